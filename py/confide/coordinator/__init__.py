@@ -1,0 +1,1 @@
+"""The coordinator: holds the manifest, attests every node, issues mesh certificates."""

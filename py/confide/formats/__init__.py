@@ -1,0 +1,1 @@
+"""Wire formats: bytes to values and back, strictly. Nothing here does I/O or reads a clock."""

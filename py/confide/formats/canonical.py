@@ -1,0 +1,132 @@
+"""The two encodings everything else is made of: canonical JSON and deterministic CBOR.
+
+Both decoders accept exactly one byte string per value: what they decode encodes to the same bytes.
+So a hash of the bytes is a hash of the value, and two implementations cannot read one message in
+two ways.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import cbor2
+
+from confide.errors import FormatError
+
+Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
+Cbor = None | bool | int | str | bytes | list["Cbor"] | dict[str, "Cbor"]
+
+MAX_DEPTH = 16
+# Integers on the wire fit in 64 signed bits, so that every language reads them alike.
+MAX_INT = 2**63 - 1
+DEFAULT_LIMIT = 1 << 20
+
+
+class _NoTags(dict[int, Callable[..., Any]]):
+    """Refuses every CBOR tag before its decoder (regular expressions, big floats) runs."""
+
+    def __getitem__(self, tag: int) -> Callable[..., Any]:
+        raise ValueError(f"tag {tag} is not allowed")
+
+
+_NO_TAGS = _NoTags()
+
+
+def json_encode(value: Json) -> bytes:
+    """Canonical JSON: sorted keys, two spaces of indent, ASCII, one newline at the end.
+
+    Raises FormatError for values outside dict/list/str/int/bool/None (floats among them).
+    """
+    _check_types(value, "JSON", (str,))
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def json_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Json:
+    """Read canonical JSON of at most `limit` bytes. `what` names the document in errors.
+
+    Raises FormatError for anything that `json_encode` would not have written byte by byte.
+    """
+    _check_size(data, what, limit)
+    try:
+        value: Json = json.loads(data.decode("ascii"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError("bad-json", f"{what} is not JSON", seen=_reason(error)) from error
+    if json_encode(value) != data:
+        raise FormatError(
+            "not-canonical",
+            f"{what} is not canonical JSON",
+            expected="sorted unique keys, two-space indent, ASCII, one newline at the end",
+        )
+    return value
+
+
+def cbor_encode(value: Cbor) -> bytes:
+    """Deterministic CBOR (RFC 8949, section 4.2.1) of dict/list/str/bytes/int/bool/None.
+
+    Raises FormatError for other types, keys that are not text, and integers beyond 64 bits.
+    """
+    _check_types(value, "CBOR", (str, bytes))
+    return cbor2.dumps(value, canonical=True)
+
+
+def cbor_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Cbor:
+    """Read deterministic CBOR of at most `limit` bytes. `what` names the message in errors.
+
+    Raises FormatError for tags, floats, indefinite lengths, lengths and integers that are not
+    shortest, unsorted or double keys, keys that are not text, trailing bytes, depth over 16.
+    """
+    _check_size(data, what, limit)
+    try:
+        value: Cbor = cbor2.loads(data, semantic_decoders=_NO_TAGS, max_depth=MAX_DEPTH)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise FormatError("bad-cbor", f"{what} is not CBOR", seen=_reason(error)) from error
+    if cbor_encode(value) != data:
+        raise FormatError(
+            "not-canonical",
+            f"{what} is not deterministic CBOR",
+            expected="shortest lengths, sorted unique text keys, no tags, no trailing bytes",
+        )
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    # The first line only, and short: parser messages can quote hostile input at length.
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _check_size(data: bytes, what: str, limit: int) -> None:
+    if len(data) > limit:
+        raise FormatError(
+            "too-large", f"{what} is too large", expected=f"at most {limit} bytes",
+            seen=f"{len(data)} bytes",
+        )
+
+
+def _check_types(
+    value: object, what: str, scalars: tuple[type, ...], depth: int = 0
+) -> None:
+    # Exact types: a subclass could encode as something else than what was checked.
+    kind = type(value)
+    if value is None or kind is bool or kind in scalars:
+        return
+    if kind is int:
+        if not -MAX_INT - 1 <= value <= MAX_INT:  # type: ignore[operator]
+            raise FormatError("bad-type", f"a {what} integer does not fit in 64 signed bits")
+        return
+    if depth >= MAX_DEPTH:
+        raise FormatError("too-deep", f"a {what} value nests deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list) and kind is list:
+        for item in value:
+            _check_types(item, what, scalars, depth + 1)
+        return
+    if isinstance(value, dict) and kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise FormatError("bad-type", f"a {what} map key is not text")
+            _check_types(item, what, scalars, depth + 1)
+        return
+    raise FormatError("bad-type", f"a {what} value has a type that is not allowed",
+                      expected="map, list, text, integer, boolean or null", seen=kind.__name__)

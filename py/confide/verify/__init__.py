@@ -1,0 +1,1 @@
+"""Verifiers: what a client or a node checks. Nothing here imports what a guest issues."""
