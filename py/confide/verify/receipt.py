@@ -1,0 +1,62 @@
+"""Verifying a worker's receipt against what the client itself sent and received."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from confide.errors import VerificationError
+from confide.formats.receipt import SIGNATURE_LABEL, Receipt, Statement
+from confide.formats.sealed import Usage
+from confide.verify.mesh import verify_leaf
+
+
+def verify_receipt(
+    receipt: bytes,
+    *,
+    mesh_ca: bytes,
+    root_ca: bytes,
+    roles: Collection[str],
+    request_sha256: bytes,
+    response_sha256: bytes,
+    manifest_sha256: bytes,
+    model: str,
+    model_root_hash: bytes,
+    usage: Usage | None,
+    now: int,
+) -> Statement:
+    """Verify signature, certificate chain, role, model and every hash.
+
+    `roles` are the worker roles that the manifest lets serve the model; `usage` is the clear usage
+    record if there was one. Raises FormatError or VerificationError.
+    """
+    parsed = Receipt.parse(receipt)
+    statement = Statement.parse(parsed.statement)
+    identity = verify_leaf(parsed.certificate, mesh_ca, root_ca, role=roles, now=now)
+    try:
+        identity.public_key.verify(
+            parsed.signature, SIGNATURE_LABEL + parsed.statement, ec.ECDSA(hashes.SHA256())
+        )
+    except InvalidSignature as error:
+        raise VerificationError("bad-receipt", "the receipt's signature is wrong") from error
+    if model not in identity.models:
+        raise VerificationError("bad-receipt", "the receipt's signer does not serve this model",
+                                expected=model, seen=" ".join(identity.models) or "no model")
+    for name, expected, seen in (
+        ("request", request_sha256, statement.request_sha256),
+        ("response", response_sha256, statement.response_sha256),
+        ("manifest", manifest_sha256, statement.manifest_sha256),
+        ("model root", model_root_hash, statement.model_root_hash),
+        ("model name", model.encode(), statement.model.encode()),
+    ):
+        if expected != seen:
+            raise VerificationError("bad-receipt", f"the receipt is for another {name}",
+                                    expected=expected.hex(), seen=seen.hex())
+    signed = Usage(statement.prompt_tokens, statement.completion_tokens)
+    if usage is not None and usage != signed:
+        raise VerificationError("bad-usage", "the token counts in the clear were changed",
+                                expected=str(signed), seen=str(usage))
+    return statement

@@ -1,0 +1,62 @@
+"""Remembering request salts, so that a request that was seen is never run again.
+
+Fail closed: when the memory for salts is full, requests are refused and nothing is forgotten early.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from confide.errors import PolicyError, UnavailableError
+
+MAX_SALTS = 1_000_000
+
+
+@dataclass
+class _KeyMemory:
+    expires: int
+    salts: set[bytes] = field(default_factory=set)
+
+
+class ReplayGuard:
+    """Salts per key id until the key expires; about 100 bytes each, `max_salts` in all.
+
+    One guard per worker machine: it lives in the one process that opens requests. Thread-safe.
+    """
+
+    def __init__(self, max_salts: int = MAX_SALTS) -> None:
+        self._max_salts = max_salts
+        self._count = 0
+        self._keys: dict[bytes, _KeyMemory] = {}
+        self._lock = threading.Lock()
+
+    def check(self, key_id: bytes, salt: bytes, *, expires: int, now: int) -> None:
+        """Remember `salt`. Call only after the request has opened, so that nobody can fill the
+        memory without the key.
+
+        `expires` is the key's end and `now` the time, both unix seconds. Raises PolicyError
+        (replay) if the salt was seen, (unknown-key) if the key has expired, UnavailableError
+        (replay-memory-full).
+        """
+        with self._lock:
+            self._forget(now)
+            if expires <= now:
+                raise PolicyError("unknown-key", "the inference key has expired",
+                                  next="exchange a new key")
+            if self._count >= self._max_salts:
+                raise UnavailableError("replay-memory-full", "too many requests to remember",
+                                       expected=f"at most {self._max_salts} per key lifetime",
+                                       next="try again later or at another worker")
+            memory = self._keys.setdefault(key_id, _KeyMemory(expires))
+            if salt in memory.salts:
+                raise PolicyError("replay", "this request was sent before",
+                                  next="seal the request again, with a fresh salt")
+            # Never earlier than first said: a shorter lifetime later must not free salts early.
+            memory.expires = max(memory.expires, expires)
+            memory.salts.add(salt)
+            self._count += 1
+
+    def _forget(self, now: int) -> None:
+        for key_id in [k for k, memory in self._keys.items() if memory.expires <= now]:
+            self._count -= len(self._keys.pop(key_id).salts)
