@@ -20,12 +20,16 @@ TPM_EXTRA_DATA_SIZE = 32
 def report_data(label: str, nonce: bytes, items: Sequence[bytes]) -> bytes:
     """SHA-256(label ‖ 0x00 ‖ nonce ‖ SHA-256(item) ...) ‖ 32 zero bytes: 64 bytes.
 
-    The label says what is bound, so a report made for one purpose is useless for another. `nonce` is
-    32 bytes. Raises FormatError for another nonce size or a label that could be read in two ways.
+    The label says what is bound, so a report made for one purpose is useless for another. `nonce`
+    is 32 bytes. Raises FormatError for another nonce size or a label with two readings.
     """
     if len(nonce) != NONCE_SIZE:
-        raise FormatError("bad-nonce", "the nonce has the wrong size",
-                          expected=f"{NONCE_SIZE} bytes", seen=f"{len(nonce)} bytes")
+        raise FormatError(
+            "bad-nonce",
+            "the nonce has the wrong size",
+            expected=f"{NONCE_SIZE} bytes",
+            seen=f"{len(nonce)} bytes",
+        )
     if not label or not label.isascii() or "\0" in label:
         raise FormatError("bad-label", "a binding label must be ASCII text without NUL")
     digest = hashlib.sha256(label.encode() + b"\0" + nonce)

@@ -100,14 +100,14 @@ def _reason(error: BaseException) -> str:
 def _check_size(data: bytes, what: str, limit: int) -> None:
     if len(data) > limit:
         raise FormatError(
-            "too-large", f"{what} is too large", expected=f"at most {limit} bytes",
+            "too-large",
+            f"{what} is too large",
+            expected=f"at most {limit} bytes",
             seen=f"{len(data)} bytes",
         )
 
 
-def _check_types(
-    value: object, what: str, scalars: tuple[type, ...], depth: int = 0
-) -> None:
+def _check_types(value: object, what: str, scalars: tuple[type, ...], depth: int = 0) -> None:
     # Exact types: a subclass could encode as something else than what was checked.
     kind = type(value)
     if value is None or kind is bool or kind in scalars:
@@ -128,5 +128,9 @@ def _check_types(
                 raise FormatError("bad-type", f"a {what} map key is not text")
             _check_types(item, what, scalars, depth + 1)
         return
-    raise FormatError("bad-type", f"a {what} value has a type that is not allowed",
-                      expected="map, list, text, integer, boolean or null", seen=kind.__name__)
+    raise FormatError(
+        "bad-type",
+        f"a {what} value has a type that is not allowed",
+        expected="map, list, text, integer, boolean or null",
+        seen=kind.__name__,
+    )

@@ -45,15 +45,22 @@ class MeshIdentity:
 def load_certificate(der: bytes, what: str) -> x509.Certificate:
     """One DER certificate of at most 16 KiB, encoded canonically. Raises FormatError."""
     if len(der) > MAX_DER:
-        raise FormatError("bad-certificate", f"the {what} certificate is too large",
-                          expected=f"at most {MAX_DER} bytes", seen=f"{len(der)} bytes")
+        raise FormatError(
+            "bad-certificate",
+            f"the {what} certificate is too large",
+            expected=f"at most {MAX_DER} bytes",
+            seen=f"{len(der)} bytes",
+        )
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.extensions  # noqa: B018  parsed lazily; malformed ones raise here
         same = certificate.public_bytes(Encoding.DER) == der
     except (ValueError, TypeError, x509.DuplicateExtension) as error:
-        raise FormatError("bad-certificate", f"the {what} certificate cannot be read",
-                          expected="one DER X.509 certificate") from error
+        raise FormatError(
+            "bad-certificate",
+            f"the {what} certificate cannot be read",
+            expected="one DER X.509 certificate",
+        ) from error
     if not same:
         raise FormatError("bad-certificate", f"the {what} certificate is not canonical DER")
     return certificate
@@ -73,25 +80,32 @@ def load_public_key(spki: bytes, what: str) -> ec.EllipticCurvePublicKey:
     try:
         key = load_der_public_key(spki)
     except (ValueError, TypeError) as error:
-        raise FormatError("bad-key", f"the {what} key cannot be read",
-                          expected="SPKI DER of a P-256 key") from error
+        raise FormatError(
+            "bad-key", f"the {what} key cannot be read", expected="SPKI DER of a P-256 key"
+        ) from error
     return _p256(key, what)
 
 
 def parse_leaf(certificate: x509.Certificate) -> MeshIdentity:
-    """Read a leaf's role, models and KEM key hash. Raises FormatError if it is not of the profile."""
+    """Read a leaf's role, models and KEM key hash. Raises FormatError if it is not of the form."""
     role = ""
     models = []
     for uri in _uris(certificate):
         if uri.startswith(ROLE_PREFIX) and not role:
-            role = check_name(uri[len(ROLE_PREFIX):], "the certificate's role")
+            role = check_name(uri[len(ROLE_PREFIX) :], "the certificate's role")
         elif uri.startswith(MODEL_PREFIX):
-            models.append(check_name(uri[len(MODEL_PREFIX):], "a model of the certificate"))
+            models.append(check_name(uri[len(MODEL_PREFIX) :], "a model of the certificate"))
         else:
-            raise FormatError("bad-certificate", "the certificate names something unexpected",
-                              expected="one role and any number of models", seen=ascii(uri[:80]))
+            raise FormatError(
+                "bad-certificate",
+                "the certificate names something unexpected",
+                expected="one role and any number of models",
+                seen=ascii(uri[:80]),
+            )
     if not role or len(set(models)) != len(models):
-        raise FormatError("bad-certificate", "the certificate does not name one role and its models")
+        raise FormatError(
+            "bad-certificate", "the certificate does not name one role and its models"
+        )
     return MeshIdentity(
         role=role,
         models=tuple(models),
@@ -109,8 +123,11 @@ def extension_digest(certificate: x509.Certificate, oid: x509.ObjectIdentifier) 
     except x509.ExtensionNotFound:
         return None
     if not isinstance(value, x509.UnrecognizedExtension) or len(value.value) != DIGEST_SIZE:
-        raise FormatError("bad-certificate", "the certificate's digest extension is wrong",
-                          expected=f"{DIGEST_SIZE} raw bytes")
+        raise FormatError(
+            "bad-certificate",
+            "the certificate's digest extension is wrong",
+            expected=f"{DIGEST_SIZE} raw bytes",
+        )
     return value.value
 
 
@@ -127,6 +144,10 @@ def _uris(certificate: x509.Certificate) -> list[str]:
 
 def _p256(key: object, what: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise FormatError("bad-key", f"the {what} key is of the wrong kind", expected="P-256",
-                          seen=type(key).__name__)
+        raise FormatError(
+            "bad-key",
+            f"the {what} key is of the wrong kind",
+            expected="P-256",
+            seen=type(key).__name__,
+        )
     return key

@@ -48,8 +48,12 @@ class ConfigDisk:
     def parse(cls, data: bytes) -> ConfigDisk:
         """Read a whole disk. Raises FormatError for anything but exactly this."""
         if len(data) != DISK_SIZE:
-            raise FormatError("bad-config", "the config disk has the wrong size",
-                              expected=f"{DISK_SIZE} bytes", seen=f"{len(data)} bytes")
+            raise FormatError(
+                "bad-config",
+                "the config disk has the wrong size",
+                expected=f"{DISK_SIZE} bytes",
+                seen=f"{len(data)} bytes",
+            )
         what = "config disk"
         fields = Fields(json_decode(data.rstrip(b"\0"), what=what, limit=DISK_SIZE), what)
         fields.text("format", one_of=(FORMAT,))
@@ -67,6 +71,10 @@ class ConfigDisk:
 def _url(text: str, scheme: str, name: str) -> str:
     match = _URL.fullmatch(text)
     if match is None or match[1] != scheme or int(match[3] or 80) > 65535:
-        raise FormatError("bad-config", f"the config disk's {name} is not a base URL",
-                          expected=f"{scheme}://HOST[:PORT]", seen=ascii(text[:80]))
+        raise FormatError(
+            "bad-config",
+            f"the config disk's {name} is not a base URL",
+            expected=f"{scheme}://HOST[:PORT]",
+            seen=ascii(text[:80]),
+        )
     return text

@@ -90,10 +90,14 @@ class VtpmReport:
 def read_pcrs(fields: Fields, read: Callable[[Fields, str], bytes]) -> dict[int, bytes]:
     """Read a map from register number (decimal text, 0 to 23) to value, and close it."""
     pcrs = {}
-    for key in fields.keys():
+    for key in fields.unread():
         if not (key.isascii() and key.isdecimal()) or str(int(key)) != key or int(key) > 23:
-            raise FormatError("bad-field", "a PCR has no such number",
-                              expected="decimal 0 to 23", seen=ascii(key[:80]))
+            raise FormatError(
+                "bad-field",
+                "a PCR has no such number",
+                expected="decimal 0 to 23",
+                seen=ascii(key[:80]),
+            )
         pcrs[int(key)] = read(fields, key)
     return pcrs
 
@@ -102,6 +106,9 @@ def _blobs(fields: Fields, name: str, max_items: int, max_length: int) -> tuple[
     items = fields.list(name, max_items=max_items)
     blobs = tuple(item for item in items if isinstance(item, bytes) and len(item) <= max_length)
     if len(blobs) != len(items):
-        raise FormatError("bad-field", f"evidence field {name!r} is wrong",
-                          expected=f"byte strings of at most {max_length} bytes")
+        raise FormatError(
+            "bad-field",
+            f"evidence field {name!r} is wrong",
+            expected=f"byte strings of at most {max_length} bytes",
+        )
     return blobs

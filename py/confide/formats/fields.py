@@ -22,7 +22,8 @@ def check_name(value: str, what: str) -> str:
     """
     if len(value) > MAX_NAME or not NAME_PATTERN.fullmatch(value):
         raise FormatError(
-            "bad-name", f"{what} is not a name",
+            "bad-name",
+            f"{what} is not a name",
             expected=f"1 to {MAX_NAME} of a-z 0-9 . - starting with a letter or digit",
             seen=ascii(value[:80]),
         )
@@ -33,7 +34,9 @@ def from_hex(text: str, length: int, what: str) -> bytes:
     """Decode exactly `length` bytes of lower-case hex. Raises FormatError."""
     if not re.fullmatch(r"[0-9a-f]*", text) or len(text) != 2 * length:
         raise FormatError(
-            "bad-hex", f"{what} is not hex", expected=f"{2 * length} lower-case hex digits",
+            "bad-hex",
+            f"{what} is not hex",
+            expected=f"{2 * length} lower-case hex digits",
             seen=ascii(text[:80]),
         )
     return bytes.fromhex(text)
@@ -117,7 +120,7 @@ class Fields:
         """A map field, to be read and closed in turn."""
         return Fields(self.take(name), f"{self._what} field {name!r}")
 
-    def keys(self) -> tuple[str, ...]:
+    def unread(self) -> tuple[str, ...]:
         """The names of the fields that are not read yet."""
         return tuple(self._rest)
 

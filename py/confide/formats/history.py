@@ -1,52 +1,54 @@
-"""The coordinator's history: every manifest it ever had, hash-linked and signed by its root CA.
-
-On the wire: a CBOR list of maps {sequence, manifest_sha256, previous, mesh_ca_sha256, signature}, oldest
-first. `previous` is SHA-256 of the previous map's own CBOR bytes, 32 zero bytes for the first.
-`signature` is ECDSA P-256 with SHA-256 (DER) by the root CA's key over `signed_bytes`.
-"""
+"""The coordinator's history: every manifest it ever had, hash-linked and signed by its root CA."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from hashlib import sha256
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from confide.errors import FormatError, VerificationError
 from confide.formats.canonical import Cbor, cbor_decode, cbor_encode
 from confide.formats.fields import Fields
 
 SIGNATURE_LABEL = b"confide/history/1\0"
-NO_PREVIOUS = bytes(32)
-MAX_ENTRIES = 4096
+HASH_SIZE = 32
+MAX_ENTRIES = 1024
+NO_PREVIOUS = bytes(HASH_SIZE)
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One manifest's place in the history. Digests are 32 bytes, `sequence` counts from 0."""
+    """One transition: CBOR {sequence, manifest_sha256, previous, mesh_ca_sha256, signature}.
+
+    `sequence` counts from 0; `previous` is SHA-256 of the previous entry's CBOR, 32 zero bytes for
+    the first; `mesh_ca_sha256` is over the mesh CA's DER; `signature` is the root CA's ECDSA P-256
+    SHA-256 (DER) over "confide/history/1" ‖ 0x00 ‖ CBOR of the other four fields.
+    """
 
     sequence: int
     manifest_sha256: bytes
     previous: bytes
     mesh_ca_sha256: bytes
-    signature: bytes = b""
+    signature: bytes
 
-    def signed_bytes(self) -> bytes:
-        """What the root CA signs: the label, then the map without its signature."""
-        return SIGNATURE_LABEL + cbor_encode(self._unsigned())
-
-    def signed(self, signature: bytes) -> HistoryEntry:
-        """The same entry with its signature."""
-        return replace(self, signature=signature)
+    def to_map(self) -> dict[str, Cbor]:
+        """The entry as a CBOR map."""
+        return {**self._signed(), "signature": self.signature}
 
     @property
     def sha256(self) -> bytes:
-        """SHA-256 of the entry's CBOR bytes, signature included: what the next entry names."""
-        return hashlib.sha256(cbor_encode(self.to_cbor())).digest()
+        """SHA-256 of the entry's CBOR: what the next entry links to."""
+        return sha256(cbor_encode(self.to_map())).digest()
 
-    def to_cbor(self) -> dict[str, Cbor]:
-        """The entry as it stands in the list."""
-        return self._unsigned() | {"signature": self.signature}
+    def signed_bytes(self) -> bytes:
+        """What the root CA signs."""
+        return SIGNATURE_LABEL + cbor_encode(self._signed())
 
-    def _unsigned(self) -> dict[str, Cbor]:
+    def _signed(self) -> dict[str, Cbor]:
         return {
             "sequence": self.sequence,
             "manifest_sha256": self.manifest_sha256,
@@ -56,25 +58,85 @@ class HistoryEntry:
 
 
 def encode_history(entries: Sequence[HistoryEntry]) -> bytes:
-    """The history as deterministic CBOR; `[]` before the first manifest."""
-    return cbor_encode([entry.to_cbor() for entry in entries])
+    """The history as CBOR: a list of entries, oldest first."""
+    return cbor_encode([entry.to_map() for entry in entries])
+
+
+def append_entry(
+    entries: Sequence[HistoryEntry],
+    *,
+    manifest_sha256: bytes,
+    mesh_ca: bytes,
+    root_key: ec.EllipticCurvePrivateKey,
+) -> tuple[HistoryEntry, ...]:
+    """Coordinator side: `entries` plus a signed entry for a new manifest and mesh CA (DER)."""
+    previous = entries[-1].sha256 if entries else NO_PREVIOUS
+    mesh_ca_sha256 = sha256(mesh_ca).digest()
+    unsigned = HistoryEntry(len(entries), manifest_sha256, previous, mesh_ca_sha256, b"")
+    signature = root_key.sign(unsigned.signed_bytes(), ec.ECDSA(hashes.SHA256()))
+    entry = HistoryEntry(len(entries), manifest_sha256, previous, mesh_ca_sha256, signature)
+    return (*entries, entry)
 
 
 def parse_history(data: bytes) -> tuple[HistoryEntry, ...]:
-    """Read a history. Raises FormatError; links and signatures are for verify/service.py."""
-    # Fields reads maps, so the list is put into one.
-    fields = Fields({"entries": cbor_decode(data, what="history")}, "the history")
-    return tuple(_entry(item) for item in fields.list("entries", max_items=MAX_ENTRIES))
+    """Read a history and check its sequence numbers and links. Raises FormatError."""
+    items = cbor_decode(data, what="history")
+    if not isinstance(items, list) or len(items) > MAX_ENTRIES:
+        raise FormatError(
+            "bad-history", "the history is not a list", expected=f"at most {MAX_ENTRIES} entries"
+        )
+    entries: list[HistoryEntry] = []
+    for item in items:
+        fields = Fields(item, "history entry")
+        entry = HistoryEntry(
+            sequence=fields.integer("sequence"),
+            manifest_sha256=fields.blob("manifest_sha256", length=HASH_SIZE),
+            previous=fields.blob("previous", length=HASH_SIZE),
+            mesh_ca_sha256=fields.blob("mesh_ca_sha256", length=HASH_SIZE),
+            signature=fields.blob("signature", max_length=128),
+        )
+        fields.done()
+        previous = entries[-1].sha256 if entries else NO_PREVIOUS
+        if entry.sequence != len(entries) or entry.previous != previous:
+            raise FormatError(
+                "bad-history",
+                "the history's chain is broken",
+                expected=f"entry {len(entries)} after {previous.hex()}",
+                seen=f"entry {entry.sequence} after {entry.previous.hex()}",
+            )
+        entries.append(entry)
+    return tuple(entries)
 
 
-def _entry(item: object) -> HistoryEntry:
-    fields = Fields(item, "a history entry")
-    entry = HistoryEntry(
-        sequence=fields.integer("sequence"),
-        manifest_sha256=fields.blob("manifest_sha256", length=32),
-        previous=fields.blob("previous", length=32),
-        mesh_ca_sha256=fields.blob("mesh_ca_sha256", length=32),
-        signature=fields.blob("signature", max_length=128),
-    )
-    fields.done()
-    return entry
+def verify_history(
+    entries: Sequence[HistoryEntry],
+    *,
+    root_key: ec.EllipticCurvePublicKey,
+    manifest_sha256: bytes,
+    mesh_ca: bytes,
+) -> None:
+    """Check every signature, and that the last entry is for this manifest and mesh CA (DER).
+
+    Raises VerificationError.
+    """
+    if not entries:
+        raise VerificationError("bad-history", "the history is empty")
+    for entry in entries:
+        try:
+            root_key.verify(entry.signature, entry.signed_bytes(), ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature as error:
+            raise VerificationError(
+                "bad-history", f"history entry {entry.sequence} was not signed by the root CA"
+            ) from error
+    last = entries[-1]
+    for name, expected, seen in (
+        ("manifest", manifest_sha256, last.manifest_sha256),
+        ("mesh CA", sha256(mesh_ca).digest(), last.mesh_ca_sha256),
+    ):
+        if expected != seen:
+            raise VerificationError(
+                "bad-history",
+                f"the history ends with another {name}",
+                expected=expected.hex(),
+                seen=seen.hex(),
+            )

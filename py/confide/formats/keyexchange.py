@@ -1,7 +1,7 @@
 """Key exchange: a client seals its inference key to the secret service with HPKE (RFC 9180).
 
-Base mode; KEM MLKEM768-X25519 (X-Wing), KDF HKDF-SHA256, AEAD AES-256-GCM. The manifest's hash is the
-HPKE `info`, so a key sealed under one manifest cannot be opened under another.
+Base mode; KEM MLKEM768-X25519 (X-Wing), KDF HKDF-SHA256, AEAD AES-256-GCM. The manifest's hash is
+in the HPKE `info`, so a key sealed under one manifest cannot be opened under another.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 @dataclass(frozen=True)
 class InferenceKey:
-    """A client's key: 32 secret bytes, the models it may be used for, unix time when it was made."""
+    """A client's key: 32 secret bytes, the models it may be used for, when it was made (unix)."""
 
     key: bytes
     models: tuple[str, ...]
@@ -95,16 +95,19 @@ class KemPrivateKey:
             plaintext = _SUITE.decrypt(enc + ciphertext, self._key, info=_info(manifest_sha256))
         except (InvalidTag, ValueError) as error:
             raise VerificationError(
-                "bad-key-seal", "the sealed key does not open",
+                "bad-key-seal",
+                "the sealed key does not open",
                 expected="a key sealed to this secret service under its manifest",
                 next="fetch the key exchange key again and seal a new key",
             ) from error
         key = _parse_plaintext(plaintext)
         if not now - KEY_LIFETIME < key.issued <= now + CLOCK_SKEW:
             raise VerificationError(
-                "stale-key", "the sealed key was not issued within the last hour",
+                "stale-key",
+                "the sealed key was not issued within the last hour",
                 expected=f"after {now - KEY_LIFETIME} and by {now + CLOCK_SKEW}",
-                seen=str(key.issued), next="check the clock and seal a new key",
+                seen=str(key.issued),
+                next="check the clock and seal a new key",
             )
         return key, key_id_of(enc)
 
@@ -117,8 +120,12 @@ def seal_key(key: InferenceKey, kem_public_key: bytes, *, manifest_sha256: bytes
     """
     public = load_kem_public_key(kem_public_key)
     if len(key.key) != KEY_SIZE:
-        raise FormatError("bad-key", "the inference key has the wrong size",
-                          expected=f"{KEY_SIZE} bytes", seen=f"{len(key.key)} bytes")
+        raise FormatError(
+            "bad-key",
+            "the inference key has the wrong size",
+            expected=f"{KEY_SIZE} bytes",
+            seen=f"{len(key.key)} bytes",
+        )
     plaintext = cbor_encode({"key": key.key, "models": list(key.models), "issued": key.issued})
     sealed = _SUITE.encrypt(plaintext, public, info=_info(manifest_sha256))
     enc, ciphertext = sealed[:ENC_SIZE], sealed[ENC_SIZE:]
@@ -128,8 +135,12 @@ def seal_key(key: InferenceKey, kem_public_key: bytes, *, manifest_sha256: bytes
 def load_kem_public_key(data: bytes) -> MLKEM768X25519PublicKey:
     """Read a KEM public key of 1,216 bytes. Raises FormatError."""
     if len(data) != KEM_PUBLIC_SIZE:
-        raise FormatError("bad-key", "the KEM public key has the wrong size",
-                          expected=f"{KEM_PUBLIC_SIZE} bytes", seen=f"{len(data)} bytes")
+        raise FormatError(
+            "bad-key",
+            "the KEM public key has the wrong size",
+            expected=f"{KEM_PUBLIC_SIZE} bytes",
+            seen=f"{len(data)} bytes",
+        )
     try:
         return MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(data[:MLKEM_PUBLIC_SIZE]),
@@ -146,8 +157,12 @@ def key_id_of(enc: bytes) -> bytes:
 
 def _info(manifest_sha256: bytes) -> bytes:
     if len(manifest_sha256) != 32:
-        raise FormatError("bad-hash", "the manifest hash has the wrong size", expected="32 bytes",
-                          seen=f"{len(manifest_sha256)} bytes")
+        raise FormatError(
+            "bad-hash",
+            "the manifest hash has the wrong size",
+            expected="32 bytes",
+            seen=f"{len(manifest_sha256)} bytes",
+        )
     return INFO_LABEL + manifest_sha256
 
 

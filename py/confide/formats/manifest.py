@@ -48,7 +48,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Model:
-    """A model disk: verity root hash (32 bytes), offset of its hash tree in bytes, who serves what."""
+    """A model disk: verity root hash (32 bytes), byte offset of its hash tree, who serves it."""
 
     name: str
     root_hash: bytes
@@ -79,8 +79,11 @@ class Manifest:
         models = tuple(_read_model(item, roles) for item in fields.list("models"))
         for field in ("update_keys", "recovery_keys"):
             if fields.list(field):
-                raise FormatError("manifest-keys", f"manifest field {field!r} is not empty",
-                                  expected="[]: this format knows no updates and no recovery")
+                raise FormatError(
+                    "manifest-keys",
+                    f"manifest field {field!r} is not empty",
+                    expected="[]: this format knows no updates and no recovery",
+                )
         fields.done()
         names = [model.name for model in models]
         if len(set(names)) != len(names):
@@ -97,8 +100,9 @@ class Manifest:
                 "format": FORMAT,
                 "mode": self.mode,
                 "authorities": authorities,
-                "roles": {role.name: {"vtpm": [_reference(r) for r in role.vtpm]}
-                          for role in self.roles},
+                "roles": {
+                    role.name: {"vtpm": [_reference(r) for r in role.vtpm]} for role in self.roles
+                },
                 "models": [_model(model) for model in self.models],
                 "update_keys": list(self.update_keys),
                 "recovery_keys": list(self.recovery_keys),
@@ -115,16 +119,24 @@ class Manifest:
         for role in self.roles:
             if role.name == name:
                 return role
-        raise PolicyError("unknown-role", "the manifest has no such role",
-                          expected=", ".join(r.name for r in self.roles), seen=ascii(name[:80]))
+        raise PolicyError(
+            "unknown-role",
+            "the manifest has no such role",
+            expected=", ".join(r.name for r in self.roles),
+            seen=ascii(name[:80]),
+        )
 
     def model(self, name: str) -> Model:
         """Raises PolicyError if the manifest has no such model."""
         for model in self.models:
             if model.name == name:
                 return model
-        raise PolicyError("unknown-model", "the manifest has no such model",
-                          expected=", ".join(m.name for m in self.models), seen=ascii(name[:80]))
+        raise PolicyError(
+            "unknown-model",
+            "the manifest has no such model",
+            expected=", ".join(m.name for m in self.models),
+            seen=ascii(name[:80]),
+        )
 
 
 def _read_authorities(fields: Fields, mode: str) -> bytes | None:
@@ -135,8 +147,11 @@ def _read_authorities(fields: Fields, mode: str) -> bytes | None:
         vtpm.done()
     fields.done()
     if mode == "production" and development_ca is not None:
-        raise FormatError("manifest-mode", "a production manifest names a development CA",
-                          next="build the manifest with mode development, or name no such CA")
+        raise FormatError(
+            "manifest-mode",
+            "a production manifest names a development CA",
+            next="build the manifest with mode development, or name no such CA",
+        )
     if mode == "development" and development_ca is None:
         raise FormatError("manifest-mode", "a development manifest names no development CA")
     return development_ca
@@ -144,14 +159,20 @@ def _read_authorities(fields: Fields, mode: str) -> bytes | None:
 
 def _read_roles(fields: Fields, development_ca: bytes | None) -> tuple[Role, ...]:
     roles = []
-    for name in fields.keys():
+    for name in fields.unread():
         if name not in ROLES:
-            raise FormatError("unknown-role", "manifest names a role that does not exist",
-                              expected=" or ".join(ROLES), seen=ascii(name[:80]))
+            raise FormatError(
+                "unknown-role",
+                "manifest names a role that does not exist",
+                expected=" or ".join(ROLES),
+                seen=ascii(name[:80]),
+            )
         role = fields.map(name)
         if development_ca is None:
-            raise FormatError("manifest-authority", f"role {name} accepts a platform of which the "
-                              "manifest names no authority")
+            raise FormatError(
+                "manifest-authority",
+                f"role {name} accepts a platform of which the manifest names no authority",
+            )
         references = tuple(_read_reference(item, name) for item in role.list("vtpm"))
         role.done()
         shapes = [reference.shape for reference in references]
@@ -170,9 +191,12 @@ def _read_reference(item: object, role: str) -> VtpmReference:
     fields.done()
     missing = [str(index) for index in REQUIRED_PCRS if index not in pcrs]
     if missing:
-        raise FormatError("manifest-pcrs", f"shape {shape} of role {role} leaves registers open",
-                          expected="PCRs " + " ".join(map(str, REQUIRED_PCRS)),
-                          seen="no PCR " + " ".join(missing))
+        raise FormatError(
+            "manifest-pcrs",
+            f"shape {shape} of role {role} leaves registers open",
+            expected="PCRs " + " ".join(map(str, REQUIRED_PCRS)),
+            seen="no PCR " + " ".join(missing),
+        )
     return VtpmReference(shape, pcrs)
 
 
@@ -187,16 +211,27 @@ def _read_model(item: object, roles: tuple[Role, ...]) -> Model:
     )
     fields.done()
     if model.hash_offset % VERITY_BLOCK:
-        raise FormatError("manifest-models", f"model {model.name} has a hash tree between blocks",
-                          expected=f"a multiple of {VERITY_BLOCK}", seen=str(model.hash_offset))
+        raise FormatError(
+            "manifest-models",
+            f"model {model.name} has a hash tree between blocks",
+            expected=f"a multiple of {VERITY_BLOCK}",
+            seen=str(model.hash_offset),
+        )
     if not model.tasks or not set(model.tasks) <= set(TASKS):
-        raise FormatError("manifest-models", f"model {model.name} has a task that does not exist",
-                          expected=" or ".join(TASKS), seen=" ".join(model.tasks) or "none")
+        raise FormatError(
+            "manifest-models",
+            f"model {model.name} has a task that does not exist",
+            expected=" or ".join(TASKS),
+            seen=" ".join(model.tasks) or "none",
+        )
     served = {role.name for role in roles if role.name.startswith("worker-")}
     if not model.roles or not set(model.roles) <= served:
-        raise FormatError("manifest-models", f"model {model.name} has a role that cannot serve it",
-                          expected="a worker role of this manifest",
-                          seen=" ".join(model.roles) or "none")
+        raise FormatError(
+            "manifest-models",
+            f"model {model.name} has a role that cannot serve it",
+            expected="a worker role of this manifest",
+            seen=" ".join(model.roles) or "none",
+        )
     return model
 
 

@@ -24,14 +24,18 @@ from confide.formats.certificates import (
     public_key_of,
 )
 
-_COMMON = frozenset({
-    ExtensionOID.BASIC_CONSTRAINTS,
-    ExtensionOID.KEY_USAGE,
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER,
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-})
+_COMMON = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+    }
+)
 _LEAF = _COMMON | {
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.EXTENDED_KEY_USAGE, KEM_KEY_OID,
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+    ExtensionOID.EXTENDED_KEY_USAGE,
+    KEM_KEY_OID,
 }
 _MESH = _COMMON | {MANIFEST_OID}
 
@@ -57,8 +61,12 @@ def verify_leaf(
     identity = parse_leaf(leaf)
     roles = (role,) if isinstance(role, str) else tuple(role)
     if identity.role not in roles:
-        raise VerificationError("wrong-role", "the peer's certificate names another role",
-                                expected=" or ".join(roles), seen=identity.role)
+        raise VerificationError(
+            "wrong-role",
+            "the peer's certificate names another role",
+            expected=" or ".join(roles),
+            seen=identity.role,
+        )
     return identity
 
 
@@ -69,9 +77,12 @@ def verify_mesh_ca(
     _, mesh = _verify_authorities(mesh_ca_der, root_ca_der, now)
     seen = extension_digest(mesh, MANIFEST_OID)
     if seen is None or seen != manifest_sha256:
-        raise VerificationError("wrong-manifest", "the mesh CA was made for another manifest",
-                                expected=manifest_sha256.hex(),
-                                seen=seen.hex() if seen else "none")
+        raise VerificationError(
+            "wrong-manifest",
+            "the mesh CA was made for another manifest",
+            expected=manifest_sha256.hex(),
+            seen=seen.hex() if seen else "none",
+        )
 
 
 def verify_root_ca(root_ca_der: bytes, *, now: int) -> None:
@@ -108,8 +119,9 @@ def _check_profile(
     if certificate.version is not x509.Version.v3:
         raise _profile_error(what, "X.509 version 3", certificate.version.name)
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        raise _profile_error(what, "ECDSA with SHA-256",
-                             certificate.signature_algorithm_oid.dotted_string)
+        raise _profile_error(
+            what, "ECDSA with SHA-256", certificate.signature_algorithm_oid.dotted_string
+        )
     public_key_of(certificate, what)
     extensions = certificate.extensions
     for extension in extensions:
@@ -122,9 +134,11 @@ def _check_profile(
         raise _profile_error(what, "basic constraints and key usage", "none") from error
     is_ca = path_length is not None
     if constraints.value != x509.BasicConstraints(ca=is_ca, path_length=path_length):
-        raise _profile_error(what, f"ca={is_ca}, path length {path_length}",
-                             f"ca={constraints.value.ca}, path length "
-                             f"{constraints.value.path_length}")
+        raise _profile_error(
+            what,
+            f"ca={is_ca}, path length {path_length}",
+            f"ca={constraints.value.ca}, path length {constraints.value.path_length}",
+        )
     wanted = _usage(is_ca)
     if usage.value != wanted or not usage.critical or not constraints.critical:
         raise _profile_error(what, "the profile's critical key usage", "another key usage")
@@ -172,12 +186,18 @@ def _check_time(certificate: x509.Certificate, what: str, now: int) -> None:
     end = int(certificate.not_valid_after_utc.timestamp())
     if not start <= now <= end:
         raise VerificationError(
-            "not-valid-now", f"the {what} certificate is not valid at this time",
-            expected=f"unix time {start} to {end}", seen=str(now),
+            "not-valid-now",
+            f"the {what} certificate is not valid at this time",
+            expected=f"unix time {start} to {end}",
+            seen=str(now),
             next="check this machine's clock; a node must join again before its hour ends",
         )
 
 
 def _profile_error(what: str, expected: str, seen: str) -> VerificationError:
-    return VerificationError("bad-profile", f"the {what} certificate is not of the mesh profile",
-                             expected=expected, seen=seen)
+    return VerificationError(
+        "bad-profile",
+        f"the {what} certificate is not of the mesh profile",
+        expected=expected,
+        seen=seen,
+    )

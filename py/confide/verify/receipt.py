@@ -43,8 +43,12 @@ def verify_receipt(
     except InvalidSignature as error:
         raise VerificationError("bad-receipt", "the receipt's signature is wrong") from error
     if model not in identity.models:
-        raise VerificationError("bad-receipt", "the receipt's signer does not serve this model",
-                                expected=model, seen=" ".join(identity.models) or "no model")
+        raise VerificationError(
+            "bad-receipt",
+            "the receipt's signer does not serve this model",
+            expected=model,
+            seen=" ".join(identity.models) or "no model",
+        )
     for name, expected, seen in (
         ("request", request_sha256, statement.request_sha256),
         ("response", response_sha256, statement.response_sha256),
@@ -53,10 +57,18 @@ def verify_receipt(
         ("model name", model.encode(), statement.model.encode()),
     ):
         if expected != seen:
-            raise VerificationError("bad-receipt", f"the receipt is for another {name}",
-                                    expected=expected.hex(), seen=seen.hex())
+            raise VerificationError(
+                "bad-receipt",
+                f"the receipt is for another {name}",
+                expected=expected.hex(),
+                seen=seen.hex(),
+            )
     signed = Usage(statement.prompt_tokens, statement.completion_tokens)
     if usage is not None and usage != signed:
-        raise VerificationError("bad-usage", "the token counts in the clear were changed",
-                                expected=str(signed), seen=str(usage))
+        raise VerificationError(
+            "bad-usage",
+            "the token counts in the clear were changed",
+            expected=str(signed),
+            seen=str(usage),
+        )
     return statement

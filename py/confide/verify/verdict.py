@@ -61,8 +61,11 @@ class Verdict:
         failed = self.first_failed
         if failed is not None:
             raise VerificationError(
-                "not-verified", f"the check {failed.name!r} failed", expected=failed.expected,
-                seen=failed.seen, next=f"the expected value is from the {failed.source}",
+                "not-verified",
+                f"the check {failed.name!r} failed",
+                expected=failed.expected,
+                seen=failed.seen,
+                next=f"the expected value is from the {failed.source}",
             )
         if not self.checks:
             raise VerificationError("not-verified", "nothing was checked")

@@ -42,16 +42,23 @@ class ReplayGuard:
         with self._lock:
             self._forget(now)
             if expires <= now:
-                raise PolicyError("unknown-key", "the inference key has expired",
-                                  next="exchange a new key")
+                raise PolicyError(
+                    "unknown-key", "the inference key has expired", next="exchange a new key"
+                )
             if self._count >= self._max_salts:
-                raise UnavailableError("replay-memory-full", "too many requests to remember",
-                                       expected=f"at most {self._max_salts} per key lifetime",
-                                       next="try again later or at another worker")
+                raise UnavailableError(
+                    "replay-memory-full",
+                    "too many requests to remember",
+                    expected=f"at most {self._max_salts} per key lifetime",
+                    next="try again later or at another worker",
+                )
             memory = self._keys.setdefault(key_id, _KeyMemory(expires))
             if salt in memory.salts:
-                raise PolicyError("replay", "this request was sent before",
-                                  next="seal the request again, with a fresh salt")
+                raise PolicyError(
+                    "replay",
+                    "this request was sent before",
+                    next="seal the request again, with a fresh salt",
+                )
             # Never earlier than first said: a shorter lifetime later must not free salts early.
             memory.expires = max(memory.expires, expires)
             memory.salts.add(salt)
