@@ -18,6 +18,9 @@ from confide.errors import FormatError
 
 AK_CERT_NV = 0x01C10000  # NV index with the attestation key's certificate, DER
 AK_TEMPLATE_NV = 0x01C10001  # NV index with the attestation key's template, TPMT_PUBLIC
+AK_ISSUER_NV = 0x01C10002  # NV index with the certificate of that certificate's issuer, DER
+# Extended key usage "tcg-kp-AIKCertificate" of such a certificate (TCG OID registry)
+AK_USAGE_OID = "2.23.133.8.3"
 
 TPM_GENERATED = 0xFF544347  # "\xffTCG": starts every structure that a TPM itself made
 TPM_ST_ATTEST_QUOTE = 0x8018

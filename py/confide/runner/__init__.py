@@ -1,0 +1,1 @@
+"""Boots images on this machine and plays the cloud for them. Trusted by nobody."""

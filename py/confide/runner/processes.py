@@ -1,0 +1,68 @@
+"""Child processes that cannot outlive this one, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+# The watchdog leads the process group and waits on a pipe whose other end only we hold: when that
+# closes, because we close it or because we died, it kills the group, itself included. Unlike a
+# parent-death signal this needs no code between fork and exec and does not care which thread starts
+# a child.
+_WATCHDOG = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
+_KILL_SECONDS = 10.0
+
+
+class ProcessGroup:
+    """Starts programs in one process group and ends them all together."""
+
+    def __init__(self) -> None:
+        watched, self._lifeline = os.pipe()
+        try:
+            # Same session, other group: Ctrl-C in the terminal reaches us and not our children
+            self._watchdog = subprocess.Popen(
+                _WATCHDOG,
+                stdin=watched,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except OSError:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(watched)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start(
+        self, argv: Sequence[str], *, log: Path, pass_fds: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Starts a program whose output is appended to `log`. Raises OSError if it cannot."""
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=pass_fds,
+                process_group=self._watchdog.pid,
+            )
+        self._children.append(child)
+        return child
+
+    def kill(self) -> None:
+        """Kills what still runs and waits for it. May be called again."""
+        if self._lifeline < 0:
+            return
+        os.close(self._lifeline)
+        self._lifeline = -1
+        try:
+            self._watchdog.wait(_KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._watchdog.pid, signal.SIGKILL)
+            self._watchdog.wait()
+        for child in self._children:
+            child.wait()
