@@ -1,0 +1,262 @@
+"""Where locked files come from: the machine's own apt mirror and its own pip.
+
+Used by fetch.py (bytes that are locked) and lock.py (bytes about to be locked).
+No registry is named here: a mirror is the user's configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+CHUNK = 1 << 18  # bytes read at a time
+ATTEMPTS = 4  # per file and mirror, each one resuming where the last broke off
+DEBIAN_SUITES = ("bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable")
+
+
+class DownloadError(Exception):
+    """A file could not be had; the message says which, and what to do about it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One locked file. `path` is a pool path (Debian) or a wheel's file name; `size` in bytes."""
+
+    kind: str  # "deb" or "wheel"
+    name: str
+    version: str
+    path: str
+    size: int
+    sha256: str  # 64 hex digits
+    python: str = ""  # wheels only: the CPython version they are for, as "3.13"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mirrors:
+    """Base URLs of Debian archives, tried in order."""
+
+    main: tuple[str, ...]
+    security: tuple[str, ...]
+
+    def candidates(self, pool_path: str) -> list[str]:
+        """Every URL that may have the file, likeliest first."""
+        both = (self.main, self.security)
+        first, second = reversed(both) if pool_path.startswith("pool/updates/") else both
+        return [f"{base}/{urllib.parse.quote(pool_path)}" for base in dict.fromkeys(first + second)]
+
+
+def find_mirrors(given: Sequence[str] = ()) -> Mirrors:
+    """The mirrors given on the command line, else those that this machine's apt uses for Debian."""
+    if given:
+        bases = [url.rstrip("/") for url in given]
+        siblings = [base + "-security" for base in bases if base.endswith("/debian")]
+        return Mirrors(tuple(bases), tuple(siblings + bases))
+    main: dict[str, None] = {}
+    security: dict[str, None] = {}
+    for line in _output("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)").splitlines():
+        site, _, release = line.partition(" ")
+        suite, _, pocket = release.partition("-")
+        if suite in DEBIAN_SUITES and site.startswith(("http://", "https://", "file:")):
+            (security if pocket == "security" else main)[site.rstrip("/")] = None
+    if not main:
+        raise DownloadError(
+            "this machine's apt has no Debian mirror; name one with --debian-mirror URL "
+            "(the URL under which dists/ and pool/ lie)"
+        )
+    return Mirrors(tuple(main), tuple(security or main))
+
+
+def apt_proxies() -> dict[str, str]:
+    """Proxies set for apt, by scheme; empty means the environment's own."""
+    found = {}
+    for scheme in ("http", "https"):
+        shell = _output("apt-config", "shell", "value", f"Acquire::{scheme}::Proxy")
+        value = shell.partition("=")[2].strip().strip("'")
+        if value and value != "DIRECT":
+            found[scheme] = value
+    return found
+
+
+def _output(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def verify(path: Path, file: File) -> None:
+    """Raise DownloadError, and delete the file, unless its size and SHA-256 are the locked ones."""
+    size = path.stat().st_size
+    seen = sha256_of(path) if size == file.size else ""
+    if seen != file.sha256:
+        path.unlink()
+        raise DownloadError(
+            f"{path.name} is not the locked file: expected {file.size} bytes, sha256 {file.sha256}; "
+            f"got {size} bytes, sha256 {seen or 'not computed'}"
+        )
+
+
+class Progress:
+    """Bytes done, rate and time left: one moving line on a terminal, a line every 5 s elsewhere."""
+
+    def __init__(self, total: int, files: int, quiet: bool = False) -> None:
+        self.total, self.files, self.quiet = total, files, quiet
+        self.done = self.resumed = 0
+        self.finished = 0
+        self.start = self.shown = time.monotonic()
+        self.lock = threading.Lock()
+        self.tty = sys.stderr.isatty()
+
+    def add(self, count: int, *, resumed: bool = False) -> None:
+        with self.lock:
+            self.done += count
+            self.resumed += count if resumed else 0
+            now = time.monotonic()
+            if now - self.shown >= (0.1 if self.tty else 5):
+                self.shown = now
+                self._show()
+
+    def finish_file(self) -> None:
+        with self.lock:
+            self.finished += 1
+            if self.finished == self.files:
+                self._show(last=True)
+
+    def _show(self, *, last: bool = False) -> None:
+        if self.quiet:
+            return
+        rate = (self.done - self.resumed) / max(time.monotonic() - self.start, 0.001)
+        left = (self.total - self.done) / rate if rate > 0 else 0
+        share = self.done / self.total if self.total else 1
+        text = (
+            f"{self.finished}/{self.files} files  {self.done / 1e6:7.1f}/{self.total / 1e6:.1f} MB"
+            f"  {rate / 1e6:5.1f} MB/s  {int(left) // 60}:{int(left) % 60:02d} left"
+        )
+        if self.tty:
+            bar = "#" * int(share * 30)
+            print(f"\r[{bar:<30}] {text}", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(f"fetch: {share:4.0%}  {text}", file=sys.stderr, flush=True)
+
+
+def download_deb(
+    file: File, destination: Path, mirrors: Mirrors, opener: urllib.request.OpenerDirector, progress: Progress
+) -> None:
+    """Download one Debian package to `destination`, resuming a part that is already there."""
+    part = destination.with_name(destination.name + ".part")
+    problems = []
+    for url in mirrors.candidates(file.path):
+        for attempt in range(ATTEMPTS):
+            try:
+                _resume(url, part, file.size, opener, progress)
+                verify(part, file)
+                part.replace(destination)
+                progress.finish_file()
+                return
+            except urllib.error.HTTPError as error:
+                problems.append(f"{url}: {error.code} {error.reason}")
+                if error.code in (404, 410):
+                    break
+            except DownloadError as error:
+                progress.add(-file.size)
+                problems.append(f"{url}: {error}")
+            except (OSError, ValueError) as error:
+                problems.append(f"{url}: {error}")
+            time.sleep(0.5 * 2**attempt)
+    raise DownloadError(
+        f"{file.name} {file.version} ({file.path}) could not be fetched.\n  "
+        + "\n  ".join(dict.fromkeys(problems))
+        + "\n  If this version has left the mirror, name an archive that still has it "
+        "(--debian-mirror URL, for example a snapshot), or re-lock with: make lock"
+    )
+
+
+def _resume(
+    url: str, part: Path, size: int, opener: urllib.request.OpenerDirector, progress: Progress
+) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    if have >= size:  # complete already, or wrong: verify() decides
+        progress.add(size, resumed=True)
+        return
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with opener.open(request, timeout=60) as response:
+        if have and getattr(response, "status", None) != 206:
+            have = 0  # the server sends it all again
+        progress.add(have, resumed=True)
+        counted = have
+        try:
+            with part.open("ab" if have else "wb") as stream:
+                while chunk := response.read(CHUNK):
+                    stream.write(chunk)
+                    counted += len(chunk)
+                    progress.add(len(chunk))
+            if counted < size:
+                raise OSError(f"connection ended after {counted} of {size} bytes")
+        except BaseException:
+            progress.add(-counted)
+            raise
+
+
+def pip_target(python: str) -> list[str]:
+    """pip's options for wheels that run on CPython `python` with Debian 13's C library (2.41)."""
+    tags = [f"manylinux_2_{minor}_x86_64" for minor in range(41, 4, -1)]
+    tags += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    options = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
+    return options + [option for tag in tags for option in ("--platform", tag)]
+
+
+def run_pip(pip: list[str], python: str, directory: Path, arguments: Sequence[str]) -> None:
+    """Run `pip download ARGUMENTS` into `directory` for CPython `python`; raise DownloadError."""
+    command = [*pip, "download", "--quiet", "--dest", str(directory), *pip_target(python), *arguments]
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode != 0:
+        raise DownloadError(
+            f"pip failed ({' '.join(arguments)}):\n{result.stderr.strip()}\n"
+            "  Each locked version must be on the index that this machine's pip uses (pip config "
+            "list); a build such as torch's +cpu may need its publisher's index there."
+        )
+
+
+def download_wheels(files: Iterable[File], directory: Path, progress: Progress) -> None:
+    """Download wheels, all for one Python version, with the machine's own pip, by SHA-256."""
+    wanted = list(files)
+    requirements = directory / f"requirements-{wanted[0].sha256[:16]}.txt"
+    requirements.write_text(
+        "".join(f"{file.name}=={file.version} --hash=sha256:{file.sha256}\n" for file in wanted)
+    )
+    arguments = ["--no-deps", "--require-hashes", "--requirement", str(requirements)]
+    run_pip([sys.executable, "-m", "pip"], wanted[0].python, directory, arguments)
+    requirements.unlink()
+    for file in wanted:
+        path = directory / file.path
+        if not path.exists():
+            raise DownloadError(f"pip chose another file than {file.path}; re-lock with: make lock")
+        verify(path, file)
+        progress.add(file.size)
+        progress.finish_file()
+
+
+def make_opener() -> urllib.request.OpenerDirector:
+    """An opener for Debian mirrors: apt's proxies where apt has some, else the environment's."""
+    proxies = {**urllib.request.getproxies(), **apt_proxies()}
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Lock every outside byte: read lock/wanted.json, write lock/debian.json and lock/wheels-*.json.
+
+Closures come from apt's own solver (private directories, nothing installed) and pip's own
+resolver; both use this machine's mirrors. Prints what changed; commit the difference after review.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import download
+from fetch import unpack_seed
+
+LOCK = Path(__file__).resolve().parent / "lock"
+# pip reads environment markers (python_version < "3.12") from the interpreter that runs it, whatever
+# --python-version says. So the resolver is started with the target's values in place.
+PIP_FOR_TARGET = """
+import runpy, sys
+from pip._vendor.packaging import markers
+version = sys.argv.pop(1)
+host = markers.default_environment
+markers.default_environment = lambda: {
+    **host(), "python_version": version, "python_full_version": version + ".0",
+    "implementation_version": version + ".0", "implementation_name": "cpython",
+    "platform_machine": "x86_64", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix",
+}
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--debian-mirror", action="append", default=[], metavar="URL",
+                        help="Debian archive to lock from (default: the one apt uses)")
+    parser.add_argument("--only", choices=("debian", "wheels"), help="re-lock one kind only")
+    parser.add_argument("--set", action="append", default=[], help="re-lock only this set of wheels")
+    options = parser.parse_args()
+    wanted = json.loads((LOCK / "wanted.json").read_text())
+    changes: list[str] = []
+    try:
+        if options.only != "wheels":
+            mirrors = download.find_mirrors(options.debian_mirror)
+            changes += write("debian.json", lock_debian(wanted["debian"], mirrors), debian_versions)
+        if options.only != "debian":
+            for name, spec in wanted["wheels"].items():
+                if not options.set or name in options.set:
+                    locked = lock_wheels(spec["python"], requirements(wanted["wheels"], name))
+                    changes += write(f"wheels-{name}.json", locked, wheel_versions)
+    except download.DownloadError as error:
+        print(f"lock: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(changes) if changes else "lock: nothing changed")
+    return 0
+
+
+def write(name: str, value: dict[str, Any], versions: Any) -> list[str]:
+    """Write a lock file; return one line for each thing added, removed or moved to another version."""
+    path = LOCK / name
+    before = versions(json.loads(path.read_text())) if path.exists() else {}
+    path.write_text(one_line_each(json.dumps(value, indent=1, sort_keys=True)) + "\n")
+    after = versions(value)
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old is None:
+            lines.append(f"{name}: + {key} {new}")
+        elif new is None:
+            lines.append(f"{name}: - {key} {old}")
+        elif old != new:
+            lines.append(f"{name}:   {key} {old} -> {new}")
+    return lines
+
+
+def one_line_each(text: str) -> str:
+    """Put each innermost object of indented JSON on one line, so that a diff shows one per package."""
+    return re.sub(r"\{[^{}\[\]]*\}", lambda match: re.sub(r"\s*\n\s*", " ", match[0]), text)
+
+
+def debian_versions(lock: dict[str, Any]) -> dict[str, str]:
+    return {
+        f"{release}/{name}": package["version"]
+        for release, content in lock["releases"].items()
+        for name, package in content["packages"].items()
+    }
+
+
+def wheel_versions(lock: dict[str, Any]) -> dict[str, str]:
+    return {wheel["name"]: wheel["version"] for wheel in lock["wheels"]}
+
+
+def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, Any]:
+    releases = {}
+    for release, spec in wanted.items():
+        with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
+            apt = Apt(Path(directory), spec["suites"], mirrors)
+            packages: dict[str, Any] = {}
+            sets = {}
+            for name, top in spec["sets"].items():
+                print(f"lock: {release} {name}", file=sys.stderr)
+                closure = apt.closure(top)
+                packages.update(closure)
+                sets[name] = sorted(closure)
+            releases[release] = {"packages": packages, "sets": sets}
+    return {"releases": releases, "seed": lock_seed(releases["trixie"], mirrors)}
+
+
+class Apt:
+    """apt with private directories and an empty dpkg status, so that a closure is complete."""
+
+    def __init__(self, directory: Path, suites: list[str], mirrors: download.Mirrors) -> None:
+        keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+        for name in ("lists/partial", "cache/archives/partial", "etc"):
+            (directory / name).mkdir(parents=True)
+        (directory / "status").touch()
+        (directory / "etc/sources.list").write_text("".join(
+            f"deb [signed-by={keyring}] {self.site(suite, mirrors)} {suite} main\n" for suite in suites
+        ))
+        self.sites = mirrors.main + mirrors.security
+        self.config = directory / "apt.conf"
+        self.config.write_text(f"""
+Dir::State "{directory}"; Dir::State::status "{directory}/status"; Dir::Cache "{directory}/cache";
+Dir::Etc::sourcelist "{directory}/etc/sources.list"; Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }};
+APT::Install-Recommends "false"; Acquire::Languages "none"; Acquire::ForceHash "SHA256";
+Debug::NoLocking "true"; APT::Sandbox::User "";
+""")
+        self.run("update", "-q")
+
+    @staticmethod
+    def site(suite: str, mirrors: download.Mirrors) -> str:
+        return (mirrors.security if suite.endswith("-security") else mirrors.main)[0]
+
+    def run(self, *arguments: str) -> str:
+        result = subprocess.run(["apt-get", *arguments], env={"APT_CONFIG": str(self.config), "PATH": "/usr/bin:/bin",
+                                                              "LC_ALL": "C"},
+                                capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise download.DownloadError(f"apt-get {' '.join(arguments)} failed:\n{result.stderr.strip()}")
+        return result.stdout
+
+    def closure(self, top: list[str]) -> dict[str, Any]:
+        """{name: {version, path, size, sha256}} of all that installing `top` needs."""
+        found = {}
+        for line in self.run("install", "--print-uris", "-qq", "-y", *top).splitlines():
+            uri, file_name, size, digest = line.split()
+            name, version, _ = urllib.parse.unquote(file_name).split("_")
+            path = urllib.parse.unquote("pool/" + uri.strip("'").partition("/pool/")[2])
+            algorithm, _, value = digest.partition(":")
+            if algorithm != "SHA256":
+                raise download.DownloadError(f"apt gave no SHA-256 for {name}, but {digest}")
+            found[name] = {"version": version, "path": path, "size": int(size), "sha256": value}
+        return found
+
+
+def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, Any]:
+    """The seed is the folder bin/busybox out of a package, named by the hash of its Nix archive."""
+    name = "busybox-static"
+    package = release["packages"][name]
+    file = download.File(kind="deb", name=name, **package)
+    with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
+        deb = Path(directory) / "busybox.deb"
+        opener = download.make_opener()
+        download.download_deb(file, deb, mirrors, opener, download.Progress(file.size, 1, quiet=True))
+        seed = unpack_seed(deb, Path(directory))
+        digest = subprocess.run(["nix-hash", "--type", "sha256", str(seed)],
+                                capture_output=True, text=True, check=True).stdout.strip()
+    return {"release": "trixie", "package": name, "nar_sha256": digest}
+
+
+def requirements(sets: dict[str, Any], name: str) -> list[str]:
+    spec = sets[name]
+    included = [line for other in spec.get("include", []) for line in requirements(sets, other)]
+    return included + spec["requirements"]
+
+
+def lock_wheels(python: str, wanted: list[str]) -> dict[str, Any]:
+    """Resolve and download, so that what is locked is what was seen: {python, wheels: [...]}."""
+    print(f"lock: wheels for Python {python}: {' '.join(wanted)}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
+        command = [sys.executable, "-c", PIP_FOR_TARGET, python]
+        download.run_pip(command, python, Path(directory), wanted)
+        wheels = [wheel(path) for path in sorted(Path(directory).glob("*.whl"))]
+    return {"python": python, "wheels": sorted(wheels, key=lambda item: str(item["name"]))}
+
+
+def wheel(path: Path) -> dict[str, str | int]:
+    name, version, *_ = path.name.split("-")
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    return {"name": name, "version": version, "filename": path.name,
+            "size": path.stat().st_size, "sha256": download.sha256_of(path)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
