@@ -1,0 +1,51 @@
+"""Machine shapes: the assumptions under which a prediction holds, and what they leave open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind of machine.
+
+    Attributes:
+        name: stands in measurements.json and in manifests.
+        requirements: what the machine must be like; each one changes a predicted register if it is
+            not so, and then attestation fails.
+        predicted: the registers (SHA-256 bank) that have a prediction.
+        left_out: register -> why it has none.
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    predicted: tuple[int, ...]
+    left_out: dict[int, str]
+
+
+OVMF_DISK = Shape(
+    name="ovmf-disk",
+    requirements=(
+        "QEMU machine type q35 (PCR 0: the firmware keeps the ACPI timer's port in a measured volume)",
+        "OVMF without Secure Boot as the only pflash code, an empty variable store (PCR 0, 7)",
+        "the image is the only disk with a boot index (PCR 4, 5: a failed attempt is measured)",
+        "no PCI option ROMs: romfile= empty for network cards (PCR 2)",
+        "nothing passed with -kernel, and no SMBIOS or fw_cfg additions to the command line (PCR 12)",
+        "the guest extends no register itself: no systemd-pcrphase, no IMA policy (PCR 11)",
+    ),
+    predicted=(0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14),
+    left_out={
+        1: "ACPI tables and boot variables: they describe the host's machine (memory, devices)",
+        6: "reserved for the host platform's maker; says nothing about the image",
+        10: "owned by the kernel's IMA; its first entry depends on PCR 1",
+        15: "owned by the running system",
+        16: "debug register, can be reset",
+        17: "dynamic root of trust, not used",
+        18: "dynamic root of trust, not used",
+        19: "dynamic root of trust, not used",
+        20: "dynamic root of trust, not used",
+        21: "dynamic root of trust, not used",
+        22: "dynamic root of trust, not used",
+        23: "application register, can be reset",
+    },
+)
