@@ -39,7 +39,7 @@ def json_encode(value: Json) -> bytes:
 
     Raises FormatError for values outside dict/list/str/int/bool/None (floats among them).
     """
-    _check_types(value, "JSON", (str,))
+    _check_types(value, "JSON", ())
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False)
     return text.encode() + b"\n"
 
@@ -68,7 +68,7 @@ def cbor_encode(value: Cbor) -> bytes:
 
     Raises FormatError for other types, keys that are not text, and integers beyond 64 bits.
     """
-    _check_types(value, "CBOR", (str, bytes))
+    _check_types(value, "CBOR", (bytes,))
     return cbor2.dumps(value, canonical=True)
 
 
@@ -107,9 +107,18 @@ def _check_size(data: bytes, what: str, limit: int) -> None:
         )
 
 
+def _check_text(value: str, what: str) -> None:
+    # JSON can escape half a surrogate pair, which no UTF-8 can hold and .encode() would trip over.
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise FormatError("bad-type", f"a {what} text holds a lone surrogate")
+
+
 def _check_types(value: object, what: str, scalars: tuple[type, ...], depth: int = 0) -> None:
     # Exact types: a subclass could encode as something else than what was checked.
     kind = type(value)
+    if isinstance(value, str) and kind is str:
+        _check_text(value, what)
+        return
     if value is None or kind is bool or kind in scalars:
         return
     if kind is int:
@@ -126,6 +135,7 @@ def _check_types(value: object, what: str, scalars: tuple[type, ...], depth: int
         for key, item in value.items():
             if type(key) is not str:
                 raise FormatError("bad-type", f"a {what} map key is not text")
+            _check_text(key, what)
             _check_types(item, what, scalars, depth + 1)
         return
     raise FormatError(

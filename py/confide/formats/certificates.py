@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from confide.errors import FormatError
 from confide.formats.fields import check_name
@@ -28,6 +29,26 @@ LEAF_LIFETIME = 3600
 BACKDATE = 300
 MAX_DER = 16384
 DIGEST_SIZE = 32
+
+
+EXTENDED_KEY_USAGE = x509.ExtendedKeyUsage(
+    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+)
+
+
+def key_usage(*, ca: bool) -> x509.KeyUsage:
+    """A CA signs certificates and nothing else; a leaf signs handshakes and receipts."""
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,12 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         certificate.extensions  # noqa: B018  parsed lazily; malformed ones raise here
         same = certificate.public_bytes(Encoding.DER) == der
-    except (ValueError, TypeError, x509.DuplicateExtension) as error:
+    except (
+        ValueError,
+        TypeError,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise FormatError(
             "bad-certificate",
             f"the {what} certificate cannot be read",

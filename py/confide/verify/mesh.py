@@ -8,17 +8,20 @@ An extension outside the profile is refused, critical or not: the profile is clo
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from confide.errors import VerificationError
 from confide.formats.certificates import (
+    EXTENDED_KEY_USAGE,
     KEM_KEY_OID,
     MANIFEST_OID,
     MeshIdentity,
     extension_digest,
+    key_usage,
     load_certificate,
     parse_leaf,
     public_key_of,
@@ -32,12 +35,26 @@ _COMMON = frozenset(
         ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
     }
 )
-_LEAF = _COMMON | {
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
-    ExtensionOID.EXTENDED_KEY_USAGE,
-    KEM_KEY_OID,
-}
-_MESH = _COMMON | {MANIFEST_OID}
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """One kind of certificate: its path length (None: no CA), the extensions it has or may have."""
+
+    what: str
+    path_length: int | None
+    required: frozenset[x509.ObjectIdentifier]
+    optional: frozenset[x509.ObjectIdentifier] = frozenset()
+
+
+_ROOT = _Profile("root CA", 1, _COMMON)
+_MESH = _Profile("mesh CA", 0, _COMMON | {MANIFEST_OID})
+_LEAF = _Profile(
+    "leaf",
+    None,
+    _COMMON | {ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.EXTENDED_KEY_USAGE},
+    frozenset({KEM_KEY_OID}),
+)
 
 
 def verify_leaf(
@@ -53,11 +70,8 @@ def verify_leaf(
     `role` is one role, or a collection of roles of which any one will do. Raises VerificationError
     if a check fails and FormatError if a certificate cannot be read.
     """
-    _, mesh = _verify_authorities(mesh_ca_der, root_ca_der, now)
-    leaf = load_certificate(leaf_der, "leaf")
-    _check_profile(leaf, "leaf", _LEAF, path_length=None)
-    _check_issued(leaf, mesh, "leaf", "mesh CA")
-    _check_time(leaf, "leaf", now)
+    mesh = _verify_mesh(mesh_ca_der, root_ca_der, now)
+    leaf = _verify(leaf_der, _LEAF, mesh, now)
     identity = parse_leaf(leaf)
     roles = (role,) if isinstance(role, str) else tuple(role)
     if identity.role not in roles:
@@ -74,7 +88,7 @@ def verify_mesh_ca(
     mesh_ca_der: bytes, root_ca_der: bytes, *, manifest_sha256: bytes, now: int
 ) -> None:
     """Verify that the root CA made this mesh CA for exactly this manifest. Raises as above."""
-    _, mesh = _verify_authorities(mesh_ca_der, root_ca_der, now)
+    mesh = _verify_mesh(mesh_ca_der, root_ca_der, now)
     seen = extension_digest(mesh, MANIFEST_OID)
     if seen is None or seen != manifest_sha256:
         raise VerificationError(
@@ -87,101 +101,27 @@ def verify_mesh_ca(
 
 def verify_root_ca(root_ca_der: bytes, *, now: int) -> None:
     """Verify that this is a root CA of the profile, valid at `now`. Raises as above."""
-    _verify_root(root_ca_der, now)
+    _verify(root_ca_der, _ROOT, None, now)
 
 
-def _verify_root(root_ca_der: bytes, now: int) -> x509.Certificate:
-    root = load_certificate(root_ca_der, "root CA")
-    _check_profile(root, "root CA", _COMMON, path_length=1)
-    _check_issued(root, root, "root CA", "root CA")
-    _check_time(root, "root CA", now)
-    return root
+def _verify_mesh(mesh_ca_der: bytes, root_ca_der: bytes, now: int) -> x509.Certificate:
+    return _verify(mesh_ca_der, _MESH, _verify(root_ca_der, _ROOT, None, now), now)
 
 
-def _verify_authorities(
-    mesh_ca_der: bytes, root_ca_der: bytes, now: int
-) -> tuple[x509.Certificate, x509.Certificate]:
-    root = _verify_root(root_ca_der, now)
-    mesh = load_certificate(mesh_ca_der, "mesh CA")
-    _check_profile(mesh, "mesh CA", _MESH, path_length=0)
-    _check_issued(mesh, root, "mesh CA", "root CA")
-    _check_time(mesh, "mesh CA", now)
-    return root, mesh
-
-
-def _check_profile(
-    certificate: x509.Certificate,
-    what: str,
-    allowed: Collection[x509.ObjectIdentifier],
-    *,
-    path_length: int | None,
-) -> None:
-    if certificate.version is not x509.Version.v3:
-        raise _profile_error(what, "X.509 version 3", certificate.version.name)
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        raise _profile_error(
-            what, "ECDSA with SHA-256", certificate.signature_algorithm_oid.dotted_string
-        )
-    public_key_of(certificate, what)
-    extensions = certificate.extensions
-    for extension in extensions:
-        if extension.oid not in allowed:
-            raise _profile_error(what, "no other extensions", extension.oid.dotted_string)
+def _verify(
+    der: bytes, profile: _Profile, issuer: x509.Certificate | None, now: int
+) -> x509.Certificate:
+    """Load one certificate and check it; `issuer` None means that it has signed itself."""
+    what = profile.what
+    certificate = load_certificate(der, what)
+    # Signature first: what nobody vouches for is not worth reading.
     try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
-        usage = extensions.get_extension_for_class(x509.KeyUsage)
-    except x509.ExtensionNotFound as error:
-        raise _profile_error(what, "basic constraints and key usage", "none") from error
-    is_ca = path_length is not None
-    if constraints.value != x509.BasicConstraints(ca=is_ca, path_length=path_length):
-        raise _profile_error(
-            what,
-            f"ca={is_ca}, path length {path_length}",
-            f"ca={constraints.value.ca}, path length {constraints.value.path_length}",
-        )
-    wanted = _usage(is_ca)
-    if usage.value != wanted or not usage.critical or not constraints.critical:
-        raise _profile_error(what, "the profile's critical key usage", "another key usage")
-    if not is_ca:
-        _check_extended_usage(extensions, what)
-
-
-def _check_extended_usage(extensions: x509.Extensions, what: str) -> None:
-    wanted = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
-    try:
-        seen = set(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except x509.ExtensionNotFound as error:
-        raise _profile_error(what, "an extended key usage", "none") from error
-    if seen != wanted:
-        raise _profile_error(what, "TLS server and client", "another extended key usage")
-
-
-def _usage(is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_ca,
-        key_cert_sign=is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _check_issued(
-    certificate: x509.Certificate, issuer: x509.Certificate, what: str, issuer_what: str
-) -> None:
-    try:
-        certificate.verify_directly_issued_by(issuer)
+        certificate.verify_directly_issued_by(issuer or certificate)
     except (InvalidSignature, ValueError, TypeError) as error:
         raise VerificationError(
-            "bad-chain", f"the {what} certificate was not signed by the {issuer_what}"
+            "bad-chain", f"the {what} certificate was not signed by its issuer"
         ) from error
-
-
-def _check_time(certificate: x509.Certificate, what: str, now: int) -> None:
+    _check_profile(certificate, profile)
     start = int(certificate.not_valid_before_utc.timestamp())
     end = int(certificate.not_valid_after_utc.timestamp())
     if not start <= now <= end:
@@ -192,6 +132,32 @@ def _check_time(certificate: x509.Certificate, what: str, now: int) -> None:
             seen=str(now),
             next="check this machine's clock; a node must join again before its hour ends",
         )
+    return certificate
+
+
+def _check_profile(certificate: x509.Certificate, profile: _Profile) -> None:
+    what = profile.what
+    algorithm = certificate.signature_algorithm_oid
+    if certificate.version is not x509.Version.v3:
+        raise _profile_error(what, "X.509 version 3", certificate.version.name)
+    if algorithm != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+        raise _profile_error(what, "ECDSA with SHA-256", algorithm.dotted_string)
+    public_key_of(certificate, what)
+    extensions = {extension.oid: extension for extension in certificate.extensions}
+    for oid in extensions.keys() - profile.required - profile.optional:
+        raise _profile_error(what, "no other extension", oid.dotted_string)
+    for oid in profile.required - extensions.keys():
+        raise _profile_error(what, f"extension {oid.dotted_string}", "none")
+    is_ca = profile.path_length is not None
+    exact: dict[x509.ObjectIdentifier, x509.ExtensionType] = {
+        ExtensionOID.BASIC_CONSTRAINTS: x509.BasicConstraints(is_ca, profile.path_length),
+        ExtensionOID.KEY_USAGE: key_usage(ca=is_ca),
+    }
+    for oid, value in exact.items():
+        if extensions[oid].value != value or not extensions[oid].critical:
+            raise _profile_error(what, f"critical {value}", str(extensions[oid].value))
+    if not is_ca and extensions[ExtensionOID.EXTENDED_KEY_USAGE].value != EXTENDED_KEY_USAGE:
+        raise _profile_error(what, "use as TLS server and client", "another use")
 
 
 def _profile_error(what: str, expected: str, seen: str) -> VerificationError:
