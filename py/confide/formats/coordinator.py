@@ -73,13 +73,15 @@ class Attestation:
 
     def encode(self) -> bytes:
         """At most `MAX_ATTESTATION` bytes."""
-        return cbor_encode({
-            "evidence": self.evidence,
-            "manifest": self.manifest,
-            "history": self.history,
-            "root_ca": self.root_ca,
-            "mesh_ca": self.mesh_ca,
-        })
+        return cbor_encode(
+            {
+                "evidence": self.evidence,
+                "manifest": self.manifest,
+                "history": self.history,
+                "root_ca": self.root_ca,
+                "mesh_ca": self.mesh_ca,
+            }
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> Attestation:
@@ -143,15 +145,17 @@ class JoinRequest:
 
     def encode(self) -> bytes:
         """At most `MAX_JOIN` bytes."""
-        return cbor_encode({
-            "role": self.role,
-            "nonce": self.nonce,
-            "public_key": self.public_key,
-            "kem_public_key": self.kem_public_key,
-            "models": list(self.models),
-            "manifest_sha256": self.manifest_sha256,
-            "evidence": self.evidence,
-        })
+        return cbor_encode(
+            {
+                "role": self.role,
+                "nonce": self.nonce,
+                "public_key": self.public_key,
+                "kem_public_key": self.kem_public_key,
+                "models": list(self.models),
+                "manifest_sha256": self.manifest_sha256,
+                "evidence": self.evidence,
+            }
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> JoinRequest:
@@ -180,9 +184,13 @@ class JoinReply:
 
     def encode(self) -> bytes:
         """As CBOR."""
-        return cbor_encode({
-            "certificate": self.certificate, "mesh_ca": self.mesh_ca, "root_ca": self.root_ca,
-        })
+        return cbor_encode(
+            {
+                "certificate": self.certificate,
+                "mesh_ca": self.mesh_ca,
+                "root_ca": self.root_ca,
+            }
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> JoinReply:

@@ -1,0 +1,45 @@
+"""The coordinator's HTTP face. The transport is untrusted: every message authenticates itself."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, jsonify, request
+
+from confide.coordinator.domain import Coordinator
+from confide.formats import coordinator as messages
+from confide.server import cbor_response, flask_app
+
+
+def create_app(coordinator: Coordinator) -> Flask:
+    """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
+    app = flask_app(__name__, max_body=messages.MAX_JOIN)
+
+    def body() -> bytes:
+        return request.get_data(cache=False)
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return jsonify(role="coordinator", state=coordinator.state)
+
+    @app.post("/v1/attest")
+    def attest() -> Response:
+        nonce = messages.parse_nonce(body())
+        return cbor_response(coordinator.attest(nonce).encode())
+
+    @app.post("/v1/manifest")
+    def set_manifest() -> Response:
+        sha256 = coordinator.set_manifest(messages.parse_set_manifest(body()))
+        return cbor_response(messages.encode_manifest_set(sha256))
+
+    @app.get("/v1/manifest")
+    def manifest() -> Response:
+        return cbor_response(coordinator.mesh().encode())
+
+    @app.post("/v1/challenge")
+    def challenge() -> Response:
+        return cbor_response(messages.encode_nonce(coordinator.challenge()))
+
+    @app.post("/v1/join")
+    def join() -> Response:
+        return cbor_response(coordinator.join(messages.JoinRequest.parse(body())).encode())
+
+    return app

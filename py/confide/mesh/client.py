@@ -1,0 +1,93 @@
+"""Talking to a coordinator. The transport is untrusted: what it brings is checked by the caller."""
+
+from __future__ import annotations
+
+import json
+
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    error_from_dict,
+)
+from confide.formats import coordinator as messages
+from confide.formats.certificates import MAX_DER
+from confide.upstream import Upstream
+
+READ_SECONDS = 120.0
+"""An emulated machine on a busy host needs tens of seconds for a quote and its verification."""
+
+_KIND_BY_STATUS: dict[int, type[ConfideError]] = {
+    400: FormatError,
+    413: FormatError,
+    429: UnavailableError,
+    503: UnavailableError,
+}
+
+
+class CoordinatorClient:
+    """One coordinator, at `url`, or behind a gateway if `prefix` is the gateway's.
+
+    Each method is one exchange. All raise UnavailableError if the peer is not there, FormatError
+    for an answer that is none, and the peer's own error, in its own words, if it refuses.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "/v1") -> None:
+        self._upstream = Upstream(url, read_seconds=READ_SECONDS)
+        self._prefix = prefix
+
+    def attest(self, nonce: bytes) -> bytes:
+        """An encoded Attestation, as it came, so that it can be kept."""
+        body = messages.encode_nonce(nonce)
+        return self._call("POST", "/attest", body, messages.MAX_ATTESTATION)
+
+    def key_exchange(self) -> bytes:
+        """An encoded key exchange reply; only behind a gateway or at a secret service."""
+        return self._call("GET", "/key-exchange", None, messages.MAX_ATTESTATION)
+
+    def set_manifest(self, manifest: bytes) -> bytes:
+        """Set the manifest; returns the SHA-256 that the coordinator says it has."""
+        body = messages.encode_set_manifest(manifest)
+        return messages.parse_manifest_set(self._call("POST", "/manifest", body, 256))
+
+    def mesh(self) -> messages.MeshReply:
+        """The current manifest and CAs."""
+        answer = self._call("GET", "/manifest", None, messages.MAX_ATTESTATION)
+        return messages.MeshReply.parse(answer)
+
+    def challenge(self) -> bytes:
+        """A nonce for one join."""
+        return messages.parse_nonce(self._call("POST", "/challenge", b"", 256))
+
+    def join(self, request: messages.JoinRequest) -> messages.JoinReply:
+        """Ask to be admitted."""
+        body = request.encode()
+        return messages.JoinReply.parse(self._call("POST", "/join", body, 4 * MAX_DER))
+
+    def _call(self, method: str, path: str, body: bytes | None, limit: int) -> bytes:
+        status, _, answer = self._upstream.call(
+            method,
+            self._prefix + path,
+            body=body,
+            headers={"Content-Type": "application/cbor"},
+            limit=max(limit, 1 << 16),
+        )
+        if status != 200:
+            raise peer_error(status, answer, self._upstream.url)
+        return answer
+
+
+def peer_error(status: int, body: bytes, url: str) -> ConfideError:
+    """The error in a peer's answer, or one that says that the peer does not speak our protocol."""
+    kind = _KIND_BY_STATUS.get(status, PolicyError)
+    try:
+        return error_from_dict(json.loads(body)["error"], kind)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return UnavailableError(
+            "not-confide",
+            f"{url} does not answer like a part of Confide",
+            expected="CBOR, or an error as JSON",
+            seen=f"HTTP status {status}",
+            next="check the address",
+        )

@@ -1,0 +1,1 @@
+"""The secret service: takes clients' inference keys and gives them to attested workers only."""

@@ -1,0 +1,174 @@
+"""What a client checks before it trusts a service: the coordinator, then the secret service.
+
+Rules of this module:
+
+* No I/O, no clock: the caller brings the bytes, the nonce it chose and the time (unix seconds).
+* The pinned manifest is the only source of reference values. What the service serves is compared
+  with it byte for byte; it never adds to what is accepted.
+* Everything that is used later (root CA, mesh CA, KEM key) is bound by something checked here.
+* A verdict names each check. Bad input from the service makes a failed check, never an exception,
+  so a person always sees how far it went; the caller must call `Verdict.require`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from confide.errors import ConfideError, FormatError
+from confide.formats.binding import coordinator_report_data
+from confide.formats.certificates import load_certificate, public_key_of
+from confide.formats.coordinator import Attestation
+from confide.formats.evidence import Evidence
+from confide.formats.history import encode_history, parse_history, verify_history
+from confide.formats.manifest import Manifest
+from confide.formats.secrets import KeyExchangeReply
+from confide.verify.evidence import verify_evidence
+from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
+from confide.verify.verdict import Check, Verdict, check_equal
+
+_PINNED = "pinned manifest"
+_ATTESTED = "attested coordinator"
+
+
+def verify_coordinator(
+    attestation: Attestation, *, manifest_pinned: bytes, nonce: bytes, now: int
+) -> Verdict:
+    """Every check of a coordinator that says it runs the pinned manifest.
+
+    If the verdict passes, `attestation.root_ca` and `.mesh_ca` may be trusted, for as long as the
+    caller lets a verification count. Raises FormatError only if the pinned manifest is none.
+    """
+    manifest = Manifest.parse(manifest_pinned)
+    served = Check(
+        "manifest",
+        f"SHA-256 {manifest.sha256.hex()}",
+        f"SHA-256 {sha256(attestation.manifest).hexdigest()}" if attestation.manifest else "none",
+        attestation.manifest == manifest_pinned,
+        _PINNED,
+    )
+    evidence = _verify_evidence(attestation, manifest_pinned, manifest, nonce, now)
+
+    def check_mesh_ca() -> None:
+        verify_mesh_ca(
+            attestation.mesh_ca, attestation.root_ca, manifest_sha256=manifest.sha256, now=now
+        )
+
+    def check_history() -> None:
+        verify_history(
+            parse_history(attestation.history),
+            root_key=public_key_of(load_certificate(attestation.root_ca, "root CA"), "root CA"),
+            manifest_sha256=manifest.sha256,
+            mesh_ca=attestation.mesh_ca,
+        )
+
+    return Verdict(
+        (
+            served,
+            *evidence.checks,
+            _check_root_ca(attestation, now),
+            _check("mesh CA", "signed by the root CA, for the manifest", check_mesh_ca, _PINNED),
+            _check("history", "signed, ends with the manifest", check_history, _PINNED),
+        )
+    )
+
+
+def verify_unset_coordinator(
+    attestation: Attestation, *, manifest: Manifest, nonce: bytes, now: int
+) -> Verdict:
+    """Every check of a coordinator that has no manifest yet, before `manifest` is given to it."""
+    return Verdict(
+        (
+            Check(
+                "manifest",
+                "none yet",
+                f"SHA-256 {sha256(attestation.manifest).hexdigest()}"
+                if attestation.manifest
+                else "none yet",
+                not attestation.manifest and not attestation.mesh_ca,
+                "the coordinator is new",
+            ),
+            *_verify_evidence(attestation, b"", manifest, nonce, now).checks,
+            _check_root_ca(attestation, now),
+            check_equal("history", encode_history([]), attestation.history, "no manifest yet"),
+        )
+    )
+
+
+def verify_key_exchange(
+    reply: KeyExchangeReply, *, mesh_ca: bytes, root_ca: bytes, now: int
+) -> Verdict:
+    """Every check of a secret service. `mesh_ca` and `root_ca` (DER) are the *attested* ones.
+
+    The CAs in the reply are ignored but for being compared: they explain a failure. If the verdict
+    passes, keys may be sealed to `reply.kem_public_key`.
+    """
+    role = "secret-service"
+    try:
+        identity = verify_leaf(reply.certificate, mesh_ca, root_ca, role=role, now=now)
+    except ConfideError as error:
+        chain = _failed("secret service", f"a mesh certificate of role {role}", error, _ATTESTED)
+        return Verdict((_check_same_mesh(reply, mesh_ca, root_ca), chain))
+    return Verdict(
+        (
+            _check_same_mesh(reply, mesh_ca, root_ca),
+            Check("secret service", f"role {role}", f"role {identity.role}", True, _ATTESTED),
+            check_equal(
+                "key exchange key",
+                identity.kem_key_sha256 or b"",
+                sha256(reply.kem_public_key).digest(),
+                "secret service's certificate",
+            ),
+        )
+    )
+
+
+def _verify_evidence(
+    attestation: Attestation, manifest_bytes: bytes, manifest: Manifest, nonce: bytes, now: int
+) -> Verdict:
+    """The evidence must bind `manifest_bytes`: what we know, not what was sent along."""
+    report_data = coordinator_report_data(
+        nonce,
+        manifest=manifest_bytes,
+        root_ca=attestation.root_ca,
+        mesh_ca=attestation.mesh_ca,
+        history=attestation.history,
+    )
+    try:
+        evidence = Evidence.parse(attestation.evidence)
+    except FormatError as error:
+        return Verdict((_failed("evidence", "well-formed evidence", error, "evidence format"),))
+    return verify_evidence(
+        evidence, report_data=report_data, manifest=manifest, role="coordinator", now=now
+    )
+
+
+def _check_root_ca(attestation: Attestation, now: int) -> Check:
+    return _check(
+        "root CA",
+        "a certificate authority of the mesh profile",
+        lambda: verify_root_ca(attestation.root_ca, now=now),
+        "bound by the evidence",
+    )
+
+
+def _check_same_mesh(reply: KeyExchangeReply, mesh_ca: bytes, root_ca: bytes) -> Check:
+    return Check(
+        "secret service's mesh",
+        f"mesh CA SHA-256 {sha256(mesh_ca).hexdigest()}",
+        f"mesh CA SHA-256 {sha256(reply.mesh_ca).hexdigest()}",
+        (reply.mesh_ca, reply.root_ca) == (mesh_ca, root_ca),
+        _ATTESTED,
+    )
+
+
+def _check(name: str, expected: str, verify: Callable[[], None], source: str) -> Check:
+    try:
+        verify()
+    except ConfideError as error:
+        return _failed(name, expected, error, source)
+    return Check(name, expected, expected, True, source)
+
+
+def _failed(name: str, expected: str, error: ConfideError, source: str) -> Check:
+    return Check(name, expected, str(error), False, source)
