@@ -75,7 +75,7 @@ TPM_ECC_NIST_P256 = 0x0003
 
 
 class Reader:
-    """Takes big-endian fields off the front of `data`; FormatError names the field that is short."""
+    """Takes big-endian fields off the front of `data`; a FormatError names the short field."""
 
     def __init__(self, data: bytes, what: str, limit: int = MAX_STRUCTURE) -> None:
         if len(data) > limit:

@@ -1,7 +1,7 @@
 """The vTPM attester: a quote over the boot registers by the attestation key the cloud certified.
 
-As on a large cloud, the platform leaves in the TPM's NV memory the template from which the TPM makes
-its attestation key, and a certificate for the key that comes out; here also the issuer's certificate.
+As on a large cloud, the platform leaves in the TPM's NV memory the template from which the TPM
+makes its attestation key, and a certificate for the key that comes out; here also the issuer's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from pathlib import Path
 from confide.errors import FormatError, UnavailableError
 from confide.formats.binding import REPORT_DATA_SIZE, TPM_EXTRA_DATA_SIZE
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.tpm import AK_CERT_NV, AK_ISSUER_NV, AK_TEMPLATE_NV, EccPublic, Quote, pcr_digest
+from confide.formats.tpm import (
+    AK_CERT_NV,
+    AK_ISSUER_NV,
+    AK_TEMPLATE_NV,
+    EccPublic,
+    Quote,
+    pcr_digest,
+)
 from confide.formats.tpm_commands import (
     MAX_RESPONSE,
     Exchange,

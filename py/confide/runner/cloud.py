@@ -21,7 +21,7 @@ from confide.formats.tpm import AK_USAGE_OID
 
 KEY_SEED = b"confide development CA: protects nothing"
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-CA_NAME = "Confide development CA - its key is published - it protects nothing"
+CA_NAME = "Confide development CA that protects nothing"
 AK_LIFETIME = timedelta(days=30)
 BACKDATE = timedelta(minutes=5)  # the verifier's clock may be a little behind
 CA_START = datetime(2025, 1, 1, tzinfo=UTC)

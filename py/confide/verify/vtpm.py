@@ -26,8 +26,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import SignatureAlgorithmOID
-from measure import eventlog
-from measure.errors import MeasureError
 
 from confide.errors import FormatError
 from confide.formats.binding import TPM_EXTRA_DATA_SIZE
@@ -43,6 +41,8 @@ from confide.formats.tpm import (
     pcr_digest,
 )
 from confide.verify.verdict import Check, Verdict, check_equal
+from measure import eventlog
+from measure.errors import MeasureError
 
 PCR_COVERS = {
     0: "firmware code",
