@@ -57,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--image", required=True, help="measurements.json, or a disk image")
     sub.add_argument("--firmware", help="the firmware, if --image is a disk image")
     sub.add_argument(
-        "--command-line", metavar="FILE",
-        help="the command line that booted (a copy of /proc/cmdline), to name the layer that differs",
+        "--command-line",
+        metavar="FILE",
+        help="the command line that booted (a copy of /proc/cmdline), to name the layer",
     )
 
     sub = command("diff", _diff, "compare two measurements.json files")
@@ -116,7 +117,7 @@ def _eventlog(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     log = eventlog.parse(_read(options.log), options.log)
     data = _map(options.image)
-    if data[:1] == b"{":
+    if bytes(data[:1]) == b"{":
         measured = report.parse(bytes(data), options.image)
     elif options.firmware is None:
         raise InputError("a disk image needs --firmware", file=options.image)
@@ -148,7 +149,7 @@ def _read(path: str) -> bytes:
 def _map(path: str) -> memoryview:
     """A file's content without reading it all; disks are large and mostly hashed once."""
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 return memoryview(b"")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -10,7 +10,9 @@ from __future__ import annotations
 _DIRECTORY = 0o40000
 _FILE = 0o100000
 # A constant in systemd-stub, with an upper-case digit that its other records do not have.
-_TRAILER = b"070701" + b"0" * 32 + b"00000001" + b"0" * 48 + b"0000000B" + b"0" * 8 + b"TRAILER!!!\0\0\0\0"
+_TRAILER = (
+    b"070701" + b"0" * 32 + b"00000001" + b"0" * 48 + b"0000000B" + b"0" * 8 + b"TRAILER!!!\0\0\0\0"
+)
 
 
 def literal(name: str, data: bytes) -> bytes:

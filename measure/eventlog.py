@@ -120,7 +120,7 @@ def event_type_name(number: int) -> str:
 
 
 def initial_value(pcr: int, bank: str = "sha256", startup_locality: int = 0) -> bytes:
-    """A register after TPM2_Startup: zeros; PCR 0 ends in the start-up locality; 17..22 are ones."""
+    """A register at start-up: zeros; PCR 0 ends in the start-up locality; 17 to 22 are ones."""
     size = hashlib.new(bank).digest_size
     if 17 <= pcr <= 22:
         return b"\xff" * size

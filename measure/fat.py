@@ -58,7 +58,9 @@ class Volume:
         powers_of_two = sector in (512, 1024, 2048, 4096) and per_cluster.bit_count() == 1
         if not powers_of_two or not reserved or fats not in (1, 2) or not fat_sectors:
             raise FormatError(
-                "not a FAT file system", file=file, offset=start,
+                "not a FAT file system",
+                file=file,
+                offset=start,
                 seen=f"{sector} bytes per sector, {per_cluster} sectors per cluster, "
                 f"{fats} FATs of {fat_sectors} sectors",
             )
@@ -71,8 +73,11 @@ class Volume:
         used = self._clusters_start - start
         if total * sector > end - start or used >= total * sector:
             raise FormatError(
-                "the FAT file system is larger than its partition", file=file, offset=start,
-                expected=f"at most {end - start} bytes", seen=f"{total * sector} bytes",
+                "the FAT file system is larger than its partition",
+                file=file,
+                offset=start,
+                expected=f"at most {end - start} bytes",
+                seen=f"{total * sector} bytes",
             )
         # The number of clusters alone decides the width of FAT entries (section 3.5).
         self._cluster_count = (total * sector - used) // self._cluster_size
@@ -82,7 +87,8 @@ class Volume:
         if (self._bits == 32) != (root_entries == 0):
             raise FormatError(
                 f"a FAT{self._bits} file system with {root_entries} root entries",
-                file=file, offset=start,
+                file=file,
+                offset=start,
             )
 
     def files(self) -> list[File]:
@@ -96,8 +102,10 @@ class Volume:
                 budget -= 1
                 if budget < 0:
                     raise FormatError(
-                        "too many files, or directories in a loop", file=self._file,
-                        expected=f"at most {MAX_ENTRIES}", seen=prefix[:80],
+                        "too many files, or directories in a loop",
+                        file=self._file,
+                        expected=f"at most {MAX_ENTRIES}",
+                        seen=prefix[:80],
                     )
                 if attributes & _ATTRIBUTE_DIRECTORY:
                     waiting.append((f"{prefix}{name}/", self._chain(cluster)))
@@ -112,8 +120,10 @@ class Volume:
         content = self._chain(file.cluster, file.size)
         if len(content) < file.size:
             raise FormatError(
-                f"{file.path} is truncated", file=self._file,
-                expected=f"{file.size} bytes", seen=f"{len(content)} bytes",
+                f"{file.path} is truncated",
+                file=self._file,
+                expected=f"{file.size} bytes",
+                seen=f"{len(content)} bytes",
             )
         return content[: file.size]
 
@@ -165,7 +175,8 @@ class Volume:
         while True:
             if not 2 <= cluster < self._cluster_count + 2 or len(parts) * self._cluster_size > most:
                 raise FormatError(
-                    "a damaged or too long cluster chain", file=self._file,
+                    "a damaged or too long cluster chain",
+                    file=self._file,
                     expected=f"clusters 2 to {self._cluster_count + 1}, at most {most} bytes",
                     seen=f"cluster {cluster}",
                 )

@@ -76,7 +76,9 @@ def measure(flash: bytes, file: str) -> Measured:
     """
     if len(flash) > MAX_FIRMWARE:
         raise FormatError(
-            "the firmware is too large", file=file, expected=f"at most {MAX_FIRMWARE} bytes",
+            "the firmware is too large",
+            file=file,
+            expected=f"at most {MAX_FIRMWARE} bytes",
             seen=f"{len(flash)} bytes",
         )
     unpacked = _unpack(flash, file)
@@ -85,7 +87,9 @@ def measure(flash: bytes, file: str) -> Measured:
     volumes = [unpacked[s.start : s.end] for s in sections if s.type == _SECTION_VOLUME]
     if len(volumes) != 2:
         raise UnsupportedError(
-            "the firmware is not OVMF", file=file, expected="two packed volumes",
+            "the firmware is not OVMF",
+            file=file,
+            expected="two packed volumes",
             seen=str(len(volumes)),
         )
     pei, dxe = volumes
@@ -95,7 +99,8 @@ def measure(flash: bytes, file: str) -> Measured:
     _only(dxe_files, lambda f: f.type == _FILE_DXE_CORE, "a DXE core in DXEFV", file)
     if any(f.guid == _SECURE_BOOT_CONFIG for f in dxe_files):
         raise UnsupportedError(
-            "the firmware is built with Secure Boot, whose registers are not predicted", file=file,
+            "the firmware is built with Secure Boot, whose registers are not predicted",
+            file=file,
             expected="OVMF_CODE_4M.fd without Secure Boot",
         )
     tcg2 = _only(pei_files, lambda f: f.guid == _TCG2_PEI, "Tcg2Pei in PEIFV", file)
@@ -110,7 +115,9 @@ def _unpack(flash: bytes, file: str) -> bytes:
     )
     section = _only(
         _sections(flash, holder.body_start, holder.end, file),
-        lambda s: s.guid == _LZMA, "an LZMA section", file,
+        lambda s: s.guid == _LZMA,
+        "an LZMA section",
+        file,
     )
     decoder = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=256 << 20)
     try:
@@ -121,8 +128,11 @@ def _unpack(flash: bytes, file: str) -> bytes:
         ) from None
     if not decoder.eof:
         raise FormatError(
-            "the LZMA section is truncated or too large", file=file, offset=section.start,
-            expected=f"at most {MAX_UNPACKED} bytes", seen=f"{len(unpacked)} bytes, no end",
+            "the LZMA section is truncated or too large",
+            file=file,
+            offset=section.start,
+            expected=f"at most {MAX_UNPACKED} bytes",
+            seen=f"{len(unpacked)} bytes, no end",
         )
     return unpacked
 
@@ -142,7 +152,10 @@ def _files(data: bytes, file: str) -> Iterator[_File]:
     checksum = sum(int.from_bytes(words[i : i + 2], "little") for i in range(0, header_size, 2))
     if signature != b"_FVH" or filesystem != _FFS2 or checksum & 0xFFFF or length > len(data):
         raise FormatError(
-            "no firmware volume", file=file, offset=0, expected="_FVH, FFS2, a valid checksum",
+            "no firmware volume",
+            file=file,
+            offset=0,
+            expected="_FVH, FFS2, a valid checksum",
             seen=f"{signature!r}, {filesystem}, sum {checksum & 0xFFFF:#x}, {length:#x} bytes",
         )
     start = header_size
@@ -200,7 +213,9 @@ def _pe32(volume: bytes, holder: _File, file: str) -> tuple[int, pe.PeImage]:
     """The program in a firmware file, and its offset in the volume."""
     section = _only(
         _sections(volume, holder.body_start, holder.end, file),
-        lambda s: s.type == _SECTION_PE32, f"a program in {holder.guid}", file,
+        lambda s: s.type == _SECTION_PE32,
+        f"a program in {holder.guid}",
+        file,
     )
     return section.start, pe.parse(volume[section.start : section.end], f"{file} ({holder.guid})")
 
@@ -211,8 +226,10 @@ def _version(volume: bytes, tcg2: _File, file: str) -> bytes:
     found = set(re.findall(rb"(?:[\x20-\x7e]\x00){4,}\x00\x00", image.data))
     if len(found) != 1:
         raise UnsupportedError(
-            "the firmware's version string cannot be told from other strings", file=file,
-            offset=start, expected="one UTF-16 string in Tcg2Pei",
+            "the firmware's version string cannot be told from other strings",
+            file=file,
+            offset=start,
+            expected="one UTF-16 string in Tcg2Pei",
             seen=", ".join(repr(s.decode("utf-16-le").rstrip("\0")) for s in sorted(found)[:4])
             or "none",
         )
@@ -247,7 +264,8 @@ def _timer_variable(core: pe.PeImage, file: str) -> int:
             return target
     raise UnsupportedError(
         "the PEI core's timer variable cannot be located, so PCR 0 cannot be predicted",
-        file=file, expected="one instruction that sets a zero variable in .data to 0x608",
+        file=file,
+        expected="one instruction that sets a zero variable in .data to 0x608",
         seen=f"targets {sorted(hex(t) for t in targets)[:4]}",
     )
 
@@ -264,7 +282,9 @@ def _only(items: Iterable[_T], wanted: Callable[[_T], bool], what: str, file: st
     found = [item for item in items if wanted(item)]
     if len(found) != 1:
         raise UnsupportedError(
-            "the firmware is not built as expected", file=file, expected=f"exactly one {what}",
+            "the firmware is not built as expected",
+            file=file,
+            expected=f"exactly one {what}",
             seen=str(len(found)),
         )
     return found[0]

@@ -80,8 +80,11 @@ def parse(disk: bytes | memoryview, file: str) -> Table:
     backup = _header(disk, primary.alternate, file)
     if primary.alternate != len(disk) // SECTOR - 1 or backup.alternate != 1:
         raise FormatError(
-            "the backup partition table is not at the end of the disk", file=file, offset=SECTOR,
-            expected=f"sector {len(disk) // SECTOR - 1}", seen=f"sector {primary.alternate}",
+            "the backup partition table is not at the end of the disk",
+            file=file,
+            offset=SECTOR,
+            expected=f"sector {len(disk) // SECTOR - 1}",
+            seen=f"sector {primary.alternate}",
         )
     if (primary.entries_crc, primary.entry_count) != (backup.entries_crc, backup.entry_count):
         raise FormatError("the two copies of the partition table differ", file=file)
@@ -98,15 +101,20 @@ def _header(disk: bytes | memoryview, sector: int, file: str) -> _Header:
     revision, size, crc = reader.u32("revision"), reader.u32("size"), reader.u32("CRC")
     if signature != b"EFI PART" or revision != 0x10000 or size != HEADER_SIZE:
         raise FormatError(
-            "no partition table header", file=file, offset=start,
+            "no partition table header",
+            file=file,
+            offset=start,
             expected="EFI PART, revision 1.0, 92 bytes",
             seen=f"{signature!r}, revision {revision:#x}, {size} bytes",
         )
     computed = zlib.crc32(raw[:16] + bytes(4) + raw[20:])
     if crc != computed:
         raise FormatError(
-            "the partition table header's CRC is wrong", file=file, offset=start,
-            expected=f"{computed:#010x}", seen=f"{crc:#010x}",
+            "the partition table header's CRC is wrong",
+            file=file,
+            offset=start,
+            expected=f"{computed:#010x}",
+            seen=f"{crc:#010x}",
         )
     reader.skip(4, "reserved")
     own, alternate = reader.u64("own sector"), reader.u64("alternate sector")
@@ -116,7 +124,9 @@ def _header(disk: bytes | memoryview, sector: int, file: str) -> _Header:
     entry_count, entry_size = reader.u32("number of entries"), reader.u32("entry size")
     if own != sector or entry_size != ENTRY_SIZE or not 1 <= entry_count <= MAX_ENTRIES:
         raise FormatError(
-            "bad partition table header", file=file, offset=start,
+            "bad partition table header",
+            file=file,
+            offset=start,
             expected=f"sector {sector}, 1 to {MAX_ENTRIES} entries of {ENTRY_SIZE} bytes",
             seen=f"sector {own}, {entry_count} entries of {entry_size} bytes",
         )
@@ -129,8 +139,11 @@ def _entries(disk: bytes | memoryview, header: _Header, file: str) -> bytes:
     entries = Reader(disk, file, min(start, len(disk))).take(size, "partition entries")
     if zlib.crc32(entries) != header.entries_crc:
         raise FormatError(
-            "the partition entries' CRC is wrong", file=file, offset=start,
-            expected=f"{header.entries_crc:#010x}", seen=f"{zlib.crc32(entries):#010x}",
+            "the partition entries' CRC is wrong",
+            file=file,
+            offset=start,
+            expected=f"{header.entries_crc:#010x}",
+            seen=f"{zlib.crc32(entries):#010x}",
         )
     return entries
 
@@ -150,8 +163,10 @@ def _partitions(entries: bytes, header: _Header, file: str) -> tuple[Partition, 
             raise FormatError(f"partition {index + 1} has a bad label", file=file) from None
         if not header.first_usable <= first <= last <= header.last_usable:
             raise FormatError(
-                f"partition {index + 1} lies outside the usable sectors", file=file,
-                expected=f"{header.first_usable}..{header.last_usable}", seen=f"{first}..{last}",
+                f"partition {index + 1} lies outside the usable sectors",
+                file=file,
+                expected=f"{header.first_usable}..{header.last_usable}",
+                seen=f"{first}..{last}",
             )
         kind, unique = uuid.UUID(bytes_le=raw[:16]), uuid.UUID(bytes_le=raw[16:32])
         partitions.append(Partition(kind, unique, first, last, label, raw))

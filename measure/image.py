@@ -49,14 +49,19 @@ def parse(disk: bytes | memoryview, file: str) -> DiskImage:
     esps = [p for p in table.partitions if p.type == gpt.ESP_TYPE]
     if len(esps) != 1:
         raise UnsupportedError(
-            "the disk has not one EFI system partition", file=file, expected="1", seen=str(len(esps))
+            "the disk has not one EFI system partition",
+            file=file,
+            expected="1",
+            seen=str(len(esps)),
         )
     volume = fat.Volume(disk, f"{file} (EFI system partition)", esps[0].start, esps[0].end)
     files = volume.files()
     # The stub picks up add-ons, credentials and extensions from beside the UKI and from /loader.
     if [f.path.upper() for f in files] != [BOOT_PATH]:
         raise UnsupportedError(
-            "the EFI system partition must hold one file", file=file, expected=BOOT_PATH,
+            "the EFI system partition must hold one file",
+            file=file,
+            expected=BOOT_PATH,
             seen=", ".join(f.path for f in files[:8]) or "none",
         )
     uki_bytes = volume.read(files[0])
@@ -77,7 +82,8 @@ def parse_layers(command_line: str, file: str) -> tuple[Layer, ...]:
         match = _LAYER.fullmatch(item[len(_LAYER_ITEM) :])
         if match is None or any(match[1] == layer.name for layer in layers):
             raise FormatError(
-                "a bad or repeated layer on the command line", file=file,
+                "a bad or repeated layer on the command line",
+                file=file,
                 expected=f"{_LAYER_ITEM}NAME,ROOT HASH (64 hex digits),DATA BLOCKS",
                 seen=item[:160],
             )

@@ -45,6 +45,8 @@ class Component(Enum):
     INITRD = "initrd"
     OS_RELEASE = "os-release"
     UKI_OTHER = "unified kernel image's other sections"
+    ROOT_HASH = "root hash"
+    ADDED = "something added at boot"
 
 
 COMPONENT_OF_SECTION = {
@@ -139,8 +141,9 @@ def uki_events(image: uki.Uki) -> Iterator[PcrEvent]:
     kernel = pe.parse(image.sections[uki.Section.LINUX], f"{image.image.file} (.linux)")
     yield PcrEvent(4, Component.KERNEL, "PE image of the kernel", kernel.authenticode())
     load_options = (image.command_line + "\0").encode("utf-16-le")
-    yield PcrEvent(9, Component.COMMAND_LINE, "command line given to the kernel",
-                   digest(load_options))
+    yield PcrEvent(
+        9, Component.COMMAND_LINE, "command line given to the kernel", digest(load_options)
+    )
     yield PcrEvent(9, Component.INITRD, "initrd given to the kernel", digest(image.initrd))
 
 

@@ -117,7 +117,10 @@ def parse(data: bytes, file: str) -> PeImage:
     magic = optional.u16("optional header magic")
     if magic not in OPTIONAL_MAGIC:
         raise FormatError(
-            "bad optional header", file=file, offset=optional_start, expected="PE32 or PE32+",
+            "bad optional header",
+            file=file,
+            offset=optional_start,
+            expected="PE32 or PE32+",
             seen=f"{magic:#x}",
         )
     optional.skip(58, "optional header")
@@ -135,8 +138,10 @@ def parse(data: bytes, file: str) -> PeImage:
         certificate_size = optional.u32("certificate table size")
         if certificate_size and certificate_offset + certificate_size != len(data):
             raise FormatError(
-                "the certificate table is not at the end of the file", file=file,
-                offset=security_offset, expected=f"end at {len(data):#x}",
+                "the certificate table is not at the end of the file",
+                file=file,
+                offset=security_offset,
+                expected=f"end at {len(data):#x}",
                 seen=f"{certificate_offset + certificate_size:#x}",
             )
     if section_count > MAX_SECTIONS:
@@ -147,7 +152,9 @@ def parse(data: bytes, file: str) -> PeImage:
     sections = tuple(_section(reader) for _ in range(section_count))
     if not reader.offset <= headers_size <= len(data) - certificate_size:
         raise FormatError(
-            "bad SizeOfHeaders", file=file, offset=checksum_offset - 4,
+            "bad SizeOfHeaders",
+            file=file,
+            offset=checksum_offset - 4,
             expected=f"{reader.offset:#x}..{len(data) - certificate_size:#x}",
             seen=f"{headers_size:#x}",
         )
@@ -178,7 +185,9 @@ def _check_layout(sections: tuple[Section, ...], start: int, end: int, file: str
         if section.raw_offset < start or section.raw_offset + section.raw_size > end:
             raise FormatError(
                 f"section {section.name} overlaps something else or leaves the file",
-                file=file, offset=section.raw_offset, expected=f"within {start:#x}..{end:#x}",
+                file=file,
+                offset=section.raw_offset,
+                expected=f"within {start:#x}..{end:#x}",
                 seen=f"{section.raw_offset:#x}..{section.raw_offset + section.raw_size:#x}",
             )
         start = section.raw_offset + section.raw_size

@@ -64,13 +64,17 @@ class Reader:
         return int.from_bytes(self.take(size, what), "little")
 
     def u8(self, what: str) -> int:
+        """An unsigned little-endian number of 8 bits."""
         return self.number(1, what)
 
     def u16(self, what: str) -> int:
+        """An unsigned little-endian number of 16 bits."""
         return self.number(2, what)
 
     def u32(self, what: str) -> int:
+        """An unsigned little-endian number of 32 bits."""
         return self.number(4, what)
 
     def u64(self, what: str) -> int:
+        """An unsigned little-endian number of 64 bits."""
         return self.number(8, what)

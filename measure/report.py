@@ -70,7 +70,9 @@ def parse(data: bytes, file: str) -> dict[str, Any]:
         raise FormatError("not canonical JSON, or not an object", file=file)
     if set(report) != _FIELDS or report["format"] != FORMAT:
         raise FormatError(
-            "not a measurements file", file=file, expected=f"{FORMAT}: {sorted(_FIELDS)}",
+            "not a measurements file",
+            file=file,
+            expected=f"{FORMAT}: {sorted(_FIELDS)}",
             seen=f"{report.get('format')!r}: {sorted(report)}"[:200],
         )
     predictions(report, file)
@@ -88,7 +90,9 @@ def predictions(report: dict[str, Any], file: str) -> list[Prediction]:
         stated = [platform["pcrs"] for platform in report["platforms"]["vtpm"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(
-            "bad vtpm platform in the measurements", file=file, seen=f"{type(error).__name__} {error}"
+            "bad vtpm platform in the measurements",
+            file=file,
+            seen=f"{type(error).__name__} {error}",
         ) from None
     for prediction, pcrs in zip(found, stated, strict=True):
         if _hex(prediction.pcrs()) != pcrs:
@@ -122,7 +126,9 @@ def _prediction(platform: dict[str, Any]) -> Prediction:
     shape: Shape = SHAPES[platform["shape"]]
     events = [
         PcrEvent(
-            int(pcr), Component(event["component"]), str(event["description"]),
+            int(pcr),
+            Component(event["component"]),
+            str(event["description"]),
             bytes.fromhex(event["digest"]),
         )
         for pcr, listed in platform["events"].items()

@@ -13,27 +13,45 @@ class Shape:
         name: stands in measurements.json and in manifests.
         requirements: what the machine must be like; each one changes a predicted register if it is
             not so, and then attestation fails.
-        predicted: the registers (SHA-256 bank) that have a prediction.
+        covers: register (SHA-256 bank) -> what it covers, for each one that has a prediction.
         left_out: register -> why it has none.
     """
 
     name: str
     requirements: tuple[str, ...]
-    predicted: tuple[int, ...]
+    covers: dict[int, str]
     left_out: dict[int, str]
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """The registers that have a prediction, ascending."""
+        return tuple(sorted(self.covers))
 
 
 OVMF_DISK = Shape(
     name="ovmf-disk",
     requirements=(
-        "QEMU machine type q35 (PCR 0: the firmware keeps the ACPI timer's port in a measured volume)",
+        "QEMU machine type q35 (PCR 0: the firmware keeps its timer's port in a measured volume)",
         "OVMF without Secure Boot as the only pflash code, an empty variable store (PCR 0, 7)",
         "the image is the only disk with a boot index (PCR 4, 5: a failed attempt is measured)",
         "no PCI option ROMs: romfile= empty for network cards (PCR 2)",
-        "nothing passed with -kernel, and no SMBIOS or fw_cfg additions to the command line (PCR 12)",
+        "nothing passed with -kernel, no additions to the command line through SMBIOS (PCR 12)",
         "the guest extends no register itself: no systemd-pcrphase, no IMA policy (PCR 11)",
     ),
-    predicted=(0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14),
+    covers={
+        0: "firmware",
+        2: "device firmware (option ROMs)",
+        3: "device firmware's configuration",
+        4: "boot path: the unified kernel image and the kernel in it",
+        5: "partition table",
+        7: "Secure Boot settings",
+        8: "commands of a boot loader (there is none)",
+        9: "command line and initrd that the kernel was given",
+        11: "unified kernel image: kernel, initrd, command line with the layers' root hashes",
+        12: "command line and credentials added at boot (there are none)",
+        13: "system extensions added at boot (there are none)",
+        14: "Machine Owner Keys (there are none)",
+    },
     left_out={
         1: "ACPI tables and boot variables: they describe the host's machine (memory, devices)",
         6: "reserved for the host platform's maker; says nothing about the image",

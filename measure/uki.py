@@ -107,7 +107,8 @@ def parse(data: bytes, file: str) -> Uki:
         except ValueError:
             raise UnsupportedError(
                 f"the UKI has a section that systemd-stub {STUB_VERSION} does not know",
-                file=file, seen=header.name,
+                file=file,
+                seen=header.name,
             ) from None
         if section in sections:
             raise UnsupportedError(
@@ -123,8 +124,10 @@ def _check_stub(magic: bytes, file: str) -> None:
     match = _STUB_MAGIC.fullmatch(magic)
     if match is None or int(match[1]) != STUB_VERSION:
         raise UnsupportedError(
-            "the UKI's stub is not one whose measurements are known", file=file,
-            expected=f"systemd-stub {STUB_VERSION}", seen=repr(magic[:80])[1:],
+            "the UKI's stub is not one whose measurements are known",
+            file=file,
+            expected=f"systemd-stub {STUB_VERSION}",
+            seen=repr(magic[:80])[1:],
         )
 
 
@@ -137,7 +140,8 @@ def _check_sections(sections: dict[Section, bytes], file: str) -> None:
     if unsupported:
         raise UnsupportedError(
             "the UKI has sections whose effect on PCR 9 or 12 cannot be predicted",
-            file=file, expected="only " + ", ".join(sorted(s.value for s in SUPPORTED)),
+            file=file,
+            expected="only " + ", ".join(sorted(s.value for s in SUPPORTED)),
             seen=", ".join(unsupported),
         )
     # The stub stops at a NUL and decodes UTF-8; plain ASCII leaves no room for either.
