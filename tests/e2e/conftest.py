@@ -1,0 +1,44 @@
+"""Fixtures of the end-to-end tests: what the flake built, and one running service for the session.
+
+`make test` builds everything and sets the variables below. Without them these tests skip and say so;
+in CI that is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confide.runner.qemu import Tools
+from confide.runner.system import Build, Program, System
+
+VARIABLES = ("CONFIDE_IMAGES", "CONFIDE_MODEL", "CONFIDE_MANIFEST", "CONFIDE_QEMU", "CONFIDE_DEBUG_IMAGE")
+
+
+@pytest.fixture(scope="session")
+def build() -> Build:
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
+    if missing:
+        reason = f"{', '.join(missing)} not set: run `make test`, which builds the images"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    images, model, manifest, tools = (Path(os.environ[name]) for name in VARIABLES[:4])
+    return Build(images, model, manifest, Tools(tools))
+
+
+@pytest.fixture(scope="session")
+def system(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The three machines, booted once; tests must leave them serving."""
+    with System(build, tmp_path_factory.mktemp("system"), progress=print) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(system: System) -> Program:
+    return system.start_gateway()
+
+
+@pytest.fixture(scope="session")
+def proxy(system: System, gateway: Program) -> Program:
+    return system.start_proxy(gateway.url)

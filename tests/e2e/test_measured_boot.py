@@ -1,0 +1,152 @@
+"""What a booted image proves about itself, and what it can no longer prove once a byte has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from confide.errors import ConfideError, UnavailableError
+from confide.formats.coordinator import Attestation, encode_nonce
+from confide.formats.evidence import Evidence, VtpmReport
+from confide.formats.manifest import Manifest
+from confide.operator import set_manifest
+from confide.runner.system import ROLES, Build, System
+from confide.runner.vm import Machine
+from measure import gpt, image, uki
+
+BOOT_SECONDS = 300
+
+
+def quoted_pcrs(url: str) -> dict[int, bytes]:
+    """The register values that a coordinator's TPM signs for a fresh nonce."""
+    reply = requests.post(f"{url}/v1/attest", data=encode_nonce(os.urandom(32)), timeout=60)
+    evidence = Evidence.parse(Attestation.parse(reply.content).evidence)
+    return dict(VtpmReport.parse(evidence.report).pcrs)
+
+
+@pytest.fixture(scope="module")
+def pcrs(system: System) -> dict[int, bytes]:
+    return quoted_pcrs(system.machine("coordinator").url)
+
+
+@pytest.fixture(scope="module")
+def predicted(build: Build) -> dict[str, str]:
+    report = json.loads((build.images / "coordinator" / "measurements.json").read_text())
+    [platform] = report["platforms"]["vtpm"]
+    pcrs: dict[str, str] = platform["pcrs"]
+    return pcrs
+
+
+@pytest.mark.parametrize("register", [0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14])
+def test_prediction_equals_the_quote(
+    pcrs: dict[int, bytes], predicted: dict[str, str], register: int
+) -> None:
+    assert pcrs[register].hex() == predicted[str(register)]
+
+
+def test_manifest_pins_what_was_predicted_for_every_role(build: Build) -> None:
+    manifest = Manifest.parse(build.manifest.read_bytes())
+    assert set(manifest.roles) == set(ROLES)
+    for role in ROLES:
+        report = json.loads((build.images / role / "measurements.json").read_text())
+        [reference] = manifest.roles[role]["vtpm"]
+        [platform] = report["platforms"]["vtpm"]
+        assert {str(n): v.hex() for n, v in reference.pcrs.items()} == platform["pcrs"]
+
+
+def test_all_roles_differ(build: Build) -> None:
+    """Equal layers, yet no role can pass for another."""
+    manifest = Manifest.parse(build.manifest.read_bytes())
+    assert len({manifest.roles[role]["vtpm"][0].pcrs[11] for role in ROLES}) == len(ROLES)
+
+
+# --- a changed byte ---------------------------------------------------------------------------
+
+
+class Altered:
+    """A copy of the coordinator's disk in which a test changes bytes."""
+
+    def __init__(self, build: Build, folder: Path) -> None:
+        shutil.copy(build.images / "coordinator" / "disk.raw", folder / "disk.raw")
+        (folder / "disk.raw").chmod(0o644)
+        self.folder, self.path = folder, folder / "disk.raw"
+        data = self.path.read_bytes()
+        self.table = gpt.parse(data, str(self.path))
+        self.uki = image.parse(data, str(self.path)).uki
+
+    def flip(self, offset: int) -> None:
+        with self.path.open("r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 1]))
+
+    def flip_in_section(self, section: uki.Section, at: bytes) -> None:
+        """Flip the last byte of `at`, looked for in a section of the UKI on the ESP."""
+        content = self.uki.sections[section]
+        start = self.path.read_bytes().index(content)
+        self.flip(start + content.index(at) + len(at) - 1)
+
+
+@pytest.fixture
+def altered(build: Build, tmp_path: Path) -> Iterator[Altered]:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    yield Altered(build, folder)
+
+
+def refusal(build: Build, folder: Path, run_dir: Path, extra: tuple[str, ...] = ()) -> str:
+    """Boot a coordinator from a folder; the error that setting the manifest on it raises."""
+    machine = Machine(folder, "coordinator", run_dir=run_dir, tools=build.tools, extra=extra)
+    with machine:
+        machine.wait_ready(BOOT_SECONDS)
+        with pytest.raises(ConfideError) as caught:
+            set_manifest(machine.url, build.manifest.read_bytes())
+    return str(caught.value)
+
+
+def test_changed_byte_in_the_unified_kernel_image(
+    build: Build, altered: Altered, tmp_path: Path
+) -> None:
+    altered.flip_in_section(uki.Section.OSREL, b"NAME=")
+    said = refusal(build, altered.folder, tmp_path / "run")
+    assert "PCR 4" in said
+    assert "unified kernel image" in said
+
+
+def test_changed_byte_in_the_command_line(build: Build, altered: Altered, tmp_path: Path) -> None:
+    altered.flip_in_section(uki.Section.CMDLINE, b"slab_nomerge")
+    said = refusal(build, altered.folder, tmp_path / "run")
+    assert "PCR 4" in said
+    assert "command line" in said
+
+
+def test_command_line_added_by_the_host(build: Build, tmp_path: Path) -> None:
+    """The stub takes SMBIOS strings as extra command line; PCR 12 is pinned to none."""
+    extra = ("-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra=systemd.debug_shell=1")
+    said = refusal(build, build.images / "coordinator", tmp_path / "run", extra)
+    assert "PCR 9" in said or "PCR 12" in said
+    assert "command line" in said
+
+
+def test_changed_byte_in_the_root_file_system(
+    build: Build, altered: Altered, tmp_path: Path
+) -> None:
+    """The machine never gets as far as attesting: the block does not match the root hash."""
+    base = next(p for p in altered.table.partitions if p.label == "base")
+    altered.flip(base.start + 1024)  # the erofs superblock: read by every mount
+    machine = Machine(altered.folder, "coordinator", run_dir=tmp_path / "run", tools=build.tools)
+    with machine, pytest.raises(UnavailableError) as caught:
+        machine.wait_ready(BOOT_SECONDS)
+    assert "verity" in machine.console.read_text(errors="replace")
+    assert "coordinator" in str(caught.value)
+
+
+def test_debug_image(build: Build, tmp_path: Path) -> None:
+    said = refusal(build, Path(os.environ["CONFIDE_DEBUG_IMAGE"]), tmp_path / "run")
+    assert "PCR 11" in said or "PCR 4" in said
