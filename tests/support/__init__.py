@@ -1,0 +1,1 @@
+"""Simulations that only tests use."""
