@@ -1,0 +1,395 @@
+"""The HTTP client of the data path: one peer, kept-alive connections, bodies handed on as they arrive.
+
+Why not `requests`: a proxy has to abort a call while it waits for the answer's first byte (the app has
+hung up, the engine still computes), which needs the socket, and it has to pass on several events that
+one read brought as one piece. Both take the connection itself; `requests` hides it, and costs a third
+of a millisecond per hop. So this is `http.client` with a small pool. Responses stay HTTP/1.1.
+
+Errors: `UnavailableError` with code "peer-unreachable" (no connection), "peer-lost" (a connection that
+broke, or an answer that is not HTTP) or "peer-timeout"; `FormatError` "answer-too-large".
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from urllib.parse import urlsplit
+
+from confide.errors import ConfigError, FormatError, UnavailableError
+
+READ_SIZE = 64 * 1024
+"""Bytes taken from a socket at most in one read; also the most that one piece of a body can have."""
+
+_MAX_CHUNK_LINE = 16
+
+
+class Upstream:
+    """One HTTP peer, named by ``http://host:port`` or ``https://host:port`` (no path, no user)."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 600.0,
+        idle_connections: int = 64,
+    ) -> None:
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or port == -1
+            or parts.username is not None
+            or parts.path.rstrip("/")
+            or parts.query
+            or parts.fragment
+        ):
+            raise ConfigError(
+                "bad-url",
+                "A peer's address is not usable.",
+                expected="http://HOST:PORT or https://HOST:PORT without a path",
+                seen=url,
+            )
+        self.url = f"{parts.scheme}://{parts.netloc}"
+        self._host = parts.hostname
+        self._port = port
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self._idle_limit = idle_connections
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        watch: DisconnectWatch | None = None,
+        limit: int = 1 << 20,
+    ) -> tuple[int, str, bytes]:
+        """One exchange with a small answer: (status, content type, body of at most ``limit`` bytes)."""
+        with self.open(method, path, body=body, headers=headers, watch=watch) as answer:
+            return answer.status, answer.content_type, answer.read(limit)
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        watch: DisconnectWatch | None = None,
+    ) -> UpstreamAnswer:
+        """Send a request and return when the answer's head is there. The caller must close the answer.
+
+        A kept-alive connection that the peer closed in the meantime is replaced once, unseen. That
+        cannot run a sealed request twice (its salt makes the second one a refused replay).
+        """
+        for fresh in (False, True):
+            connection, reused = self._take(fresh=fresh)
+            try:
+                connection.request(method, path, body=body, headers=headers or {})
+                assert connection.sock is not None
+                if watch is not None:
+                    watch.aborts(connection.sock)
+                return UpstreamAnswer(self, connection, connection.getresponse(), watch)
+            except TimeoutError as error:
+                connection.close()
+                raise self.lost("peer-timeout", error) from error
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
+                if reused and stale and not (watch is not None and watch.gone):
+                    continue
+                raise self.lost("peer-lost", error) from error
+        raise AssertionError("a fresh connection is never stale")
+
+    def _take(self, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
+        while not fresh:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if connection.sock is not None and not _readable(connection.sock):
+                return connection, True
+            connection.close()
+        connection = self._new_connection()
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise self.lost("peer-unreachable", error) from error
+        connection.sock.settimeout(self._read_seconds)
+        return connection, False
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(
+                self._host, self._port, timeout=self._connect_seconds
+            )
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._connect_seconds, context=self._tls
+        )
+
+    def keep(self, connection: http.client.HTTPConnection) -> None:
+        """Take back a connection whose answer was read to its end."""
+        with self._lock:
+            if len(self._idle) < self._idle_limit:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def lost(self, code: str, error: Exception) -> UnavailableError:
+        """The error that says in what way this peer failed."""
+        what = {
+            "peer-unreachable": "could not be reached",
+            "peer-timeout": "did not answer in time",
+            "peer-lost": "broke off the connection or did not speak HTTP",
+        }[code]
+        return UnavailableError(
+            code,
+            f"{self.url} {what}.",
+            seen=type(error).__name__,
+            next="check that it runs and that the address is right",
+        )
+
+
+class UpstreamAnswer:
+    """An answer whose head has arrived. Iterate over ``pieces()``, or ``read()``; then ``close()``."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        watch: DisconnectWatch | None,
+    ) -> None:
+        self._upstream = upstream
+        self._connection = connection
+        self._response = response
+        self._watch = watch
+        self._complete = False
+        self.status = response.status
+        self.content_type = response.getheader("Content-Type") or ""
+
+    def header(self, name: str) -> str:
+        """A header's value, "" if it is absent."""
+        return self._response.getheader(name) or ""
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body, never waiting for more than the first byte that is there; no piece is empty.
+
+        Raises UnavailableError if the body ends before its announced end.
+        """
+        response = self._response
+        try:
+            if response.chunked:
+                dechunker = Dechunker()
+                reader: BufferedReader = response.fp
+                while not dechunker.done:
+                    piece = dechunker.feed(reader.read1(READ_SIZE))
+                    if piece:
+                        yield piece
+            else:
+                announced = response.length
+                seen = 0
+                while piece := response.read1(READ_SIZE):
+                    seen += len(piece)
+                    yield piece
+                if announced is not None and seen != announced:
+                    raise http.client.IncompleteRead(b"")
+            self._complete = True
+        except TimeoutError as error:
+            raise self._upstream.lost("peer-timeout", error) from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._upstream.lost("peer-lost", error) from error
+
+    def read(self, limit: int) -> bytes:
+        """The whole body; FormatError "answer-too-large" beyond ``limit`` bytes."""
+        parts = []
+        size = 0
+        for piece in self.pieces():
+            size += len(piece)
+            if size > limit:
+                raise FormatError(
+                    "answer-too-large",
+                    f"{self._upstream.url} answered with more than it may.",
+                    expected=f"at most {limit} bytes",
+                )
+            parts.append(piece)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Keep the connection if the body was read to its end, else cut it so that the peer stops."""
+        connection, response = self._connection, self._response
+        # Before the connection can serve somebody else, who must not be cut off by this client.
+        cut = self._watch is not None and not self._watch.release()
+        if self._complete and not cut and not response.will_close and connection.sock is not None:
+            # Closing the response leaves the connection open and ready for the next request.
+            response.close()
+            self._upstream.keep(connection)
+        else:
+            connection.close()
+            response.close()
+        self._complete = False
+
+    def __enter__(self) -> UpstreamAnswer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Dechunker:
+    """HTTP/1.1 chunked transfer coding (RFC 9112, section 7.1), strict: extensions and trailers are refused.
+
+    ``feed()`` returns all payload that its input completes, so that chunks which arrived together
+    leave together. Raises ValueError for anything malformed, the peer's end of stream included.
+    """
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._left = 0
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        if not data:
+            raise ValueError("the stream ended before its last chunk")
+        data = self._pending + data
+        self._pending = b""
+        out: list[bytes] = []
+        position, size = 0, len(data)
+        while position < size:
+            if self._left > 2:
+                piece = data[position : position + self._left - 2]
+                out.append(piece)
+                position += len(piece)
+                self._left -= len(piece)
+                continue
+            if self._left:
+                # The two bytes CR LF that close a chunk.
+                tail = data[position : position + self._left]
+                if tail != b"\r\n"[2 - self._left : 2 - self._left + len(tail)]:
+                    raise ValueError("a chunk is longer than announced")
+                position += len(tail)
+                self._left -= len(tail)
+                continue
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if size - position > _MAX_CHUNK_LINE:
+                    raise ValueError("a chunk's size line is too long")
+                self._pending = data[position:]
+                break
+            line = data[position:end]
+            if not line or len(line) > 8 or line.strip(b"0123456789abcdefABCDEF"):
+                raise ValueError("a chunk's size is not a number")
+            length = int(line, 16)
+            if length == 0:
+                if size - end < 4:
+                    self._pending = data[position:]
+                    break
+                if data[end:] != b"\r\n\r\n":
+                    raise ValueError("bytes after the last chunk")
+                self.done = True
+                break
+            self._left = length + 2
+            position = end + 2
+        return out[0] if len(out) == 1 else b"".join(out)
+
+
+def _readable(sock: socket.socket) -> bool:
+    # An idle connection with something to read is one that the peer closed (or garbled).
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class DisconnectWatch:
+    """Cuts the call that a request waits for when the client that asked has gone. One per request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._call: socket.socket | None = None
+        self.gone = False
+
+    def aborts(self, call: socket.socket) -> None:
+        """From now on ``call`` is what to cut; at once if the client has gone already."""
+        with self._lock:
+            self._call = call
+            if self.gone:
+                _cut(call)
+
+    def client_gone(self) -> None:
+        with self._lock:
+            self.gone = True
+            if self._call is not None:
+                _cut(self._call)
+
+    def release(self) -> bool:
+        """Forget the call, which is over; False if it was cut."""
+        with self._lock:
+            self._call = None
+            return not self.gone
+
+
+def _cut(sock: socket.socket) -> None:
+    # A shutdown wakes the thread that is blocked in recv(); it then closes the socket itself.
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+class DisconnectWatcher:
+    """One thread that waits for hang-ups on all clients' sockets, so that streaming pays nothing for it.
+
+    A client that half-closes its side after the request counts as gone.
+    """
+
+    _EVENTS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLONESHOT
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watches: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name="disconnects", daemon=True).start()
+
+    @contextmanager
+    def watch(self, client: socket.socket | None) -> Iterator[DisconnectWatch]:
+        """A watch on the socket a request came by; on none (a test client) it never fires."""
+        watch = DisconnectWatch()
+        if client is None:
+            yield watch
+            return
+        number = client.fileno()
+        with self._lock:
+            self._watches[number] = watch.client_gone
+            self._epoll.register(number, self._EVENTS)
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                del self._watches[number]
+                self._epoll.unregister(number)
+            watch.release()
+
+    def _run(self) -> None:
+        while True:
+            for number, _ in self._epoll.poll():
+                with self._lock:
+                    callback = self._watches.get(number)
+                if callback is not None:
+                    callback()

@@ -1,0 +1,45 @@
+"""The worker's HTTP face: health, and the two paths for sealed requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from flask import Flask, Response, jsonify, request
+
+from confide.formats.sealed import MAX_REQUEST, PATHS, RESPONSE_TYPE
+from confide.server import flask_app
+from confide.upstream import DisconnectWatcher
+from confide.worker.encryption_proxy import EncryptionProxy, SealedCall
+
+_HEADERS = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
+
+
+def create_app(
+    proxy: EncryptionProxy, *, role: str, models: tuple[str, ...], state: Callable[[], str]
+) -> Flask:
+    """The WSGI application. `state` says "ready" when requests would be answered."""
+    app = flask_app(__name__, max_body=MAX_REQUEST)
+    watcher = DisconnectWatcher()
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return jsonify(role=role, state=state(), models=list(models))
+
+    def sealed() -> Response:
+        headers = {name: request.headers.get(name, "") for name in _HEADERS}
+        call = SealedCall(request.method, request.path, headers, request.get_data(cache=False))
+        with ExitStack() as stack:
+            watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
+            body = proxy.respond(call, watch, stack)
+            response = Response(body, content_type=RESPONSE_TYPE)
+            if isinstance(body, bytes):
+                return response
+            response.direct_passthrough = True
+            # From here on the response ends the watch and the call, however it ends itself.
+            response.call_on_close(stack.pop_all().close)
+            return response
+
+    for path in PATHS:
+        app.add_url_rule(path, endpoint=path, view_func=sealed, methods=["POST"])
+    return app
