@@ -5,7 +5,8 @@ Rules that hold for every verdict which passes:
   both are valid at the time the caller gives.
 - That key signed exactly this quote; the quote was made by a TPM, binds the caller's data, and
   covers exactly the register values that were sent along.
-- One reference of the manifest matches in every register that it pins. References are never mixed.
+- One reference of the manifest matches in every register that it pins. References are never mixed,
+  and none leaves one of `REQUIRED_PCRS` open.
 - The event log replays to those registers. It decides nothing: it is there to explain.
 
 Source: TCG TPM 2.0 Library, Part 1, 36.6 (attestation); TCG PC Client Platform Firmware Profile,
@@ -31,7 +32,7 @@ from confide.errors import FormatError
 from confide.formats.binding import TPM_EXTRA_DATA_SIZE
 from confide.formats.certificates import load_certificate, public_key_of
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import VtpmReference
+from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
 from confide.formats.tpm import (
     AK_USAGE_OID,
     EcdsaSignature,
@@ -158,8 +159,11 @@ def closest_reference(
 def _check_references(
     pcrs: Mapping[int, bytes], references: Sequence[VtpmReference]
 ) -> list[Check]:
-    if not any(reference.pcrs for reference in references):
-        return [_failed("boot registers", "reference values", "none", _MANIFEST)]
+    open_shapes = [r.shape for r in references if not r.pcrs.keys() >= set(REQUIRED_PCRS)]
+    if open_shapes or not references:
+        seen = f"not so: {open_shapes!a}" if open_shapes else "no shape"
+        expected = f"shapes that each pin PCR {_numbers(REQUIRED_PCRS)}"
+        return [_failed("boot registers", expected, seen, _MANIFEST)]
     reference = closest_reference(pcrs, references)
     return [
         Check(
