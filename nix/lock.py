@@ -53,7 +53,7 @@ def main() -> int:
         if options.only != "debian":
             for name, spec in wanted["wheels"].items():
                 if not options.set or name in options.set:
-                    locked = lock_wheels(spec["python"], requirements(wanted["wheels"], name))
+                    locked = lock_wheels(spec["python"], requirements(spec))
                     changes += write(f"wheels-{name}.json", locked, wheel_versions)
     except download.DownloadError as error:
         print(f"lock: {error}", file=sys.stderr)
@@ -177,9 +177,13 @@ def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, A
     return {"release": "trixie", "package": name, "nar_sha256": digest}
 
 
-def requirements(sets: dict[str, Any], name: str) -> list[str]:
-    spec = sets[name]
-    included = [line for other in spec.get("include", []) for line in requirements(sets, other)]
+def requirements(spec: dict[str, Any]) -> list[str]:
+    """A set's own requirements and the exact versions of the sets it includes, locked before it."""
+    included = [
+        f"{wheel['name']}=={wheel['version']}"
+        for other in spec.get("include", [])
+        for wheel in json.loads((LOCK / f"wheels-{other}.json").read_text())["wheels"]
+    ]
     return included + spec["requirements"]
 
 

@@ -1,0 +1,107 @@
+# Programs that run on any x86-64 Linux: Debian's own binaries, each told to use the C library and
+# the other libraries beside it, so that nothing of the machine's own system is loaded.
+{ sources, lib }:
+let
+  ld = root: "${root}/lib64/ld-linux-x86-64.so.2";
+  libraries = root: "${root}/usr/lib/x86_64-linux-gnu";
+
+  pythonRoot = lib.unpackDebs { name = "python-root"; debs = sources.debs "trixie" [ "python" ]; };
+  python311Root = lib.unpackDebs { name = "python311-root"; debs = sources.debs "bookworm" [ "engine" ]; };
+
+  # Run a Python script with the Python of an unpacked root, which has no fixed place yet.
+  rootPython = { root, version, name, script, env, description ? name }: lib.build {
+    inherit name description;
+    builder = ld root;
+    args = [ "--library-path" (libraries root) "${root}/usr/bin/python${version}" "-B" "${script}" ];
+    env = env // { PYTHONHASHSEED = "0"; PYTHONPATH = scripts; };
+  };
+
+  # The build scripts, as modules that can import each other.
+  scripts = builtins.path {
+    name = "build-scripts";
+    path = ./.;
+    filter = path: _: builtins.elem (baseNameOf path) [ "tree.py" "bytecode.py" "elf.py" ];
+  };
+
+  # hostRoot: in $out/bin and below $out/usr, the files of `root` that the globs in `list` name, and the libraries those
+  # need. `wrap` is a program and options that it always gets; `python` has its library compiled.
+  hostRoot = { name, root, list, folders ? [ ], wrap ? "", python ? null, description }: rootPython {
+    inherit name description;
+    root = if python == null then pythonRoot else root;
+    version = if python == null then "3.13" else python;
+    script = ./host_root.py;
+    env = {
+      inherit list wrap;
+      inherit (sources) seed;
+      source = root;
+      compile = if python == null then "" else "usr/lib/python${python}";
+      folders = map (folder: "usr/lib/x86_64-linux-gnu/${folder}") folders;
+    };
+  };
+
+  hostPython = { version, root }: hostRoot {
+    name = "python-${version}";
+    inherit root;
+    python = version;
+    description = "CPython ${version} that runs on any Linux";
+    list = ''
+      usr/bin/python${version}
+      usr/lib/python${version}
+      !usr/lib/python${version}/sitecustomize.py
+      !usr/lib/python${version}/pydoc_data
+      # what Python wheels may expect of a system
+      usr/lib/x86_64-linux-gnu/lib{c,dl,m,pthread,resolv,rt,util}.so.*
+      usr/lib/x86_64-linux-gnu/libgcc_s.so.1
+      usr/lib/x86_64-linux-gnu/libstdc++.so.6
+    '';
+  };
+in
+rec {
+  python313 = hostPython { version = "3.13"; root = pythonRoot; };
+  python311 = hostPython { version = "3.11"; root = python311Root; };
+
+  qemu = hostRoot {
+    name = "qemu";
+    root = lib.unpackDebs { name = "qemu-root"; debs = sources.debs "trixie" [ "qemu" ]; };
+    description = "QEMU, OVMF firmware and the software TPM that machines run on in demo and tests";
+    folders = [ "swtpm" ];
+    wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu -L @out@/usr/share/seabios";
+    list = ''
+      usr/bin/qemu-system-x86_64
+      usr/bin/swtpm
+      usr/share/OVMF/OVMF_CODE_4M.fd
+      usr/share/OVMF/OVMF_VARS_4M.fd
+      usr/share/qemu/*.bin
+      usr/share/qemu/keymaps
+      usr/share/seabios
+    '';
+  };
+
+  # Run a Python script as a builder, with the finished Python.
+  runPython = { name, script, env ? { }, python ? python313, description ? name }: lib.build {
+    inherit name description;
+    builder = "${python}/bin/python3";
+    args = [ "-B" "${script}" ];
+    # Nix starts a builder by its bare name, so Python finds its own folder through PATH.
+    env = env // { PATH = "${python}/bin"; PYTHONHASHSEED = "0"; PYTHONPATH = scripts; };
+  };
+
+  # pythonLayer { name, wheels }: $out/site-packages with these wheels unpacked and compiled, and
+  # $out/bin with the programs they bring.
+  pythonLayer = { name, wheels, python ? python313, description ? name }: runPython {
+    inherit name python description;
+    script = ./python_layer.py;
+    env = {
+      inherit wheels python;
+      inherit (sources) seed;
+    };
+  };
+
+  # pythonEnv { name, layers, code }: a virtual environment; `layers` are pythonLayers, `code` are
+  # folders with modules.
+  pythonEnv = { name, layers, code ? [ ], python ? python313, description ? name }: runPython {
+    inherit name python description;
+    script = ./python_env.py;
+    env = { inherit layers code python; };
+  };
+}
