@@ -3,12 +3,12 @@
 Rules of this module:
 
 * The manifest is set once and never changes: a manifest names no update keys (formats/manifest.py
-  refuses any), so a second, different one is refused. To change what is trusted, start a coordinator
-  anew; clients notice, because they pin the manifest's bytes.
+  refuses any), so a second, different one is refused. To change what is trusted, start a
+  coordinator anew; clients notice, because they pin the manifest's bytes.
 * Keys exist in this object only: the root CA is made when it starts, the mesh CA when the manifest
   is set. Nothing is written anywhere.
-* A node gets a certificate for exactly what its evidence, made for a challenge of ours, binds: role,
-  keys, models, manifest and mesh CA. What its measurements must be is in the manifest, nowhere else.
+* A node gets a certificate for exactly what its evidence, made for a challenge of ours, binds:
+  role, keys, models, manifest and mesh CA. What it must measure is in the manifest, nowhere else.
 * Whoever sets the manifest is not authenticated and need not be: setting a wrong one makes this
   coordinator useless to clients, who compare bytes, but never unsafe.
 """

@@ -27,15 +27,19 @@ _KIND_BY_STATUS: dict[int, type[ConfideError]] = {
 
 
 class CoordinatorClient:
-    """One coordinator, at `url`, or behind a gateway if `prefix` is the gateway's.
+    """One coordinator, at `url`, or behind a gateway if `prefix` is the gateway's; `api_key`
+    is what that gateway asks for.
 
     Each method is one exchange. All raise UnavailableError if the peer is not there, FormatError
     for an answer that is none, and the peer's own error, in its own words, if it refuses.
     """
 
-    def __init__(self, url: str, *, prefix: str = "/v1") -> None:
+    def __init__(self, url: str, *, prefix: str = "/v1", api_key: str = "") -> None:
         self._upstream = Upstream(url, read_seconds=READ_SECONDS)
         self._prefix = prefix
+        self._headers = {"Content-Type": "application/cbor"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
 
     def attest(self, nonce: bytes) -> bytes:
         """An encoded Attestation, as it came, so that it can be kept."""
@@ -70,7 +74,7 @@ class CoordinatorClient:
             method,
             self._prefix + path,
             body=body,
-            headers={"Content-Type": "application/cbor"},
+            headers=self._headers,
             limit=max(limit, 1 << 16),
         )
         if status != 200:

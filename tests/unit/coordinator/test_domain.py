@@ -133,9 +133,7 @@ def test_attestation_before_and_after(empty: Setting) -> None:
     assert after.root_ca == before.root_ca
     (entry,) = parse_history(after.history)
     assert entry.manifest_sha256 == Manifest.parse(MANIFEST).sha256
-    verify_mesh_ca(
-        after.mesh_ca, after.root_ca, manifest_sha256=entry.manifest_sha256, now=NOW
-    )
+    verify_mesh_ca(after.mesh_ca, after.root_ca, manifest_sha256=entry.manifest_sha256, now=NOW)
 
 
 def test_worker_joins(setting: Setting, worker: SimulatedMachine) -> None:
@@ -286,4 +284,3 @@ def test_challenges_are_bounded() -> None:
     challenges.issue()
     with pytest.raises(VerificationError):
         challenges.redeem(first)
-

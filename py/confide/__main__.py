@@ -1,0 +1,8 @@
+"""`python -m confide`: the `confide` command."""
+
+import sys
+
+from confide.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

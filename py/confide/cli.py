@@ -1,0 +1,259 @@
+"""The `confide` command.
+
+Nothing is decided here: this module reads arguments, calls, and prints. What a service must prove
+is in verify/, what a manifest may say in formats/manifest.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confide.errors import ConfideError, ConfigError
+
+if TYPE_CHECKING:
+    from confide.verify.verdict import Verdict
+
+PASSED, FAILED, USAGE = 0, 1, 2
+
+_PROGRAMS = {
+    "run": ("confide.runner.command", "boot an image on this computer"),
+    "gateway": (
+        "confide.gateway.__main__",
+        "one address for a whole service, trusted with nothing",
+    ),
+    "proxy": ("confide.proxy.__main__", "OpenAI's API on this computer, verified and sealed"),
+    "demo": ("confide.demo", "boot the whole service here, ask one question, show the checks"),
+}
+"""Commands with their own options: name -> (module with `main(argv) -> exit status`, help)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0 if all is well, 1 if a check or a peer failed, 2 for usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in _PROGRAMS:
+        # Before argparse, so that each program's own --help and options stay its own.
+        module = importlib.import_module(_PROGRAMS[arguments[0]][0])
+        return int(module.main(arguments[1:]))
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except ConfideError as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"passed": False, "error": error.to_dict()}, indent=2))
+        else:
+            print(f"confide: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="confide",
+        description="Private AI inference in measured virtual machines.",
+        epilog="Exit status: 0 all is well, 1 a check failed or a peer is missing, 2 usage.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (_, text) in _PROGRAMS.items():
+        # Listed for --help only; main() hands these over before they get here.
+        commands.add_parser(name, help=text, add_help=False)
+
+    command = commands.add_parser(
+        "verify",
+        help="check that a service is what a manifest says",
+        description="Asks a service for its proof (or reads a saved one) and checks all of it.",
+    )
+    command.add_argument(
+        "service", metavar="URL|FILE", help="a gateway or coordinator, or a file made by --save"
+    )
+    _manifest_option(command)
+    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="for the gateway")
+    command.add_argument("--save", type=Path, metavar="FILE", help="keep the proof")
+    command.add_argument(
+        "--at",
+        type=int,
+        metavar="UNIX",
+        help="judge as of this time (default: now; for a file, when it was made by its own word)",
+    )
+    command.add_argument("--json", action="store_true", help="the verdict as JSON")
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser(
+        "set",
+        help="give a new coordinator its manifest",
+        description="Verifies the coordinator by the manifest, sets it, and verifies again. It is "
+        "set once: a coordinator never takes a second one.",
+    )
+    _manifest_option(command)
+    command.add_argument("--coordinator", required=True, metavar="URL")
+    command.add_argument("--json", action="store_true", help="the verdict as JSON")
+    command.set_defaults(run=_set)
+
+    _manifest_commands(commands.add_parser("manifest", help="build, show and check manifests"))
+    return parser
+
+
+def _manifest_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("build", help="make one from measurements and models")
+    command.add_argument(
+        "--measurements",
+        type=Path,
+        metavar="DIR",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="folder of an image, or its measurements.json",
+    )
+    command.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="model.json, or the folder that has it",
+    )
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    command.set_defaults(run=_build)
+
+    command = commands.add_parser("show", help="say what one accepts")
+    command.add_argument("manifest", type=Path, metavar="FILE")
+    command.set_defaults(run=_show)
+
+    command = commands.add_parser("check", help="check one against the format, or another one")
+    command.add_argument("manifest", type=Path, metavar="FILE")
+    command.add_argument(
+        "--against", type=Path, metavar="FILE", help="must be these bytes; says what differs if not"
+    )
+    command.set_defaults(run=_check)
+
+
+def _manifest_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE", help="what is trusted"
+    )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from confide.operator import MAX_RECORD, Record, fetch_record, read_file, verify_record
+
+    manifest = _read_manifest(options.manifest)
+    if "://" in options.service:
+        api_key = ""
+        if options.api_key_file:
+            api_key = read_file(options.api_key_file, "API key file", 4096).decode().strip()
+        record = fetch_record(options.service, api_key=api_key)
+        now = int(time.time())
+    else:
+        record = Record.parse(read_file(Path(options.service), "saved proof", MAX_RECORD))
+        now = record.time
+    if options.save:
+        _write(options.save, record.encode())
+    now = now if options.at is None else options.at
+    verdict = verify_record(record, manifest, now=now)
+    return _report(verdict, manifest, options, what=options.service, now=now)
+
+
+def _set(options: argparse.Namespace) -> int:
+    from confide.operator import set_manifest
+
+    manifest = _read_manifest(options.manifest)
+    verdict = set_manifest(options.coordinator, manifest)
+    return _report(verdict, manifest, options, what=options.coordinator, now=int(time.time()))
+
+
+def _build(options: argparse.Namespace) -> int:
+    from confide.manifest_builder import build_manifest
+
+    _write(options.output, build_manifest(options.measurements, options.model))
+    return PASSED
+
+
+def _show(options: argparse.Namespace) -> int:
+    from confide.formats.manifest import Manifest
+
+    manifest = Manifest.parse(_read_manifest(options.manifest))
+    print(f"SHA-256  {manifest.sha256.hex()}")
+    print(f"mode     {manifest.mode}{_warning(manifest.mode)}")
+    for role in manifest.roles:
+        for reference in role.vtpm:
+            print(f"role     {role.name}, vTPM, shape {reference.shape}")
+            for pcr, value in sorted(reference.pcrs.items()):
+                print(f"           PCR {pcr:2} {value.hex()}")
+    for model in manifest.models:
+        print(f"model    {model.name} ({', '.join(model.tasks)}) on {', '.join(model.roles)}")
+        print(f"           root hash {model.root_hash.hex()}, hash tree at {model.hash_offset}")
+    return PASSED
+
+
+def _check(options: argparse.Namespace) -> int:
+    from confide.formats.manifest import Manifest
+    from confide.manifest_builder import differences
+
+    data = _read_manifest(options.manifest)
+    manifest = Manifest.parse(data)
+    if options.against is None:
+        print(f"{options.manifest}: a {manifest.mode} manifest, SHA-256 {manifest.sha256.hex()}")
+        return PASSED
+    other = _read_manifest(options.against)
+    Manifest.parse(other)
+    if data == other:
+        print(f"{options.manifest} is the same as {options.against}")
+        return PASSED
+    print(f"{options.manifest} differs from {options.against}:")
+    for line in differences(json.loads(other), json.loads(data)):
+        print(f"  {line}")
+    return FAILED
+
+
+def _report(
+    verdict: Verdict, manifest: bytes, options: argparse.Namespace, *, what: str, now: int
+) -> int:
+    from confide.formats.manifest import Manifest
+
+    mode = Manifest.parse(manifest).mode
+    if options.json:
+        print(json.dumps({**verdict.to_dict(), "mode": mode, "time": now}, indent=2))
+        return PASSED if verdict.passed else FAILED
+    from rich.console import Console
+
+    from confide.proxy.report import verdict_table
+
+    console = Console()
+    console.print(verdict_table(verdict, title=what))
+    if verdict.passed:
+        console.print(f"[green]verified[/green] as of unix time {now}{_warning(mode)}")
+        return PASSED
+    console.print("[bold red]NOT verified[/bold red]: do not trust this service")
+    return FAILED
+
+
+def _warning(mode: str) -> str:
+    return " (development: protects nothing against its host)" if mode == "development" else ""
+
+
+def _read_manifest(path: Path) -> bytes:
+    from confide.formats.manifest import MAX_MANIFEST
+    from confide.operator import read_file
+
+    return read_file(path, "manifest", MAX_MANIFEST)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(
+            "unwritable-file",
+            "the file cannot be written",
+            expected=str(path),
+            seen=error.strerror or type(error).__name__,
+        ) from error

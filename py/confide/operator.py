@@ -1,0 +1,152 @@
+"""What `confide set` and `confide verify` do: fetch, judge with verify/service.py, keep the proof.
+
+All judging is in verify/; this module only moves bytes and chooses the nonce.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from confide.errors import ConfigError, PolicyError, VerificationError
+from confide.formats.binding import NONCE_SIZE
+from confide.formats.canonical import cbor_decode, cbor_encode
+from confide.formats.coordinator import MAX_ATTESTATION, Attestation
+from confide.formats.fields import Fields
+from confide.formats.manifest import Manifest
+from confide.formats.secrets import MAX_REPLY, KeyExchangeReply
+from confide.mesh.client import CoordinatorClient
+from confide.verify.service import (
+    verify_coordinator,
+    verify_key_exchange,
+    verify_unset_coordinator,
+)
+from confide.verify.verdict import Verdict
+
+GATEWAY_PREFIX = "/confide/v1"
+RECORD_FORMAT = "confide-record/1"
+MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + 1024
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a service answered to one nonce at one time: enough to judge it again later.
+
+    CBOR {format, nonce, time, attestation, key_exchange}. `time` is unix seconds by the clock of
+    whoever asked; `key_exchange` is empty if a coordinator was asked directly.
+    """
+
+    nonce: bytes
+    time: int
+    attestation: bytes
+    key_exchange: bytes
+
+    def encode(self) -> bytes:
+        """As CBOR."""
+        return cbor_encode(
+            {
+                "format": RECORD_FORMAT,
+                "nonce": self.nonce,
+                "time": self.time,
+                "attestation": self.attestation,
+                "key_exchange": self.key_exchange,
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Record:
+        """Raises FormatError."""
+        fields = Fields(cbor_decode(data, what="record", limit=MAX_RECORD), "the record")
+        fields.text("format", one_of=(RECORD_FORMAT,))
+        record = cls(
+            nonce=fields.blob("nonce", length=NONCE_SIZE),
+            time=fields.integer("time"),
+            attestation=fields.blob("attestation", max_length=MAX_ATTESTATION),
+            key_exchange=fields.blob("key_exchange", max_length=MAX_REPLY),
+        )
+        fields.done()
+        return record
+
+
+def fetch_record(url: str, *, api_key: str = "", now: Callable[[], float] = time.time) -> Record:
+    """Ask the gateway, or else the coordinator, at `url` for its proof, with a fresh nonce.
+
+    Raises UnavailableError if nobody answers, the peer's own error if it refuses.
+    """
+    nonce = secrets.token_bytes(NONCE_SIZE)
+    gateway = CoordinatorClient(url, prefix=GATEWAY_PREFIX, api_key=api_key)
+    try:
+        attestation = gateway.attest(nonce)
+    except PolicyError as error:
+        if error.code != "not-found":
+            raise
+        return Record(nonce, int(now()), CoordinatorClient(url).attest(nonce), b"")
+    return Record(nonce, int(now()), attestation, gateway.key_exchange())
+
+
+def verify_record(record: Record, manifest: bytes, *, now: int) -> Verdict:
+    """Judge a record by the pinned manifest, as if it were `now`. Raises FormatError."""
+    attestation = Attestation.parse(record.attestation)
+    verdict = verify_coordinator(attestation, manifest_pinned=manifest, nonce=record.nonce, now=now)
+    if not record.key_exchange or not verdict.passed:
+        # Without an attested mesh CA there is nothing to judge the secret service by.
+        return verdict
+    return verdict + verify_key_exchange(
+        KeyExchangeReply.parse(record.key_exchange),
+        mesh_ca=attestation.mesh_ca,
+        root_ca=attestation.root_ca,
+        now=now,
+    )
+
+
+def set_manifest(
+    coordinator: str, manifest: bytes, *, now: Callable[[], float] = time.time
+) -> Verdict:
+    """Verify the coordinator at this URL by `manifest`, give it to it, and verify it again.
+
+    A coordinator that has exactly this manifest already is verified and left alone. Returns the
+    last verdict, which has passed. Raises VerificationError if one has not.
+    """
+    client = CoordinatorClient(coordinator)
+    parsed = Manifest.parse(manifest)
+    nonce = secrets.token_bytes(NONCE_SIZE)
+    attestation = Attestation.parse(client.attest(nonce))
+    if not attestation.manifest:
+        verify_unset_coordinator(
+            attestation, manifest=parsed, nonce=nonce, now=int(now())
+        ).require()
+        if client.set_manifest(manifest) != parsed.sha256:
+            raise VerificationError("wrong-manifest", "the coordinator took another manifest")
+        # Again, with the manifest bound: what took it must be what was verified.
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        root_ca = attestation.root_ca
+        attestation = Attestation.parse(client.attest(nonce))
+        if attestation.root_ca != root_ca:
+            raise VerificationError(
+                "coordinator-changed", "another coordinator answers than a moment ago"
+            )
+    verdict = verify_coordinator(attestation, manifest_pinned=manifest, nonce=nonce, now=int(now()))
+    verdict.require()
+    return verdict
+
+
+def read_file(path: Path, what: str, limit: int) -> bytes:
+    """A file of at most `limit` bytes. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(
+            "unreadable-file",
+            f"the {what} cannot be read",
+            expected=str(path),
+            seen=error.strerror or type(error).__name__,
+        ) from error
+    if len(data) > limit:
+        raise ConfigError(
+            "unreadable-file", f"the {what} is too large", expected=f"at most {limit} bytes"
+        )
+    return data

@@ -1,0 +1,161 @@
+"""A FAKE engine for tests and measurements: fixed answers in OpenAI's shape, no model behind them.
+
+One asyncio process, as little work per event as possible, so that what is measured is what stands
+before it. The prompt's words are orders: "events=N" (how many), "gap=SECONDS" (between two),
+"stamp" (each event's id is the time it left, CLOCK_MONOTONIC nanoseconds), "fail" (HTTP 400),
+"break" (hangs up in the middle), "hang" (never answers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import time
+
+WORDS = ("It ", "was ", "a ", "fake ", "engine ", "that ", "said ", "so. ")
+_USAGE = {"prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15}
+
+
+def _event(word: str, number: int = 0) -> bytes:
+    choice = {"index": 0, "delta": {"content": word}, "text": word, "finish_reason": None}
+    event = {
+        "id": f"chatcmpl-{number:032d}",
+        "object": "chat.completion.chunk",
+        "created": 1700000000,
+        "model": "tiny",
+        "choices": [choice],
+    }
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+_EVENTS = [_chunk(_event(word)) for word in WORDS]
+_DONE = _chunk(b"data: [DONE]\n\n")
+
+
+class Engine:
+    """Counts what it sees; GET /stats tells."""
+
+    def __init__(self) -> None:
+        self.stats = {"requests": 0, "finished": 0, "hung_up": 0}
+        self.last_body = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, kept alive."""
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                found = re.search(rb"(?i)content-length: *(\d+)", head)
+                body = await reader.readexactly(int(found[1])) if found else b""
+                await self._answer(head.split(b" ", 2)[1], body, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, path: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if path == b"/health":
+            return _plain(writer, b"{}")
+        if path == b"/stats":
+            return _plain(writer, json.dumps(self.stats | {"last": self.last_body}).encode())
+        self.stats["requests"] += 1
+        self.last_body = body.decode()
+        request = json.loads(body)
+        orders = json.dumps(request.get("messages", request.get("prompt")))
+        try:
+            await self._complete(request, orders, writer)
+            self.stats["finished"] += 1
+        except (ConnectionError, asyncio.CancelledError):
+            self.stats["hung_up"] += 1
+            raise
+        return None
+
+    async def _complete(
+        self, request: dict[str, object], orders: str, writer: asyncio.StreamWriter
+    ) -> None:
+        if "hang" in orders:
+            await self._wait_for_hang_up(writer, 600)
+        if "fail" in orders:
+            error = {"message": "the engine says no", "type": "BadRequestError", "code": 400}
+            return _plain(writer, json.dumps({"error": error}).encode(), b"400 Bad Request")
+        if not request.get("stream"):
+            return _plain(writer, _whole())
+        count = int(_order(orders, r"events=(\d+)", "8"))
+        gap = float(_order(orders, r"gap=([0-9.]+)", "0"))
+        stamp = "stamp" in orders
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        for number in range(count):
+            if "break" in orders and number == count // 2:
+                writer.transport.abort()
+                raise ConnectionResetError
+            word = number % len(WORDS)
+            if stamp:
+                writer.write(_chunk(_event(WORDS[word], time.monotonic_ns())))
+            else:
+                writer.write(_EVENTS[word])
+            if gap:
+                await writer.drain()
+                await self._wait_for_hang_up(writer, gap)
+            elif number % 16 == 15:
+                await writer.drain()
+                await asyncio.sleep(0)
+        options = request.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage"):
+            usage = {"id": "x", "object": "chat.completion.chunk", "choices": [], "usage": _USAGE}
+            writer.write(_chunk(b"data: " + json.dumps(usage).encode() + b"\n\n"))
+        writer.write(_DONE + b"0\r\n\r\n")
+        return None
+
+    async def _wait_for_hang_up(self, writer: asyncio.StreamWriter, seconds: float) -> None:
+        end = asyncio.get_running_loop().time() + seconds
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            if writer.transport.is_closing():
+                raise ConnectionResetError
+            await asyncio.sleep(min(left, 0.02))
+
+
+def _order(orders: str, pattern: str, default: str) -> str:
+    found = re.search(pattern, orders)
+    return found[1] if found else default
+
+
+def _whole() -> bytes:
+    message = {"role": "assistant", "content": "".join(WORDS)}
+    choice = {"index": 0, "message": message, "text": "".join(WORDS), "finish_reason": "stop"}
+    return json.dumps(
+        {
+            "id": "chatcmpl-0123456789abcdef0123456789abcdef",
+            "object": "chat.completion",
+            "created": 1700000000,
+            "model": "tiny",
+            "choices": [choice],
+            "usage": _USAGE,
+        }
+    ).encode()
+
+
+def _plain(writer: asyncio.StreamWriter, body: bytes, status: bytes = b"200 OK") -> None:
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % (status, len(body)) + body)
+
+
+async def run(port: int) -> None:
+    """Serve on 127.0.0.1:port for ever."""
+    server = await asyncio.start_server(Engine().serve, "127.0.0.1", port)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    asyncio.run(run(parser.parse_args().port))

@@ -1,0 +1,87 @@
+"""One node of a SIMULATED service on this machine: the real programs, a simulated attester.
+
+What a guest gets from its TPM comes from tests/support/simulated_machine.py, and nothing was
+measured. All else (joining, certificates, mutual TLS, keys, sealing) is the real code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from confide.coordinator import app as coordinator_app
+from confide.coordinator.domain import Coordinator
+from confide.formats.secrets import ReleasedKey
+from confide.mesh.client import CoordinatorClient
+from confide.mesh.join import Node
+from confide.mesh.tls import server_context
+from confide.secret_service.app import create_public_app, create_worker_app
+from confide.secret_service.client import fetch_key
+from confide.secret_service.domain import SecretService
+from confide.server import Service, serve
+from confide.upstream import Upstream
+from confide.worker.app import create_app
+from confide.worker.encryption_proxy import EncryptionProxy
+from confide.worker.keys import Keys
+
+from tests.support.simulated_machine import SimulatedMachine
+
+
+def coordinator(_: argparse.Namespace) -> Service:
+    machine = SimulatedMachine("coordinator", now=int(time.time()))
+    return Service(coordinator_app.create_app(Coordinator(machine)))
+
+
+def secret_service(arguments: argparse.Namespace) -> Service:
+    service = SecretService()
+    machine = SimulatedMachine("secret-service", now=int(time.time()))
+    node = Node(
+        "secret-service",
+        machine,
+        CoordinatorClient(arguments.coordinator),
+        kem_public_key=service.kem_public_key,
+    )
+    node.start()
+    return Service(
+        create_public_app(service, node),
+        tls=(create_worker_app(service, node), lambda: server_context(node.membership())),
+    )
+
+
+def worker(arguments: argparse.Namespace) -> Service:
+    models = tuple(arguments.model)
+    machine = SimulatedMachine("worker-cpu", now=int(time.time()))
+    node = Node("worker-cpu", machine, CoordinatorClient(arguments.coordinator), models=models)
+    node.start()
+
+    def fetch(key_id: bytes) -> ReleasedKey:
+        return fetch_key(arguments.secret_service, node.membership(), key_id)
+
+    proxy = EncryptionProxy(
+        membership=node.membership, keys=Keys(fetch), engine=Upstream(arguments.engine)
+    )
+    return Service(create_app(proxy, role="worker-cpu", models=models, state=lambda: node.state))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=("coordinator", "secret-service", "worker"))
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--tls-port", type=int)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--secret-service")
+    parser.add_argument("--engine")
+    parser.add_argument("--model", action="append", default=[])
+    arguments = parser.parse_args()
+    create = {"coordinator": coordinator, "secret-service": secret_service, "worker": worker}
+    tls = f"127.0.0.1:{arguments.tls_port}" if arguments.tls_port else None
+    serve(
+        lambda: create[arguments.role](arguments),
+        listen=f"127.0.0.1:{arguments.port}",
+        tls_listen=tls,
+        threads=64,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""A whole SIMULATED service as child processes on this machine, for tests and measurements.
+
+Started in order, each on a free port of 127.0.0.1, logs in one folder, all stopped at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from confide.mesh.client import CoordinatorClient
+from confide.upstream import Upstream
+
+from tests.support.simulated_machine import MODEL, manifest_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class NativeService:
+    """Context manager: engine, coordinator, secret service, one worker; then gateway and proxy."""
+
+    def __init__(self, folder: Path, *, manifest: bytes | None = None) -> None:
+        self.folder = folder
+        self.manifest = manifest or manifest_bytes()
+        self._stack = ExitStack()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.urls: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._stack = stack
+            self._start_nodes()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start_nodes(self) -> None:
+        self.start("engine", "tests.support.fake_engine")
+        node = "tests.support.native_node"
+        coordinator = self.start("coordinator", node, ["coordinator"])
+        self.wait("coordinator", "no-manifest")
+        CoordinatorClient(coordinator).set_manifest(self.manifest)
+        tls = free_port()
+        self.start(
+            "secret-service",
+            node,
+            ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
+        )
+        self.secret_service_tls = f"https://127.0.0.1:{tls}"
+        self.start_worker()
+        self.wait("secret-service", "ready")
+        self.wait("worker", "ready")
+
+    def start_worker(self, name: str = "worker", models: Sequence[str] = (MODEL,)) -> str:
+        """A worker that serves `models` from the engine."""
+        options = ["worker", "--coordinator", self.urls["coordinator"]]
+        options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
+        for model in models:
+            options += ["--model", model]
+        return self.start(name, "tests.support.native_node", options)
+
+    def start_gateway(
+        self, name: str = "gateway", options: Sequence[str] = (), workers: Sequence[str] = ()
+    ) -> str:
+        """The real gateway in front of everything."""
+        given = list(options)
+        for worker in workers or [self.urls["worker"]]:
+            given += ["--worker", worker]
+        given += ["--coordinator", self.urls["coordinator"]]
+        given += ["--secret-service", self.urls["secret-service"]]
+        url = self.start(name, "confide.gateway", given, listen=True)
+        self.wait(name, "ready")
+        return url
+
+    def start_proxy(self, gateway: str, name: str = "proxy", options: Sequence[str] = ()) -> str:
+        """The real proxy, pinning this service's manifest."""
+        path = self.folder / "manifest.json"
+        path.write_bytes(self.manifest)
+        given = ["--gateway", gateway, "--manifest", str(path), *options]
+        url = self.start(name, "confide.proxy", given, listen=True)
+        self.wait(name, "ready")
+        return url
+
+    def start(
+        self,
+        name: str,
+        module: str,
+        options: Sequence[str] = (),
+        *,
+        listen: bool = False,
+        port: int = 0,
+    ) -> str:
+        """Start `python -m module`; returns its URL. Its output goes to NAME.log.
+
+        `port` is one that the options name already; else the program is told one.
+        """
+        address: list[str] = []
+        if not port:
+            port = free_port()
+            address = ["--listen", f"127.0.0.1:{port}"] if listen else ["--port", str(port)]
+        path = os.pathsep.join((str(ROOT / "py"), str(ROOT)))
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *options, *address],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        self._stack.callback(_stop, process)
+        self.processes[name] = process
+        self.urls[name] = f"http://127.0.0.1:{port}"
+        return self.urls[name]
+
+    def wait(self, name: str, state: str, seconds: float = 30.0) -> None:
+        """Wait until a program's health has this state. Raises TimeoutError with its output."""
+        upstream = Upstream(self.urls[name], read_seconds=5.0)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.processes[name].poll() is None:
+            try:
+                if json.loads(upstream.call("GET", "/healthz")[2])["state"] == state:
+                    return
+            except Exception:
+                pass
+            time.sleep(0.05)
+        raise TimeoutError(f"{name} is not {state}:\n{self.log(name)}")
+
+    def stop(self, name: str) -> None:
+        """Stop one program now."""
+        _stop(self.processes[name])
+
+    def log(self, name: str) -> str:
+        """What a program has printed so far."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

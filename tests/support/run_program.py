@@ -1,0 +1,45 @@
+"""The child process of tests.support.programs: a role program on a SIMULATED machine."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from confide.coordinator.app import create_app
+from confide.coordinator.domain import Coordinator
+from confide.mesh.client import CoordinatorClient
+from confide.mesh.join import Node
+from confide.mesh.tls import server_context
+from confide.secret_service.app import create_public_app, create_worker_app
+from confide.secret_service.domain import SecretService
+from confide.server import Service, serve
+
+from tests.support.simulated_machine import SimulatedMachine
+
+
+def coordinator() -> Service:
+    machine = SimulatedMachine("coordinator", now=int(time.time()))
+    return Service(create_app(Coordinator(machine)))
+
+
+def secret_service() -> Service:
+    service = SecretService()
+    node = Node(
+        "secret-service",
+        SimulatedMachine("secret-service", now=int(time.time())),
+        CoordinatorClient(sys.argv[4]),
+        kem_public_key=service.kem_public_key,
+    )
+    node.start()
+    return Service(
+        create_public_app(service, node),
+        tls=(create_worker_app(service, node), lambda: server_context(node.membership())),
+    )
+
+
+if __name__ == "__main__":
+    listen, tls_listen = (f"127.0.0.1:{port}" for port in sys.argv[2:4])
+    if sys.argv[1] == "coordinator":
+        serve(coordinator, listen=listen)
+    else:
+        serve(secret_service, listen=listen, tls_listen=tls_listen)

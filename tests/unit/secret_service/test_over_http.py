@@ -1,0 +1,278 @@
+"""Coordinator and secret service as real programs: gunicorn, HTTP, mutual TLS.
+
+Only the machines are simulated (tests/support). What is tested is what HTTP and TLS add to the
+domain: who may connect, as whom, and what a bad peer gets.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confide.coordinator.ca import create_mesh_ca, create_root_ca, issue_leaf
+from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
+from confide.formats.coordinator import encode_nonce
+from confide.formats.keyexchange import InferenceKey, SealedKey, seal_key
+from confide.formats.manifest import Manifest
+from confide.formats.secrets import KeyAccepted, KeyExchangeReply
+from confide.mesh.client import CoordinatorClient
+from confide.mesh.join import Membership, Node
+from confide.mesh.tls import client_context, server_context
+from confide.operator import fetch_record, set_manifest, verify_record
+from confide.secret_service.client import fetch_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.support.programs import Program, program
+from tests.support.simulated_machine import MODEL, SimulatedMachine, manifest_bytes, manifest_value
+
+MANIFEST = manifest_bytes()
+
+
+@pytest.fixture(scope="module")
+def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    with program("coordinator", tmp_path_factory.mktemp("coordinator")) as started:
+        started.wait("no-manifest")
+        set_manifest(started.url, MANIFEST)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def secret_service(
+    coordinator: Program, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Program]:
+    folder = tmp_path_factory.mktemp("secret-service")
+    with program("secret-service", folder, coordinator.url) as started:
+        started.wait("ready")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def worker(coordinator: Program) -> Membership:
+    return join(coordinator, "worker-cpu", models=(MODEL,))
+
+
+def join(coordinator: Program, role: str, **options: Any) -> Membership:
+    machine = SimulatedMachine(role, now=int(time.time()))
+    return Node(role, machine, CoordinatorClient(coordinator.url), **options).join()
+
+
+def call(
+    port: int, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def error_code(body: bytes) -> str:
+    error = json.loads(body)["error"]
+    assert set(error) == {"code", "message", "expected", "seen", "next"}
+    code: str = error["code"]
+    return code
+
+
+def exchange(secret_service: Program, *, models: tuple[str, ...] = (MODEL,)) -> SealedKey:
+    """Put a fresh inference key, as a client does after it verified."""
+    status, body = call(secret_service.port, "GET", "/v1/key-exchange")
+    assert status == 200
+    reply = KeyExchangeReply.parse(body)
+    key = InferenceKey(secrets.token_bytes(32), models, int(time.time()))
+    sealed = seal_key(key, reply.kem_public_key, manifest_sha256=Manifest.parse(MANIFEST).sha256)
+    status, body = call(secret_service.port, "POST", "/v1/keys", sealed.message)
+    assert status == 200, body
+    accepted = KeyAccepted.parse(body)
+    assert accepted.key_id == sealed.key_id
+    assert 3590 <= accepted.expires_in <= 3600
+    return sealed
+
+
+def test_straight_line(coordinator: Program, secret_service: Program, worker: Membership) -> None:
+    verdict = verify_record(fetch_record(coordinator.url), MANIFEST, now=int(time.time()))
+    verdict.require()
+    sealed = exchange(secret_service)
+    released = fetch_key(secret_service.tls_url, worker, sealed.key_id)
+    assert released.models == (MODEL,)
+    assert len(released.key) == 32
+    assert 3500 < released.expires_in <= 3600
+
+
+def test_key_cannot_be_replaced(secret_service: Program) -> None:
+    sealed = exchange(secret_service)
+    status, body = call(secret_service.port, "POST", "/v1/keys", sealed.message)
+    assert (status, error_code(body)) == (409, "key-exists")
+
+
+def test_unknown_key(secret_service: Program, worker: Membership) -> None:
+    with pytest.raises(ConfideError) as caught:
+        fetch_key(secret_service.tls_url, worker, bytes(32))
+    assert caught.value.code == "unknown-key"
+
+
+def test_worker_without_the_keys_model(coordinator: Program, secret_service: Program) -> None:
+    sealed = exchange(secret_service)
+    idle = join(coordinator, "worker-cpu", models=())
+    with pytest.raises(PolicyError) as caught:
+        fetch_key(secret_service.tls_url, idle, sealed.key_id)
+    assert caught.value.code == "model-not-allowed"
+
+
+def test_secret_service_posing_as_worker(coordinator: Program, secret_service: Program) -> None:
+    sealed = exchange(secret_service)
+    other = join(coordinator, "secret-service", kem_public_key=b"kem")
+    with pytest.raises(ConfideError) as caught:
+        fetch_key(secret_service.tls_url, other, sealed.key_id)
+    assert caught.value.code == "wrong-role"
+
+
+def stranger(worker: Membership) -> Membership:
+    """A worker's certificate from a mesh of somebody else's, for the same manifest."""
+    now = int(time.time())
+    mesh = create_mesh_ca(create_root_ca(now=now), manifest_sha256=worker.manifest.sha256, now=now)
+    spki = worker.private_key.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    leaf = issue_leaf(
+        mesh, role="worker-cpu", models=(MODEL,), public_key=spki, kem_public_key=b"", now=now
+    )
+    return Membership(**{**vars(worker), "certificate": leaf})
+
+
+def test_certificate_of_another_mesh(secret_service: Program, worker: Membership) -> None:
+    with pytest.raises(UnavailableError):
+        fetch_key(secret_service.tls_url, stranger(worker), bytes(32))
+
+
+def test_no_client_certificate(secret_service: Program) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", secret_service.tls_port, timeout=20, context=context
+    )
+    with pytest.raises(OSError):
+        connection.request("GET", f"/v1/keys/{'00' * 32}")
+        connection.getresponse()
+    connection.close()
+
+
+def test_worker_posing_as_secret_service(worker: Membership) -> None:
+    """What a worker meets if its host points it at another member of the mesh."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(20)
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        try:
+            with server_context(worker).wrap_socket(connection, server_side=True) as tls:
+                tls.recv(1)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        with pytest.raises(VerificationError) as caught:
+            fetch_key(f"https://127.0.0.1:{listener.getsockname()[1]}", worker, bytes(32))
+    finally:
+        thread.join(20)
+        listener.close()
+    assert caught.value.code == "wrong-role"
+
+
+def test_tls_face_and_public_face_are_apart(secret_service: Program, worker: Membership) -> None:
+    status, body = call(secret_service.port, "GET", f"/v1/keys/{'00' * 32}")
+    assert (status, error_code(body)) == (404, "not-found")
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", secret_service.tls_port, timeout=20, context=client_context(worker)
+    )
+    connection.request("GET", "/v1/key-exchange")
+    assert connection.getresponse().status == 404
+    connection.close()
+
+
+def test_plain_http_on_the_tls_port(secret_service: Program) -> None:
+    with pytest.raises((OSError, http.client.HTTPException)):
+        status, _ = call(secret_service.tls_port, "GET", f"/v1/keys/{'00' * 32}")
+        assert status >= 400
+        raise ConnectionError
+    secret_service.wait("ready")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/keys", b"\xff garbage", 400, "bad-cbor"),
+        ("/v1/keys", b"", 400, "bad-cbor"),
+        ("/v1/keys", b"x" * 16385, 413, "request-entity-too-large"),
+        ("/v1/nothing", b"", 404, "not-found"),
+        ("/v1/key-exchange", b"", 405, "method-not-allowed"),
+    ],
+)
+def test_bad_requests(
+    secret_service: Program, path: str, body: bytes, status: int, code: str
+) -> None:
+    seen, answer = call(secret_service.port, "POST", path, body)
+    assert (seen, error_code(answer)) == (status, code)
+    secret_service.wait("ready")
+
+
+def test_oversize_body_without_a_length(coordinator: Program) -> None:
+    chunks = (b"x" * 65536 for _ in range(80))
+    connection = http.client.HTTPConnection("127.0.0.1", coordinator.port, timeout=20)
+    try:
+        connection.request(
+            "POST",
+            "/v1/join",
+            body=chunks,
+            encode_chunked=True,
+            headers={"Transfer-Encoding": "chunked"},
+        )
+        status = connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):
+        status = 413  # refused before all of it was sent
+    finally:
+        connection.close()
+    assert status == 413
+    coordinator.wait("ready")
+
+
+def test_second_manifest_over_http(coordinator: Program) -> None:
+    other = manifest_value()["models"][0] | {"name": "other"}
+    with pytest.raises(ConfideError) as caught:
+        CoordinatorClient(coordinator.url).set_manifest(manifest_bytes(models=[other]))
+    assert caught.value.code == "manifest-already-set"
+    set_manifest(coordinator.url, MANIFEST)
+
+
+def test_short_nonce(coordinator: Program) -> None:
+    status, body = call(coordinator.port, "POST", "/v1/attest", encode_nonce(bytes(31)))
+    assert (status, error_code(body)) == (400, "bad-field")
+
+
+def test_client_that_goes_away(coordinator: Program) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", coordinator.port)) as sock:
+            sock.sendall(b"POST /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    coordinator.wait("ready")
+
+
+def test_nothing_of_a_request_is_logged(
+    coordinator: Program, secret_service: Program, tmp_path: Path
+) -> None:
+    marker = "marker-in-a-path-and-a-body"
+    for started in (coordinator, secret_service):
+        call(started.port, "POST", f"/v1/{marker}", marker.encode(), Cookie=marker)
+        assert marker not in started.log.read_text()
