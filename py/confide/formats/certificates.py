@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -30,6 +31,16 @@ BACKDATE = 300
 MAX_DER = 16384
 DIGEST_SIZE = 32
 
+
+# All that the parser raises for bytes that are no certificate or key of a kind that it knows.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 EXTENDED_KEY_USAGE = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -75,13 +86,11 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.extensions  # noqa: B018  parsed lazily; malformed ones raise here
-        same = certificate.public_bytes(Encoding.DER) == der
-    except (
-        ValueError,
-        TypeError,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+        # The parser keeps the signature's count of unused bits, which nothing signs: it must be 0.
+        same = certificate.public_bytes(Encoding.DER) == der and der.endswith(
+            b"\0" + certificate.signature
+        )
+    except _UNREADABLE as error:
         raise FormatError(
             "bad-certificate",
             f"the {what} certificate cannot be read",
@@ -96,7 +105,7 @@ def public_key_of(certificate: x509.Certificate, what: str) -> ec.EllipticCurveP
     """The certificate's P-256 key. Raises FormatError for any other kind of key."""
     try:
         key = certificate.public_key()
-    except (ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise FormatError("bad-key", f"the {what} certificate's key cannot be read") from error
     return _p256(key, what)
 
@@ -105,7 +114,7 @@ def load_public_key(spki: bytes, what: str) -> ec.EllipticCurvePublicKey:
     """A P-256 public key from SPKI DER. Raises FormatError."""
     try:
         key = load_der_public_key(spki)
-    except (ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise FormatError(
             "bad-key", f"the {what} key cannot be read", expected="SPKI DER of a P-256 key"
         ) from error

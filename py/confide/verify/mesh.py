@@ -154,8 +154,13 @@ def _check_profile(certificate: x509.Certificate, profile: _Profile) -> None:
         ExtensionOID.KEY_USAGE: key_usage(ca=is_ca),
     }
     for oid, value in exact.items():
-        if extensions[oid].value != value or not extensions[oid].critical:
-            raise _profile_error(what, f"critical {value}", str(extensions[oid].value))
+        if extensions[oid].value != value:
+            raise _profile_error(what, str(value), str(extensions[oid].value))
+    for oid, extension in extensions.items():
+        if extension.critical != (oid in exact):
+            raise _profile_error(
+                what, "only constraints and key usage critical", f"{oid.dotted_string} otherwise"
+            )
     if not is_ca and extensions[ExtensionOID.EXTENDED_KEY_USAGE].value != EXTENDED_KEY_USAGE:
         raise _profile_error(what, "use as TLS server and client", "another use")
 

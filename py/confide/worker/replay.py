@@ -15,7 +15,7 @@ MAX_SALTS = 1_000_000
 
 @dataclass
 class _KeyMemory:
-    expires: int
+    expires: float
     salts: set[bytes] = field(default_factory=set)
 
 
@@ -31,13 +31,13 @@ class ReplayGuard:
         self._keys: dict[bytes, _KeyMemory] = {}
         self._lock = threading.Lock()
 
-    def check(self, key_id: bytes, salt: bytes, *, expires: int, now: int) -> None:
+    def check(self, key_id: bytes, salt: bytes, *, expires: float, now: float) -> None:
         """Remember `salt`. Call only after the request has opened, so that nobody can fill the
         memory without the key.
 
-        `expires` is the key's end and `now` the time, both unix seconds. Raises PolicyError
-        (replay) if the salt was seen, (unknown-key) if the key has expired, UnavailableError
-        (replay-memory-full).
+        `expires` is the key's end and `now` the time, in seconds on one clock that never runs back
+        (time.monotonic): the host sets the other one. Raises PolicyError (replay) if the salt was
+        seen, (unknown-key) if the key has expired, UnavailableError (replay-memory-full).
         """
         with self._lock:
             self._forget(now)
@@ -64,6 +64,6 @@ class ReplayGuard:
             memory.salts.add(salt)
             self._count += 1
 
-    def _forget(self, now: int) -> None:
+    def _forget(self, now: float) -> None:
         for key_id in [k for k, memory in self._keys.items() if memory.expires <= now]:
             self._count -= len(self._keys.pop(key_id).salts)
