@@ -8,6 +8,7 @@ resolver; both use this machine's mirrors. Prints what changed; commit the diffe
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import re
 import subprocess
@@ -106,7 +107,9 @@ def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, 
             sets = {}
             for name, top in spec["sets"].items():
                 print(f"lock: {release} {name}", file=sys.stderr)
-                closure = apt.closure(top)
+                closure = apt.closure(top if isinstance(top, list) else top["install"])
+                if isinstance(top, dict):  # only what the set is about, without what that depends on
+                    closure = {k: v for k, v in closure.items() if fnmatch.fnmatch(k, top["keep"])}
                 packages.update(closure)
                 sets[name] = sorted(closure)
             releases[release] = {"packages": packages, "sets": sets}
@@ -178,7 +181,11 @@ def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, A
 
 
 def requirements(spec: dict[str, Any]) -> list[str]:
-    """A set's own requirements and the exact versions of the sets it includes, locked before it."""
+    """pip's arguments for a set: its own requirements and the exact versions of the sets it includes,
+    locked before it; or exactly what a requirements file names, whatever that declares to need.
+    """
+    if "exactly" in spec:
+        return ["--no-deps", "--requirement", str(LOCK / spec["exactly"])]
     included = [
         f"{wheel['name']}=={wheel['version']}"
         for other in spec.get("include", [])
