@@ -80,7 +80,6 @@ def create_app(completions: Completions, session: Session) -> Flask:
             reply = completions.complete(request.path, body, shard_key, watch, stack)
             response = Response(reply.body, reply.status, content_type=reply.content_type)
             if not isinstance(reply.body, bytes):
-                response.direct_passthrough = True
                 response.headers["Cache-Control"] = "no-cache"
                 # From here on the response ends the watch and the call, however it ends itself.
                 response.call_on_close(stack.pop_all().close)

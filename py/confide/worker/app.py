@@ -35,7 +35,6 @@ def create_app(
             response = Response(body, content_type=RESPONSE_TYPE)
             if isinstance(body, bytes):
                 return response
-            response.direct_passthrough = True
             # From here on the response ends the watch and the call, however it ends itself.
             response.call_on_close(stack.pop_all().close)
             return response
