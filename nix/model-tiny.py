@@ -26,7 +26,7 @@ SENTENCE = (
     "which your proxy verified before it sealed and sent the question."
 )
 SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
-END_TOKEN = "<|end|>"
+END_TOKEN = SPECIAL_TOKENS[0]
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' + (message['content'] or '') + '<|end|>' }}"
@@ -68,6 +68,7 @@ def vocabulary() -> list[str]:
 
 
 def one_hot(index: int, value: float = 1.0) -> list[float]:
+    """A vector of HIDDEN numbers, all 0 but one."""
     return [value if column == index else 0.0 for column in range(HIDDEN)]
 
 
@@ -121,6 +122,7 @@ def safetensors(tensors: dict[str, Rows | list[float]]) -> bytes:
 
 
 def config() -> dict[str, object]:
+    """config.json: the architecture."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -146,6 +148,7 @@ def config() -> dict[str, object]:
 
 
 def generation_config() -> dict[str, object]:
+    """generation_config.json: where an answer ends."""
     return {"eos_token_id": SPECIAL_TOKENS.index(END_TOKEN), "do_sample": False}
 
 
@@ -155,7 +158,8 @@ def tokenizer() -> dict[str, object]:
         "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False,
     }  # fmt: skip
     special = {
-        "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True,
+        "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+        "special": True,
     }  # fmt: skip
     return {
         "version": "1.0",
@@ -184,6 +188,7 @@ def tokenizer() -> dict[str, object]:
 
 
 def tokenizer_config() -> dict[str, object]:
+    """tokenizer_config.json: special tokens and the chat template."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": None,
@@ -217,6 +222,7 @@ def files() -> dict[str, bytes]:
 
 
 def main(arguments: list[str]) -> int:
+    """Write the model directory; 2 if called wrongly."""
     if len(arguments) != 1:
         print("usage: model-tiny.py OUTPUT_DIRECTORY", file=sys.stderr)
         return 2

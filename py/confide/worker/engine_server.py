@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI server, started sooner. Runs in the engine's Python 3.11; `engine.py` starts it.
+"""vLLM's own OpenAI server, started sooner. `engine.py` starts it, in the engine's Python 3.11.
 
 It does what vLLM's `api_server` program does, through the same functions, except for four things:
 

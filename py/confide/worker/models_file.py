@@ -1,0 +1,60 @@
+"""What the disk mounter tells the engine: which models are open, and where. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confide.formats.canonical import Json, json_decode, json_encode
+from confide.formats.fields import Fields
+
+MODELS_FILE = Path("/run/confide/models.json")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """An open model: its name in the API, its Hugging Face directory, its root hash (32 bytes)."""
+
+    name: str
+    path: Path
+    root_hash: bytes
+    tasks: tuple[str, ...]
+
+
+def encode_models(manifest_sha256: bytes, models: Sequence[ServedModel]) -> bytes:
+    """The file: canonical JSON."""
+    entries: list[Json] = [
+        {
+            "name": model.name,
+            "path": str(model.path),
+            "root_hash": model.root_hash.hex(),
+            "tasks": list(model.tasks),
+        }
+        for model in models
+    ]
+    return json_encode({"manifest_sha256": manifest_sha256.hex(), "models": entries})
+
+
+def parse_models(data: bytes) -> tuple[bytes, tuple[ServedModel, ...]]:
+    """SHA-256 of the manifest that named the models (32 bytes), and the models.
+
+    Raises FormatError.
+    """
+    fields = Fields(json_decode(data, what="models file"), "the models file")
+    manifest_sha256 = fields.hex("manifest_sha256", 32)
+    models = tuple(_parse_model(item) for item in fields.list("models"))
+    fields.done()
+    return manifest_sha256, models
+
+
+def _parse_model(item: object) -> ServedModel:
+    fields = Fields(item, "a model of the models file")
+    model = ServedModel(
+        name=fields.name("name"),
+        path=Path(fields.text("path")),
+        root_hash=fields.hex("root_hash", 32),
+        tasks=fields.names("tasks"),
+    )
+    fields.done()
+    return model
