@@ -35,13 +35,13 @@ def kvm_works(tools: Tools, cache: Path | None = None) -> bool:
         return False
     path = (cache or _cache_folder()) / f"kvm-{_key(tools)}.json"
     with contextlib.suppress(OSError, ValueError):
-        works = json.loads(path.read_text())["works"]
+        works = json.loads(path.read_text())
         if isinstance(works, bool):
             return works
     works = _trial(tools)
     with contextlib.suppress(OSError):  # without a cache each run tries anew
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"works": works}))
+        path.write_text(json.dumps(works))
     return works
 
 

@@ -50,7 +50,7 @@ PCR_COVERS = {
     1: "firmware configuration",
     2: "drivers on devices (option ROMs)",
     3: "configuration of drivers on devices",
-    4: "boot programs: the unified kernel image and its kernel",
+    4: "boot programs: the unified kernel image with its kernel, initrd and command line",
     5: "partition table and boot manager configuration",
     6: "platform events",
     7: "Secure Boot state and keys",

@@ -45,7 +45,8 @@ def test_quote_of_too_much_data_is_refused() -> None:
 
 
 def test_refusal_names_command_and_code() -> None:
-    with pytest.raises(TpmRefusedError, match=r"NV_READ_PUBLIC.*HANDLE for handle 1 \(0x18b\)") as e:
+    expected = r"NV_READ_PUBLIC.*HANDLE for handle 1 \(0x18b\)"
+    with pytest.raises(TpmRefusedError, match=expected) as e:
         run(always(answer(code=0x18B)), commands.nv_size(0x01C10000))
     assert e.value.is_(ResponseCode.HANDLE)
     assert not e.value.is_(ResponseCode.VALUE)
