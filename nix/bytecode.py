@@ -19,7 +19,8 @@ def compile_tree(root: Path) -> None:
     files = sorted(root.rglob("*.py"))
     context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=_compile, args=(root, files[part::PROCESSES])) for part in range(PROCESSES)
+        context.Process(target=_compile, args=(root, files[part::PROCESSES]))
+        for part in range(PROCESSES)
     ]
     for process in processes:
         process.start()

@@ -6,14 +6,60 @@ let
   host = import ./host.nix { inherit sources lib; };
   programs = import ./programs.nix { inherit sources lib host; };
   images = import ./images.nix { inherit sources lib host programs; };
-in
-{
-  packages.x86_64-linux = {
+  checks = import ./checks.nix { inherit lib host programs images release; };
+
+  # What clients pin: committed, so that a client need not build the images to know what to trust.
+  release = lib.folder "development.json" ../release/development.json;
+
+  packages = images // {
     inherit (lib) tools;
     inherit (host) qemu;
-    inherit (images) coordinator;
-    inherit (programs) measure confide test-env code engine;
-    proxy = programs.proxy programs.developmentManifest;
-    default = programs.proxy programs.developmentManifest;
+    inherit (programs) confide measure test-env;
+
+    proxy = programs.proxy {
+      manifest = release;
+      description = "Local OpenAI endpoint that verifies the service, then seals each request to it";
+    };
+    proxy-from-source = programs.proxy {
+      inherit (images) manifest;
+      description = "The proxy, pinning the manifest that this very build made instead of the release's";
+    };
+    demo = programs.demo {
+      inherit (images) images manifest;
+      model = images.model-tiny;
+    };
+    default = packages.proxy;
+
+    test-inputs = lib.links {
+      name = "test-inputs";
+      description = "What the end-to-end tests need, in one folder";
+      links = {
+        inherit (images) images manifest;
+        inherit (host) qemu;
+        python = programs.test-env;
+        model = images.model-tiny;
+        debug-image = images.coordinator-debug;
+      };
+    };
   };
+
+  app = name: { type = "app"; program = "${packages.${name}}/bin/${name}"; inherit (packages.${name}) meta; };
+in
+{
+  packages.x86_64-linux = packages;
+
+  apps.x86_64-linux = {
+    default = app "proxy";
+    proxy = app "proxy";
+    measure = app "measure";
+    demo = app "demo";
+    confide = app "confide";
+    fetch = {
+      type = "app";
+      program = "${self}/nix/fetch.py";
+      meta.description = "Fetch the locked sources that outputs need, with this machine's apt mirror and pip";
+    };
+  };
+
+  checks.x86_64-linux = checks;
 }

@@ -159,7 +159,11 @@ class Progress:
 
 
 def download_deb(
-    file: File, destination: Path, mirrors: Mirrors, opener: urllib.request.OpenerDirector, progress: Progress
+    file: File,
+    destination: Path,
+    mirrors: Mirrors,
+    opener: urllib.request.OpenerDirector,
+    progress: Progress,
 ) -> None:
     """Download one Debian package to `destination`, resuming a part that is already there."""
     part = destination.with_name(destination.name + ".part")
@@ -226,7 +230,15 @@ def pip_target(python: str) -> list[str]:
 
 def run_pip(pip: list[str], python: str, directory: Path, arguments: Sequence[str]) -> None:
     """Run `pip download ARGUMENTS` into `directory` for CPython `python`; raise DownloadError."""
-    command = [*pip, "download", "--quiet", "--dest", str(directory), *pip_target(python), *arguments]
+    command = [
+        *pip,
+        "download",
+        "--quiet",
+        "--dest",
+        str(directory),
+        *pip_target(python),
+        *arguments,
+    ]
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:

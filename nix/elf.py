@@ -39,7 +39,10 @@ class Elf:
         if data[:6] != b"\x7fELF\x02\x01":
             raise ElfError("not a 64-bit little-endian ELF file")
         self.data = bytearray(data)
-        start, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
+        start, size, count = (
+            struct.unpack_from("<Q", data, 32)[0],
+            *struct.unpack_from("<HH", data, 54),
+        )
         self.segments = []
         for at in range(start, start + size * count, size):
             kind, _, offset, address, _, *sizes = struct.unpack_from("<IIQQQQQ", data, at)
@@ -105,9 +108,13 @@ class Elf:
         loads = [segment for segment in self.segments if segment.kind == PT_LOAD]
         for home in loads:
             at = home.offset + home.file_size
-            limit = min([s.offset for s in loads if s.offset >= at] + [(at + PAGE - 1) // PAGE * PAGE])
+            limit = min(
+                [s.offset for s in loads if s.offset >= at] + [(at + PAGE - 1) // PAGE * PAGE]
+            )
             free = at + len(value) <= limit and not any(self.data[at : at + len(value)])
-            if free and home.memory_size == home.file_size:  # what is larger in memory ends in zeros
+            if (
+                free and home.memory_size == home.file_size
+            ):  # what is larger in memory ends in zeros
                 self.data[at : at + len(value)] = value
                 size = home.file_size + len(value)
                 struct.pack_into("<QQ", self.data, home.at + 32, size, size)

@@ -84,7 +84,9 @@ class Lock:
                 )  # fmt: skip
         seed = debian["seed"]
         self.seed_sha256: str = seed["nar_sha256"]
-        self.seed_deb = self.files[debian["releases"][seed["release"]]["packages"][seed["package"]]["sha256"]]
+        self.seed_deb = self.files[
+            debian["releases"][seed["release"]]["packages"][seed["package"]]["sha256"]
+        ]
 
     def file(self, source: Source) -> download.File:
         if source.recursive and source.sha256 == self.seed_sha256:
@@ -113,9 +115,13 @@ def missing_sources(installables: list[str]) -> list[Source]:
     for path in re.findall(r"^\s*(/\S+\.drv)$", plan, re.MULTILINE):
         derivation = Path(path).read_text()
         if '("url","missing-source://' in derivation:
-            found = re.match(r'Derive\(\[\("out","([^"]+)","(r:)?sha256","([0-9a-f]{64})"\)', derivation)
+            found = re.match(
+                r'Derive\(\[\("out","([^"]+)","(r:)?sha256","([0-9a-f]{64})"\)', derivation
+            )
             if found is None:
-                raise download.DownloadError(f"{path} is a source of a form that fetch does not know")
+                raise download.DownloadError(
+                    f"{path} is a source of a form that fetch does not know"
+                )
             sources[found[1]] = Source(found[1], found[3], recursive=bool(found[2]))
     return [sources[path] for path in sorted(sources)]
 
@@ -128,7 +134,9 @@ def cache_directory() -> Path:
 class Fetcher:
     """Gets files into the cache folder, each as <sha256>/<name>, and from there into the store."""
 
-    def __init__(self, cache: Path, lock: Lock, mirror_urls: list[str], progress: download.Progress) -> None:
+    def __init__(
+        self, cache: Path, lock: Lock, mirror_urls: list[str], progress: download.Progress
+    ) -> None:
         self.cache, self.lock, self.progress = cache, lock, progress
         self.mirror_urls = mirror_urls
         self.problems: list[str] = []
@@ -146,7 +154,9 @@ class Fetcher:
         jobs: list[tuple[Any, ...]] = []
         if debs:
             mirrors, opener = download.find_mirrors(self.mirror_urls), download.make_opener()
-            jobs += [(self.fetch_deb, source, file, mirrors, opener) for source, file in debs.items()]
+            jobs += [
+                (self.fetch_deb, source, file, mirrors, opener) for source, file in debs.items()
+            ]
         wheels = {source: file for source, file in todo.items() if file.kind == "wheel"}
         jobs += [(self.fetch_wheels, batch) for batch in batches_of_wheels(wheels)]
         with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
@@ -170,7 +180,9 @@ class Fetcher:
         self.progress.finish_file()
         return True
 
-    def fetch_deb(self, source: Source, file: download.File, mirrors: download.Mirrors, opener: Any) -> None:
+    def fetch_deb(
+        self, source: Source, file: download.File, mirrors: download.Mirrors, opener: Any
+    ) -> None:
         path = self.place(source)
         if source.recursive:
             deb = path.parent / "package.deb"
@@ -217,9 +229,16 @@ def batched(items: list[Any], size: int) -> Iterable[list[Any]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fetch", description=__doc__)
-    parser.add_argument("output", nargs="*", help="flake outputs, such as proxy or images (default: all packages)")
-    parser.add_argument("--debian-mirror", action="append", default=[], metavar="URL",
-                        help="a Debian archive or snapshot to use instead of apt's mirrors; may be repeated")
+    parser.add_argument(
+        "output", nargs="*", help="flake outputs, such as proxy or images (default: all packages)"
+    )
+    parser.add_argument(
+        "--debian-mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a Debian archive or snapshot to use instead of apt's mirrors; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     options = parser.parse_args()
     try:
@@ -243,15 +262,28 @@ def fetch(options: argparse.Namespace) -> int:
         lock = Lock(LOCK)
         sources = missing_sources(installables)
         total = sum(lock.file(source).size for source in sources)
-        fetcher = Fetcher(cache, lock, options.debian_mirror, download.Progress(total, len(sources)))
+        fetcher = Fetcher(
+            cache, lock, options.debian_mirror, download.Progress(total, len(sources))
+        )
         fetcher.add(fetcher.fetch(sources))
     for problem in fetcher.problems:
         print(f"fetch: {problem}", file=sys.stderr)
     if options.json:
-        print(json.dumps({"outputs": outputs, "files": len(sources), "bytes": total,
-                          "seconds": round(time.monotonic() - started, 1), "problems": fetcher.problems}))
+        print(
+            json.dumps(
+                {
+                    "outputs": outputs,
+                    "files": len(sources),
+                    "bytes": total,
+                    "seconds": round(time.monotonic() - started, 1),
+                    "problems": fetcher.problems,
+                }
+            )
+        )
     elif not fetcher.problems:
-        print(f"fetch: {len(sources)} files, {total / 1e6:.1f} MB, {time.monotonic() - started:.1f} s")
+        print(
+            f"fetch: {len(sources)} files, {total / 1e6:.1f} MB, {time.monotonic() - started:.1f} s"
+        )
     return 1 if fetcher.problems else 0
 
 

@@ -2,7 +2,7 @@
 # the other libraries beside it, so that nothing of the machine's own system is loaded.
 { sources, lib }:
 let
-  ld = root: "${root}/lib64/ld-linux-x86-64.so.2";
+  ld = root: "${root}/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
   libraries = root: "${root}/usr/lib/x86_64-linux-gnu";
 
   pythonRoot = lib.unpackDebs { name = "python-root"; debs = sources.debs "trixie" [ "python" ]; };
@@ -16,12 +16,7 @@ let
     env = env // { PYTHONHASHSEED = "0"; PYTHONPATH = scripts; };
   };
 
-  # The build scripts, as modules that can import each other.
-  scripts = builtins.path {
-    name = "build-scripts";
-    path = ./.;
-    filter = path: _: builtins.elem (baseNameOf path) [ "tree.py" "bytecode.py" "elf.py" ];
-  };
+  scripts = lib.scripts [ "tree.py" "bytecode.py" "elf.py" ];
 
   # hostRoot: in $out/bin and below $out/usr, the files of `root` that the globs in `list` name, and the libraries those
   # need. `wrap` is a program and options that it always gets; `python` has its library compiled.

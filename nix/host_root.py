@@ -38,8 +38,12 @@ def forget_system(loader: Path) -> None:
     data = loader.read_bytes()
     for places in SYSTEM_PLACES:
         if places not in data:
-            raise tree.BuildError(f"{loader} does not hold {places!r} as expected; look how it changed")
-        nowhere = b"\0".join(b"/" + b"-" * (len(p) - 2) + p[-1:] if p else p for p in places.split(b"\0"))
+            raise tree.BuildError(
+                f"{loader} does not hold {places!r} as expected; look how it changed"
+            )
+        nowhere = b"\0".join(
+            b"/" + b"-" * (len(p) - 2) + p[-1:] if p else p for p in places.split(b"\0")
+        )
         data = data.replace(places, nowhere)
     loader.write_bytes(data)
 
@@ -63,7 +67,9 @@ def main() -> None:
     tree.copy(source, paths, out)
     for path in paths:
         if path != LOADER:
-            elf.relocate(out / path, out / LOADER, ":".join(str(out / folder) for folder in folders))
+            elf.relocate(
+                out / path, out / LOADER, ":".join(str(out / folder) for folder in folders)
+            )
     forget_system(out / LOADER)
     for name in ("share", "lib64"):
         if (out / "usr" / name).exists():

@@ -16,13 +16,37 @@ let
     }) // { meta = { inherit description; }; };
 in
 rec {
-  inherit build;
+  inherit build seed;
+
+  # folder "name" ./path: a part of the checkout as a source of its own, whose store path depends on
+  # nothing but its content.
+  folder = name: path: builtins.path {
+    inherit name path;
+    filter = path: _: !(builtins.elem (baseNameOf path) [ "__pycache__" ".mypy_cache" ".ruff_cache" ]);
+  };
+
+  # scripts [ "tree.py" ... ]: build scripts of this folder, as modules that can import each other.
+  scripts = names: builtins.path {
+    name = "build-scripts";
+    path = ./.;
+    filter = path: _: builtins.elem (baseNameOf path) names;
+  };
 
   # runBusybox { name, script, env }: a shell script with busybox's applets and nothing else.
   runBusybox = { name, script, env ? { }, description ? name }: build {
     inherit name description env;
     builder = "${seed}/bin/busybox";
     args = [ "sh" "-eu" script ];
+  };
+
+  # links { name, links }: a folder of links, { name in the folder = where it leads; }.
+  links = { name, links, description ? name }: runBusybox {
+    inherit name description;
+    script = ./links.sh;
+    env = {
+      inherit seed;
+      links = map (name: "${name}=${links.${name}}") (builtins.attrNames links);
+    };
   };
 
   # unpackDebs { name, debs }: a Debian root with these packages unpacked; no maintainer script runs.

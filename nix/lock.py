@@ -39,11 +39,20 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--debian-mirror", action="append", default=[], metavar="URL",
-                        help="Debian archive to lock from (default: the one apt uses)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--debian-mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="Debian archive to lock from (default: the one apt uses)",
+    )
     parser.add_argument("--only", choices=("debian", "wheels"), help="re-lock one kind only")
-    parser.add_argument("--set", action="append", default=[], help="re-lock only this set of wheels")
+    parser.add_argument(
+        "--set", action="append", default=[], help="re-lock only this set of wheels"
+    )
     options = parser.parse_args()
     wanted = json.loads((LOCK / "wanted.json").read_text())
     changes: list[str] = []
@@ -108,7 +117,9 @@ def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, 
             for name, top in spec["sets"].items():
                 print(f"lock: {release} {name}", file=sys.stderr)
                 closure = apt.closure(top if isinstance(top, list) else top["install"])
-                if isinstance(top, dict):  # only what the set is about, without what that depends on
+                if isinstance(
+                    top, dict
+                ):  # only what the set is about, without what that depends on
                     closure = {k: v for k, v in closure.items() if fnmatch.fnmatch(k, top["keep"])}
                 packages.update(closure)
                 sets[name] = sorted(closure)
@@ -124,9 +135,12 @@ class Apt:
         for name in ("lists/partial", "cache/archives/partial", "etc"):
             (directory / name).mkdir(parents=True)
         (directory / "status").touch()
-        (directory / "etc/sources.list").write_text("".join(
-            f"deb [signed-by={keyring}] {self.site(suite, mirrors)} {suite} main\n" for suite in suites
-        ))
+        (directory / "etc/sources.list").write_text(
+            "".join(
+                f"deb [signed-by={keyring}] {self.site(suite, mirrors)} {suite} main\n"
+                for suite in suites
+            )
+        )
         self.sites = mirrors.main + mirrors.security
         self.config = directory / "apt.conf"
         self.config.write_text(f"""
@@ -144,11 +158,17 @@ Debug::NoLocking "true"; APT::Sandbox::User "";
         return (mirrors.security if suite.endswith("-security") else mirrors.main)[0]
 
     def run(self, *arguments: str) -> str:
-        result = subprocess.run(["apt-get", *arguments], env={"APT_CONFIG": str(self.config), "PATH": "/usr/bin:/bin",
-                                                              "LC_ALL": "C"},
-                                capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            ["apt-get", *arguments],
+            env={"APT_CONFIG": str(self.config), "PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if result.returncode != 0:
-            raise download.DownloadError(f"apt-get {' '.join(arguments)} failed:\n{result.stderr.strip()}")
+            raise download.DownloadError(
+                f"apt-get {' '.join(arguments)} failed:\n{result.stderr.strip()}"
+            )
         return result.stdout
 
     def closure(self, top: list[str]) -> dict[str, Any]:
@@ -173,10 +193,13 @@ def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, A
     with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
         deb = Path(directory) / "busybox.deb"
         opener = download.make_opener()
-        download.download_deb(file, deb, mirrors, opener, download.Progress(file.size, 1, quiet=True))
+        download.download_deb(
+            file, deb, mirrors, opener, download.Progress(file.size, 1, quiet=True)
+        )
         seed = unpack_seed(deb, Path(directory))
-        digest = subprocess.run(["nix-hash", "--type", "sha256", str(seed)],
-                                capture_output=True, text=True, check=True).stdout.strip()
+        digest = subprocess.run(
+            ["nix-hash", "--type", "sha256", str(seed)], capture_output=True, text=True, check=True
+        ).stdout.strip()
     return {"release": "trixie", "package": name, "nar_sha256": digest}
 
 
@@ -207,8 +230,13 @@ def lock_wheels(python: str, wanted: list[str]) -> dict[str, Any]:
 def wheel(path: Path) -> dict[str, str | int]:
     name, version, *_ = path.name.split("-")
     name = re.sub(r"[-_.]+", "-", name).lower()
-    return {"name": name, "version": version, "filename": path.name,
-            "size": path.stat().st_size, "sha256": download.sha256_of(path)}
+    return {
+        "name": name,
+        "version": version,
+        "filename": path.name,
+        "size": path.stat().st_size,
+        "sha256": download.sha256_of(path),
+    }
 
 
 if __name__ == "__main__":

@@ -1,12 +1,6 @@
 # What runs on a person's machine: Confide's own code, with the wheels it needs, as programs.
 { sources, lib, host }:
 let
-  # A folder of the checkout as a source of its own: its path depends on nothing but its content.
-  folder = name: path: builtins.path {
-    inherit name path;
-    filter = path: _: !(builtins.elem (baseNameOf path) [ "__pycache__" ".mypy_cache" ".ruff_cache" ]);
-  };
-
   layer = set: host.pythonLayer { name = "wheels-${set}"; wheels = sources.wheels set; };
 
   environment = set: host.pythonEnv {
@@ -15,11 +9,19 @@ let
     code = [ code ];
   };
 
+  # vLLM and all it needs, for the CPython 3.11 that its wheels are built for.
+  engine = host.pythonLayer {
+    name = "wheels-engine";
+    wheels = sources.wheels "engine";
+    python = host.python311;
+    description = "The inference engine: vLLM with a CPU build of torch";
+  };
+
   # $out/confide and $out/measure, compiled: one layer of every image, and of every program.
   code = host.runPython {
     name = "confide-code";
     script = ./python_code.py;
-    env = { confide = folder "confide" ../py/confide; measure = folder "measure" ../measure; };
+    env = { confide = lib.folder "confide" ../py/confide; measure = lib.folder "measure" ../measure; };
     description = "The packages confide and measure, compiled";
   };
 
@@ -33,11 +35,9 @@ let
       arguments = builtins.toJSON arguments;
     };
   };
-
-  developmentManifest = folder "development.json" ../release/development.json;
 in
 {
-  inherit code layer program;
+  inherit code layer program engine;
 
   measure = program {
     name = "measure";
@@ -55,14 +55,26 @@ in
   };
 
   # A client must trust what the release says, not what its user's environment says.
-  proxy = manifest: program {
+  proxy = { manifest, description }: program {
+    inherit description;
     name = "proxy";
     module = "confide.proxy";
     set = "client";
     variables = { CONFIDE_MANIFEST = manifest; };
-    description = "Local OpenAI endpoint that verifies the service, then seals every request to it";
   };
-  inherit developmentManifest;
+
+  demo = { images, model, manifest }: program {
+    name = "demo";
+    module = "confide.demo";
+    set = "demo";
+    variables = {
+      CONFIDE_IMAGES = images;
+      CONFIDE_MODEL = model;
+      CONFIDE_MANIFEST = manifest;
+      CONFIDE_QEMU = host.qemu;
+    };
+    description = "Boot the whole service on this machine and ask it one question";
+  };
 
   test-env = host.pythonEnv {
     name = "test-env";
