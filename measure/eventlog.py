@@ -174,7 +174,8 @@ def _header(reader: Reader) -> list[Algorithm]:
     pcr, kind = reader.u32("header PCR index"), reader.u32("header event type")
     reader.take(20, "header SHA-1 digest")
     data = reader.take(reader.u32("header event size"), "header event")
-    if pcr != 0 or kind != EventType.NO_ACTION or not data.startswith(SPEC_ID):
+    # A confidential-computing log (CCEL) counts its registers from 1.
+    if pcr not in (0, 1) or kind != EventType.NO_ACTION or not data.startswith(SPEC_ID):
         raise NotCryptoAgileError(
             "the event log is not crypto-agile, so it holds no SHA-256 digests",
             file=file,

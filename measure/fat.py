@@ -81,12 +81,12 @@ class Volume:
             )
         # The number of clusters alone decides the width of FAT entries (section 3.5).
         self._cluster_count = (total * sector - used) // self._cluster_size
-        self._bits = 12 if self._cluster_count < 4085 else 16 if self._cluster_count < 65525 else 32
-        self._root_cluster = root_cluster if self._bits == 32 else 0
+        self.bits = 12 if self._cluster_count < 4085 else 16 if self._cluster_count < 65525 else 32
+        self._root_cluster = root_cluster if self.bits == 32 else 0
         self._root_size = root_entries * 32
-        if (self._bits == 32) != (root_entries == 0):
+        if (self.bits == 32) != (root_entries == 0):
             raise FormatError(
-                f"a FAT{self._bits} file system with {root_entries} root entries",
+                f"a FAT{self.bits} file system with {root_entries} root entries",
                 file=file,
                 offset=start,
             )
@@ -128,7 +128,7 @@ class Volume:
         return content[: file.size]
 
     def _root(self) -> bytes:
-        if self._bits == 32:
+        if self.bits == 32:
             return self._chain(self._root_cluster)
         root = Reader(self._data, self._file, self._root_start, self._end)
         return root.take(self._root_size, "root directory")
@@ -151,7 +151,7 @@ class Volume:
                 if attributes & _ATTRIBUTE_VOLUME or name in (".", ".."):
                     continue
                 high, low, size = struct.unpack("<20xH4xHI", entry)
-                yield name, attributes, low | (high << 16 if self._bits == 32 else 0), size
+                yield name, attributes, low | (high << 16 if self.bits == 32 else 0), size
 
     def _long_part(self, entry: bytes) -> str:
         try:
@@ -183,15 +183,15 @@ class Volume:
             start = self._clusters_start + (cluster - 2) * self._cluster_size
             parts.append(bytes(view[start : start + self._cluster_size]))
             cluster = self._next(cluster)
-            if cluster >= {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[self._bits]:
+            if cluster >= {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[self.bits]:
                 return b"".join(parts)
 
     def _next(self, cluster: int) -> int:
-        offset = self._fat_start + cluster * self._bits // 8
-        width = 4 if self._bits == 32 else 2
+        offset = self._fat_start + cluster * self.bits // 8
+        width = 4 if self.bits == 32 else 2
         value = Reader(self._data, self._file, min(offset, self._fat_end), self._fat_end).number(
             width, "FAT entry"
         )
-        if self._bits == 12:
+        if self.bits == 12:
             return value >> 4 if cluster & 1 else value & 0xFFF
-        return value & 0x0FFFFFFF if self._bits == 32 else value
+        return value & 0x0FFFFFFF if self.bits == 32 else value

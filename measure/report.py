@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from measure.errors import FormatError
-from measure.image import DiskImage
+from measure.image import DiskImage, Layer, parse_layers
 from measure.pcr import Component, PcrEvent, Prediction
 from measure.shapes import OVMF_DISK, Shape
 from measure.uki import Section
@@ -42,7 +43,7 @@ def build(
             for key, data in {**files, **sections}.items()
         },
         "command_line": image.uki.command_line,
-        "layers": [{"name": la.name, "root_hash": la.root_hash} for la in image.layers],
+        "layers": _layers(image.layers),
         "platforms": {"vtpm": [_platform(prediction)]},
     }
 
@@ -75,31 +76,37 @@ def parse(data: bytes, file: str) -> dict[str, Any]:
             expected=f"{FORMAT}: {sorted(_FIELDS)}",
             seen=f"{report.get('format')!r}: {sorted(report)}"[:200],
         )
+    line, files = report["command_line"], report["files"]
+    if not isinstance(line, str) or report["layers"] != _layers(parse_layers(line, file)):
+        raise FormatError("the layers are not those of the command line", file=file)
+    if not isinstance(report["image"], str) or not isinstance(files, dict):
+        raise FormatError("bad image name or files in the measurements", file=file)
     predictions(report, file)
     return report
 
 
 def predictions(report: dict[str, Any], file: str) -> list[Prediction]:
-    """The predictions in a parsed report; their registers are recomputed from their events.
+    """The predictions in a report, at least one.
 
     Raises:
-        FormatError: a malformed platform, or events that do not give the stated registers.
+        FormatError: a malformed platform, or one that its own events do not give.
     """
     try:
-        found = [_prediction(platform) for platform in report["platforms"]["vtpm"]]
-        stated = [platform["pcrs"] for platform in report["platforms"]["vtpm"]]
+        platforms = list(report["platforms"]["vtpm"])
+        found = [_prediction(platform) for platform in platforms]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise FormatError("bad vtpm platform in the measurements", file=file, seen=reason) from None
+    # Registers, reasons and everything else follow from shape and events.
+    if not found or [_platform(prediction) for prediction in found] != platforms:
         raise FormatError(
-            "bad vtpm platform in the measurements",
-            file=file,
-            seen=f"{type(error).__name__} {error}",
-        ) from None
-    for prediction, pcrs in zip(found, stated, strict=True):
-        if _hex(prediction.pcrs()) != pcrs:
-            raise FormatError(
-                f"the events of shape {prediction.shape.name} do not give its registers", file=file
-            )
+            "the events in the measurements do not give the registers beside them", file=file
+        )
     return found
+
+
+def _layers(layers: Sequence[Layer]) -> list[dict[str, str]]:
+    return [{"name": layer.name, "root_hash": layer.root_hash} for layer in layers]
 
 
 def _platform(prediction: Prediction) -> dict[str, Any]:

@@ -1,0 +1,330 @@
+"""From disk and firmware to registers, to measurements.json, and what a difference is called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from measurement import builders
+
+from measure import __main__ as cli
+from measure import eventlog, explain, firmware, gpt, image, pcr, report, shapes
+from measure.errors import FormatError, InputError
+from measure.pcr import Component
+
+PREDICTED = [0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14]
+TYPES = {0: 8, 4: 0x80000003, 5: 0x80000006, 7: 0x80000001, 9: 6, 11: 0x0D}
+
+
+def predict(uki: bytes | None = None, flash: bytes | None = None) -> pcr.Prediction:
+    disk = image.parse(builders.bootable_disk(uki), "disk")
+    code = firmware.measure(builders.firmware() if flash is None else flash, "firmware")
+    return pcr.predict(shapes.OVMF_DISK, disk, code)
+
+
+def measurements(uki: bytes | None = None, flash: bytes | None = None) -> dict[str, Any]:
+    disk = builders.bootable_disk(uki)
+    code = builders.firmware() if flash is None else flash
+    parsed = image.parse(disk, "disk")
+    prediction = pcr.predict(shapes.OVMF_DISK, parsed, firmware.measure(code, "firmware"))
+    return report.build("test", disk, code, parsed, prediction)
+
+
+def log_of(prediction: pcr.Prediction, extra: bytes = b"") -> eventlog.EventLog:
+    """The event log of the boot that is predicted."""
+    events = b"".join(
+        builders.log_event(
+            event.pcr, TYPES.get(event.pcr, 4), event.description.encode("utf-16-le"), event.digest
+        )
+        for event in prediction.events
+    )
+    return eventlog.parse(builders.log_header() + events + extra)
+
+
+def changed_uki(**changes: bytes) -> bytes:
+    return builders.uki({f".{name}": content for name, content in changes.items()})
+
+
+def test_every_register_is_predicted_or_left_out_with_a_reason() -> None:
+    shape = shapes.OVMF_DISK
+    assert list(shape.predicted) == PREDICTED
+    assert sorted([*shape.predicted, *shape.left_out]) == list(range(24))
+    assert all(shape.left_out.values()) and all(shape.covers.values())
+
+
+def test_registers_are_the_replay_of_the_events() -> None:
+    prediction = predict()
+    replay = log_of(prediction).replay()
+    assert prediction.pcrs() == {n: replay.get(n, bytes(32)) for n in PREDICTED}
+    separator_only = hashlib.sha256(bytes(32) + hashlib.sha256(bytes(4)).digest()).digest()
+    assert prediction.pcrs()[2] == prediction.pcrs()[3] == separator_only
+    for untouched in (8, 12, 13, 14):
+        assert prediction.pcrs()[untouched] == bytes(32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "registers"),
+    [
+        ({"cmdline": builders.COMMAND_LINE + b"x"}, {4, 9, 11}),
+        ({"cmdline": builders.COMMAND_LINE + b"\n"}, {4, 11}),
+        ({"initrd": b"other initrd"}, {4, 9, 11}),
+        ({"osrel": b"ID=other\n"}, {4, 9, 11}),
+        ({"uname": b"6.12.1"}, {4, 11}),
+        ({"linux": builders.pe([(".text", b"other code!")])}, {4, 11}),
+        ({"text": b"\x91" * 64}, {4}),
+    ],
+)
+def test_which_registers_a_change_moves(changes: dict[str, bytes], registers: set[int]) -> None:
+    before, after = predict().pcrs(), predict(changed_uki(**changes)).pcrs()
+    assert {n for n in PREDICTED if before[n] != after[n]} == registers
+
+
+def test_partition_table_and_firmware_move_their_own_register() -> None:
+    before = predict()
+    esp = gpt.ESP_TYPE
+    disk = builders.disk([("ESP", esp, builders.fat({"EFI/BOOT/BOOTX64.EFI": builders.uki()}))])
+    code = firmware.measure(builders.firmware(strings=["2025.03-test"]), "firmware")
+    after = pcr.predict(shapes.OVMF_DISK, image.parse(disk, "disk"), code)
+    moved = {n for n in PREDICTED if before.pcrs()[n] != after.pcrs()[n]}
+    assert moved == {0, 5}
+
+
+def test_report_is_canonical_and_complete() -> None:
+    measured = measurements()
+    encoded = report.encode(measured)
+    assert encoded == json.dumps(json.loads(encoded), sort_keys=True, indent=2).encode() + b"\n"
+    assert report.parse(encoded, "m") == measured
+    assert measured["layers"] == [{"name": "base", "root_hash": builders.ROOT_HASH}]
+    (platform,) = measured["platforms"]["vtpm"]
+    assert platform["shape"] == "ovmf-disk"
+    assert platform["pcrs"] == {str(n): v.hex() for n, v in predict().pcrs().items()}
+    assert set(platform["left_out"]) == {str(n) for n in range(24)} - set(platform["pcrs"])
+    uki = builders.uki()
+    assert measured["files"]["uki"] == {
+        "sha256": hashlib.sha256(uki).hexdigest(), "size": len(uki),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r.pop("layers"),
+        lambda r: r.update(extra=1),
+        lambda r: r.update(format="confide-measurements/2"),
+        lambda r: r["platforms"].pop("vtpm"),
+        lambda r: r["platforms"]["vtpm"][0].update(shape="other"),
+        lambda r: r["platforms"]["vtpm"][0]["pcrs"].update({"4": "00" * 32}),
+        lambda r: r["platforms"]["vtpm"][0]["pcrs"].pop("4"),
+        lambda r: r["platforms"]["vtpm"][0]["events"]["4"].pop(),
+        lambda r: r["platforms"]["vtpm"][0]["events"]["4"][0].update(digest="zz"),
+        lambda r: r["platforms"]["vtpm"][0]["events"]["4"][0].update(component="soul"),
+        lambda r: r["platforms"]["vtpm"][0]["events"].update({"four": []}),
+        lambda r: r["platforms"].update(vtpm=[]),
+        lambda r: r["platforms"].update(vtpm="no"),
+        lambda r: r["layers"].append(1),
+        lambda r: r.update(command_line=None),
+    ],
+)
+def test_altered_reports_are_refused(change: Any) -> None:
+    measured = measurements()
+    change(measured)
+    with pytest.raises(FormatError):
+        report.parse(report.encode(measured), "m")
+
+
+@pytest.mark.parametrize("change", [b" ", b"{", b"[]\n", b"nonsense", b"[" * 100_000])
+def test_reports_that_are_not_canonical_json(change: bytes) -> None:
+    with pytest.raises(FormatError):
+        report.parse(change + report.encode(measurements()), "m")
+    with pytest.raises(FormatError):
+        report.parse(change, "m")
+
+
+def names(found: list[explain.Difference], *, causes: bool = True) -> set[tuple[int, Component]]:
+    return {(d.pcr, d.component) for d in found if d.follows is not causes}
+
+
+def test_no_difference() -> None:
+    assert explain.explain(log_of(predict()), measurements(), "m") == []
+    assert explain.diff(measurements(), measurements(), "a", "b") == []
+    assert "no difference" in explain.render([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause", "follows"),
+    [
+        ({"cmdline": b"quiet"}, (11, Component.COMMAND_LINE),
+         {(9, Component.COMMAND_LINE), (4, Component.UKI)}),
+        ({"initrd": b"x"}, (11, Component.INITRD), {(9, Component.INITRD), (4, Component.UKI)}),
+        ({"osrel": b"x"}, (11, Component.OS_RELEASE), {(9, Component.INITRD), (4, Component.UKI)}),
+        ({"linux": builders.pe([(".text", b"other code!")])}, (11, Component.KERNEL),
+         {(4, Component.KERNEL), (4, Component.UKI)}),
+        ({"uname": b"x"}, (11, Component.UKI_OTHER), {(4, Component.UKI)}),
+        ({"text": b"x" * 64}, (4, Component.UKI), set()),
+    ],
+)  # fmt: skip
+def test_explain_names_the_cause(
+    changes: dict[str, bytes],
+    cause: tuple[int, Component],
+    follows: set[tuple[int, Component]],
+) -> None:
+    found = explain.explain(log_of(predict(changed_uki(**changes))), measurements(), "m")
+    assert names(found) == {cause}
+    assert names(found, causes=False) == follows
+    rendered = explain.render(found)
+    first = rendered.splitlines()[0]
+    assert first.startswith(f"PCR {cause[0]}: {cause[1].value}: ")
+    assert rendered.count("  expected  ") == rendered.count("  seen      ") == len(found)
+
+
+def test_explain_shows_both_digests() -> None:
+    seen = predict(changed_uki(initrd=b"x"))
+    found = explain.explain(log_of(seen), measurements(), "m")
+    (cause,) = [d for d in found if not d.follows]
+    assert cause.expected == hashlib.sha256(b"initrd bytes").hexdigest()
+    assert cause.seen.startswith(hashlib.sha256(b"x").hexdigest())
+
+
+def test_explain_firmware_and_partition_table() -> None:
+    other = builders.firmware(strings=["2025.03-test"])
+    found = explain.explain(log_of(predict(flash=other)), measurements(), "m")
+    assert (0, Component.FIRMWARE) in names(found)
+    log = log_of(predict(), builders.log_event(5, 0x80000006, b"second table"))
+    found = explain.explain(log, measurements(), "m")
+    assert names(found) == {(5, Component.PARTITION_TABLE)}
+    assert found[0].expected == "nothing"
+
+
+def test_explain_missing_event() -> None:
+    prediction = predict()
+    events = tuple(e for e in prediction.events if e.component is not Component.INITRD)
+    found = explain.explain(log_of(pcr.Prediction(prediction.shape, events)), measurements(), "m")
+    assert {(d.pcr, d.seen) for d in found} == {(9, "nothing"), (11, "nothing")}
+
+
+def test_root_hash_is_named_when_the_command_line_is_known() -> None:
+    other = "cd" * 32
+    line = builders.COMMAND_LINE.decode().replace(builders.ROOT_HASH, other)
+    log = log_of(predict(changed_uki(cmdline=line.encode())))
+    found = explain.explain(log, measurements(), "m", line.strip())
+    assert names(found) == {(11, Component.ROOT_HASH), (11, Component.COMMAND_LINE)}
+    (root,) = [d for d in found if d.component is Component.ROOT_HASH]
+    assert (root.description, root.expected, root.seen) == (
+        "layer base", f"{builders.ROOT_HASH} (12 blocks)", f"{other} (12 blocks)",
+    )  # fmt: skip
+    with pytest.raises(InputError, match="not the command line"):
+        explain.explain(log, measurements(), "m", "quiet")
+
+
+def test_a_replaced_command_line_is_read_from_register_12() -> None:
+    line = "console=ttyS0 init=/evil"
+    passed = builders.log_event(12, 0x0D, (line + "\0").encode("utf-16-le"))
+    found = explain.explain(log_of(predict(), passed), measurements(), "m")
+    assert (12, Component.COMMAND_LINE) in names(found)
+    (root,) = [d for d in found if d.component is Component.ROOT_HASH]
+    assert root.seen == "nothing"
+    assert any(d.seen == line for d in found)
+    # A text that is not what was hashed is not believed.
+    lie = builders.log_event(12, 0x0D, (line + "\0").encode("utf-16-le"), bytes(32))
+    found = explain.explain(log_of(predict(), lie), measurements(), "m")
+    assert names(found) == {(12, Component.COMMAND_LINE)}
+
+
+def test_diff_names_root_hash() -> None:
+    line = builders.COMMAND_LINE.replace(builders.ROOT_HASH.encode(), b"cd" * 32)
+    found = explain.diff(measurements(), measurements(changed_uki(cmdline=line)), "a", "b")
+    assert (11, Component.ROOT_HASH) in names(found)
+
+
+def test_summary_never_prints_control_characters() -> None:
+    event = eventlog.Event(4, 0x80000007, {}, b"\x1b[2J\n" + b"\xff" * 300, 0)
+    assert explain.summary(event).startswith("?[2J?")
+    assert len(explain.summary(event)) == 100
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "disk.raw").write_bytes(builders.bootable_disk())
+    (tmp_path / "uki.efi").write_bytes(builders.uki())
+    (tmp_path / "other.efi").write_bytes(changed_uki(uname=b"x"))
+    (tmp_path / "code.fd").write_bytes(builders.firmware())
+    (tmp_path / "empty").write_bytes(b"")
+    events = b"".join(
+        builders.log_event(event.pcr, 4, b"", event.digest) for event in predict().events
+    )
+    (tmp_path / "log").write_bytes(builders.log_header() + events)
+    (tmp_path / "other.log").write_bytes(builders.log())
+    return tmp_path
+
+
+def run(files: Path, *arguments: str) -> int:
+    """Runs the command line; an argument `@x` stands for the file x."""
+    return cli.main([str(files / a[1:]) if a.startswith("@") else a for a in arguments])
+
+
+INPUTS = ("--disk", "@disk.raw", "--firmware", "@code.fd")
+
+
+def test_cli_image(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = ("-o", "@m.json", "--name", "test", "--uki", "@uki.efi")
+    assert run(files, "image", *INPUTS, *output) == 0
+    assert (files / "m.json").read_bytes() == report.encode(measurements())
+    assert run(files, "image", *INPUTS, "--name", "test") == 0
+    assert capsys.readouterr().out.encode() == report.encode(measurements())
+
+
+def test_cli_image_refuses_another_uki(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(files, "image", *INPUTS, "--uki", "@other.efi", "-o", "@m.json") == 2
+    assert "another UKI" in capsys.readouterr().err
+    assert not (files / "m.json").exists()
+
+
+def test_cli_pcrs(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(files, "pcrs", *INPUTS) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [[str(n), value.hex()] for n, value in predict().pcrs().items()]
+
+
+def test_cli_eventlog(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(files, "eventlog", "@log") == 0
+    output = capsys.readouterr().out
+    assert f"sha256  4 {predict().pcrs()[4].hex()}" in output
+
+
+def test_cli_explain_and_diff(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(files, "image", *INPUTS, "-o", "@m.json")
+    assert run(files, "explain", "@log", "--image", "@m.json") == 0
+    assert run(files, "explain", "@log", "--image", "@disk.raw", "--firmware", "@code.fd") == 0
+    assert run(files, "explain", "@other.log", "--image", "@m.json") == 1
+    assert "PCR 0: firmware" in capsys.readouterr().out
+    assert run(files, "diff", "@m.json", "@m.json") == 0
+    (files / "changed.raw").write_bytes(builders.bootable_disk(changed_uki(uname=b"x")))
+    changed = ("--disk", "@changed.raw", "--firmware", "@code.fd")
+    run(files, "image", *changed, "-o", "@changed.json")
+    assert run(files, "diff", "@m.json", "@changed.json") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pcrs", "--disk", "@missing", "--firmware", "@code.fd"),
+        ("pcrs", "--disk", "@empty", "--firmware", "@code.fd"),
+        ("pcrs", "--disk", "@disk.raw", "--firmware", "@disk.raw"),
+        ("explain", "@log", "--image", "@disk.raw"),
+        ("explain", "@log", "--image", "@empty", "--firmware", "@code.fd"),
+        ("explain", "@disk.raw", "--image", "@disk.raw", "--firmware", "@code.fd"),
+        ("diff", "@disk.raw", "@disk.raw"),
+        ("image", *INPUTS, "-o", "@no/such/folder"),
+        ("eventlog", "@empty"),
+    ],
+)
+def test_cli_errors_are_one_line(
+    files: Path, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(files, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("measure: ") and captured.err.count("\n") == 1

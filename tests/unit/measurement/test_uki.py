@@ -1,0 +1,128 @@
+"""UKI sections: order of measurement, what the stub makes of them, what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pytest
+from measurement import builders
+
+from measure import cpio, pcr, uki
+from measure.errors import FormatError, UnsupportedError
+from measure.uki import Section
+
+# systemd 257, src/fundamental/uki.c, unified_sections[], written down a second time.
+ORDER_257 = [
+    ".linux",
+    ".osrel",
+    ".cmdline",
+    ".initrd",
+    ".ucode",
+    ".splash",
+    ".dtb",
+    ".uname",
+    ".sbat",
+    ".pcrsig",
+    ".pcrpkey",
+    ".profile",
+    ".dtbauto",
+    ".hwids",
+]
+
+
+def test_the_enum_is_the_order_of_measurement() -> None:
+    assert [section.value for section in Section] == ORDER_257
+    assert [section for section in Section if not section.measured] == [Section.PCRSIG]
+
+
+def test_every_section_is_either_supported_or_refused() -> None:
+    for section in Section:
+        data = builders.uki({section.value: builders.uki_sections().get(section.value, b"x")})
+        if section in uki.SUPPORTED:
+            assert section in uki.parse(data, "f").sections
+        else:
+            with pytest.raises(UnsupportedError, match=re.escape(section.value)):
+                uki.parse(data, "f")
+
+
+def test_measured_order_is_not_the_order_in_the_file() -> None:
+    parsed = uki.parse(builders.uki({".splash": b"picture"}), "f")
+    names = [section.value for section, _ in parsed.measured_sections()]
+    assert names == [".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".uname", ".sbat"]
+
+
+def test_empty_sections_are_not_measured() -> None:
+    parsed = uki.parse(builders.uki({".splash": b""}), "f")
+    assert Section.SPLASH not in dict(parsed.measured_sections())
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (b"quiet", "quiet"),
+        (b"quiet\n", "quiet"),
+        (b"quiet \n \t", "quiet"),
+        (b"a\nb\tc ", "a b c"),
+        (b"  a", "  a"),
+        (b" ", ""),
+    ],
+)
+def test_command_line_as_the_kernel_gets_it(section: bytes, expected: str) -> None:
+    assert uki.parse(builders.uki({".cmdline": section}), "f").command_line == expected
+
+
+def test_initrd_gets_the_os_release_archive() -> None:
+    parsed = uki.parse(builders.uki({".initrd": b"12345"}), "f")
+    assert parsed.initrd == b"12345\0\0\0" + cpio.literal("os-release", b"ID=confide\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({".linux": None}, r"no section \.linux"),
+        ({".cmdline": b""}, r"no section \.cmdline"),
+        ({".osrel": None, ".initrd": None}, r"no section \.initrd, \.osrel"),
+        ({".linux": b"MZ"}, "not a kernel"),
+    ],
+)
+def test_incomplete(changes: Mapping[str, bytes | None], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        uki.parse(builders.uki(changes), "f")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({".sdmagic": None}, "stub is not one"),
+        ({".sdmagic": b"#### LoaderInfo: systemd-stub 262.1-1 ####"}, "seen .*262"),
+        ({".sdmagic": b"#### LoaderInfo: systemd-stub 2570 ####"}, "seen .*2570"),
+        ({".sdmagic": b"#### LoaderInfo: systemd-boot 257 ####"}, "seen .*boot"),
+        ({".cmdline": "quiét".encode()}, "not plain ASCII"),
+        ({".cmdline": b"quiet\0init=/evil"}, "not plain ASCII"),
+        ({".efifw": b"x"}, "does not know"),
+        ({".pcrkey": b"x"}, "does not know"),
+    ],
+)
+def test_unpredictable(changes: Mapping[str, bytes | None], message: str) -> None:
+    with pytest.raises(UnsupportedError, match=message):
+        uki.parse(builders.uki(changes), "f")
+
+
+def test_a_repeated_section_is_refused() -> None:
+    sections = [*builders.uki_sections().items(), (".osrel", b"ID=other\n")]
+    with pytest.raises(UnsupportedError, match="twice"):
+        uki.parse(builders.pe(sections), "f")
+
+
+def test_events_name_the_component_of_every_section() -> None:
+    parsed = uki.parse(builders.uki({".splash": b"picture"}), "f")
+    components = {
+        event.description: event.component for event in pcr.uki_events(parsed) if event.pcr == 11
+    }
+    assert components["section .linux"] is pcr.Component.KERNEL
+    assert components["section .cmdline"] is pcr.Component.COMMAND_LINE
+    assert components["section .initrd"] is pcr.Component.INITRD
+    assert components["section .osrel"] is pcr.Component.OS_RELEASE
+    assert components["section .splash"] is pcr.Component.UKI_OTHER
+    assert components["name of section .linux"] is pcr.Component.KERNEL

@@ -1,0 +1,175 @@
+"""Predictions against recorded measured boots: QEMU, swtpm, Debian's OVMF, systemd-stub 257.
+
+Data: local-vtpm (event logs with every input known) and systemd (systemd-measure's own test). The
+images themselves are not recorded, their digests are; so each rule is checked on its own here, and
+all together against a real boot in tests/e2e.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from measure import cpio, eventlog, firmware, gpt, pcr, uki
+from measure.eventlog import EventType
+
+DISK_RUN = "disk257.13-1~deb13u1"
+UKI = "uki-257.13-1~deb13u1.efi"
+
+
+@pytest.fixture(scope="module")
+def expected(vectors: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((vectors / "local-vtpm" / "expected.json").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def log(vectors: Path, expected: dict[str, Any]) -> eventlog.EventLog:
+    name = expected["runs"][DISK_RUN]["file"]
+    return eventlog.parse((vectors / "local-vtpm" / name).read_bytes(), name)
+
+
+def digests(log: eventlog.EventLog, register: int) -> list[bytes]:
+    return [e.digests["sha256"] for e in log.events if e.pcr == register]
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def test_every_log_replays_to_what_the_guest_read(vectors: Path, expected: dict[str, Any]) -> None:
+    compared = 0
+    for name, run in expected["runs"].items():
+        if "file" not in run:
+            continue
+        recorded = eventlog.parse((vectors / "local-vtpm" / run["file"]).read_bytes(), name)
+        replay = recorded.replay()
+        for number, value in run["pcr_sha256"].items():
+            # The kernel's IMA extends 10 after the firmware's log has ended.
+            if number != "10":
+                assert replay.get(int(number), bytes(32)).hex() == value, (name, number)
+                compared += 1
+    assert compared == 10 * 15
+
+
+def test_pcr_7_without_secure_boot(log: eventlog.EventLog) -> None:
+    assert [event.digest for event in pcr.secure_boot_events()] == digests(log, 7)
+
+
+def test_pcr_7_differs_with_secure_boot(vectors: Path, expected: dict[str, Any]) -> None:
+    name = expected["runs"]["sbdisk"]["file"]
+    signed = eventlog.parse((vectors / "local-vtpm" / name).read_bytes())
+    assert [event.digest for event in pcr.secure_boot_events()] != digests(signed, 7)
+
+
+def test_pcr_5(vectors: Path, expected: dict[str, Any], log: eventlog.EventLog) -> None:
+    head = (vectors / "local-vtpm" / expected["gpt"]["file"]).read_bytes()
+    table = gpt.parse(whole_disk(head), "disk")
+    (event,) = pcr.partition_events(table)
+    assert event.digest.hex() == expected["gpt"]["event_sha256"]
+    (logged,) = [e for e in log.events if e.type == EventType.EFI_GPT_EVENT]
+    assert (table.event_data, event.digest) == (logged.data, logged.digests["sha256"])
+
+
+def whole_disk(head: bytes) -> bytes:
+    """The disk whose first 34 sectors are recorded: zeros, and the backup table at the end."""
+    last = struct.unpack_from("<Q", head, 512 + 32)[0]
+    fields = (last, 1, *struct.unpack_from("<QQ", head, 512 + 40))
+    raw = head[512:528] + bytes(4) + head[532:536] + struct.pack("<4Q", *fields)
+    raw += head[568:584] + struct.pack("<Q", last - 32) + head[592:604]
+    backup = raw[:16] + struct.pack("<I", zlib.crc32(raw)) + raw[20:]
+    entries = head[1024 : 34 * 512]
+    middle = bytes((last - 32) * 512 - len(head))
+    return head + middle + entries + backup.ljust(512, b"\0")
+
+
+def test_pcr_11_is_the_sections_in_the_order_of_the_enum(
+    expected: dict[str, Any], log: eventlog.EventLog
+) -> None:
+    sections = {s["name"]: bytes.fromhex(s["sha256"]) for s in expected["ukis"][UKI]["sections"]}
+    predicted = []
+    for section in uki.Section:
+        if section.value in sections and section.measured:
+            predicted += [sha256(section.value.encode() + b"\0"), sections[section.value]]
+    assert predicted == digests(log, 11)
+    value = eventlog.extend(predicted, 11).hex()
+    assert value == expected["runs"][DISK_RUN]["pcr_sha256"]["11"]
+    measured = expected["systemd_measure"]["257.13 calculate on sections of uki-257"]
+    assert measured["phase :"].startswith(value)
+    entered = eventlog.extend([*predicted, sha256(b"enter-initrd")], 11).hex()
+    assert entered == measured["phase enter-initrd"]
+
+
+def test_pcr_9(expected: dict[str, Any], log: eventlog.EventLog) -> None:
+    inputs = expected["inputs"]
+    sections = {
+        uki.Section.CMDLINE: inputs["cmdline_section"].encode(),
+        uki.Section.OSREL: inputs["osrel"].encode(),
+    }
+    archive = cpio.literal("os-release", sections[uki.Section.OSREL])
+    assert archive.hex() == inputs["initrd_combined_257"]["cpio_hex"]
+    image = uki.Uki(image=None, sections=sections)  # type: ignore[arg-type]
+    load_options, initrd = digests(log, 9)
+    assert sha256((image.command_line + "\0").encode("utf-16-le")) == load_options
+    # The initrd's bytes are not recorded; that the archive belongs behind them is, by digest.
+    assert initrd.hex() == inputs["initrd_combined_257"]["sha256"] != inputs["initrd"]["sha256"]
+
+
+def test_pcr_4_order(expected: dict[str, Any], log: eventlog.EventLog) -> None:
+    events = [
+        sha256(b"Calling EFI Application from Boot Option"),
+        sha256(bytes(4)),
+        bytes.fromhex(expected["ukis"][UKI]["authenticode_sha256"]),
+        bytes.fromhex(expected["inputs"]["kernel"]["authenticode_sha256"]),
+    ]
+    assert events == digests(log, 4)
+    value = eventlog.extend(events, 4).hex()
+    assert value == expected["runs"][DISK_RUN]["pcr_sha256"]["4"]
+
+
+def test_a_passed_command_line_shows_in_pcr_12(expected: dict[str, Any]) -> None:
+    run = expected["runs"]["append257"]
+    line = re.search(r'-append "([^"]+)"', run["boot"])
+    assert line is not None
+    event = sha256((line[1] + "\0").encode("utf-16-le"))
+    assert eventlog.extend([event], 12).hex() == run["pcr_sha256"]["12"]
+    assert expected["runs"]["direct257"]["pcr_sha256"]["12"] == "00" * 32
+
+
+def test_pcr_0_from_the_firmware_file_alone(
+    expected: dict[str, Any], log: eventlog.EventLog
+) -> None:
+    """Needs the firmware of the build: CONFIDE_QEMU names the folder of the flake's QEMU."""
+    folder = os.environ.get("CONFIDE_QEMU")
+    if not folder:
+        pytest.skip("CONFIDE_QEMU does not name the folder with the build's firmware")
+    path = Path(folder, "share/OVMF/OVMF_CODE_4M.fd")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() not in expected["_source"]:
+        pytest.skip(f"{path} is another version than the one in the recorded boots")
+    events = [event.digest for event in pcr.firmware_events(firmware.measure(data, str(path)))]
+    assert [*events, sha256(bytes(4))] == digests(log, 0)
+
+
+def test_systemd_measure(vectors: Path) -> None:
+    """systemd's own test of systemd-measure: a .linux and an .initrd, then the phase "foo"."""
+    recorded = json.loads((vectors / "systemd" / "systemd-measure-vectors.json").read_text())
+    for phase, banks in recorded["interpreted"].items():
+        for bank, value in banks.items():
+            inputs = sorted(recorded["inputs"].items(), key=lambda item: order(item[0]))
+            events = [data for name, text in inputs for data in (f"{name}\0", text)]
+            events += [] if phase == ":" else [phase]
+            hashes = [hashlib.new(bank, event.encode()).digest() for event in events]
+            assert eventlog.extend(hashes, 11, bank).hex() == value, (phase, bank)
+
+
+def order(name: str) -> int:
+    return list(uki.Section).index(uki.Section(name))
