@@ -25,11 +25,11 @@ EROFS_UUID = "c0f1de00-0000-4000-8000-000000000001"
 ZERO_SALT = "00" * 32
 
 
-def install_wheel(wheel: Path, site: Path) -> None:
+def unpack_wheel(wheel: Path, site: Path) -> None:
     """Unpack a wheel; its scripts and headers (the .data folder) are not wanted in an image."""
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if ".data/" not in name.split("/", 1)[0] + "/":
+            if not name.split("/", 1)[0].endswith(".data"):
                 archive.extract(name, site)
 
 
@@ -77,16 +77,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "root")
         root.mkdir()
-        brought = {wheel.name for wheel in args.wheel}
-        if args.package:
-            unpacked = Path(scratch, "unpacked")
-            owner = tree.unpack(args.package, unpacked)
+        unpacked = Path(scratch, "unpacked")
+        owner = tree.unpack(args.package, unpacked)
+        chosen = []
+        if args.list:
             chosen = tree.select(tree.walk(unpacked), args.list.read_text().splitlines())
-            chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS)
-            tree.copy(unpacked, chosen, root)
-            brought |= {owner[path] for path in chosen if path in owner}
         for wheel in args.wheel:
-            install_wheel(wheel, root / args.site)
+            unpack_wheel(wheel, unpacked / args.site)
+        if args.site:
+            chosen += [f"{args.site}/{path}" for path in tree.walk(unpacked / args.site)]
+        chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS)
+        tree.copy(unpacked, chosen, root)
+        brought = {owner[path] for path in chosen if path in owner} | {w.name for w in args.wheel}
         for item in args.tree:
             folder, _, target = item.partition("=")
             tree.copy(Path(folder), tree.walk(Path(folder)), root / target)
