@@ -295,7 +295,7 @@ def build(old: Vector) -> bytes:
     history_bytes = history(certs)
     return json_encode(
         {
-            "about": "Test vectors of docs/protocol.md. Byte strings are hex. No key protects anything.",
+            "about": "Test vectors of docs/protocol.md. Byte strings are hex. No key is secret.",
             "encodings": encodings(),
             "manifest": {"text": manifest().encode().decode(), "sha256": manifest().sha256.hex()},
             "binding": bindings(certs, history_bytes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from confide.errors import FormatError
-from confide.formats import certificates
+from confide.formats import certificates, configdisk, frames, history, keyexchange
 from confide.formats.canonical import cbor_decode
 from confide.formats.configdisk import ConfigDisk
 from confide.formats.evidence import Evidence, VtpmReport
@@ -59,6 +60,34 @@ def run_generator(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_file_is_current() -> None:
     result = run_generator("--check")
     assert result.returncode == 0, result.stderr
+
+
+def test_the_document_quotes_the_file() -> None:
+    document = (ROOT / "docs/protocol.md").read_text()
+    quoted = re.findall(r"`([0-9a-f]{32,})`", document)
+    assert len(quoted) >= 5
+    text = json.dumps(VECTORS)
+    assert [value for value in quoted if value not in text] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        certificates.KEM_KEY_OID.dotted_string,
+        certificates.MANIFEST_OID.dotted_string,
+        f"{frames.MAX_CONTENT:,}",
+        f"{frames.MAX_PAYLOAD:,}",
+        f"{keyexchange.KEM_PUBLIC_SIZE:,}",
+        f"{keyexchange.ENC_SIZE:,}",
+        f"{keyexchange.KEY_LIFETIME} s after",
+        f"{keyexchange.CLOCK_SKEW} s in the future",
+        f"replaces it at {keyexchange.KEY_REPLACE_AFTER} s",
+        f"{configdisk.DISK_SIZE:,} bytes",
+        f"at most {history.MAX_ENTRIES} entries",
+    ],
+)
+def test_the_document_knows_the_constants(value: str) -> None:
+    assert value in (ROOT / "docs/protocol.md").read_text()
 
 
 # Computed again, without the package
