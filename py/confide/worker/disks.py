@@ -34,13 +34,11 @@ from confide.formats.manifest import VERITY_BLOCK, Manifest, Model
 from confide.mesh.client import CoordinatorClient
 from confide.mesh.config import read_config
 from confide.worker import verity
-from confide.worker.models_file import MODELS_FILE, ServedModel, encode_models
+from confide.worker.models_file import MANIFEST_COPY, MODELS_FILE, ServedModel, encode_models
 
 ROLE = "worker-cpu"
 SERIAL_PREFIX = "confide-model-"
-RUN = Path("/run/confide")
-MANIFEST_COPY = RUN / "manifest.json"
-MOUNTS = RUN / "models"
+MOUNTS = Path("/run/confide/models")
 
 POLL_SECONDS = 2.0
 """Seconds between two questions whether a wrong block was seen, or a manifest was set."""
@@ -139,9 +137,7 @@ def find_disk(model: Model, system: System) -> Path:
     )
 
 
-def open_model(
-    model: Model, system: System, cleanup: ExitStack, mounts: Path = MOUNTS
-) -> OpenModel:
+def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -> OpenModel:
     """Find, open and mount one model; `cleanup` undoes it.
 
     Raises VerificationError if the disk is not the manifest's or its first blocks are corrupt.
@@ -293,7 +289,9 @@ def run(system: System) -> None:
     data = wait_for_manifest(CoordinatorClient(config.coordinator).mesh)
     manifest = Manifest.parse(data)
     with ExitStack() as cleanup:
-        opened = [open_model(m, system, cleanup) for m in choose_models(manifest, config.models)]
+        opened = [
+            open_model(m, system, cleanup, MOUNTS) for m in choose_models(manifest, config.models)
+        ]
         require_intact(opened, system)
         MANIFEST_COPY.write_bytes(data)
         MODELS_FILE.write_bytes(encode_models(manifest.sha256, [m.served() for m in opened]))

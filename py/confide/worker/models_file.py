@@ -10,6 +10,9 @@ from confide.formats.canonical import Json, json_decode, json_encode
 from confide.formats.fields import Fields
 
 MODELS_FILE = Path("/run/confide/models.json")
+MANIFEST_COPY = Path("/run/confide/manifest.json")
+"""The manifest that the disks were opened by. Whoever serves must compare it with the one that the
+machine was attested against."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ HASHES_PER_BLOCK = VERITY_BLOCK // 32
 
 
 def tree_blocks(data_blocks: int) -> int:
-    """Blocks of the hash tree over `data_blocks` (at least 1) blocks, all levels together."""
+    """Blocks of the hash tree over `data_blocks` blocks (at least 2), all levels together."""
     total = 0
     level = data_blocks
     while True:
