@@ -257,3 +257,7 @@ def _write(path: Path, data: bytes) -> None:
             expected=str(path),
             seen=error.strerror or type(error).__name__,
         ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

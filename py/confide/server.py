@@ -25,12 +25,13 @@ import struct
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from confide.errors import (
     ConfideError,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 MAX_BODY = 1 << 20
 """Bytes of a request body unless a program says otherwise."""
 
-READ_SECONDS = 15
+READ_SECONDS = 5
 """A peer that sends nothing for so long while a request is read is disconnected."""
 
 WRITE_SECONDS = 60
@@ -95,16 +96,10 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
         status = error.code or 500
         code = "-".join(error.name.lower().split())
         expected = f"at most {max_body} bytes" if status == 413 else ""
+        if isinstance(error, ClientDisconnected):
+            code, expected = "incomplete-body", f"data at least every {READ_SECONDS} s"
         plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)
         return jsonify(error=plain.to_dict()), status
-
-    def stalled(_: BlockingIOError) -> tuple[Response, int]:
-        plain = ConfideError(
-            "request-timeout",
-            "The request body did not arrive in time.",
-            expected=f"data at least every {READ_SECONDS} s",
-        )
-        return jsonify(error=plain.to_dict()), 408
 
     def crashed(error: Exception) -> tuple[Response, int]:
         # The type alone: a message or a traceback could quote what a client sent.
@@ -114,7 +109,6 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
 
     app.register_error_handler(ConfideError, failed)
     app.register_error_handler(HTTPException, refused)
-    app.register_error_handler(BlockingIOError, stalled)
     app.register_error_handler(Exception, crashed)
     return app
 
@@ -161,6 +155,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def enqueue_req(self, conn: TConn) -> None:
         if not conn.initialized:
+            conn.close = partial(self._close, conn)
             limit = struct.Struct("ll").pack
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit(READ_SECONDS, 0))
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit(WRITE_SECONDS, 0))
@@ -168,6 +163,14 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             if tls is not None and conn.server == self.sockets[1].getsockname():
                 conn.cfg = _TlsSettings(self.cfg, tls[1])
         super().enqueue_req(conn)
+
+    def _close(self, conn: TConn, graceful: bool = False) -> None:
+        # gunicorn's graceful close waits up to two seconds for the peer, on the thread that accepts
+        # connections: a few peers that keep theirs open would stop the service. So: on another one.
+        try:
+            self.tpool.submit(TConn.close, conn, graceful)
+        except RuntimeError:  # the pool has ended, and with it the service
+            TConn.close(conn)
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
@@ -214,7 +217,7 @@ def serve(
     *,
     listen: str,
     tls_listen: str | None = None,
-    threads: int = 16,
+    threads: int = 64,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Addresses are "host:port".
 

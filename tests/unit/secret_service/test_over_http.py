@@ -276,3 +276,59 @@ def test_nothing_of_a_request_is_logged(
     for started in (coordinator, secret_service):
         call(started.port, "POST", f"/v1/{marker}", marker.encode(), Cookie=marker)
         assert marker not in started.log.read_text()
+
+
+def server_certificate(secret_service: Program, worker: Membership) -> bytes:
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", secret_service.tls_port, timeout=20, context=client_context(worker)
+    )
+    connection.connect()
+    certificate: bytes | None = connection.sock.getpeercert(True)
+    connection.close()
+    assert certificate
+    return certificate
+
+
+def test_new_connections_use_the_newest_certificate(
+    coordinator: Program, worker: Membership, tmp_path: Path
+) -> None:
+    with program("secret-service", tmp_path, coordinator.url, "renewing") as started:
+        started.wait("ready")
+        first = server_certificate(started, worker)
+        deadline = time.monotonic() + 20
+        while server_certificate(started, worker) == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_expired_secret_service_serves_nothing(
+    coordinator: Program, worker: Membership, tmp_path: Path
+) -> None:
+    with program("secret-service", tmp_path, coordinator.url, "expiring") as started:
+        started.wait("expired")
+        status, body = call(started.port, "GET", "/v1/key-exchange")
+        assert (status, error_code(body)) == (503, "not-attested")
+        with pytest.raises(UnavailableError):
+            fetch_key(started.tls_url, worker, bytes(32))
+        started.wait("expired")
+
+
+def test_stalled_peers_do_not_hold_the_service(coordinator: Program) -> None:
+    """More half-sent requests than there are threads: they are cut off, others are answered."""
+    stalled = []
+    try:
+        for _ in range(100):
+            sock = socket.create_connection(("127.0.0.1", coordinator.port))
+            sock.sendall(b"POST /v1/attest HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+            stalled.append(sock)
+        start = time.monotonic()
+        deadline = start + 60
+        while True:
+            try:
+                assert coordinator.health()["state"] == "ready"
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+    finally:
+        for sock in stalled:
+            sock.close()
