@@ -52,14 +52,20 @@ class Engine:
                 head = await reader.readuntil(b"\r\n\r\n")
                 found = re.search(rb"(?i)content-length: *(\d+)", head)
                 body = await reader.readexactly(int(found[1])) if found else b""
-                await self._answer(head.split(b" ", 2)[1], body, writer)
+                await self._answer(head.split(b" ", 2)[1], body, reader, writer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, path: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer(
+        self,
+        path: bytes,
+        body: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         if path == b"/health":
             return _plain(writer, b"{}")
         if path == b"/stats":
@@ -69,7 +75,7 @@ class Engine:
         request = json.loads(body)
         orders = json.dumps(request.get("messages", request.get("prompt")))
         try:
-            await self._complete(request, orders, writer)
+            await self._complete(request, orders, reader, writer)
             self.stats["finished"] += 1
         except (ConnectionError, asyncio.CancelledError):
             self.stats["hung_up"] += 1
@@ -77,10 +83,14 @@ class Engine:
         return None
 
     async def _complete(
-        self, request: dict[str, object], orders: str, writer: asyncio.StreamWriter
+        self,
+        request: dict[str, object],
+        orders: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         if "hang" in orders:
-            await self._wait_for_hang_up(writer, 600)
+            await self._wait(reader, 600)
         if "fail" in orders:
             error = {"message": "the engine says no", "type": "BadRequestError", "code": 400}
             return _plain(writer, json.dumps({"error": error}).encode(), b"400 Bad Request")
@@ -104,7 +114,7 @@ class Engine:
                 writer.write(_EVENTS[word])
             if gap:
                 await writer.drain()
-                await self._wait_for_hang_up(writer, gap)
+                await self._wait(reader, gap)
             elif number % 16 == 15:
                 await writer.drain()
                 await asyncio.sleep(0)
@@ -115,10 +125,11 @@ class Engine:
         writer.write(_DONE + b"0\r\n\r\n")
         return None
 
-    async def _wait_for_hang_up(self, writer: asyncio.StreamWriter, seconds: float) -> None:
+    async def _wait(self, reader: asyncio.StreamReader, seconds: float) -> None:
+        # Not longer than the client stays.
         end = asyncio.get_running_loop().time() + seconds
         while (left := end - asyncio.get_running_loop().time()) > 0:
-            if writer.transport.is_closing():
+            if reader.at_eof():
                 raise ConnectionResetError
             await asyncio.sleep(min(left, 0.02))
 

@@ -34,8 +34,11 @@ def free_port() -> int:
 class NativeService:
     """Context manager: engine, coordinator, secret service, one worker; then gateway and proxy."""
 
-    def __init__(self, folder: Path, *, manifest: bytes | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, manifest: bytes | None = None, models: Sequence[str] = (MODEL,)
+    ) -> None:
         self.folder = folder
+        self.models = models
         self.manifest = manifest or manifest_bytes()
         self._stack = ExitStack()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -64,11 +67,11 @@ class NativeService:
             ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
         )
         self.secret_service_tls = f"https://127.0.0.1:{tls}"
-        self.start_worker()
+        self.start_worker("worker", self.models)
         self.wait("secret-service", "ready")
         self.wait("worker", "ready")
 
-    def start_worker(self, name: str = "worker", models: Sequence[str] = (MODEL,)) -> str:
+    def start_worker(self, name: str, models: Sequence[str]) -> str:
         """A worker that serves `models` from the engine."""
         options = ["worker", "--coordinator", self.urls["coordinator"]]
         options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
