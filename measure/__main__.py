@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measure import eventlog, explain, firmware, image, pcr, report
+from measure import eventlog, explain, firmware, image, pcr, report, verity
 from measure.errors import InputError, MeasureError
 from measure.shapes import OVMF_DISK
 
@@ -78,6 +78,7 @@ def _measure(disk_path: str, firmware_path: str, uki_path: str | None, name: str
     parsed = image.parse(disk, disk_path)
     if uki_path is not None and _read(uki_path) != parsed.uki_bytes:
         raise InputError("the disk boots another UKI than this one", file=uki_path)
+    verity.check_layers(disk, parsed, disk_path)
     prediction = pcr.predict(OVMF_DISK, parsed, firmware.measure(flash, firmware_path))
     return report.build(name, disk, flash, parsed, prediction)
 

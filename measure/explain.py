@@ -55,15 +55,14 @@ class Difference:
 def explain(
     log: EventLog, measured: dict[str, Any], file: str, command_line: str | None = None
 ) -> list[Difference]:
-    """Compares a log with what a parsed measurements.json (named `file`) predicts.
+    """Compares a log with what a parsed measurements.json (named `file`) predicts first.
 
     Args:
         command_line: the command line of the machine, if it is known (/proc/cmdline). The log has
             only its digest, so only with this text can a changed root hash be named.
 
     Raises:
-        InputError: `command_line` is not the one that the log's digest is of, or the log comes
-            from a shape that is not in the measurements.
+        InputError: `command_line` is not the one that the log's digest is of.
         FormatError: the log has no SHA-256 bank, or the measurements are malformed.
     """
     (prediction, *_) = report.predictions(measured, file)

@@ -13,7 +13,8 @@ from measure import gpt
 
 SECTOR = 512
 STUB_MAGIC = b"#### LoaderInfo: systemd-stub 257.13-1 ####"
-ROOT_HASH = "ab" * 32
+# What veritysetup says of layer_data(12): see test_verity.py.
+ROOT_HASH = "962239655a30a49de2ad209195c805430c756273d992d0a3e9381c87a68af967"
 COMMAND_LINE = f"console=ttyS0 confide.layer=base,{ROOT_HASH},12 quiet\n".encode()
 VERSION = "2025.02-test"
 TIMER_IN_FILE = 0x248  # where pei_core() has the variable that the PEI core sets
@@ -148,11 +149,30 @@ def disk(partitions: Sequence[tuple[str, uuid.UUID, bytes]]) -> bytes:
     )  # fmt: skip
 
 
-def bootable_disk(uki_bytes: bytes | None = None) -> bytes:
+def layer_data(blocks: int) -> bytes:
+    """Data of a layer, no two blocks alike."""
+    return bytes(range(251)) * (blocks * 4096 // 251) + bytes(range(blocks * 4096 % 251))
+
+
+def hash_tree(data: bytes) -> bytes:
+    """The dm-verity tree of some data (salt of 32 zero bytes), top level first."""
+    digests = [
+        hashlib.sha256(bytes(32) + data[at : at + 4096]).digest()
+        for at in range(0, len(data), 4096)
+    ]
+    if len(digests) == 1:
+        return b""
+    level = b"".join(digests)
+    level += bytes(-len(level) % 4096)
+    return hash_tree(level) + level
+
+
+def bootable_disk(uki_bytes: bytes | None = None, layer: bytes | None = None) -> bytes:
     """A disk as the build makes it: an EFI system partition with one UKI, and one layer."""
+    data = layer_data(12)
     esp = fat({"EFI/BOOT/BOOTX64.EFI": uki() if uki_bytes is None else uki_bytes})
     layer_type = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
-    return disk([("ESP", gpt.ESP_TYPE, esp), ("base", layer_type, b"layer" * 300)])
+    return disk([("ESP", gpt.ESP_TYPE, esp), ("base", layer_type, layer or data + hash_tree(data))])
 
 
 def ffs_section(kind: int, content: bytes) -> bytes:

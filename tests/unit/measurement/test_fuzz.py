@@ -36,6 +36,12 @@ def parse_log(data: bytes) -> object:
     return [log.replay(bank) for bank in log.banks], [explain.summary(e) for e in log.events]
 
 
+def parse_disk(data: bytes) -> object:
+    parsed = image.parse(data, "f")
+    verity.check_layers(data, parsed, "f")
+    return parsed
+
+
 def parse_layers(data: bytes) -> object:
     return image.parse_layers(data.decode("latin-1"), "f")
 
@@ -55,7 +61,7 @@ PARSERS: dict[str, tuple[Parser, bytes]] = {
     "fat16": (parse_fat, builders.fat({"D/A": b"x" * 600, "B": b"y"}, bits=16)),
     "firmware": (lambda data: firmware.measure(data, "f"), builders.firmware()),
     "eventlog": (parse_log, builders.log([(4, 0x80000001, b"x" * 40), (9, 6, b"tag")])),
-    "disk": (lambda data: image.parse(data, "f"), builders.bootable_disk()),
+    "disk": (parse_disk, builders.bootable_disk()),
     "report": (lambda data: report.parse(data, "f"), measurements()),
     "layers": (parse_layers, b"confide.layer=a," + b"ab" * 32 + b",1 quiet"),
 }

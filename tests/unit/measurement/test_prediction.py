@@ -328,3 +328,15 @@ def test_cli_errors_are_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("measure: ") and captured.err.count("\n") == 1
+
+
+def test_cli_refuses_a_layer_that_is_not_the_measured_one(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = bytearray((files / "disk.raw").read_bytes())
+    layer = image.parse(bytes(disk), "disk").table.partitions[1]
+    disk[layer.start + 4096 * 3] ^= 1
+    (files / "disk.raw").write_bytes(disk)
+    assert run(files, "image", *INPUTS, "-o", "@m.json") == 2
+    assert "first differing block: 3 of 12" in capsys.readouterr().err
+    assert not (files / "m.json").exists()
