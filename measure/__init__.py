@@ -1,5 +1,5 @@
 """Expected measurements of a disk image, computed without booting it.
 
-Standard library and cbor2 only; independent of everything else in this repository, so that an
+Standard library only; independent of everything else in this repository, so that an
 auditor can read and run it alone: `python -m measure --help`.
 """

@@ -10,7 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from measurement import builders
 
-from measure import eventlog, explain, fat, firmware, gpt, image, pcr, pe, report, shapes, uki
+from measure import (
+    eventlog,
+    explain,
+    fat,
+    firmware,
+    gpt,
+    image,
+    pcr,
+    pe,
+    report,
+    shapes,
+    uki,
+    verity,
+)
 from measure.errors import MeasureError
 
 Parser = Callable[[bytes], object]
