@@ -1,7 +1,8 @@
 """Build a disk from layers: unified kernel image, EFI system partition, GPT.
 
 The output folder gets disk.raw, uki.efi, vmlinuz, initrd.img, cmdline.txt (exactly the UKI's
-.cmdline section), layers.json (what the command line says of the layers) and role.
+.cmdline section), layers.json (what the command line says of the layers), measurements.json (what the
+firmware will measure), sbom.spdx.json and role.
 
 What is in the partition table and not in a layer is fixed: identifiers that nobody chooses anew
 cannot differ between builds. A layer's partition has the layer's name, by which the initrd finds it,
@@ -15,10 +16,12 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
 from pathlib import Path
 
+import sbom
 import tree
 
 SECTOR = 512
@@ -91,13 +94,28 @@ def make_disk(parts: list[tuple[str, str, str, Path]], disk: Path) -> None:
         append(disk, place, source)
 
 
+def measure(args: argparse.Namespace, scratch: Path) -> None:
+    """Predict the measurements of the finished disk, which must boot the UKI that was built."""
+    (scratch / "measure").symlink_to(args.measure)
+    run(
+        *(sys.executable, "-B", "-m", "measure", "image", "--name", args.name),
+        *("--disk", args.output / "disk.raw", "--uki", args.output / "uki.efi"),
+        *("--firmware", args.firmware, "--output", args.output / "measurements.json"),
+        env={**os.environ, "PYTHONPATH": str(scratch)},
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--role", required=True)
     parser.add_argument("--kernel", type=Path, required=True, help="output of build_initrd.py")
     parser.add_argument("--layer", type=Path, nargs="+")
     parser.add_argument("--cmdline", type=Path, required=True, help="the fixed words, one a line")
     parser.add_argument("--os-release", type=Path, required=True)
+    parser.add_argument("--measure", type=Path, required=True, help="the package measure")
+    parser.add_argument("--firmware", type=Path, required=True, help="OVMF_CODE_4M.fd")
+    parser.add_argument("--lock", type=Path, required=True, help="JSON list of locked packages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -119,6 +137,9 @@ def main() -> None:
             guid = str(uuid.UUID(layer["root_hash"][:32]))
             parts.append((layer["name"], LINUX_DATA_TYPE, guid, folder / "layer.img"))
         make_disk(parts, args.output / "disk.raw")
+        measure(args, Path(scratch))
+    sources = [args.kernel, *args.layer]
+    sbom.write(args.output / "sbom.spdx.json", args.name, layers, sources, args.lock)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tree
 
-APPLETS = "sh mount insmod sysctl grep sed cut sleep mkdir cp chown chmod cat switch_root".split()
+APPLETS = "sh mount insmod sysctl grep sed sleep mkdir cp dd chown chmod cat switch_root".split()
 FOLDERS = ("dev", "proc", "sys", "run", "root", "bin", "modules.d")
 
 

@@ -12,11 +12,11 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-import bytecode
 import tree
 
 BLOCK = 4096
@@ -31,6 +31,18 @@ def unpack_wheel(wheel: Path, site: Path) -> None:
         for name in archive.namelist():
             if not name.split("/", 1)[0].endswith(".data"):
                 archive.extract(name, site)
+
+
+def read_list(file: Path) -> list[str]:
+    """The lines of a list, without comments."""
+    lines = (line.split("#", 1)[0].strip() for line in file.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def compile_python(python: str, root: Path) -> None:
+    """Compile with the Python that will run the code: .pyc files are of one version."""
+    code = "import bytecode, pathlib, sys; bytecode.compile_tree(pathlib.Path(sys.argv[1]))"
+    subprocess.run([python, "-B", "-c", code, str(root)], check=True)
 
 
 def make_erofs(root: Path, image: Path, options: list[str]) -> None:
@@ -63,7 +75,11 @@ def main() -> None:
     parser.add_argument("--package", type=Path, nargs="*", default=[], help="Debian packages")
     parser.add_argument("--list", type=Path, help="what of the packages goes in")
     parser.add_argument("--wheel", type=Path, nargs="*", default=[], help="Python wheels")
-    parser.add_argument("--site", help="folder of the image that the wheels go into")
+    parser.add_argument("--site", default="site-packages", help="folder that the wheels go into")
+    parser.add_argument("--leave-out", type=Path, help="globs of what of the wheels stays out")
+    parser.add_argument("--strip", default="", help="folder of the packages that is the layer's top")
+    parser.add_argument("--above", type=Path, help="layer whose libraries this one may use")
+    parser.add_argument("--python", default=sys.executable, help="the Python that the layer is for")
     parser.add_argument("--tree", nargs="*", default=[], metavar="FOLDER=TARGET")
     parser.add_argument("--folder", nargs="*", default=[], help="empty folders")
     parser.add_argument("--link", nargs="*", default=[], metavar="PATH=TARGET")
@@ -81,13 +97,19 @@ def main() -> None:
         owner = tree.unpack(args.package, unpacked)
         chosen = []
         if args.list:
-            chosen = tree.select(tree.walk(unpacked), args.list.read_text().splitlines())
+            chosen = tree.select(tree.walk(unpacked), read_list(args.list))
         for wheel in args.wheel:
             unpack_wheel(wheel, unpacked / args.site)
-        if args.site:
-            chosen += [f"{args.site}/{path}" for path in tree.walk(unpacked / args.site)]
-        chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS)
+        leave_out = [f"!{line}" for line in read_list(args.leave_out)] if args.leave_out else []
+        for path in tree.select(tree.walk(unpacked / args.site), ["*", *leave_out]) if args.wheel else []:
+            chosen.append(f"{args.site}/{path}")
+        present = (args.above / "files.txt").read_text().splitlines() if args.above else []
+        chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS, present)
         tree.copy(unpacked, chosen, root)
+        for path in (root / args.strip).iterdir() if args.strip else ():
+            path.rename(root / path.name)
+        if args.strip:
+            (root / args.strip).rmdir()
         brought = {owner[path] for path in chosen if path in owner} | {w.name for w in args.wheel}
         for item in args.tree:
             folder, _, target = item.partition("=")
@@ -97,7 +119,7 @@ def main() -> None:
         for item in args.link:
             path, _, target = item.partition("=")
             (root / path).symlink_to(target)
-        bytecode.compile_tree(root)
+        compile_python(args.python, root)
         if not args.allow_shell:
             tree.refuse_shells(root)
         make_erofs(root, image, args.erofs.split())

@@ -1,62 +1,89 @@
 # How layers, a kernel with its initrd, and disks are built; knows nothing of roles.
-{ lib, sources, firmware, measure }:
+{ lib, sources }:
 let
-  # The scripts that a build runs, as modules that can import each other.
-  scripts = builtins.path {
-    name = "image-scripts";
-    path = ./.;
-    filter = path: _: builtins.elem (baseNameOf path)
-      [ "build_disk.py" "build_initrd.py" "build_layer.py" "bytecode.py" "sbom.py" "tree.py" ];
-  };
+  scripts = lib.scripts [
+    "build_disk.py" "build_initrd.py" "build_layer.py" "build_model_disk.py" "bytecode.py" "sbom.py" "tree.py"
+  ];
 
   words = list: builtins.concatStringsSep " " (map (item: "${item}") list);
+  option = name: value: if value == "" then "" else "${name} ${value}";
 
-  python = { name, script, arguments, env ? { }, description }: lib.runInRoot {
+  build = { name, script, arguments, description }: lib.runInRoot {
     inherit name description;
     shell = "/usr/bin/python3 -B";
-    script = "${scripts}/${script} ${arguments} --output $out";
-    env = env // { PYTHONPATH = scripts; PYTHONHASHSEED = "0"; };
+    script = "${scripts}/${script} ${words arguments} --output $out";
+    env = { PYTHONPATH = scripts; PYTHONHASHSEED = "0"; };
   };
+
+  # The firmware that machines start with; its bytes decide PCR 0.
+  firmware = "${lib.unpackDebs {
+    name = "firmware";
+    debs = sources.debs "trixie" [ "firmware" ];
+  }}/usr/share/OVMF/OVMF_CODE_4M.fd";
+
+  # What a bill of materials may name. The stub and the tools that build are in the set "tools".
+  lock = builtins.toFile "lock.json" (builtins.toJSON (
+    sources.lockedDebs "trixie" [ "base" "initrd" "kernel" "seed" "tools" ]
+    ++ sources.lockedDebs "bookworm" [ "engine" ]
+    ++ builtins.concatMap sources.lockedWheels [ "confide" "engine" ]
+  ));
 in
-{
+rec {
   # layer { name, ... }: a read-only file system with its verity tree.
-  #   packages, list   Debian packages, and the file that says what of them goes in
-  #   wheels, site     Python wheels, and the folder of the image for them
-  #   trees            { "target in the image" = folder; }
-  #   folders, links   empty folders; { "path" = "target"; }
+  #   packages, list    Debian packages, and the file that says what of them goes in
+  #   strip             the folder of the packages that becomes the layer's top
+  #   wheels, site      Python wheels, and the folder of the image for them
+  #   leaveOut          the file that says what of the wheels does not go in
+  #   trees             [ { from = folder; to = "path in the layer"; } ]
+  #   folders, links    empty folders; { "path" = "target"; }
+  #   above, python     the layer whose libraries this one uses; the Python that compiles its code
   layer =
-    { name
-    , packages ? [ ], list ? null
-    , wheels ? [ ], site ? ""
+    { name, description
+    , packages ? [ ], list ? "", strip ? ""
+    , wheels ? [ ], site ? "", leaveOut ? ""
     , trees ? [ ], folders ? [ ], links ? { }
-    , erofs, allowShell ? false, description
-    }: python {
+    , above ? "", python ? "", erofs, allowShell ? false
+    }: build {
       name = "layer-${name}";
       inherit description;
       script = "build_layer.py";
-      arguments = builtins.concatStringsSep " " [
+      arguments = [
         "--name ${name}"
-        (if packages == [ ] then "" else "--list ${list} --package ${words packages}")
-        (if wheels == [ ] then "" else "--site ${site} --wheel ${words wheels}")
-        "--tree ${words (map (t: "${t.from}=${t.to}") trees)}"
-        "--folder ${words folders}"
-        "--link ${words (builtins.attrValues (builtins.mapAttrs (path: target: "${path}=${target}") links))}"
+        (option "--list" list)
+        (option "--package" (words packages))
+        (option "--strip" strip)
+        (option "--wheel" (words wheels))
+        (option "--site" site)
+        (option "--leave-out" leaveOut)
+        (option "--tree" (words (map (tree: "${tree.from}=${tree.to}") trees)))
+        (option "--folder" (words folders))
+        (option "--link" (words (map (path: "${path}=${links.${path}}") (builtins.attrNames links))))
+        (option "--above" above)
+        (option "--python" python)
         (if allowShell then "--allow-shell" else "")
         "'--erofs=${erofs}'"
       ];
     };
 
-  kernel = { packages, kernel, modules, init }: python {
+  # kernel { ... }: the kernel image, and an initrd with these modules that starts with `init`.
+  kernel = { packages, kernel, modules, init }: build {
     name = "kernel-and-initrd";
     description = "Kernel, and the initrd that opens the layers";
     script = "build_initrd.py";
-    arguments = "--package ${words packages} --kernel ${words kernel} --modules ${modules} --init ${init}";
+    arguments = [
+      "--package ${words packages}" "--kernel ${words kernel}" "--modules ${modules}" "--init ${init}"
+    ];
   };
 
-  disk = { role, name, kernel, layers, cmdline, osRelease, description }: python {
+  # disk { ... }: a machine's disk with its measurements and bill of materials.
+  disk = { name, role, description, kernel, layers, cmdline, osRelease, measure }: build {
     name = "image-${name}";
     inherit description;
     script = "build_disk.py";
-    arguments = "--role ${role} --kernel ${kernel} --layer ${words layers} --cmdline ${cmdline} --os-release ${osRelease}";
+    arguments = [
+      "--name ${name}" "--role ${role}" "--kernel ${kernel}" "--layer ${words layers}"
+      "--cmdline ${cmdline}" "--os-release ${osRelease}"
+      "--measure ${measure}" "--firmware ${firmware}" "--lock ${lock}"
+    ];
   };
 }

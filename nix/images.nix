@@ -1,13 +1,10 @@
-# The machines' images, from the files that describe roles.
+# The machines' images, from the files in images/ that describe roles, and what follows from them.
 { sources, lib, host, programs }:
 let
-  image = import ./image.nix { inherit lib sources; firmware = null; measure = null; };
-  source = name: path: builtins.path {
-    inherit name path;
-    filter = path: _: !(builtins.elem (baseNameOf path) [ "__pycache__" ".mypy_cache" ".ruff_cache" ]);
-  };
+  image = import ./image.nix { inherit lib sources; };
 
   base = import ../images/base.nix { inherit image sources; };
+  debug = import ../images/debug.nix { inherit image sources base; };
 
   kernel = image.kernel {
     packages = sources.debs "trixie" [ "initrd" ];
@@ -16,30 +13,57 @@ let
     init = ../images/initrd/init;
   };
 
+  measure = lib.folder "measure" ../measure;
+
   # Confide's own code and the role's units: the layer that changes with every edit.
   app = role: extra: image.layer {
     name = "app";
-    description = "Confide's code and units for the role ${role.role}";
-    trees = [
-      { from = source "confide" ../py/confide; to = "confide"; }
-      { from = source "measure" ../measure; to = "measure"; }
-      { from = ../images/common; to = "."; }
-      { from = role.files; to = "."; }
-    ] ++ extra;
+    description = "Confide's code, and the units of the role ${role.role}";
+    trees = map (from: { inherit from; to = "."; }) ([ ../images/common role.files ] ++ extra) ++ [
+      { from = lib.folder "confide" ../py/confide; to = "confide"; }
+      { from = measure; to = "measure"; }
+    ];
     erofs = "-zlz4hc,9";
   };
 
-  machine = file:
-    let role = import file { inherit image sources host; };
-    in image.disk {
-      inherit (role) role description;
-      name = role.role;
-      inherit kernel;
-      layers = [ base ] ++ role.layers ++ [ (app role [ ]) ];
-      cmdline = ../images/cmdline.txt;
-      osRelease = ../images/base/tree/usr/lib/os-release;
-    };
+  disk = role: { suffix ? "", layers ? [ ], files ? [ ] }: image.disk {
+    name = "${role.role}${suffix}";
+    inherit (role) role;
+    description = "${role.description}${if suffix == "" then "" else " with a shell, for debugging only"}";
+    inherit kernel measure;
+    layers = [ base ] ++ role.layers ++ layers ++ [ (app role files) ];
+    cmdline = ../images/cmdline.txt;
+    osRelease = ../images/base/tree/usr/lib/os-release;
+  };
+
+  roles = map (file: import file { inherit image sources host base; }) [
+    ../images/coordinator.nix
+    ../images/secret-service.nix
+    ../images/worker-cpu.nix
+  ];
+
+  each = make: builtins.listToAttrs (map (role: { name = role.role; value = make role; }) roles);
+
+  release = each (role: disk role { });
+  forDebugging = builtins.listToAttrs (map
+    (role: {
+      name = "${role.role}-debug";
+      value = disk role { suffix = "-debug"; layers = [ debug.layer ]; files = [ debug.files ]; };
+    })
+    roles);
 in
-{
-  coordinator = machine ../images/coordinator.nix;
+release // forDebugging // {
+  images = lib.links {
+    name = "images";
+    description = "The images of all roles";
+    links = release;
+  };
+
+  measurements = lib.links {
+    name = "measurements";
+    description = "Expected measurements of all images";
+    links = builtins.listToAttrs (map
+      (role: { name = "${role}.json"; value = "${release.${role}}/measurements.json"; })
+      (builtins.attrNames release));
+  };
 }

@@ -9,6 +9,7 @@ for (DT_NEEDED) is pulled in from the packages, and a library that is nowhere is
 from __future__ import annotations
 
 import fnmatch
+import mmap
 import os
 import shutil
 import struct
@@ -93,9 +94,10 @@ def select(paths: Iterable[str], lines: Iterable[str]) -> list[str]:
 
 def needed(path: Path) -> tuple[str | None, list[str]]:
     """The program interpreter and DT_NEEDED names of an ELF64 file; (None, []) for any other file."""
-    data = path.read_bytes()
-    if data[:6] != b"\x7fELF\x02\x01":
-        return None, []
+    with path.open("rb") as file:
+        if file.read(6) != b"\x7fELF\x02\x01":
+            return None, []
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
     headers = [struct.unpack_from("<IIQQQQQQ", data, offset + i * size) for i in range(count)]
     loads = [(h[3], h[2], h[5]) for h in headers if h[0] == 1]
@@ -107,13 +109,20 @@ def needed(path: Path) -> tuple[str | None, list[str]]:
     table = next(value for tag, value in entries if tag == 5)
     start = next(table - v + o for v, o, length in loads if v <= table < v + length)
     names = [start + value for tag, value in entries if tag == 1]
-    return interpreter, [data[n : data.index(b"\0", n)].decode() for n in names]
+    return interpreter, [data[n : data.find(b"\0", n)].decode() for n in names]
 
 
-def with_libraries(root: Path, chosen: Iterable[str], folders: Iterable[str]) -> list[str]:
-    """The chosen paths and, until nothing is missing, link targets and libraries that they need."""
-    done: set[str] = set()
+def with_libraries(
+    root: Path, chosen: Iterable[str], folders: Iterable[str], present: Iterable[str] = ()
+) -> list[str]:
+    """The chosen paths and, until nothing is missing, link targets and libraries that they need.
+
+    A library counts as there if a chosen file has its name (wheels bring their own, in folders that
+    only they know) or if it is in `present`, the paths of a layer below.
+    """
     queue = list(chosen)
+    done: set[str] = set()
+    there = {os.path.basename(path) for path in (*queue, *present)}
     while queue:
         path = queue.pop()
         if path in done:
@@ -121,24 +130,22 @@ def with_libraries(root: Path, chosen: Iterable[str], folders: Iterable[str]) ->
         done.add(path)
         full = root / path
         if full.is_symlink():
-            # Resolve the folder part first: a link's text is relative to where it really lies.
             target = os.readlink(full)
             base = root if target.startswith("/") else full.parent
             real = os.path.relpath(os.path.normpath(base / target.lstrip("/")), root)
             if (root / real).is_file() or (root / real).is_symlink():
                 queue.append(real)
             continue
-        own = os.path.dirname(path)
         interpreter, libraries = needed(full)
-        if interpreter:
+        if interpreter and os.path.basename(interpreter) not in there:
             top, _, rest = interpreter.lstrip("/").partition("/")
             queue.append(f"{MERGED[top]}/{rest}")
         for name in libraries:
-            hits = [f"{d}/{name}" for d in (*folders, own) if (root / d / name).exists()]
-            bundled = any(Path(p).name == name for p in done | set(queue))
-            if not hits and not bundled:
-                raise BuildError(f"{path} needs {name}, which no package of this set brings")
-            queue += hits[:1]
+            hits = [f"{d}/{name}" for d in folders if (root / d / name).exists()]
+            if hits and name not in there:
+                queue.append(hits[0])
+            elif name not in there:
+                raise BuildError(f"{path} needs {name}, which nothing brings")
     return sorted(done)
 
 

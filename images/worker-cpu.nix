@@ -1,0 +1,7 @@
+# Opens sealed requests and answers them with vLLM on the CPU.
+{ image, sources, host, base }: {
+  role = "worker-cpu";
+  description = "Image of the worker without GPU";
+  files = ./worker-cpu;
+  layers = [ (import ./engine.nix { inherit image sources host base; }) ];
+}
