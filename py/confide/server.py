@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
@@ -199,7 +200,12 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApplication:
-        service = self._factory()
+        try:
+            service = self._factory()
+        except ConfideError as error:
+            print(f"confide: {error}", file=sys.stderr, flush=True)
+            # Tells the parent to give up instead of starting this program over and over.
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
         self.tls = service.tls
         if service.tls is None:
             return service.app

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from confide.cli import FAILED, PASSED, USAGE, main
+from confide.formats.secrets import KeyExchangeReply
+from confide.operator import Record
 
+from tests.support.native_service import NativeService
 from tests.support.programs import Program, free_port, program
 from tests.support.simulated_machine import manifest_bytes, manifest_value
 
@@ -101,3 +105,20 @@ def test_missing_files(manifest: Path, tmp_path: Path) -> None:
     assert main(["verify", nothing, "--manifest", str(manifest)]) == USAGE
     assert main(["verify", "http://127.0.0.1:1", "--manifest", nothing]) == USAGE
     assert main(["verify", "http://", "--manifest", str(manifest)]) == USAGE
+
+
+def test_verify_through_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = tmp_path / "manifest.json"
+    with NativeService(tmp_path) as service:
+        manifest.write_bytes(service.manifest)
+        gateway = service.start_gateway()
+        record = tmp_path / "proof"
+        arguments = ["--manifest", str(manifest), "--json", "--save", str(record)]
+        assert main(["verify", gateway, *arguments]) == PASSED
+        names = [check["name"] for check in json.loads(capsys.readouterr().out)["checks"]]
+        assert names[-2:] == ["secret service", "key exchange key"]
+    assert main(["verify", str(record), "--manifest", str(manifest)]) == PASSED
+    kept = Record.parse(record.read_bytes())
+    stripped = replace(KeyExchangeReply.parse(kept.key_exchange), kem_public_key=bytes(1216))
+    record.write_bytes(replace(kept, key_exchange=stripped.encode()).encode())
+    assert main(["verify", str(record), "--manifest", str(manifest)]) == FAILED
