@@ -1,12 +1,12 @@
-"""The HTTP client of the data path: one peer, kept-alive connections, bodies handed on as they arrive.
+"""The HTTP client of the data path: one peer, kept-alive connections, bodies as they arrive.
 
-Why not `requests`: a proxy has to abort a call while it waits for the answer's first byte (the app has
-hung up, the engine still computes), which needs the socket, and it has to pass on several events that
-one read brought as one piece. Both take the connection itself; `requests` hides it, and costs a third
-of a millisecond per hop. So this is `http.client` with a small pool. Responses stay HTTP/1.1.
+Why not `requests`: a proxy has to abort a call while it waits for the answer's first byte (the app
+has hung up, the engine still computes), which needs the socket, and it has to pass on as one piece
+the several events that one read brought. Both take the connection itself, which `requests` hides.
+So this is `http.client` with a small pool.
 
-Errors: `UnavailableError` with code "peer-unreachable" (no connection), "peer-lost" (a connection that
-broke, or an answer that is not HTTP) or "peer-timeout"; `FormatError` "answer-too-large".
+Errors: `UnavailableError` with code "peer-unreachable" (no connection), "peer-lost" (a connection
+that broke, or an answer that is not HTTP) or "peer-timeout"; `FormatError` "answer-too-large".
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from urllib.parse import urlsplit
 
+from confide.chunked import Dechunker
+from confide.disconnect import DisconnectWatch
 from confide.errors import ConfigError, FormatError, UnavailableError
 
 READ_SIZE = 64 * 1024
-"""Bytes taken from a socket at most in one read; also the most that one piece of a body can have."""
-
-_MAX_CHUNK_LINE = 16
+"""Bytes taken from a socket at most in one read."""
 
 
 class Upstream:
@@ -80,7 +79,7 @@ class Upstream:
         watch: DisconnectWatch | None = None,
         limit: int = 1 << 20,
     ) -> tuple[int, str, bytes]:
-        """One exchange with a small answer: (status, content type, body of at most ``limit`` bytes)."""
+        """One exchange with a small answer: (status, content type, at most ``limit`` bytes)."""
         with self.open(method, path, body=body, headers=headers, watch=watch) as answer:
             return answer.status, answer.content_type, answer.read(limit)
 
@@ -93,7 +92,7 @@ class Upstream:
         headers: Mapping[str, str] | None = None,
         watch: DisconnectWatch | None = None,
     ) -> UpstreamAnswer:
-        """Send a request and return when the answer's head is there. The caller must close the answer.
+        """Send a request, return when the answer's head is there. The caller closes the answer.
 
         A kept-alive connection that the peer closed in the meantime is replaced once, unseen. That
         cannot run a sealed request twice (its salt makes the second one a refused replay).
@@ -137,9 +136,7 @@ class Upstream:
 
     def _new_connection(self) -> http.client.HTTPConnection:
         if self._tls is None:
-            return http.client.HTTPConnection(
-                self._host, self._port, timeout=self._connect_seconds
-            )
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._connect_seconds)
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=self._connect_seconds, context=self._tls
         )
@@ -168,7 +165,7 @@ class Upstream:
 
 
 class UpstreamAnswer:
-    """An answer whose head has arrived. Iterate over ``pieces()``, or ``read()``; then ``close()``."""
+    """An answer whose head has arrived. Take ``pieces()``, or ``read()``; then ``close()``."""
 
     def __init__(
         self,
@@ -233,7 +230,7 @@ class UpstreamAnswer:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Keep the connection if the body was read to its end, else cut it so that the peer stops."""
+        """Keep the connection if the body was read to its end; else cut it, so the peer stops."""
         connection, response = self._connection, self._response
         # Before the connection can serve somebody else, who must not be cut off by this client.
         cut = self._watch is not None and not self._watch.release()
@@ -253,143 +250,8 @@ class UpstreamAnswer:
         self.close()
 
 
-class Dechunker:
-    """HTTP/1.1 chunked transfer coding (RFC 9112, section 7.1), strict: extensions and trailers are refused.
-
-    ``feed()`` returns all payload that its input completes, so that chunks which arrived together
-    leave together. Raises ValueError for anything malformed, the peer's end of stream included.
-    """
-
-    def __init__(self) -> None:
-        self._pending = b""
-        self._left = 0
-        self.done = False
-
-    def feed(self, data: bytes) -> bytes:
-        if not data:
-            raise ValueError("the stream ended before its last chunk")
-        data = self._pending + data
-        self._pending = b""
-        out: list[bytes] = []
-        position, size = 0, len(data)
-        while position < size:
-            if self._left > 2:
-                piece = data[position : position + self._left - 2]
-                out.append(piece)
-                position += len(piece)
-                self._left -= len(piece)
-                continue
-            if self._left:
-                # The two bytes CR LF that close a chunk.
-                tail = data[position : position + self._left]
-                if tail != b"\r\n"[2 - self._left : 2 - self._left + len(tail)]:
-                    raise ValueError("a chunk is longer than announced")
-                position += len(tail)
-                self._left -= len(tail)
-                continue
-            end = data.find(b"\r\n", position)
-            if end < 0:
-                if size - position > _MAX_CHUNK_LINE:
-                    raise ValueError("a chunk's size line is too long")
-                self._pending = data[position:]
-                break
-            line = data[position:end]
-            if not line or len(line) > 8 or line.strip(b"0123456789abcdefABCDEF"):
-                raise ValueError("a chunk's size is not a number")
-            length = int(line, 16)
-            if length == 0:
-                if size - end < 4:
-                    self._pending = data[position:]
-                    break
-                if data[end:] != b"\r\n\r\n":
-                    raise ValueError("bytes after the last chunk")
-                self.done = True
-                break
-            self._left = length + 2
-            position = end + 2
-        return out[0] if len(out) == 1 else b"".join(out)
-
-
 def _readable(sock: socket.socket) -> bool:
     # An idle connection with something to read is one that the peer closed (or garbled).
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
-
-
-class DisconnectWatch:
-    """Cuts the call that a request waits for when the client that asked has gone. One per request."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._call: socket.socket | None = None
-        self.gone = False
-
-    def aborts(self, call: socket.socket) -> None:
-        """From now on ``call`` is what to cut; at once if the client has gone already."""
-        with self._lock:
-            self._call = call
-            if self.gone:
-                _cut(call)
-
-    def client_gone(self) -> None:
-        with self._lock:
-            self.gone = True
-            if self._call is not None:
-                _cut(self._call)
-
-    def release(self) -> bool:
-        """Forget the call, which is over; False if it was cut."""
-        with self._lock:
-            self._call = None
-            return not self.gone
-
-
-def _cut(sock: socket.socket) -> None:
-    # A shutdown wakes the thread that is blocked in recv(); it then closes the socket itself.
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
-
-
-class DisconnectWatcher:
-    """One thread that waits for hang-ups on all clients' sockets, so that streaming pays nothing for it.
-
-    A client that half-closes its side after the request counts as gone.
-    """
-
-    _EVENTS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLONESHOT
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._watches: dict[int, Callable[[], None]] = {}
-        self._lock = threading.Lock()
-        threading.Thread(target=self._run, name="disconnects", daemon=True).start()
-
-    @contextmanager
-    def watch(self, client: socket.socket | None) -> Iterator[DisconnectWatch]:
-        """A watch on the socket a request came by; on none (a test client) it never fires."""
-        watch = DisconnectWatch()
-        if client is None:
-            yield watch
-            return
-        number = client.fileno()
-        with self._lock:
-            self._watches[number] = watch.client_gone
-            self._epoll.register(number, self._EVENTS)
-        try:
-            yield watch
-        finally:
-            with self._lock:
-                del self._watches[number]
-                self._epoll.unregister(number)
-            watch.release()
-
-    def _run(self) -> None:
-        while True:
-            for number, _ in self._epoll.poll():
-                with self._lock:
-                    callback = self._watches.get(number)
-                if callback is not None:
-                    callback()

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--api-keys",
         type=Path,
         metavar="FILE",
-        help='JSON: {"NAME": {"sha256": HEX, "requests_per_minute": N}}; without it, no key is asked',
+        help='JSON: {"NAME": {"sha256": HEX, "requests_per_minute": N}}; else no key is asked',
     )
     arguments = parser.parse_args(argv)
     try:

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
+from confide.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.errors import ConfideError, UnavailableError
 from confide.formats.coordinator import MAX_ATTESTATION
 from confide.formats.sealed import MAX_REQUEST
 from confide.gateway.access import Access
 from confide.gateway.routing import Worker, Workers
 from confide.server import flask_app, status_of
-from confide.upstream import DisconnectWatch, DisconnectWatcher, Upstream, UpstreamAnswer
+from confide.upstream import Upstream, UpstreamAnswer
 
 _FORWARDED = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
 _STATUS = {
@@ -27,7 +28,6 @@ _STATUS = {
 }
 
 
-
 def create_app(
     *,
     coordinator: Upstream,
@@ -35,7 +35,7 @@ def create_app(
     workers: Workers,
     access: Access | None,
 ) -> Flask:
-    """The WSGI application. `access` None admits everybody. Starts a thread: call it after forks."""
+    """The WSGI application; `access` None admits everybody. Starts a thread: fork before."""
     app = flask_app(__name__, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
 
@@ -55,8 +55,10 @@ def create_app(
 
     @app.get("/v1/models")
     def models() -> Response:
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "confide"}
-                for name in workers.models()]
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "confide"}
+            for name in workers.models()
+        ]
         return jsonify(object="list", data=data)
 
     def relay(upstream: Upstream, path: str) -> Response:
@@ -95,9 +97,7 @@ def create_app(
         with ExitStack() as stack:
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
             answer = ask(candidates, stack, body, headers, watch)
-            response = Response(
-                _pieces(answer), answer.status, content_type=answer.content_type
-            )
+            response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
             # From here on the response ends the watch and the call, however it ends itself.
             response.call_on_close(stack.pop_all().close)
             return response

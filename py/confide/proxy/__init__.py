@@ -1,1 +1,1 @@
-"""The proxy: an OpenAI endpoint on loopback that verifies the service, seals requests, opens answers."""
+"""The proxy: an OpenAI endpoint on loopback that verifies the service and seals everything."""

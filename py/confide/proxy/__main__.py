@@ -39,7 +39,7 @@ class Settings:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Settings:
-    """Read the command line. Raises ConfigError; argparse exits by itself for --help and the like."""
+    """Read the command line. Raises ConfigError; argparse itself exits, for --help say."""
     parser = argparse.ArgumentParser(prog="confide proxy", description=__doc__)
     parser.add_argument("--gateway", required=True, metavar="URL", help="where the service is")
     parser.add_argument(

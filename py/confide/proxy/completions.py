@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from confide import openai_error, sse
+from confide.disconnect import DisconnectWatch
 from confide.errors import (
     ConfideError,
     FormatError,
@@ -23,21 +24,12 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
+from confide.formats.frames import ClearError, Data, Final, Head, ResponseOpener, Usage
 from confide.formats.manifest import Model
-from confide.formats.sealed import (
-    RESPONSE_TYPE,
-    ClearError,
-    Data,
-    Final,
-    Head,
-    RequestHeaders,
-    RequestSealer,
-    ResponseOpener,
-    Usage,
-)
+from confide.formats.sealed import RESPONSE_TYPE, RequestHeaders, RequestSealer
 from confide.proxy.handshake import Established, gateway_error
 from confide.proxy.session import Session
-from confide.upstream import DisconnectWatch, Upstream, UpstreamAnswer
+from confide.upstream import Upstream, UpstreamAnswer
 from confide.verify.receipt import verify_receipt
 
 MAX_BODY = 8 << 20

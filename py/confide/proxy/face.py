@@ -14,6 +14,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from confide import openai_error
+from confide.disconnect import DisconnectWatcher
 from confide.errors import (
     ConfideError,
     FormatError,
@@ -31,7 +32,6 @@ from confide.proxy.completions import (
 )
 from confide.proxy.session import Session
 from confide.server import flask_app
-from confide.upstream import DisconnectWatcher
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _STATUS = {

@@ -2,8 +2,8 @@
 
 Everything comes through a gateway that nobody trusts. What is believed afterwards, and why:
 
-* the coordinator's evidence binds a fresh nonce, the manifest and both CAs, and the manifest's bytes
-  are the pinned ones;
+* the coordinator's evidence binds a fresh nonce, the manifest and both CAs, and the manifest's
+  bytes are the pinned ones;
 * the secret service's certificate chains to *those* CAs, names the role, and names the very KEM key
   that the inference key is sealed to.
 """

@@ -1,4 +1,4 @@
-"""What was verified, for a person: one table, each check with what was expected and what was seen."""
+"""What was verified, for a person: each check with what was expected and what was seen."""
 
 from __future__ import annotations
 
@@ -24,4 +24,3 @@ def verdict_table(verdict: Verdict, *, title: str) -> Table:
             Text(check.name), Text(check.expected), Text(seen), Text(check.source), passed
         )
     return table
-

@@ -1,7 +1,7 @@
 """Verification is a state that expires, never a flag that stays set.
 
-States: *verified* (there is an `Established` younger than LIFETIME_SECONDS whose key still lives) and
-*not verified* (with the reason). Rules:
+States: *verified* (there is an `Established` younger than LIFETIME_SECONDS whose key still lives)
+and *not verified* (with the reason). Rules:
 
 * Only a complete handshake makes the state *verified*; nothing extends it.
 * After three quarters of that time a new handshake runs in the background. If the service is not
@@ -12,6 +12,7 @@ States: *verified* (there is an `Established` younger than LIFETIME_SECONDS whos
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -89,11 +90,9 @@ class Session:
         """One step of that thread."""
         if self._clock() < self._began + RENEW_AFTER * self._lifetime():
             return
-        with self._turn:
-            try:
-                self._run_again()
-            except ConfideError:
-                pass  # Kept in self._failure and reported there.
+        # A failure is kept in self._failure, and was reported.
+        with self._turn, contextlib.suppress(ConfideError):
+            self._run_again()
 
     def _renew(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
+from confide.disconnect import DisconnectWatcher
 from confide.formats.sealed import MAX_REQUEST, PATHS, RESPONSE_TYPE
 from confide.server import flask_app
-from confide.upstream import DisconnectWatcher
 from confide.worker.encryption_proxy import EncryptionProxy, SealedCall
 
 _HEADERS = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")

@@ -23,11 +23,13 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide import openai_error, sse
+from confide.disconnect import DisconnectWatch
 from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
+from confide.formats.frames import ResponseSealer, clear_error
 from confide.formats.manifest import Manifest
 from confide.formats.receipt import Statement, sign_receipt
-from confide.formats.sealed import OpenedRequest, RequestHeaders, ResponseSealer, clear_error
-from confide.upstream import DisconnectWatch, Upstream, UpstreamAnswer
+from confide.formats.sealed import OpenedRequest, RequestHeaders
+from confide.upstream import Upstream, UpstreamAnswer
 from confide.worker.completion import CompletionRequest, TokenCounts
 from confide.worker.keys import Keys
 
@@ -41,13 +43,20 @@ class Membership(Protocol):
     """What a receipt is signed with, and the manifest this node was attested against."""
 
     @property
-    def private_key(self) -> ec.EllipticCurvePrivateKey: ...
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """The node's mesh key."""
+
     @property
-    def certificate(self) -> bytes: ...
+    def certificate(self) -> bytes:
+        """The certificate of that key, DER."""
+
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """What the node was attested against."""
+
     @property
-    def models(self) -> tuple[str, ...]: ...
+    def models(self) -> tuple[str, ...]:
+        """The models that the certificate names."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,30 +9,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable
 
 from confide.errors import PolicyError, UnavailableError
 from confide.formats.sealed import OpenedRequest, RequestOpener
+from confide.formats.secrets import ReleasedKey
 from confide.worker.replay import ReplayGuard
 
 GRACE_SECONDS = 120
 MAX_KEYS = 10_000
 
 
-class FetchedKey(Protocol):
-    """What the secret service answers: 32 bytes, the models it allows, seconds it still lives."""
-
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def models(self) -> Collection[str]: ...
-    @property
-    def expires_in(self) -> int: ...
-
-
 class _CachedKey:
-    def __init__(self, key_id: bytes, fetched: FetchedKey, now: float) -> None:
+    def __init__(self, key_id: bytes, fetched: ReleasedKey, now: float) -> None:
         self.opener = RequestOpener(fetched.key, key_id)
         self.models = frozenset(fetched.models)
         self.ends = now + fetched.expires_in
@@ -44,7 +33,7 @@ class Keys:
 
     def __init__(
         self,
-        fetch: Callable[[bytes], FetchedKey],
+        fetch: Callable[[bytes], ReleasedKey],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,9 +62,7 @@ class Keys:
                 seen=model,
             )
         opened = key.opener.open(sealed, method=method, path=path, model=model)
-        self._guard.check(
-            key_id, opened.salt, expires=int(key.forgotten), now=int(self._clock())
-        )
+        self._guard.check(key_id, opened.salt, expires=int(key.forgotten), now=int(self._clock()))
         return opened
 
     def _get(self, key_id: bytes) -> _CachedKey:
