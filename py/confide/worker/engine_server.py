@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,13 @@ async def _serve(arguments: Any, engine: Any) -> None:
     from vllm.entrypoints.launchers.launcher import setup_server
 
     address, listener = setup_server(arguments, reuse_port=False)
+    # From here on a log line may quote a request.
+    logging.disable(logging.CRITICAL)
     await (await build_and_serve(engine, address, listener, arguments))
 
 
-def main() -> None:
-    """Serve until a signal. The arguments are those of vLLM's server."""
+def main() -> int:
+    """Serve until a signal, or until the engine dies: 1. The arguments are vLLM's server's."""
     gc.disable()
     import uvloop
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -72,7 +76,8 @@ def main() -> None:
         uvloop.run(_serve(arguments, engine))
     finally:
         engine.shutdown(timeout=0)
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
