@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -230,9 +231,11 @@ def _report(
     console = Console()
     console.print(verdict_table(verdict, title=what))
     if verdict.passed:
-        console.print(f"[green]verified[/green] as of unix time {now}{_warning(mode)}")
+        when = datetime.fromtimestamp(now, UTC)
+        console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC{_warning(mode)}")
         return PASSED
-    console.print("[bold red]NOT verified[/bold red]: do not trust this service")
+    failed = ", ".join(check.name for check in verdict.checks if not check.passed)
+    console.print(f"[bold red]NOT verified[/bold red]: do not trust this service ({failed})")
     return FAILED
 
 

@@ -43,7 +43,9 @@ def verify_coordinator(
     served = Check(
         "manifest",
         f"SHA-256 {manifest.sha256.hex()}",
-        f"SHA-256 {sha256(attestation.manifest).hexdigest()}" if attestation.manifest else "none",
+        f"SHA-256 {sha256(attestation.manifest).hexdigest()}"
+        if attestation.manifest
+        else "none is set",
         attestation.manifest == manifest_pinned,
         _PINNED,
     )

@@ -1,0 +1,107 @@
+"""The coordinator's HTTP face: hostile bodies, and requests side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+
+import pytest
+from confide.coordinator.app import create_app
+from confide.coordinator.domain import Coordinator
+from confide.errors import PolicyError
+from confide.formats.coordinator import (
+    Attestation,
+    JoinRequest,
+    encode_nonce,
+    encode_set_manifest,
+    parse_manifest_set,
+)
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes, manifest_value
+
+MANIFEST = manifest_bytes()
+JOIN = JoinRequest("worker-cpu", bytes(32), b"key", b"", ("tiny",), bytes(32), b"evidence")
+MESSAGES = {
+    "/v1/attest": encode_nonce(bytes(32)),
+    "/v1/manifest": encode_set_manifest(MANIFEST),
+    "/v1/join": JOIN.encode(),
+}
+
+
+def new_coordinator() -> Coordinator:
+    return Coordinator(SimulatedMachine("coordinator"), now=Clock())
+
+
+@pytest.fixture(scope="module")
+def client() -> FlaskClient:
+    coordinator = new_coordinator()
+    coordinator.set_manifest(MANIFEST)
+    return create_app(coordinator).test_client()
+
+
+def test_attest(client: FlaskClient) -> None:
+    answer = client.post("/v1/attest", data=MESSAGES["/v1/attest"])
+    assert answer.content_type == "application/cbor"
+    assert Attestation.parse(answer.data).manifest == MANIFEST
+
+
+def test_set_manifest(client: FlaskClient) -> None:
+    answer = client.post("/v1/manifest", data=MESSAGES["/v1/manifest"])
+    assert parse_manifest_set(answer.data) == sha256(MANIFEST).digest()
+
+
+def test_without_manifest() -> None:
+    client = create_app(new_coordinator()).test_client()
+    assert client.get("/healthz").json == {"role": "coordinator", "state": "no-manifest"}
+    for answer in (client.get("/v1/manifest"), client.post("/v1/join", data=JOIN.encode())):
+        assert answer.status_code == 404
+        assert answer.json is not None
+        assert answer.json["error"]["code"] == "no-manifest"
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+@given(data=st.binary(max_size=300))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_garbage(client: FlaskClient, path: str, data: bytes) -> None:
+    assert 400 <= client.post(path, data=data).status_code < 500
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+@given(at=st.integers(min_value=0), bit=st.integers(0, 7), cut=st.booleans())
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_message(client: FlaskClient, path: str, at: int, bit: int, cut: bool) -> None:
+    data = bytearray(MESSAGES[path])
+    at %= len(data)
+    data[at] ^= 1 << bit
+    answer = client.post(path, data=bytes(data[:at] if cut else data))
+    # A damaged nonce is another nonce; everything else must be refused, in words.
+    assert answer.status_code < 500
+    if path != "/v1/attest" or cut:
+        assert answer.status_code >= 400
+        assert answer.json is not None
+
+
+def test_manifests_that_race() -> None:
+    """Whoever is first wins, and all that is served afterwards belongs to the winner."""
+    model = manifest_value()["models"][0]
+    manifests = [manifest_bytes(models=[model | {"name": f"model-{n}"}]) for n in range(8)]
+    coordinator = new_coordinator()
+
+    def attempt(manifest: bytes) -> bytes | None:
+        try:
+            coordinator.set_manifest(manifest)
+        except PolicyError:
+            return None
+        return manifest
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [won for won in pool.map(attempt, manifests) if won]
+    assert winners == [coordinator.mesh().manifest]
+    assert coordinator.attest(bytes(32)).manifest == winners[0]
