@@ -19,11 +19,14 @@ TLS socket, which no header or path can influence.
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import ssl
 import struct
 import sys
+import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, jsonify
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
@@ -102,6 +107,10 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
         plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)
         return jsonify(error=plain.to_dict()), status
 
+    def malformed(_: ParseException) -> tuple[Response, int]:
+        plain = FormatError("bad-http", "The request body is not HTTP.")
+        return jsonify(error=plain.to_dict()), 400
+
     def crashed(error: Exception) -> tuple[Response, int]:
         # The type alone: a message or a traceback could quote what a client sent.
         print(f"confide: unexpected {type(error).__name__} in {name}", file=sys.stderr, flush=True)
@@ -110,6 +119,7 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
 
     app.register_error_handler(ConfideError, failed)
     app.register_error_handler(HTTPException, refused)
+    app.register_error_handler(ParseException, malformed)
     app.register_error_handler(Exception, crashed)
     return app
 
@@ -151,6 +161,14 @@ class _TlsSettings:
         return getattr(self._settings, name)
 
 
+class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
+    """Says what kind of thing went wrong, never in which request."""
+
+    def exception(self, _message: str, *_args: object, **_options: object) -> None:
+        kind, _, _ = sys.exc_info()
+        self.error("unexpected %s while serving", kind.__name__ if kind else "failure")
+
+
 class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     """gthread with time limits on each socket, and TLS on the second listener if there is one."""
 
@@ -164,6 +182,21 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             if tls is not None and conn.server == self.sockets[1].getsockname():
                 conn.cfg = _TlsSettings(self.cfg, tls[1])
         super().enqueue_req(conn)
+
+    def handle_error(self, _req: Any, client: socket.socket, _addr: Any, error: Exception) -> None:
+        # For what never became a request, or failed outside the application. gunicorn's own version
+        # quotes the request in log and answer.
+        if isinstance(error, ssl.SSLError):
+            return
+        if isinstance(error, ParseException):
+            status, code = "400 Bad Request", "bad-http"
+        else:
+            status, code = "500 Internal Server Error", "internal"
+            self.log.exception("")
+        body = json.dumps({"error": ConfideError(code, f"{status[4:]}.").to_dict()}).encode()
+        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        with suppress(OSError):
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def _close(self, conn: TConn, graceful: bool = False) -> None:
         # gunicorn's graceful close waits up to two seconds for the peer, on the thread that accepts
@@ -189,6 +222,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             "graceful_timeout": 2,
             "keepalive": 75,
             "accesslog": None,
+            "logger_class": _Logger,
             "loglevel": "warning",
             "forwarded_allow_ips": "",
             "control_socket_disable": True,
@@ -206,6 +240,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             print(f"confide: {error}", file=sys.stderr, flush=True)
             # Tells the parent to give up instead of starting this program over and over.
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
+        except Exception:
+            traceback.print_exc()
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
         self.tls = service.tls
         if service.tls is None:
             return service.app

@@ -269,13 +269,37 @@ def test_client_that_goes_away(coordinator: Program) -> None:
     coordinator.wait("ready")
 
 
-def test_nothing_of_a_request_is_logged(
-    coordinator: Program, secret_service: Program, tmp_path: Path
-) -> None:
-    marker = "marker-in-a-path-and-a-body"
+MARKER = "marker-that-nobody-may-print"
+BAD_HTTP = [
+    f"{MARKER}\r\n\r\n",
+    f"GET {MARKER} HTTP/1.1\r\n\r\n",
+    f"GET / HTTP/9.{MARKER}\r\n\r\n",
+    f"{MARKER} / HTTP/1.1\r\nHost: x\r\n\r\n",
+    f"GET / HTTP/1.1\r\n{MARKER} : x\r\n\r\n",
+    f"POST /v1/join HTTP/1.1\r\nContent-Length: {MARKER}\r\n\r\n",
+    f"POST /v1/join HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {MARKER}\r\n\r\n",
+    f"POST /v1/join HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{MARKER}\r\n",
+    "GET / HTTP/1.1\r\n" + f"X: {MARKER}\r\n" * 200 + "\r\n",
+    f"GET /{MARKER * 300} HTTP/1.1\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("data", BAD_HTTP, ids=range(len(BAD_HTTP)))
+def test_bad_http(coordinator: Program, data: str) -> None:
+    with socket.create_connection(("127.0.0.1", coordinator.port), timeout=20) as sock:
+        sock.sendall(data.encode())
+        sock.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 4")
+    assert MARKER not in answer
+    assert MARKER not in coordinator.log.read_text()
+    coordinator.wait("ready")
+
+
+def test_nothing_of_a_request_is_logged(coordinator: Program, secret_service: Program) -> None:
     for started in (coordinator, secret_service):
-        call(started.port, "POST", f"/v1/{marker}", marker.encode(), Cookie=marker)
-        assert marker not in started.log.read_text()
+        call(started.port, "POST", f"/v1/{MARKER}", MARKER.encode(), Cookie=MARKER)
+        assert MARKER not in started.log.read_text()
 
 
 def server_certificate(secret_service: Program, worker: Membership) -> bytes:
