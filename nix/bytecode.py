@@ -1,6 +1,7 @@
 """Compile Python files to .pyc files that are the same wherever and whenever they are made.
 
-"Unchecked hash" files hold no time stamp and are never compared with their source, which is read-only.
+"Unchecked hash" files hold no time stamp and are never compared with their source, which is
+read-only.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import multiprocessing
 import py_compile
 from pathlib import Path
 
-# How a string was shared before shows in a .pyc file. So the files are dealt to a fixed number of fresh
-# processes in a fixed order, not to as many as there are cores.
+# How a string was shared before shows in a .pyc file. So the files are dealt to a fixed number of
+# fresh processes in a fixed order, not to as many as there are cores.
 PROCESSES = 4
 
 

@@ -1,4 +1,7 @@
-"""Lint and type-check a copy of the checkout's Python. Reads the environment: py, measure, nix, tests, out."""
+"""Lint and type-check a copy of the checkout's Python.
+
+Reads the environment: py, measure, nix, tests, out.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,16 @@ def main() -> None:
         for command in (
             [*ruff, "check", "--no-cache", "--config", CONFIG, "."],
             [*ruff, "format", "--no-cache", "--check", "--config", CONFIG, "."],
-            [sys.executable, "-m", "mypy", "--cache-dir", os.devnull, "--config-file", CONFIG, *TYPED],
+            [
+                sys.executable,
+                "-m",
+                "mypy",
+                "--cache-dir",
+                os.devnull,
+                "--config-file",
+                CONFIG,
+                *TYPED,
+            ],
         )
         if subprocess.run(command, check=False).returncode
     ]

@@ -24,6 +24,8 @@ CHUNK = 1 << 18  # bytes read at a time
 ATTEMPTS = 4  # per file and mirror, each one resuming where the last broke off
 DEBIAN_SUITES = ("bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable")
 
+Opener = urllib.request.OpenerDirector
+
 
 class DownloadError(Exception):
     """A file could not be had; the message says which, and what to do about it."""
@@ -96,6 +98,7 @@ def _output(*command: str) -> str:
 
 
 def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -110,8 +113,8 @@ def verify(path: Path, file: File) -> None:
     if seen != file.sha256:
         path.unlink()
         raise DownloadError(
-            f"{path.name} is not the locked file: expected {file.size} bytes, sha256 {file.sha256}; "
-            f"got {size} bytes, sha256 {seen or 'not computed'}"
+            f"{path.name} is not the locked file: expected {file.size} bytes with sha256 "
+            f"{file.sha256}; got {size} bytes, sha256 {seen or 'not computed'}"
         )
 
 
@@ -127,6 +130,7 @@ class Progress:
         self.tty = sys.stderr.isatty()
 
     def add(self, count: int, *, resumed: bool = False) -> None:
+        """Count bytes; `resumed` ones were there before and say nothing about the rate."""
         with self.lock:
             self.done += count
             self.resumed += count if resumed else 0
@@ -136,6 +140,7 @@ class Progress:
                 self._show()
 
     def finish_file(self) -> None:
+        """Count a file that is complete and verified."""
         with self.lock:
             self.finished += 1
             if self.finished == self.files:
@@ -162,7 +167,7 @@ def download_deb(
     file: File,
     destination: Path,
     mirrors: Mirrors,
-    opener: urllib.request.OpenerDirector,
+    opener: Opener,
     progress: Progress,
 ) -> None:
     """Download one Debian package to `destination`, resuming a part that is already there."""
@@ -194,14 +199,13 @@ def download_deb(
     )
 
 
-def _resume(
-    url: str, part: Path, size: int, opener: urllib.request.OpenerDirector, progress: Progress
-) -> None:
+def _resume(url: str, part: Path, size: int, opener: Opener, progress: Progress) -> None:
     have = part.stat().st_size if part.exists() else 0
     if have >= size:  # complete already, or wrong: verify() decides
         progress.add(size, resumed=True)
         return
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  (apt's or the user's URL)
     with opener.open(request, timeout=60) as response:
         if have and getattr(response, "status", None) != 206:
             have = 0  # the server sends it all again
@@ -268,7 +272,7 @@ def download_wheels(files: Iterable[File], directory: Path, progress: Progress) 
         progress.finish_file()
 
 
-def make_opener() -> urllib.request.OpenerDirector:
+def make_opener() -> Opener:
     """An opener for Debian mirrors: apt's proxies where apt has some, else the environment's."""
     proxies = {**urllib.request.getproxies(), **apt_proxies()}
     return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))

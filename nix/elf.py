@@ -1,8 +1,8 @@
 """Tell an ELF64 program or library where its loader and its libraries lie, without moving anything.
 
-Every byte that is mapped stays where it is. The interpreter is only read by the kernel, from the file:
-its string goes to the end of the file. The library path is one dynamic entry and a string in the
-padding after a segment. (System V ABI, "Program Header", "Dynamic Section".)
+Every byte that is mapped stays where it is. The interpreter is only read by the kernel, from the
+file: its string goes to the end of the file. The library path is one dynamic entry and a string in
+the padding after a segment. (System V ABI, "Program Header", "Dynamic Section".)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Elf:
         return self.segment(PT_INTERP) is not None
 
     def dynamic(self) -> list[tuple[int, int, int]]:
-        """(position in the file, tag, value) of every dynamic entry, spare ones at the end included."""
+        """(position in the file, tag, value) of every dynamic entry, spare ones included."""
         segment = self.segment(PT_DYNAMIC)
         if segment is None:
             return []
@@ -81,7 +81,7 @@ class Elf:
         self.data += value
 
     def set_library_path(self, path: str) -> None:
-        """Make `path` its DT_RPATH, which comes before LD_LIBRARY_PATH and holds for its libraries too."""
+        """Make `path` its DT_RPATH: asked before LD_LIBRARY_PATH, and for its libraries too."""
         entries = self.dynamic()
         value = path.encode() + b"\0"
         strings = next(value for _, tag, value in entries if tag == DT_STRTAB)
@@ -90,7 +90,7 @@ class Elf:
 
     @staticmethod
     def _slot(entries: list[tuple[int, int, int]]) -> int:
-        """Position of an entry that may become the DT_RPATH: the old one, a spare one, or the debugger's."""
+        """Position of the entry to become DT_RPATH: the old one, a spare one, the debugger's."""
         for wanted in (DT_RPATH, DT_RUNPATH):
             for at, tag, _ in entries:
                 if tag == wanted:
@@ -108,13 +108,11 @@ class Elf:
         loads = [segment for segment in self.segments if segment.kind == PT_LOAD]
         for home in loads:
             at = home.offset + home.file_size
-            limit = min(
-                [s.offset for s in loads if s.offset >= at] + [(at + PAGE - 1) // PAGE * PAGE]
-            )
+            ends = [segment.offset for segment in loads if segment.offset >= at]
+            limit = min([*ends, (at + PAGE - 1) // PAGE * PAGE])
             free = at + len(value) <= limit and not any(self.data[at : at + len(value)])
-            if (
-                free and home.memory_size == home.file_size
-            ):  # what is larger in memory ends in zeros
+            # A segment that is larger in memory than in the file goes on with zeros.
+            if free and home.memory_size == home.file_size:
                 self.data[at : at + len(value)] = value
                 size = home.file_size + len(value)
                 struct.pack_into("<QQ", self.data, home.at + 32, size, size)

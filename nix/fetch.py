@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import download
 
@@ -25,11 +26,15 @@ FLAKE = Path(__file__).resolve().parent.parent
 LOCK = FLAKE / "nix" / "lock"
 PARALLEL = 4
 BATCH = 64  # files handed to one nix-store call; wheels asked of one pip call
+ENOUGH = 3  # problems after which the rest is not tried
 BIG = 20_000_000  # bytes; a wheel this big gets a pip call of its own
+
+Job = Callable[[], None]
+Item = TypeVar("Item")
 
 
 def unpack_seed(deb: Path, directory: Path) -> Path:
-    """Make directory/busybox-seed/bin/busybox from the busybox-static package, with no tool but Python."""
+    """Make directory/busybox-seed/bin/busybox from a package, with no tool but Python."""
     with deb.open("rb") as archive:
         if archive.read(8) != b"!<arch>\n":
             raise download.DownloadError(f"{deb} is no Debian package (not an ar archive)")
@@ -44,7 +49,7 @@ def unpack_seed(deb: Path, directory: Path) -> Path:
             for member in data:
                 if member.name.endswith("/bin/busybox") and (stream := data.extractfile(member)):
                     seed = directory / "busybox-seed"
-                    (seed / "bin").mkdir(parents=True)
+                    (seed / "bin").mkdir(parents=True, exist_ok=True)
                     program = seed / "bin" / "busybox"
                     program.write_bytes(stream.read())
                     program.chmod(0o755)
@@ -89,6 +94,7 @@ class Lock:
         ]
 
     def file(self, source: Source) -> download.File:
+        """What is to be downloaded for a source."""
         if source.recursive and source.sha256 == self.seed_sha256:
             return self.seed_deb
         if (file := self.files.get(source.sha256)) is None:
@@ -127,6 +133,7 @@ def missing_sources(installables: list[str]) -> list[Source]:
 
 
 def cache_directory() -> Path:
+    """Where downloads are kept until they are in the store."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "confide"
 
@@ -142,6 +149,7 @@ class Fetcher:
         self.problems: list[str] = []
 
     def place(self, source: Source) -> Path:
+        """The source's file in the cache."""
         directory = self.cache / source.sha256
         directory.mkdir(parents=True, exist_ok=True)
         return directory / source.name
@@ -151,27 +159,36 @@ class Fetcher:
         wanted = {source: self.lock.file(source) for source in sources}
         todo = {source: file for source, file in wanted.items() if not self.cached(source, file)}
         debs = {source: file for source, file in todo.items() if file.kind == "deb"}
-        jobs: list[tuple[Any, ...]] = []
+        wheels = {source: file for source, file in todo.items() if file.kind == "wheel"}
+        jobs: list[Job] = [partial(self.fetch_wheels, b) for b in batches_of_wheels(wheels)]
         if debs:
             mirrors, opener = download.find_mirrors(self.mirror_urls), download.make_opener()
-            jobs += [
-                (self.fetch_deb, source, file, mirrors, opener) for source, file in debs.items()
-            ]
-        wheels = {source: file for source, file in todo.items() if file.kind == "wheel"}
-        jobs += [(self.fetch_wheels, batch) for batch in batches_of_wheels(wheels)]
-        with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
-            futures = [pool.submit(*job) for job in sorted(jobs, key=lambda job: len(job))]
+            jobs += [partial(self.fetch_deb, *item, mirrors, opener) for item in debs.items()]
+        self._run(jobs)
+        return [source for source in sources if self.place(source).exists()]
+
+    def _run(self, jobs: list[Job]) -> None:
+        """Run jobs side by side; note what goes wrong, and stop after a few problems."""
+        pool = concurrent.futures.ThreadPoolExecutor(PARALLEL)
+        try:
+            futures = [pool.submit(job) for job in jobs]
             for future in concurrent.futures.as_completed(futures):
                 try:
                     future.result()
                 except download.DownloadError as error:
                     self.problems.append(str(error))
-        return [source for source in sources if self.place(source).exists()]
+                if len(self.problems) == ENOUGH:
+                    break
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown(cancel_futures=True)
 
     def cached(self, source: Source, file: download.File) -> bool:
+        """Whether an earlier run left the whole file."""
         path = self.place(source)
         if source.recursive or not path.exists():
-            return path.exists()
+            return False
         try:
             download.verify(path, file)
         except download.DownloadError:
@@ -181,8 +198,13 @@ class Fetcher:
         return True
 
     def fetch_deb(
-        self, source: Source, file: download.File, mirrors: download.Mirrors, opener: Any
+        self,
+        source: Source,
+        file: download.File,
+        mirrors: download.Mirrors,
+        opener: download.Opener,
     ) -> None:
+        """Download one Debian package, and take the seed out of it if it is for that."""
         path = self.place(source)
         if source.recursive:
             deb = path.parent / "package.deb"
@@ -192,6 +214,7 @@ class Fetcher:
             download.download_deb(file, path, mirrors, opener, self.progress)
 
     def fetch_wheels(self, batch: dict[Source, download.File]) -> None:
+        """Download some wheels with one call of pip."""
         directory = self.cache / f"pip-{next(iter(batch)).sha256[:16]}"
         directory.mkdir(exist_ok=True)
         download.download_wheels(batch.values(), directory, self.progress)
@@ -223,11 +246,13 @@ def batches_of_wheels(wheels: dict[Source, download.File]) -> Iterator[dict[Sour
         yield from (dict(part) for part in batched(small, BATCH))
 
 
-def batched(items: list[Any], size: int) -> Iterable[list[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def batched(items: list[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of at most `size`."""
+    yield from (items[start : start + size] for start in range(0, len(items), size))
 
 
 def main() -> int:
+    """0 when everything is in the store, 1 with messages when not, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="fetch", description=__doc__)
     parser.add_argument(
         "output", nargs="*", help="flake outputs, such as proxy or images (default: all packages)"
@@ -247,11 +272,13 @@ def main() -> int:
         print(f"fetch: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nfetch: interrupted; what is there is kept, run it again to go on", file=sys.stderr)
-        return 130
+        message = "\nfetch: interrupted; what is there is kept, run it again to go on"
+        print(message, file=sys.stderr, flush=True)
+        os._exit(130)  # without waiting for the downloads that are under way
 
 
 def fetch(options: argparse.Namespace) -> int:
+    """Fetch what the command line says."""
     started = time.monotonic()
     outputs = options.output or all_packages()
     installables = [name if "#" in name else f".#{name}" for name in outputs]
@@ -268,26 +295,17 @@ def fetch(options: argparse.Namespace) -> int:
         fetcher.add(fetcher.fetch(sources))
     for problem in fetcher.problems:
         print(f"fetch: {problem}", file=sys.stderr)
+    seconds = round(time.monotonic() - started, 1)
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "outputs": outputs,
-                    "files": len(sources),
-                    "bytes": total,
-                    "seconds": round(time.monotonic() - started, 1),
-                    "problems": fetcher.problems,
-                }
-            )
-        )
+        summary = {"outputs": outputs, "files": len(sources), "bytes": total, "seconds": seconds}
+        print(json.dumps({**summary, "problems": fetcher.problems}))
     elif not fetcher.problems:
-        print(
-            f"fetch: {len(sources)} files, {total / 1e6:.1f} MB, {time.monotonic() - started:.1f} s"
-        )
+        print(f"fetch: {len(sources)} files, {total / 1e6:.1f} MB, {seconds} s")
     return 1 if fetcher.problems else 0
 
 
 def all_packages() -> list[str]:
+    """Names of the flake's packages."""
     names = nix("nix", "eval", "--json", ".#packages.x86_64-linux", "--apply", "builtins.attrNames")
     found: list[str] = json.loads(names.stdout)
     return found

@@ -1,9 +1,9 @@
 """Build a folder of programs that run on any Linux, out of an unpacked Debian root.
 
-Takes what the list names, and the libraries that those files need (tree.py). Then each program is told
-to start with our own loader and to look for libraries in our own folders first, whatever the user's
-environment says, and the loader forgets the system's folders and cache. Reads the environment:
-source, list, folders, compile, wrap, seed, out.
+Takes what the list names, and the libraries that those files need (tree.py). Then each program is
+told to start with our own loader and to look for libraries in our own folders first, whatever the
+user's environment says, and the loader forgets the system's folders and cache. Reads the
+environment: source, list, folders, compile, wrap, seed, out.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def wrap(out: Path, program: str, options: str) -> None:
 
 
 def main() -> None:
+    """Build $out."""
     environment = os.environ
     source, out = Path(environment["source"]), Path(environment["out"])
     folders = [LIBRARIES, *environment["folders"].split()]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lock every outside byte: read lock/wanted.json, write lock/debian.json and lock/wheels-*.json.
+"""Lock every outside byte: read lock/wanted.json, write lock/debian.json, lock/wheels-*.json.
 
 Closures come from apt's own solver (private directories, nothing installed) and pip's own
 resolver; both use this machine's mirrors. Prints what changed; commit the difference after review.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,8 +23,8 @@ import download
 from fetch import unpack_seed
 
 LOCK = Path(__file__).resolve().parent / "lock"
-# pip reads environment markers (python_version < "3.12") from the interpreter that runs it, whatever
-# --python-version says. So the resolver is started with the target's values in place.
+# pip reads environment markers (python_version < "3.12") from the interpreter that runs it,
+# whatever --python-version says. So the resolver is started with the target's values in place.
 PIP_FOR_TARGET = """
 import runpy, sys
 from pip._vendor.packaging import markers
@@ -32,13 +33,15 @@ host = markers.default_environment
 markers.default_environment = lambda: {
     **host(), "python_version": version, "python_full_version": version + ".0",
     "implementation_version": version + ".0", "implementation_name": "cpython",
-    "platform_machine": "x86_64", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix",
+    "platform_machine": "x86_64", "sys_platform": "linux", "platform_system": "Linux",
+    "os_name": "posix",
 }
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 
 
 def main() -> int:
+    """Lock what the command line says, all by default; 0, or 1 with a message."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -73,7 +76,7 @@ def main() -> int:
 
 
 def write(name: str, value: dict[str, Any], versions: Any) -> list[str]:
-    """Write a lock file; return one line for each thing added, removed or moved to another version."""
+    """Write a lock file; return a line for each thing added, removed or of another version."""
     path = LOCK / name
     before = versions(json.loads(path.read_text())) if path.exists() else {}
     path.write_text(one_line_each(json.dumps(value, indent=1, sort_keys=True)) + "\n")
@@ -91,11 +94,12 @@ def write(name: str, value: dict[str, Any], versions: Any) -> list[str]:
 
 
 def one_line_each(text: str) -> str:
-    """Put each innermost object of indented JSON on one line, so that a diff shows one per package."""
+    """Put each innermost object of indented JSON on one line: a diff shows one per package."""
     return re.sub(r"\{[^{}\[\]]*\}", lambda match: re.sub(r"\s*\n\s*", " ", match[0]), text)
 
 
 def debian_versions(lock: dict[str, Any]) -> dict[str, str]:
+    """{release/name: version} of a debian.json."""
     return {
         f"{release}/{name}": package["version"]
         for release, content in lock["releases"].items()
@@ -104,10 +108,12 @@ def debian_versions(lock: dict[str, Any]) -> dict[str, str]:
 
 
 def wheel_versions(lock: dict[str, Any]) -> dict[str, str]:
+    """{name: version} of a wheels-*.json."""
     return {wheel["name"]: wheel["version"] for wheel in lock["wheels"]}
 
 
 def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, Any]:
+    """The content of debian.json: {releases: {release: {packages, sets}}, seed}."""
     releases = {}
     for release, spec in wanted.items():
         with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
@@ -117,9 +123,7 @@ def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, 
             for name, top in spec["sets"].items():
                 print(f"lock: {release} {name}", file=sys.stderr)
                 closure = apt.closure(top if isinstance(top, list) else top["install"])
-                if isinstance(
-                    top, dict
-                ):  # only what the set is about, without what that depends on
+                if isinstance(top, dict):  # the packages themselves, not what they depend on
                     closure = {k: v for k, v in closure.items() if fnmatch.fnmatch(k, top["keep"])}
                 packages.update(closure)
                 sets[name] = sorted(closure)
@@ -149,18 +153,20 @@ Dir::Etc::sourcelist "{directory}/etc/sources.list"; Dir::Etc::sourceparts "/dev
 Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null";
 APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }};
 APT::Install-Recommends "false"; Acquire::Languages "none"; Acquire::ForceHash "SHA256";
-Debug::NoLocking "true"; APT::Sandbox::User "";
+APT::Update::Error-Mode "any"; Debug::NoLocking "true"; APT::Sandbox::User "";
 """)
         self.run("update", "-q")
 
     @staticmethod
     def site(suite: str, mirrors: download.Mirrors) -> str:
+        """The mirror that has a suite."""
         return (mirrors.security if suite.endswith("-security") else mirrors.main)[0]
 
     def run(self, *arguments: str) -> str:
+        """Output of apt-get; raise DownloadError with its message."""
         result = subprocess.run(
             ["apt-get", *arguments],
-            env={"APT_CONFIG": str(self.config), "PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            env={**os.environ, "APT_CONFIG": str(self.config), "LC_ALL": "C"},
             capture_output=True,
             text=True,
             check=False,
@@ -204,8 +210,10 @@ def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, A
 
 
 def requirements(spec: dict[str, Any]) -> list[str]:
-    """pip's arguments for a set: its own requirements and the exact versions of the sets it includes,
-    locked before it; or exactly what a requirements file names, whatever that declares to need.
+    """pip's arguments for a set.
+
+    Its own requirements, and the exact versions of the sets it includes, which are locked before
+    it; or exactly what a requirements file names, whatever that declares to need.
     """
     if "exactly" in spec:
         return ["--no-deps", "--requirement", str(LOCK / spec["exactly"])]
@@ -214,7 +222,7 @@ def requirements(spec: dict[str, Any]) -> list[str]:
         for other in spec.get("include", [])
         for wheel in json.loads((LOCK / f"wheels-{other}.json").read_text())["wheels"]
     ]
-    return included + spec["requirements"]
+    return [*included, *spec["requirements"]]
 
 
 def lock_wheels(python: str, wanted: list[str]) -> dict[str, Any]:
@@ -228,6 +236,7 @@ def lock_wheels(python: str, wanted: list[str]) -> dict[str, Any]:
 
 
 def wheel(path: Path) -> dict[str, str | int]:
+    """What is locked of a downloaded wheel; `size` in bytes."""
     name, version, *_ = path.name.split("-")
     name = re.sub(r"[-_.]+", "-", name).lower()
     return {

@@ -10,6 +10,7 @@ import bytecode
 
 
 def main() -> None:
+    """Build $out."""
     out = Path(os.environ["out"])
     for package in ("confide", "measure"):
         shutil.copytree(os.environ[package], out / package, copy_function=shutil.copyfile)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Build $out."""
     out, python = Path(os.environ["out"]), Path(os.environ["python"])
     layers = [Path(layer) for layer in os.environ["layers"].split()]
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -14,7 +14,7 @@ import tree
 
 
 def destination(name: str, out: Path) -> Path | None:
-    """Where a wheel's member goes; None for what a program does not need (headers, manual pages)."""
+    """Where a wheel's member goes; None for what no program needs (headers, manual pages)."""
     top, _, rest = name.partition("/")
     if not top.endswith(".data"):
         return out / "site-packages" / name
@@ -24,6 +24,7 @@ def destination(name: str, out: Path) -> Path | None:
 
 
 def main() -> None:
+    """Build $out."""
     out, python = Path(os.environ["out"]), Path(os.environ["python"])
     libraries = python / "usr/lib/x86_64-linux-gnu"
     (out / "site-packages").mkdir(parents=True)

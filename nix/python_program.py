@@ -20,6 +20,7 @@ runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
+    """Build $out."""
     environment = os.environ
     program = Path(environment["out"]) / "bin" / environment["name"]
     program.parent.mkdir(parents=True)

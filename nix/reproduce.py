@@ -62,9 +62,8 @@ def first_difference(one: Path, two: Path) -> int | None:
         while True:
             a, b = left.read(CHUNK), right.read(CHUNK)
             if a != b:
-                pairs = zip(a, b, strict=False)
-                at = next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(a), len(b)))
-                return offset + at
+                common = min(len(a), len(b))
+                return offset + next((i for i in range(common) if a[i] != b[i]), common)
             if not a:
                 return None
             offset += len(a)
@@ -89,13 +88,17 @@ def rebuild(derivation: str) -> list[str]:
 def main() -> int:
     """Rebuild all steps of the outputs named on the command line; 0 when every bit is the same."""
     parser = argparse.ArgumentParser(prog="reproduce", description=__doc__)
-    parser.add_argument("output", nargs="+", help="flake outputs, such as images; they must be fetched")
+    parser.add_argument(
+        "output", nargs="+", help="flake outputs, such as images; they must be fetched"
+    )
     derivations = steps(parser.parse_args().output)
     bad = 0
     for number, derivation in enumerate(derivations, 1):
         name = Path(derivation).stem.partition("-")[2]
         lines = rebuild(derivation)
-        print(f"[{number}/{len(derivations)}] {'DIFFERS' if lines else 'same   '} {name}", flush=True)
+        print(
+            f"[{number}/{len(derivations)}] {'DIFFERS' if lines else 'same   '} {name}", flush=True
+        )
         for line in lines:
             print(f"    {line}", flush=True)
         bad += bool(lines)
