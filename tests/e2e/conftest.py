@@ -6,6 +6,7 @@ in CI that is a failure.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ def build() -> Build:
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     images, model, manifest, tools = (Path(os.environ[name]) for name in VARIABLES[:4])
     return Build(images, model, manifest, Tools(tools))
+
+
+@pytest.fixture(scope="session")
+def expected(build: Build) -> str:
+    """What the tiny model answers, whatever it is asked."""
+    return str(json.loads((build.model / "expected.json").read_text())["text"])
 
 
 @pytest.fixture(scope="session")

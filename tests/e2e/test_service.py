@@ -16,11 +16,6 @@ MESSAGES = [{"role": "user", "content": "Who can read this?"}]
 
 
 @pytest.fixture(scope="module")
-def expected(build: Build) -> str:
-    return str(json.loads((build.model / "expected.json").read_text())["text"])
-
-
-@pytest.fixture(scope="module")
 def client(proxy: Program) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{proxy.url}/v1", api_key="unused", max_retries=0, timeout=120)
 

@@ -29,6 +29,7 @@ class Exchange:
 
 
 Answer = Callable[[Exchange, Iterable[bytes]], Iterable[bytes]]
+Message = Callable[[Exchange, bytes], bytes]
 
 
 def _unchanged(_: Exchange, records: Iterable[bytes]) -> Iterable[bytes]:
@@ -37,17 +38,22 @@ def _unchanged(_: Exchange, records: Iterable[bytes]) -> Iterable[bytes]:
 
 @dataclass
 class HostileGateway:
-    """Passes everything on, through two hooks. `on_answer` gets a sealed answer record by record."""
+    """Passes everything on, through three hooks.
+
+    `on_answer` gets a sealed answer record by record, `on_message` any other answer whole.
+    """
 
     honest: Upstream
     url: str = ""
     on_request: Callable[[Exchange], None] = lambda exchange: None
     on_answer: Answer = _unchanged
+    on_message: Message = lambda exchange, message: message
     seen: list[Exchange] = field(default_factory=list)
 
     def reset(self) -> None:
         """Be honest again."""
         self.on_request, self.on_answer = lambda exchange: None, _unchanged
+        self.on_message = lambda exchange, message: message
 
     def send(self, exchange: Exchange) -> bytes:
         """Send a request to the honest gateway once more."""
@@ -105,6 +111,8 @@ def hostile_gateway(honest: str) -> Iterator[HostileGateway]:
         ) -> Iterator[bytes]:
             if content_type == "application/confide-frames":
                 pieces = gateway.on_answer(exchange, records(pieces))
+            else:
+                pieces = (gateway.on_message(exchange, b"".join(pieces)),)
             for piece in pieces:
                 if piece:
                     yield piece

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,87 +18,28 @@ from typing import Self
 from confide.mesh.client import CoordinatorClient
 from confide.upstream import Upstream
 
+from tests.support.programs import ROOT, free_port
 from tests.support.simulated_machine import MODEL, manifest_bytes
 
-ROOT = Path(__file__).resolve().parents[2]
 
+class Processes:
+    """Context manager: child processes with an address each; all stopped at the end."""
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-class NativeService:
-    """Context manager: engine, coordinator, secret service, one worker; then gateway and proxy."""
-
-    def __init__(
-        self, folder: Path, *, manifest: bytes | None = None, models: Sequence[str] = (MODEL,)
-    ) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.models = models
-        self.manifest = manifest or manifest_bytes()
         self._stack = ExitStack()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.urls: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._stack = stack
-            self._start_nodes()
-            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _start_nodes(self) -> None:
-        self.start("engine", "tests.support.fake_engine")
-        node = "tests.support.native_node"
-        coordinator = self.start("coordinator", node, ["coordinator"])
-        self.wait("coordinator", "no-manifest")
-        CoordinatorClient(coordinator).set_manifest(self.manifest)
-        tls = free_port()
-        self.start(
-            "secret-service",
-            node,
-            ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
-        )
-        self.secret_service_tls = f"https://127.0.0.1:{tls}"
-        self.start_worker("worker", self.models)
-        self.wait("secret-service", "ready")
-        self.wait("worker", "ready")
-
-    def start_worker(self, name: str, models: Sequence[str]) -> str:
-        """A worker that serves `models` from the engine."""
-        options = ["worker", "--coordinator", self.urls["coordinator"]]
-        options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
-        for model in models:
-            options += ["--model", model]
-        return self.start(name, "tests.support.native_node", options)
-
-    def start_gateway(
-        self, name: str = "gateway", options: Sequence[str] = (), workers: Sequence[str] = ()
-    ) -> str:
-        """The real gateway in front of everything."""
-        given = list(options)
-        for worker in workers or [self.urls["worker"]]:
-            given += ["--worker", worker]
-        given += ["--coordinator", self.urls["coordinator"]]
-        given += ["--secret-service", self.urls["secret-service"]]
-        url = self.start(name, "confide.gateway", given, listen=True)
-        self.wait(name, "ready")
-        return url
-
-    def start_proxy(self, gateway: str, name: str = "proxy", options: Sequence[str] = ()) -> str:
-        """The real proxy, pinning this service's manifest."""
-        path = self.folder / "manifest.json"
-        path.write_bytes(self.manifest)
-        given = ["--gateway", gateway, "--manifest", str(path), *options]
-        url = self.start(name, "confide.proxy", given, listen=True)
-        self.wait(name, "ready")
-        return url
+    def start_engine(self) -> str:
+        """The FAKE engine."""
+        return self.start("engine", "tests.support.fake_engine")
 
     def start(
         self,
@@ -152,6 +92,71 @@ class NativeService:
     def log(self, name: str) -> str:
         """What a program has printed so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
+
+class NativeService(Processes):
+    """A whole service: engine, coordinator, secret service, one worker; then gateway and proxy."""
+
+    def __init__(
+        self, folder: Path, *, manifest: bytes | None = None, models: Sequence[str] = (MODEL,)
+    ) -> None:
+        super().__init__(folder)
+        self.models = models
+        self.manifest = manifest or manifest_bytes()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start_nodes()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _start_nodes(self) -> None:
+        self.start_engine()
+        node = "tests.support.native_node"
+        coordinator = self.start("coordinator", node, ["coordinator"])
+        self.wait("coordinator", "no-manifest")
+        CoordinatorClient(coordinator).set_manifest(self.manifest)
+        tls = free_port()
+        self.start(
+            "secret-service",
+            node,
+            ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
+        )
+        self.secret_service_tls = f"https://127.0.0.1:{tls}"
+        self.start_worker("worker", self.models)
+        self.wait("secret-service", "ready")
+        self.wait("worker", "ready")
+
+    def start_worker(self, name: str, models: Sequence[str]) -> str:
+        """A worker that serves `models` from the engine."""
+        options = ["worker", "--coordinator", self.urls["coordinator"]]
+        options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
+        for model in models:
+            options += ["--model", model]
+        return self.start(name, "tests.support.native_node", options)
+
+    def start_gateway(
+        self, name: str = "gateway", options: Sequence[str] = (), workers: Sequence[str] = ()
+    ) -> str:
+        """The real gateway in front of everything."""
+        given = list(options)
+        for worker in workers or [self.urls["worker"]]:
+            given += ["--worker", worker]
+        given += ["--coordinator", self.urls["coordinator"]]
+        given += ["--secret-service", self.urls["secret-service"]]
+        url = self.start(name, "confide.gateway", given, listen=True)
+        self.wait(name, "ready")
+        return url
+
+    def start_proxy(self, gateway: str, name: str = "proxy", options: Sequence[str] = ()) -> str:
+        """The real proxy, pinning this service's manifest."""
+        path = self.folder / "manifest.json"
+        path.write_bytes(self.manifest)
+        given = ["--gateway", gateway, "--manifest", str(path), *options]
+        url = self.start(name, "confide.proxy", given, listen=True)
+        self.wait(name, "ready")
+        return url
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
