@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
-from tests.support.native_service import NativeService, free_port  # noqa: E402
+from tests.support.native_service import NativeService  # noqa: E402
+from tests.support.programs import free_port  # noqa: E402
 
 PATH = "/v1/chat/completions"
 HEADERS = {"Content-Type": "application/json"}
