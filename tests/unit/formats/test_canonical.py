@@ -128,6 +128,24 @@ def test_json_refuses(text: str) -> None:
         json_decode(text.encode(), what="test")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        "c074323031332d30332d32315432303a30343a30305a",
+        "c24101",
+        "d8236161",
+        "c5821b7fffffffffffffff01",
+        "da0001000001",
+        "82f6c24101",
+    ],
+)
+def test_no_decoder_of_a_tag_runs(data: str) -> None:
+    """Refused while reading, and not only because the value looks different afterwards."""
+    with pytest.raises(FormatError) as error:
+        cbor_decode(bytes.fromhex(data), what="test")
+    assert error.value.code == "bad-cbor"
+
+
 def test_size_limit() -> None:
     data = cbor_encode(bytes(100))
     assert cbor_decode(data, what="test", limit=len(data)) == bytes(100)
@@ -149,8 +167,9 @@ def test_depth_limit() -> None:
     for encode in (cbor_encode, json_encode):
         with pytest.raises(FormatError):
             encode(nested(MAX_DEPTH + 1))
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as error:
         cbor_decode(b"\x81" * (MAX_DEPTH + 1) + b"\x01", what="test")
+    assert error.value.code == "bad-cbor"
     with pytest.raises(FormatError):
         cbor_decode(b"\x81" * 100_000 + b"\x01", what="test")
 

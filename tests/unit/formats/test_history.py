@@ -60,6 +60,19 @@ def test_lost_swapped_and_repeated_entries(mesh: Mesh) -> None:
         assert error.value.code == "bad-history"
 
 
+def test_an_entry_of_another_chain(mesh: Mesh) -> None:
+    """Signed by the same root and with the right number, but it follows something else."""
+    first, _ = make(mesh, 2)
+    other = append_entry(
+        (), manifest_sha256=bytes([9]) * 32, mesh_ca=b"mesh 9", root_key=mesh.root.key
+    )
+    _, second = append_entry(
+        other, manifest_sha256=bytes([1]) * 32, mesh_ca=b"mesh 1", root_key=mesh.root.key
+    )
+    with pytest.raises(FormatError, match="chain is broken"):
+        parse_history(encode_history((first, second)))
+
+
 def test_a_lost_end(mesh: Mesh) -> None:
     with pytest.raises(VerificationError, match="ends with another"):
         check(mesh, encode_history(make(mesh, 2)))

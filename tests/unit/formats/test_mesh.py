@@ -278,6 +278,16 @@ def test_other_algorithms(mesh: Mesh) -> None:
             issue_leaf(mesh.mesh, role="a", models=[], public_key=spki, kem_public_key=b"", now=NOW)
 
 
+def test_authorities_have_p256_keys(mesh: Mesh) -> None:
+    p384 = ec.generate_private_key(ec.SECP384R1())
+    mesh_ca = remake(mesh.mesh.der, mesh.root.key, public_key=p384.public_key())
+    with pytest.raises(FormatError, match="P-256"):
+        verify_mesh_ca(mesh_ca, mesh.root.der, manifest_sha256=mesh.manifest_sha256, now=NOW)
+    root = remake(mesh.root.der, p384, public_key=p384.public_key())
+    with pytest.raises(FormatError, match="P-256"):
+        verify_root_ca(root, now=NOW)
+
+
 def test_another_issuer_name(mesh: Mesh) -> None:
     with pytest.raises(VerificationError) as error:
         check(mesh, remake(mesh.leaf(), mesh.mesh.key, issuer="Somebody"))

@@ -340,7 +340,7 @@ def test_a_broken_opener_stays_broken() -> None:
     with pytest.raises(VerificationError):
         opener.feed(cut[3])
     for good in (cut[2], b""):
-        with pytest.raises(VerificationError):
+        with pytest.raises(VerificationError, match="failed already"):
             opener.feed(good)
     with pytest.raises(VerificationError):
         opener.finish()
