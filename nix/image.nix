@@ -1,19 +1,18 @@
 # How layers, a kernel with its initrd, and disks are built; knows nothing of roles.
 { lib, sources }:
 let
-  scripts = lib.scripts [
-    "build_disk.py" "build_initrd.py" "build_layer.py" "build_model_disk.py" "bytecode.py" "sbom.py" "tree.py"
-  ];
-
   words = list: builtins.concatStringsSep " " (map (item: "${item}") list);
   option = name: value: if value == "" then "" else "${name} ${value}";
 
-  build = { name, script, arguments, description }: lib.runInRoot {
-    inherit name description;
-    shell = "/usr/bin/python3 -B";
-    script = "${scripts}/${script} ${words arguments} --output $out";
-    env = { PYTHONPATH = scripts; PYTHONHASHSEED = "0"; };
-  };
+  # Run a build script of this folder; `uses` are the scripts that it imports.
+  build = { name, script, uses, arguments, description }:
+    let scripts = lib.scripts ([ script ] ++ uses);
+    in lib.runInRoot {
+      inherit name description;
+      shell = "/usr/bin/python3 -B";
+      script = "${scripts}/${script} ${words arguments} --output $out";
+      env = { PYTHONPATH = scripts; PYTHONHASHSEED = "0"; };
+    };
 
   # The firmware that machines start with; its bytes decide PCR 0.
   firmware = "${lib.unpackDebs {
@@ -47,6 +46,7 @@ rec {
       name = "layer-${name}";
       inherit description;
       script = "build_layer.py";
+      uses = [ "bytecode.py" "tree.py" ];
       arguments = [
         "--name ${name}"
         (option "--list" list)
@@ -70,6 +70,7 @@ rec {
     name = "kernel-and-initrd";
     description = "Kernel, and the initrd that opens the layers";
     script = "build_initrd.py";
+    uses = [ "tree.py" ];
     arguments = [
       "--package ${words packages}" "--kernel ${words kernel}" "--modules ${modules}" "--init ${init}"
     ];
@@ -80,10 +81,20 @@ rec {
     name = "image-${name}";
     inherit description;
     script = "build_disk.py";
+    uses = [ "sbom.py" "tree.py" ];
     arguments = [
       "--name ${name}" "--role ${role}" "--kernel ${kernel}" "--layer ${words layers}"
       "--cmdline ${cmdline}" "--os-release ${osRelease}"
       "--measure ${measure}" "--firmware ${firmware}" "--lock ${lock}"
     ];
+  };
+
+  # modelDisk { ... }: a disk with a model and its entry for the manifest.
+  modelDisk = { name, description, model, tasks, roles }: build {
+    name = "model-${name}";
+    inherit description;
+    script = "build_model_disk.py";
+    uses = [ "build_layer.py" "tree.py" ];
+    arguments = [ "--name ${name}" "--model ${model}" "--task ${words tasks}" "--role ${words roles}" ];
   };
 }

@@ -51,8 +51,27 @@ let
       value = disk role { suffix = "-debug"; layers = [ debug.layer ]; files = [ debug.files ]; };
     })
     roles);
+  model-tiny = image.modelDisk {
+    name = "tiny";
+    description = "Disk with a tiny model that always gives the same legible answer";
+    model = lib.runInRoot {
+      name = "tiny-model";
+      shell = "/usr/bin/python3 -B";
+      script = "${./model-tiny.py} $out";
+    };
+    tasks = [ "chat" "completion" ];
+    roles = [ "worker-cpu" ];
+  };
+
+  python = host.pythonEnv {
+    name = "manifest-python";
+    layers = [ (programs.layer "client") ];
+    code = [ programs.code ];
+  };
 in
 release // forDebugging // {
+  inherit model-tiny;
+
   images = lib.links {
     name = "images";
     description = "The images of all roles";
@@ -65,5 +84,13 @@ release // forDebugging // {
     links = builtins.listToAttrs (map
       (role: { name = "${role}.json"; value = "${release.${role}}/measurements.json"; })
       (builtins.attrNames release));
+  };
+
+  manifest = lib.build {
+    name = "manifest.json";
+    description = "Development manifest of these images and the tiny model";
+    builder = "${python}/bin/python3";
+    args = [ "-m" "confide" "manifest" "build" "--model" model-tiny "--output" (builtins.placeholder "out") "--measurements" ]
+      ++ builtins.attrValues release;
   };
 }
