@@ -1,4 +1,4 @@
-"""A gateway under an attacker's control: it stands before the honest one and streams, as that does."""
+"""A gateway under an attacker's control: it stands before the honest one, and streams too."""
 
 from __future__ import annotations
 

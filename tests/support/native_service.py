@@ -93,6 +93,7 @@ class Processes:
         """What a program has printed so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
+
 class NativeService(Processes):
     """A whole service: engine, coordinator, secret service, one worker; then gateway and proxy."""
 

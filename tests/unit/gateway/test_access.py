@@ -88,7 +88,7 @@ def test_one_key_s_quota_is_not_another_s() -> None:
     ],
 )
 def test_files_that_are_none(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(ConfigError, match="keys.json") as caught:
+    with pytest.raises(ConfigError, match=r"keys\.json") as caught:
         load(tmp_path, content)
     assert caught.value.code == "bad-api-keys"
 

@@ -12,8 +12,8 @@ from confide.gateway.app import create_app
 from confide.gateway.routing import Workers
 from confide.upstream import Upstream
 from flask.testing import FlaskClient
-
 from gateway.conftest import Peer
+
 from tests.support.programs import free_port
 
 CHAT = "/v1/chat/completions"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from confide.errors import FormatError, UnavailableError
 from confide.gateway.routing import Workers
-
 from gateway.conftest import Peer
+
 from tests.support.programs import free_port
 
 

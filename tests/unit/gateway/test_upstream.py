@@ -12,8 +12,8 @@ import pytest
 from confide.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
 from confide.upstream import Upstream
-
 from gateway.conftest import Peer
+
 from tests.support.programs import free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n"
@@ -34,7 +34,8 @@ def test_a_trailing_slash_is_allowed() -> None:
 
 def test_connections_are_kept(peer: Peer) -> None:
     peer.says("/", b"answer")
-    peer.sends("/chunked", OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", then_close=False)
+    chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    peer.sends("/chunked", chunked, then_close=False)
     upstream = Upstream(peer.url)
     for _ in range(3):
         assert upstream.call("GET", "/") == (200, "text/plain", b"answer")

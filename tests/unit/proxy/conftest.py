@@ -11,6 +11,8 @@ from tests.support.app import ANSWER, App
 from tests.support.hostile_gateway import HostileGateway, hostile_gateway
 from tests.support.native_service import NativeService
 from tests.support.simulated_machine import manifest_bytes, manifest_value
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeService]:
     tiny = manifest_value()["models"][0]
@@ -43,9 +45,7 @@ def receipts(service: NativeService) -> Path:
 
 
 @pytest.fixture(scope="session")
-def app_session(
-    service: NativeService, hostile_session: HostileGateway, receipts: Path
-) -> App:
+def app_session(service: NativeService, hostile_session: HostileGateway, receipts: Path) -> App:
     return App(service.start_proxy(hostile_session.url, options=["--receipts", str(receipts)]))
 
 

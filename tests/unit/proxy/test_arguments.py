@@ -92,7 +92,9 @@ def test_a_gateway_that_is_not_there_is_one_line(
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("gateway", ["ftp://g", "g:9000", "http://g/path", "http://u@g", "http://g:x"])
+@pytest.mark.parametrize(
+    "gateway", ["ftp://g", "g:9000", "http://g/path", "http://u@g", "http://g:x"]
+)
 def test_gateway_addresses_that_are_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], gateway: str
 ) -> None:

@@ -1,5 +1,7 @@
-"""What the proxy believes before it sends a prompt: real coordinator and secret service, SIMULATED
-machines, and a gateway that answers whatever a test wants."""
+"""What the proxy believes before it sends a prompt.
+
+Real coordinator and secret service, SIMULATED machines, a gateway that answers what a test wants.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
 
 
 class Gateway:
-    """Stands for `Upstream`: calls coordinator and secret service directly, then lets a test lie."""
+    """Stands for `Upstream`: asks coordinator and secret service, then lets a test lie."""
 
     def __init__(self, *, coordinator: SimulatedMachine | None = None) -> None:
         clock = Clock()
@@ -131,7 +133,12 @@ def test_another_role_s_image() -> None:
 def test_a_replayed_attestation() -> None:
     gateway = Gateway()
     recorded: list[Attestation] = []
-    gateway.lies["/confide/v1/attest"] = lambda a: recorded.append(a) or recorded[0]
+
+    def replay(attestation: Attestation) -> Attestation:
+        recorded.append(attestation)
+        return recorded[0]
+
+    gateway.lies["/confide/v1/attest"] = replay
     handshake(gateway).run(lambda _: None)
     assert failed_check(gateway) == "quote binding"
 

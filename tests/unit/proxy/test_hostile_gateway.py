@@ -1,4 +1,4 @@
-"""What a gateway may try with sealed bytes: each attempt is one clear error, never a wrong answer."""
+"""What a gateway may try with sealed bytes: each is one clear error, never a wrong answer."""
 
 from __future__ import annotations
 

@@ -99,9 +99,7 @@ def test_a_shorter_key_shortens_it(service: Service, clock: Clock) -> None:
     assert session.current().key_id[-1] == 2
 
 
-def test_renewal_is_due_at_three_quarters(
-    session: Session, service: Service, clock: Clock
-) -> None:
+def test_renewal_is_due_at_three_quarters(session: Session, service: Service, clock: Clock) -> None:
     clock.now += 2699
     session.renew_if_due()
     assert service.runs == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import socket
 import time
@@ -60,7 +61,7 @@ def test_usage_comes_only_if_the_app_asks(app: App) -> None:
 def test_events_are_not_held_back(app: App) -> None:
     start = time.monotonic()
     times = [time.monotonic() - start for _ in app.stream("events=10 gap=0.1")]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert min(gaps) > 0.02, "several events came at once"
     assert times[0] < 0.5
 
@@ -104,7 +105,7 @@ def test_the_engine_s_own_error_arrives(app: App) -> None:
 
 
 def test_engine_breaks_in_the_middle_of_a_stream(app: App) -> None:
-    with pytest.raises(openai.APIError, match="8100|127.0.0.1") as caught:
+    with pytest.raises(openai.APIError, match="broke off") as caught:
         list(app.stream("break events=20 gap=0.01"))
     assert caught.value.code == "peer-lost"
 
@@ -156,9 +157,7 @@ def test_what_is_not_there_is_501(app: App, method: str, path: str) -> None:
         ("chat-only", "/v1/completions", 400, "unknown-task"),
     ],
 )
-def test_models_that_are_not_there(
-    app: App, model: str, path: str, status: int, code: str
-) -> None:
+def test_models_that_are_not_there(app: App, model: str, path: str, status: int, code: str) -> None:
     seen, answer = raw(app, "POST", path, json.dumps({"model": model}).encode())
     assert (seen, error_of(answer)["code"]) == (status, code)
 
@@ -173,7 +172,7 @@ def test_models_that_are_not_there(
     ],
 )
 def test_requests_of_web_pages_are_refused(app: App, headers: dict[str, str], code: str) -> None:
-    status, answer = raw(app, "GET", "/v1/models", **headers)
+    status, answer = raw(app, "GET", "/v1/models", b"", **headers)
     assert (status, error_of(answer)["code"]) == (403, code)
 
 

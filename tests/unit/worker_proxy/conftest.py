@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from confide.coordinator.domain import Coordinator
-from confide.errors import PolicyError
+from confide.errors import PolicyError, UnavailableError
 from confide.formats.frames import ClearError, Data, Final, Head, ResponseOpener, Usage
 from confide.formats.sealed import RequestHeaders, RequestSealer
 from confide.formats.secrets import ReleasedKey
@@ -81,8 +81,6 @@ class Worker:
 
     def _membership(self) -> Membership:
         if not self.joined:
-            from confide.errors import UnavailableError
-
             raise UnavailableError("not-attested", "no membership")
         return self.membership
 
@@ -105,7 +103,9 @@ class Client:
         self.key, self.key_id = os.urandom(32), os.urandom(32)
         self.worker.secrets[self.key_id] = ReleasedKey(self.key, self.models, self.expires_in)
 
-    def seal(self, body: bytes, *, path: str = CHAT, model: str = "tiny") -> tuple[bytes, RequestSealer]:
+    def seal(
+        self, body: bytes, *, path: str = CHAT, model: str = "tiny"
+    ) -> tuple[bytes, RequestSealer]:
         sealer = RequestSealer(self.key, self.key_id)
         return sealer.seal(method="POST", path=path, model=model, body=body), sealer
 

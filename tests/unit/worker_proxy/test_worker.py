@@ -10,9 +10,9 @@ from confide.formats.frames import Usage
 from confide.formats.receipt import Receipt, Statement
 from confide.upstream import Upstream
 from confide.verify.receipt import verify_receipt
+from worker_proxy.conftest import CHAT, Client, Opened, Worker, open_answer
 
 from tests.support.programs import free_port
-from worker_proxy.conftest import CHAT, Client, Opened, Worker, open_answer
 
 HELLO = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
 STREAM = HELLO[:-1] + b', "stream": true}'
@@ -205,7 +205,7 @@ def test_membership_that_ends_during_an_answer(worker: Worker, client: Client) -
     """No receipt, no final frame: the response breaks off."""
     sealed, sealer = client.seal(STREAM.replace(b"hello", b"events=4 gap=0.01"))
     response = worker.http.post(CHAT, data=sealed, headers=client.headers(), buffered=False)
-    pieces = iter(response.response)
+    pieces = response.iter_encoded()
     received = next(pieces)
     worker.joined = False
     with pytest.raises(ConnectionResetError):
@@ -230,5 +230,5 @@ def test_health(worker: Worker) -> None:
 
 
 def test_peers_of_the_engine_are_told_apart(engine: str) -> None:
-    with pytest.raises(UnavailableError, match="peer-lost|broke off"):
+    with pytest.raises(UnavailableError, match="broke off"):
         Upstream(engine).call("GET", "/no such path")
