@@ -36,8 +36,10 @@ READY_STATES = ("ready", "no-manifest")  # up; a coordinator waits for its manif
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 5.0
 QUIT_SECONDS = 5.0
-TAIL_BYTES = 3000
+TAIL_BYTES = 6000
 MAX_HEALTH = 65536
+# Lines in which a guest says why it ends: ours, the kernel's, the firmware's
+_CAUSE = re.compile(r"boot failed:|Kernel panic|device-mapper: verity|failed to load Boot")
 _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 
 
@@ -225,6 +227,9 @@ class Machine:
     def failure(self, what: str, seen: str) -> UnavailableError:
         """The error for a machine that does not work, with the end of its console."""
         tail = self.console_tail()
+        cause = next((line for line in reversed(tail.splitlines()) if _CAUSE.search(line)), "")
+        if cause:
+            seen += f": {cause}"
         return UnavailableError(
             "machine-not-ready",
             f"the {self.role} machine {what}",

@@ -122,6 +122,16 @@ def test_time_limit_shows_the_console_without_control_sequences(
     assert console.exists()
 
 
+def test_what_the_kernel_says_of_its_end_comes_first(image: Path, make_tools, no_tpm) -> None:
+    console = image.parent / "run/console.log"
+    said = "[ 9.3] Kernel panic - not syncing: dm-verity device corrupted"
+    qemu = f"echo '{said}' > {console}; echo '[ 9.4] Call Trace:' >> {console}; exit 0"
+    with machine(image, make_tools(qemu=qemu, swtpm="exec sleep 100")) as broken:
+        with pytest.raises(UnavailableError) as error:
+            broken.wait_ready(30)
+        assert error.value.seen.startswith(f"power off: {said};")
+
+
 def test_ready_once_the_service_says_so(image: Path, make_tools, no_tpm) -> None:
     answers = [
         (503, b'{"state": "starting"}'),
