@@ -90,6 +90,7 @@ release // forDebugging // {
     name = "manifest.json";
     description = "Development manifest of these images and the tiny model";
     builder = "${python}/bin/python3";
+    env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
     args = [ "-m" "confide" "manifest" "build" "--model" model-tiny "--output" (builtins.placeholder "out") "--measurements" ]
       ++ builtins.attrValues release;
   };
