@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -57,6 +57,34 @@ class Membership(Protocol):
     @property
     def models(self) -> tuple[str, ...]:
         """The models that the certificate names."""
+
+
+Member = TypeVar("Member", bound=Membership)
+
+
+def under_manifest(
+    membership: Callable[[], Member], manifest_sha256: bytes
+) -> Callable[[], Member]:
+    """`membership`, as long as its manifest is the one that the open model disks were named by.
+
+    The disk mounter took its manifest from an unauthenticated network, and a model disk opened by
+    another manifest holds another model than the receipts would say. The function raises
+    UnavailableError "other-manifest" then.
+    """
+
+    def checked() -> Member:
+        member = membership()
+        if member.manifest.sha256 != manifest_sha256:
+            raise UnavailableError(
+                "other-manifest",
+                "the model disks were opened by another manifest than this node was attested with",
+                expected=member.manifest.sha256.hex(),
+                seen=manifest_sha256.hex(),
+                next="start this machine again",
+            )
+        return member
+
+    return checked
 
 
 @dataclass(frozen=True, repr=False)

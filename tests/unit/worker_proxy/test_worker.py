@@ -10,6 +10,7 @@ from confide.formats.frames import Usage
 from confide.formats.receipt import Receipt, Statement
 from confide.upstream import Upstream
 from confide.verify.receipt import verify_receipt
+from confide.worker.encryption_proxy import under_manifest
 from worker_proxy.conftest import CHAT, Client, Opened, Worker, open_answer
 
 from tests.support.programs import free_port
@@ -215,6 +216,14 @@ def test_membership_that_ends_during_an_answer(worker: Worker, client: Client) -
     opener.feed(received)
     with pytest.raises(Exception, match="final frame"):
         opener.finish()
+
+
+def test_disks_that_another_manifest_opened(worker: Worker) -> None:
+    member = worker.membership
+    assert under_manifest(lambda: member, member.manifest.sha256)() is member
+    with pytest.raises(UnavailableError) as caught:
+        under_manifest(lambda: member, bytes(32))()
+    assert caught.value.code == "other-manifest"
 
 
 def test_plaintext_is_not_in_errors(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
