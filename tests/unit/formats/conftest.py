@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 from formats.helpers import Mesh, make_mesh
+from hypothesis import settings
+
+# A machine under load is slow, which is no failure, and a test run leaves no files behind.
+settings.register_profile("confide", deadline=None, database=None)
+settings.load_profile("confide")
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,9 @@ def manifest_bytes() -> bytes:
 
 
 def run_generator(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "py"), "PYTHONDONTWRITEBYTECODE": "1"}
+    # The package may be installed beside its wheels, found by PYTHONPATH alone.
+    path = os.pathsep.join(filter(None, [str(ROOT / "py"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, str(GENERATOR), *arguments],
         env=environment, capture_output=True, text=True, check=False,
