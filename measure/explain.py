@@ -16,7 +16,7 @@ from measure import gpt, report
 from measure.errors import InputError, MeasureError
 from measure.eventlog import Event, EventLog, EventType
 from measure.image import Layer, parse_layers
-from measure.pcr import COMPONENT_OF_SECTION, Component, PcrEvent, Prediction
+from measure.pcr import COMPONENT_OF_SECTION, Component, PcrEvent
 from measure.uki import Section, digest
 
 NOTHING = "nothing"
@@ -85,20 +85,9 @@ def diff(a: dict[str, Any], b: dict[str, Any], file_a: str, file_b: str) -> list
 
     Raises:
         FormatError: malformed measurements.
-        InputError: they are not of the same machine shape.
     """
-    pair: list[Prediction] = []
-    for measured, file in ((a, file_a), (b, file_b)):
-        (prediction, *_) = report.predictions(measured, file)
-        pair.append(prediction)
-    expected, seen = pair
-    if expected.shape != seen.shape:
-        raise InputError(
-            "the two are of different machine shapes",
-            file=file_b,
-            expected=expected.shape.name,
-            seen=seen.shape.name,
-        )
+    (expected, *_) = report.predictions(a, file_a)
+    (seen, *_) = report.predictions(b, file_b)
     found: list[Difference] = []
     for pcr in expected.shape.predicted:
         found += _align(expected.of(pcr), seen.of(pcr))

@@ -221,6 +221,7 @@ def firmware(
     strings: Sequence[str] = (VERSION,),
     dxe_files: Sequence[bytes] = (),
     pei_files: Sequence[bytes] = (),
+    packed_after: bytes = b"",
 ) -> bytes:
     """A firmware code file with the structure of OVMF's, some KiB large."""
     text = b"".join(s.encode("utf-16-le") + b"\0\0" + b"\xcc" * 4 for s in strings)
@@ -235,6 +236,7 @@ def firmware(
     dxe = volume([dxe_core, *dxe_files])
     unpacked = ffs_section(0x19, bytes(0x78)) + ffs_section(0x17, pei)
     unpacked += bytes(-len(unpacked) % 4) + ffs_section(0x17, dxe)
+    unpacked += bytes(-len(unpacked) % 4) + packed_after
     packed = lzma.compress(unpacked, format=lzma.FORMAT_ALONE, preset=0)
     guid = uuid.UUID("ee4e5898-3914-4259-9d6e-dc7bd79403cf").bytes_le
     guided = ffs_section(0x02, guid + struct.pack("<HH", 24, 1) + packed)

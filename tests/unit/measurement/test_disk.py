@@ -84,6 +84,14 @@ def test_backup_must_be_at_the_end() -> None:
         gpt.parse(small_disk() + bytes(512), "d")
 
 
+def test_backup_must_name_the_primary() -> None:
+    data = small_disk()
+    backup = len(data) - 512
+    changed = patch(data, backup + 32, b"\2", fix_crc=backup)
+    with pytest.raises(FormatError, match="not at the end"):
+        gpt.parse(changed, "d")
+
+
 def test_partition_outside_the_usable_sectors() -> None:
     data = small_disk()
     entries = bytearray(data[1024 : 1024 + 128 * 128])
@@ -156,6 +164,32 @@ def test_fat_cluster_loops_and_directory_loops_end(bits: int) -> None:
     into_itself[entry : entry + 32] = b"A          " + data[directory + 11 : directory + 32]
     with pytest.raises(FormatError, match="in a loop"):
         fat.Volume(bytes(into_itself), "f", 0, len(data)).files()
+
+
+def test_fat_cluster_that_is_its_own_successor() -> None:
+    data = bytearray(builders.fat({"A": b"x" * 2000}, bits=16))
+    volume = fat.Volume(bytes(data), "f", 0, len(data))
+    (file,) = volume.files()
+    struct.pack_into("<H", data, 32 * 512 + 2 * file.cluster, file.cluster)
+    with pytest.raises(FormatError, match="at most 2000 bytes, seen cluster"):
+        fat.Volume(bytes(data), "f", 0, len(data)).read(file)
+
+
+def test_fat_cluster_outside_the_file_system() -> None:
+    data = bytearray(builders.fat({"A": b"x" * 600}, bits=16))
+    volume = fat.Volume(bytes(data), "f", 0, len(data))
+    (file,) = volume.files()
+    struct.pack_into("<H", data, 32 * 512 + 2 * file.cluster, 4202)
+    with pytest.raises(FormatError, match=r"clusters 2 to 4201, .*seen cluster 4202"):
+        fat.Volume(bytes(data) + bytes(4096), "f", 0, len(data) + 4096).read(file)
+
+
+def test_fat_without_room_for_clusters() -> None:
+    data = bytearray(builders.fat({"A": b"x"}, bits=12))
+    struct.pack_into("<H", data, 19, 0)
+    struct.pack_into("<I", data, 32, 60)  # sectors in all; tables and root folder take 67
+    with pytest.raises(FormatError, match="larger than its partition"):
+        fat.Volume(bytes(data), "f", 0, len(data))
 
 
 def test_fat_file_larger_than_its_chain() -> None:

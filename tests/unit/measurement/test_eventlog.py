@@ -79,6 +79,34 @@ def test_sha1_only_log() -> None:
         eventlog.parse(event * 3)
 
 
+@pytest.mark.parametrize(("offset", "value"), [(0, 2), (4, 4), (32, 0x54)])
+def test_header_event_needs_register_type_and_signature(offset: int, value: int) -> None:
+    log = bytearray(builders.log())
+    log[offset] = value
+    with pytest.raises(NotCryptoAgileError):
+        eventlog.parse(bytes(log))
+
+
+def test_header_of_a_confidential_computing_log_names_register_1() -> None:
+    log = bytearray(builders.log())
+    log[0] = 1
+    assert eventlog.parse(bytes(log)).events
+
+
+def test_trailing_bytes_in_the_header_event() -> None:
+    header = bytearray(builders.log_header() + b"\0")
+    header[28] += 1
+    with pytest.raises(FormatError, match="trailing bytes"):
+        eventlog.parse(bytes(header))
+
+
+def test_a_bank_that_hashlib_lacks_can_be_parsed_but_not_replayed() -> None:
+    log = eventlog.parse(builders.log_header([(0x12, 32)]))
+    assert log.banks == ("sm3",)
+    with pytest.raises(FormatError, match="no such bank"):
+        log.replay("sm3")
+
+
 @pytest.mark.parametrize(
     ("algorithms", "message"),
     [

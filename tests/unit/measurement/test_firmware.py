@@ -59,12 +59,55 @@ def test_a_second_pei_core_is_refused() -> None:
         firmware.measure(builders.firmware(pei_files=[core]), "fw")
 
 
-@pytest.mark.parametrize("offset", [16, 32, 40, 48, 72 + 20])
-def test_damaged_volume(offset: int) -> None:
+def altered(offset: int, value: bytes) -> bytes:
+    """The firmware with bytes of its outer volume's header changed, and its checksum right."""
     data = bytearray(builders.firmware())
-    data[offset] ^= 0xFF
-    with pytest.raises(MeasureError):
+    data[offset : offset + len(value)] = value
+    data[50:52] = bytes(2)
+    size = min(int.from_bytes(data[48:50], "little"), len(data)) & ~1
+    words = struct.unpack_from(f"<{size // 2}H", data)
+    struct.pack_into("<H", data, 50, -sum(words) & 0xFFFF)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (16, b"\0", "no firmware volume"),
+        (32, b"\xff" * 8, "no firmware volume"),
+        (40, b"_FVX", "no firmware volume"),
+        (48, b"\xff\xff", "volume header is truncated"),
+        (72 + 18, b"\x0c", "exactly one a volume image, seen 0"),
+        (72 + 19, b"\x01", "bad firmware file size"),
+        (72 + 20, b"\x17\0\0", "bad firmware file size"),
+        (72 + 20, b"\xff\xff\x7f", "firmware file is truncated"),
+        (96, b"\x03\0\0", "bad section size"),
+        (96, b"\xff\xff\x7f", "outside the input"),
+        (96 + 20, b"\x04\0", "bad data offset"),
+        (96 + 20, b"\xff\xff", "bad data offset"),
+        (96 + 4, b"\0", "exactly one an LZMA section, seen 0"),
+    ],
+)
+def test_damaged_volume(offset: int, value: bytes, message: str) -> None:
+    with pytest.raises(MeasureError, match=message):
+        firmware.measure(altered(offset, value), "fw")
+
+
+def test_unchanged_volume_passes_the_same_alteration() -> None:
+    assert altered(40, b"_FVH") == builders.firmware()
+
+
+def test_bad_volume_checksum() -> None:
+    data = bytearray(builders.firmware())
+    data[0] ^= 1
+    with pytest.raises(FormatError, match="no firmware volume"):
         firmware.measure(bytes(data), "fw")
+
+
+def test_a_third_packed_volume_is_refused() -> None:
+    extra = builders.ffs_section(0x17, builders.volume([]))
+    with pytest.raises(UnsupportedError, match="two packed volumes, seen 3"):
+        firmware.measure(builders.firmware(packed_after=extra), "fw")
 
 
 def test_damaged_compression() -> None:

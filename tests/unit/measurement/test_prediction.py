@@ -126,6 +126,8 @@ def test_report_is_canonical_and_complete() -> None:
         lambda r: r["platforms"].update(vtpm="no"),
         lambda r: r["layers"].append(1),
         lambda r: r.update(command_line=None),
+        lambda r: r.update(image=1),
+        lambda r: r.update(files=[]),
     ],
 )
 def test_altered_reports_are_refused(change: Any) -> None:
@@ -141,6 +143,13 @@ def test_reports_that_are_not_canonical_json(change: bytes) -> None:
         report.parse(change + report.encode(measurements()), "m")
     with pytest.raises(FormatError):
         report.parse(change, "m")
+
+
+def test_too_large_a_report() -> None:
+    measured = measurements()
+    measured["image"] = "x" * report.MAX_REPORT
+    with pytest.raises(FormatError, match="too large"):
+        report.parse(report.encode(measured), "m")
 
 
 def names(found: list[explain.Difference], *, causes: bool = True) -> set[tuple[int, Component]]:
