@@ -19,6 +19,8 @@ def main() -> None:
     """Run every tool, then fail if any of them did."""
     for name in ("py", "measure", "nix", "tests"):
         shutil.copytree(os.environ[name], name, copy_function=shutil.copyfile)
+    # The scripts in nix/ run from their own folder and import each other from there.
+    environment = {**os.environ, "MYPYPATH": "nix", "PYTHONPATH": ""}
     ruff = [sys.executable, "-m", "ruff"]
     failed = [
         command
@@ -36,7 +38,7 @@ def main() -> None:
                 *TYPED,
             ],
         )
-        if subprocess.run(command, check=False).returncode
+        if subprocess.run(command, env=environment, check=False).returncode
     ]
     if failed:
         raise SystemExit("\n".join(f"failed: {' '.join(command)}" for command in failed))

@@ -104,7 +104,7 @@ class Elf:
         raise ElfError("no spare dynamic entry")
 
     def _place(self, value: bytes) -> int:
-        """Put a string into the padding after a segment, up to the next page; return its address."""
+        """Put a string into the padding after a segment; return its address."""
         loads = [segment for segment in self.segments if segment.kind == PT_LOAD]
         for home in loads:
             at = home.offset + home.file_size
