@@ -6,13 +6,19 @@ TPMT_SIGNATURE in front, and the key is the one named HCLAkPub in the same file.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confide.formats.evidence import Evidence, VtpmReport
+from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
 from confide.formats.tpm import Quote, parse_signature, pcr_digest
-from confide.verify.vtpm import quote_signature_is_valid
+from confide.runner.cloud import development_ca_spki_sha256
+from confide.verify.verdict import Verdict
+from confide.verify.vtpm import quote_signature_is_valid, verify_vtpm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 QUOTES = json.loads((Path(__file__).parent / "vtpm/quotes.json").read_text())
@@ -70,3 +76,53 @@ def test_key_of_another_kind_or_too_small_a_key() -> None:
     signature = parse_signature(bytes.fromhex(first["signature"]))
     other = ec.generate_private_key(ec.SECP256R1()).public_key()
     assert not quote_signature_is_valid(other, bytes.fromhex(first["quote"]), signature)
+
+
+# --- evidence of a machine that this project booted ---------------------------------------------
+
+# vtpm/evidence.cbor: a coordinator image under OVMF 2025.02 and swtpm 0.7.1, booted by the runner
+EVIDENCE = Evidence.parse((Path(__file__).parent / "vtpm/evidence.cbor").read_bytes())
+REPORT = VtpmReport.parse(EVIDENCE.report)
+RECORDED = int(datetime(2026, 11, 22, 16, 6, tzinfo=UTC).timestamp())
+BOUND = bytes.fromhex("630f8e893f0c4fcb6fb945cb968bbcccbbf22b0fde5bdad413f9bf545895b0c8")
+REFERENCE = VtpmReference("recorded", {n: REPORT.pcrs[n] for n in REQUIRED_PCRS})
+
+
+def verify(evidence: Evidence, bound: bytes = BOUND, now: int = RECORDED) -> Verdict:
+    return verify_vtpm(
+        evidence,
+        report_data=bound + bytes(32),
+        references=[REFERENCE],
+        development_ca=development_ca_spki_sha256(),
+        now=now,
+    )
+
+
+def test_recorded_evidence() -> None:
+    verify(EVIDENCE).require()
+    only_separator = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f198e7969"
+    assert REPORT.pcrs[2].hex() == REPORT.pcrs[3].hex() == only_separator
+    assert REPORT.pcrs[12] == bytes(32)
+
+
+def test_recorded_evidence_is_of_its_time_and_nonce() -> None:
+    late = verify(EVIDENCE, now=RECORDED + 31 * 86400)
+    assert [check.name for check in late.checks if not check.passed] == ["attestation key validity"]
+    replayed = verify(EVIDENCE, bound=b"\1" * 32)
+    assert [check.name for check in replayed.checks if not check.passed] == ["quote binding"]
+
+
+def test_any_changed_byte_of_report_and_certificates_fails() -> None:
+    for at in range(len(EVIDENCE.report)):
+        changed = dataclasses.replace(EVIDENCE, report=flipped(EVIDENCE.report, at))
+        assert not verify(changed).passed, f"report byte {at}"
+    for number, certificate in enumerate(EVIDENCE.endorsements):
+        for at in range(len(certificate)):
+            chain = list(EVIDENCE.endorsements)
+            chain[number] = flipped(certificate, at)
+            changed = dataclasses.replace(EVIDENCE, endorsements=tuple(chain))
+            assert not verify(changed).passed, f"certificate {number} byte {at}"
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

@@ -85,7 +85,8 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
         )
     try:
         certificate = x509.load_der_x509_certificate(der)
-        certificate.extensions  # noqa: B018  parsed lazily; malformed ones raise here
+        # These are parsed when they are first asked for; malformed ones raise here
+        _ = (certificate.extensions, certificate.subject, certificate.issuer)
         # The parser keeps the signature's count of unused bits, which nothing signs: it must be 0.
         same = certificate.public_bytes(Encoding.DER) == der and der.endswith(
             b"\0" + certificate.signature
