@@ -130,9 +130,7 @@ class Reader:
 
 def malformed(what: str, field: str, expected: str, seen: str) -> FormatError:
     """The error for a field of a TPM structure that is not as it must be."""
-    return FormatError(
-        "tpm-malformed", f"malformed {what}: {field}", expected=expected, seen=seen
-    )
+    return FormatError("tpm-malformed", f"malformed {what}: {field}", expected=expected, seen=seen)
 
 
 def u16(value: int) -> bytes:

@@ -37,8 +37,10 @@ def development_ca_key() -> ec.EllipticCurvePrivateKey:
 
 def development_ca_spki_sha256() -> bytes:
     """SHA-256 of the CA's public key (SPKI DER), 32 bytes: what a manifest names."""
-    spki = development_ca_key().public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    spki = (
+        development_ca_key()
+        .public_key()
+        .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
     return hashlib.sha256(spki).digest()
 

@@ -117,9 +117,7 @@ def verify_vtpm(
             signed,
             "attestation key certificate",
         ),
-        check_equal(
-            "quote binding", report_data[:TPM_EXTRA_DATA_SIZE], quote.extra_data, _NONCE
-        ),
+        check_equal("quote binding", report_data[:TPM_EXTRA_DATA_SIZE], quote.extra_data, _NONCE),
         check_equal("quoted registers", _numbers(report.pcrs), _numbers(quote.pcrs), _FORMAT),
         check_equal(
             "quoted values", pcr_digest(report.pcrs).hex(), quote.pcr_digest.hex(), _FORMAT

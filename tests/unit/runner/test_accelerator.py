@@ -9,7 +9,7 @@ import pytest
 from confide.runner import accelerator
 from confide.runner.accelerator import kvm_works
 
-FIND_CONSOLE = 'for a; do case $a in file,id=console,path=*) console=${a#*path=};; esac; done; '
+FIND_CONSOLE = "for a; do case $a in file,id=console,path=*) console=${a#*path=};; esac; done; "
 
 
 @pytest.fixture

@@ -69,8 +69,9 @@ def test_missing_disk(tmp_path: Path, make_tools) -> None:
 
 
 def test_missing_model_disk(image: Path, make_tools) -> None:
-    with pytest.raises(ConfigError, match="model"), machine(
-        image, make_tools(), model_disks=[image / "model.disk"]
+    with (
+        pytest.raises(ConfigError, match="model"),
+        machine(image, make_tools(), model_disks=[image / "model.disk"]),
     ):
         pass
 
@@ -207,5 +208,3 @@ def test_command_refuses_bad_ports(image: Path, port: str, capsys) -> None:
     with pytest.raises(SystemExit) as error:
         command.main([str(image), "--port", port])
     assert error.value.code == 2
-
-

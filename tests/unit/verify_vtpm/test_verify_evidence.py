@@ -22,9 +22,7 @@ def manifest(tpm) -> Manifest:
 
 
 def call(evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
-    return verify_evidence(
-        evidence, report_data=REPORT_DATA, manifest=manifest, role=role, now=NOW
-    )
+    return verify_evidence(evidence, report_data=REPORT_DATA, manifest=manifest, role=role, now=NOW)
 
 
 def test_good_evidence(tpm, manifest: Manifest) -> None:
