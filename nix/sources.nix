@@ -17,7 +17,7 @@ let
 
   flat = path: sha256: missing {
     name = storeName path;
-    url = "missing-source://${baseNameOf path}: run make fetch";
+    url = "missing-source://${baseNameOf path}: run make fetch, or nix run FLAKE#fetch";
     outputHashMode = "flat";
     outputHash = sha256;
   };
@@ -32,7 +32,7 @@ in
   # A folder with bin/busybox, a static program: the one thing that runs without anything else.
   seed = missing {
     name = "busybox-seed";
-    url = "missing-source://busybox-seed: run make fetch";
+    url = "missing-source://busybox-seed: run make fetch, or nix run FLAKE#fetch";
     outputHashMode = "recursive";
     outputHash = lock.seed.nar_sha256;
   };
