@@ -1,0 +1,105 @@
+"""How long builds take from an empty store with fetched sources, and after a change of one line.
+
+Needs root, and the sources of `images` and `manifest` in the store (`make fetch`). Every build runs in
+a mount namespace in which an empty folder is /nix, so nothing on this machine is changed:
+
+    sudo python3 tests/bench/bench_build.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+RUN = str(CHECKOUT / "nix" / "run")
+OUTPUTS = (".#images", ".#manifest")
+
+
+def output(*command: str) -> str:
+    """Standard output of a Nix command on this machine's store."""
+    return subprocess.run([RUN, *command], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def sources() -> list[str]:
+    """Store paths of every locked file that the outputs need."""
+    tops = [output("nix", "eval", "--raw", f"{name}.drvPath") for name in OUTPUTS]
+    found = []
+    for path in output("nix-store", "--query", "--requisites", *tops).split():
+        if path.endswith(".drv") and "missing-source://" in (text := Path(path).read_text()):
+            found += re.findall(r'^Derive\(\[\("out","([^"]+)"', text)
+    return found
+
+
+class EmptyStore:
+    """A Nix store of its own below `folder`, and a clone of the checkout to build there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clone = folder, folder / "checkout"
+        for name in ("nix", "home", "cache"):
+            (folder / name).mkdir()
+        clone = ["git", "clone", "-q", "--depth", "1", f"file://{CHECKOUT}", str(self.clone)]
+        subprocess.run(clone, check=True)
+
+    def run(self, *command: str, stdin: Path | None = None) -> float:
+        """Run a command with the store as /nix; seconds."""
+        enter = 'mount --bind "$0/nix" /nix && exec "$@"'
+        environment = {**os.environ, "HOME": f"{self.folder}/home"}
+        environment["XDG_CACHE_HOME"] = f"{self.folder}/cache"
+        inner = ["sh", "-c", enter, str(self.folder), str(self.clone / "nix" / "run"), *command]
+        start = time.monotonic()
+        with (stdin or Path(os.devnull)).open("rb") as stream:
+            subprocess.run(
+                ["unshare", "-m", *inner],
+                check=True,
+                stdin=stream,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        return time.monotonic() - start
+
+    def build(self, *names: str) -> float:
+        """Build flake outputs; seconds."""
+        return self.run("nix", "build", "--no-link", *names)
+
+
+def report(what: str, seconds: float, limit: float) -> bool:
+    """Print a line of the table; whether the figure is reached."""
+    print(
+        f"{what:<58} {seconds:7.1f} s   under {limit:.0f} s   {'ok' if seconds < limit else 'MISSED'}"
+    )
+    return seconds < limit
+
+
+def main() -> int:
+    """Run all builds; 0 when every figure is reached."""
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory(prefix="confide-bench-", dir="/var/tmp") as name:
+        store = EmptyStore(Path(name))
+        exported = Path(name) / "sources"
+        with exported.open("wb") as stream:
+            subprocess.run([RUN, "nix-store", "--export", *sources()], stdout=stream, check=True)
+        store.run("nix-store", "--import", stdin=exported)
+        exported.unlink()
+        first = store.build(".#coordinator")
+        ok = report("coordinator image from an empty store", first, 25)
+        everything = first + store.build(*OUTPUTS)
+        ok &= report("all images and the manifest from an empty store", everything, 240)
+        module = store.clone / "py" / "confide" / "errors.py"
+        module.write_text(module.read_text() + "# one more line\n")
+        first = store.build(".#coordinator", ".#secret-service")
+        ok &= report("coordinator and secret service after a changed line", first, 20)
+        everything = first + store.build(*OUTPUTS)
+        ok &= report("everything after a changed line", everything, 60)
+        subprocess.run(["chmod", "-R", "u+w", name], check=False)
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
