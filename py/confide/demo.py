@@ -1,4 +1,4 @@
-"""`confide demo`: boot the whole service on this machine, ask it one question, show what was verified.
+"""`confide demo`: boot the whole service here, ask it one question, show what was verified.
 
 Everything is real but the TPM, which is a program of this host: see docs/threat-model.md.
 """
@@ -23,6 +23,11 @@ from confide.runner.qemu import Tools
 from confide.runner.system import Build, System
 
 QUESTION = "Who can read this question?"
+BUILD_OUTPUTS = {
+    "images": "folder of images",
+    "model": "folder of the model disk",
+    "manifest": "manifest to set and pin",
+}
 
 
 class Steps:
@@ -33,7 +38,10 @@ class Steps:
         self._rows: list[tuple[str, float]] = []
 
     def say(self, text: str) -> None:
-        self._console.print(f"[dim]{time.monotonic() - self._start:6.1f} s[/dim]  {text}", highlight=False)
+        """One line, with the seconds since the start."""
+        self._console.print(
+            f"[dim]{time.monotonic() - self._start:6.1f} s[/dim]  {text}", highlight=False
+        )
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -88,13 +96,16 @@ def run(build: Build, run_dir: Path, *, listen: str, once: bool, console: Consol
             answer = ask(proxy.url, build.model_name, console)
         console.print(steps.table())
         if not answer:
-            raise UnavailableError("no-answer", "the model answered nothing", seen="an empty stream")
+            raise UnavailableError("no-answer", "the model said nothing", seen="an empty stream")
         if once:
             return
+        body = (
+            f'{{"model": "{build.model_name}", "messages": [{{"role": "user", "content": "hi"}}]}}'
+        )
         console.print(
-            f"The service is up. Point any OpenAI SDK at [bold]{proxy.url}/v1[/bold], for example:\n"
+            f"The service is up. Point any OpenAI SDK at [bold]{proxy.url}/v1[/bold], say:\n"
             f"  curl {proxy.url}/v1/chat/completions -H 'content-type: application/json' -d "
-            f"""'{{"model": "{build.model_name}", "messages": [{{"role": "user", "content": "hi"}}]}}'\n"""
+            f"'{body}'\n"
             f"Consoles and logs are in {run_dir}. Ctrl-C stops everything.",
             highlight=False,
         )
@@ -106,12 +117,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="confide demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the first answer")
     parser.add_argument("--listen", default="127.0.0.1:8080", help="where the proxy listens")
-    parser.add_argument("--run-dir", type=Path, help="folder for consoles and logs (default: a new one)")
-    parser.add_argument("--images", type=Path, default=os.environ.get("CONFIDE_IMAGES"), help="folder of images")
-    parser.add_argument("--model", type=Path, default=os.environ.get("CONFIDE_MODEL"), help="folder of the model disk")
-    parser.add_argument("--manifest", type=Path, default=os.environ.get("CONFIDE_MANIFEST"), help="manifest to set and pin")
+    parser.add_argument("--run-dir", type=Path, help="folder for consoles and logs (default: new)")
+    for name, what in BUILD_OUTPUTS.items():
+        default = os.environ.get(f"CONFIDE_{name.upper()}")
+        parser.add_argument(f"--{name}", type=Path, default=default, help=what)
     args = parser.parse_args(argv)
-    for name in ("images", "model", "manifest"):
+    for name in BUILD_OUTPUTS:
         if getattr(args, name) is None:
             parser.error(f"--{name} is needed (`nix run .#demo` sets it)")
     console = Console()

@@ -1,4 +1,4 @@
-"""A client that skips verification and chooses what its key allows: to test what services refuse."""
+"""A client that verifies nothing and chooses what its key allows: to test what services refuse."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Fixtures of the end-to-end tests: what the flake built, and one running service for the session.
 
-`make test` builds everything and sets the variables below. Without them these tests skip and say so;
-in CI that is a failure.
+`make test` builds everything and sets the variables below. Without them these tests skip and say
+so; in CI that is a failure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import pytest
 from confide.runner.qemu import Tools
 from confide.runner.system import Build, Program, System
 
-VARIABLES = ("CONFIDE_IMAGES", "CONFIDE_MODEL", "CONFIDE_MANIFEST", "CONFIDE_QEMU", "CONFIDE_DEBUG_IMAGE")
+VARIABLES = tuple(
+    f"CONFIDE_{name}" for name in ("IMAGES", "MODEL", "MANIFEST", "QEMU", "DEBUG_IMAGE")
+)
 
 
 @pytest.fixture(scope="session")

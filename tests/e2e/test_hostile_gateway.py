@@ -1,7 +1,7 @@
 """A gateway that does what it should not, in front of the booted machines.
 
-The app gets one clear error, and the service keeps serving. What can be done to the records of an answer
-is the same table as in the unit tests; here the machines are real.
+The app gets one clear error, and the service keeps serving. What can be done to the records of an
+answer is the same table as in the unit tests; here the machines are real.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def late_clear_error(records: Iterable[bytes]) -> Iterator[bytes]:
 
 def other_usage(records: Iterable[bytes]) -> Iterator[bytes]:
     for record in records:
-        # The token counts are readable, so a gateway can change them; the receipt has the true ones.
+        # Token counts are readable, so a gateway can change them; the receipt has the true ones.
         yield record[:-1] + b"\x09" if record[0] == 2 else record
 
 

@@ -1,7 +1,8 @@
 """The whole service on one machine: three measured machines, a gateway and a proxy.
 
-Used by `confide demo` and by the end-to-end tests, so that what a person sees and what the tests check is
-the same thing. The machines run on the vTPM platform, which protects nothing against this host.
+Used by `confide demo` and by the end-to-end tests, so that what a person sees and what the tests
+check is the same thing. The machines run on the vTPM platform, which protects nothing against this
+host.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Build:
-    """What the flake built: one folder per image, the model disk, the manifest, and QEMU with its firmware."""
+    """What the flake built: images, a folder each, the model disk, the manifest, QEMU."""
 
     images: Path
     model: Path
@@ -56,7 +57,7 @@ class Program:
         )
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait until /healthz answers 200; UnavailableError with the end of the log if it does not."""
+        """Wait until /healthz answers 200. Raises UnavailableError with the end of the log."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -87,7 +88,7 @@ class Program:
 
 
 class System:
-    """Context manager: a running service. Entering boots the three machines and sets the manifest."""
+    """A running service: entering it boots the three machines and sets the manifest."""
 
     def __init__(self, build: Build, run_dir: Path, *, progress: Progress = lambda _: None) -> None:
         self.build, self.run_dir, self.progress = build, run_dir, progress
@@ -164,12 +165,15 @@ class System:
         """Start the gateway in front of the three machines and wait until it answers."""
         listen = f"127.0.0.1:{free_port()}"
         argv = ["gateway", "--listen", listen]
-        for option, role in zip(("--coordinator", "--secret-service", "--worker"), ROLES, strict=True):
+        for role in ROLES:
+            option = "--worker" if role.startswith("worker") else f"--{role}"
             argv += [option, self.machines[role].url]
         return self._program("gateway", argv, listen, timeout=30)
 
-    def start_proxy(self, gateway_url: str, *, listen: str = "", options: Sequence[str] = ()) -> Program:
-        """Start a proxy that pins the build's manifest; ready means that it has verified the service."""
+    def start_proxy(
+        self, gateway_url: str, *, listen: str = "", options: Sequence[str] = ()
+    ) -> Program:
+        """Start a proxy that pins the build's manifest; ready: it has verified the service."""
         listen = listen or f"127.0.0.1:{free_port()}"
         argv = ["proxy", "--gateway", gateway_url, "--listen", listen]
         argv += ["--manifest", os.fspath(self.build.manifest), *options]
