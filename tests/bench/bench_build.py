@@ -1,7 +1,7 @@
 """How long builds take from an empty store with fetched sources, and after a change of one line.
 
-Needs root, and the sources of `images` and `manifest` in the store (`make fetch`). Every build runs in
-a mount namespace in which an empty folder is /nix, so nothing on this machine is changed:
+Needs root, and the sources of `images` and `manifest` in the store (`make fetch`). Every build runs
+in a mount namespace in which an empty folder is /nix, so nothing on this machine is changed:
 
     sudo python3 tests/bench/bench_build.py
 """
@@ -71,9 +71,8 @@ class EmptyStore:
 
 def report(what: str, seconds: float, limit: float) -> bool:
     """Print a line of the table; whether the figure is reached."""
-    print(
-        f"{what:<58} {seconds:7.1f} s   under {limit:.0f} s   {'ok' if seconds < limit else 'MISSED'}"
-    )
+    verdict = "ok" if seconds < limit else "MISSED"
+    print(f"{what:<58} {seconds:7.1f} s   under {limit:.0f} s   {verdict}")
     return seconds < limit
 
 
