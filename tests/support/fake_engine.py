@@ -3,7 +3,7 @@
 One asyncio process, as little work per event as possible, so that what is measured is what stands
 before it. The prompt's words are orders: "events=N" (how many), "gap=SECONDS" (between two),
 "stamp" (each event's id is the time it left, CLOCK_MONOTONIC nanoseconds), "fail" (HTTP 400),
-"break" (hangs up in the middle), "hang" (never answers).
+"break" (hangs up in the middle), "half" (ends within an event), "hang" (never answers).
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class Engine:
     """Counts what it sees; GET /stats tells."""
 
     def __init__(self) -> None:
-        self.stats = {"requests": 0, "finished": 0, "hung_up": 0}
+        self.stats = {"connections": 0, "requests": 0, "finished": 0, "hung_up": 0}
         self.last_body = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, kept alive."""
+        self.stats["connections"] += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -118,6 +119,8 @@ class Engine:
             elif number % 16 == 15:
                 await writer.drain()
                 await asyncio.sleep(0)
+        if "half" in orders:
+            return writer.write(_chunk(b'data: {"id"') + b"0\r\n\r\n")
         options = request.get("stream_options")
         if isinstance(options, dict) and options.get("include_usage"):
             usage = {"id": "x", "object": "chat.completion.chunk", "choices": [], "usage": _USAGE}

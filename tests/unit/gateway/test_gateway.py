@@ -86,6 +86,17 @@ def test_a_sealed_request_passes_unchanged(lab: Lab) -> None:
     assert sent == HEADERS, "neither the gateway's key nor anything else goes on"
 
 
+def test_connections_to_workers_are_kept(lab: Lab) -> None:
+    """An answer that was not closed with its response would leave its connection behind."""
+    http = lab.http()
+    shard = HEADERS | {"Confide-Shard-Key": "s"}
+    http.post(CHAT, data=b"x", headers=shard, buffered=True)
+    before = [worker.connections for worker in lab.workers]
+    for _ in range(3):
+        http.post(CHAT, data=b"x", headers=shard, buffered=True)
+    assert [worker.connections for worker in lab.workers] == before
+
+
 def test_one_shard_key_one_worker(lab: Lab) -> None:
     http = lab.http()
     answers = {

@@ -155,8 +155,9 @@ def test_a_client_that_left_before_the_call(peer: Peer) -> None:
     watch = DisconnectWatch()
     watch.client_gone()
     peer.answers["/"] = lambda _: time.sleep(1)
-    with pytest.raises(UnavailableError):
-        Upstream(peer.url).call("GET", "/", watch=watch)
+    with pytest.raises(UnavailableError) as caught:
+        Upstream(peer.url, read_seconds=5).call("GET", "/", watch=watch)
+    assert caught.value.code == "peer-lost"
 
 
 def test_a_finished_call_is_not_cut_any_more(peer: Peer) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -42,6 +45,24 @@ def test_the_end_is_held_back_until_the_receipt(app: App, hostile: HostileGatewa
     with pytest.raises(openai.APIError, match="final frame"):
         words.extend(app.stream())
     assert "".join(words) == ANSWER
+
+
+def test_a_broken_stream_does_not_look_finished_to_any_client(
+    app: App, hostile: HostileGateway
+) -> None:
+    """For clients that know no error event: the transfer itself is cut, too."""
+    hostile.on_answer = lambda _, records: dropped_final(records)
+    parts = urlsplit(app.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    body = {"model": "tiny", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+    connection.request("POST", "/v1/chat/completions", body=json.dumps(body))
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        connection.getresponse().read()
+    connection.close()
+    received = caught.value.partial
+    assert b"[DONE]" not in received
+    (error,) = [line for line in received.splitlines() if b'"error"' in line]
+    assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "truncated"
 
 
 def test_altered_request(app: App, hostile: HostileGateway) -> None:

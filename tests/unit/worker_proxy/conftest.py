@@ -114,7 +114,9 @@ class Client:
 
     def ask(self, body: bytes, *, path: str = CHAT, model: str = "tiny") -> Opened:
         sealed, sealer = self.seal(body, path=path, model=model)
-        answer = self.worker.http.post(path, data=sealed, headers=self.headers(model))
+        headers = self.headers(model)
+        # Buffered: read to the end and closed, as a server does.
+        answer = self.worker.http.post(path, data=sealed, headers=headers, buffered=True)
         assert answer.status_code == 200
         assert answer.content_type == "application/confide-frames"
         return open_answer(sealer.response_opener(), answer.data)

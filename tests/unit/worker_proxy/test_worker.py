@@ -47,6 +47,21 @@ def test_a_stream(client: Client) -> None:
     assert opened.usage == Usage(7, 8)
 
 
+def test_connections_to_the_engine_are_kept(worker: Worker, client: Client) -> None:
+    """A stream that was not closed with its response would leave its connection behind."""
+    stats = Upstream(worker.engine)
+
+    def connections() -> int:
+        return int(json.loads(stats.call("GET", "/stats")[2])["connections"])
+
+    client.ask(STREAM)
+    before = connections()
+    for _ in range(3):
+        client.ask(STREAM)
+        client.ask(HELLO)
+    assert connections() == before
+
+
 def test_the_receipt(worker: Worker, client: Client) -> None:
     sealed, sealer = client.seal(HELLO)
     answer = worker.http.post(CHAT, data=sealed, headers=client.headers())
@@ -200,6 +215,12 @@ def test_the_engine_breaks_in_the_middle(client: Client) -> None:
     error = json.loads(events[-2].removeprefix(b"data: "))["error"]
     assert error["code"] == "peer-lost"
     assert opened.receipt, "what did arrive is vouched for, with the error as its end"
+
+
+def test_the_engine_ends_within_an_event(client: Client) -> None:
+    opened = client.ask(STREAM.replace(b"hello", b"half"))
+    assert b'data: {"id"\n' not in opened.body
+    assert b'"code": "engine-lost"' in opened.body
 
 
 def test_membership_that_ends_during_an_answer(worker: Worker, client: Client) -> None:
