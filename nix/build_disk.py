@@ -1,12 +1,12 @@
 """Build a disk from layers: unified kernel image, EFI system partition, GPT.
 
 The output folder gets disk.raw, uki.efi, vmlinuz, initrd.img, cmdline.txt (exactly the UKI's
-.cmdline section), layers.json (what the command line says of the layers), measurements.json (what the
-firmware will measure), sbom.spdx.json and role.
+.cmdline section), layers.json (what the command line says of the layers), measurements.json (what
+the firmware will measure), sbom.spdx.json and role.
 
 What is in the partition table and not in a layer is fixed: identifiers that nobody chooses anew
-cannot differ between builds. A layer's partition has the layer's name, by which the initrd finds it,
-and the first 16 bytes of its root hash as its GUID.
+cannot differ between builds. A layer's partition has the layer's name, by which the initrd finds
+it, and the first 16 bytes of its root hash as its GUID.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import sbom
 import tree
@@ -35,8 +36,9 @@ STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 LINUX_DATA_TYPE = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 
 
-def run(*command: str | Path, **options: object) -> None:
-    subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+def run(*command: str | Path, **options: Any) -> None:
+    """Run a program whose output nobody needs; its failure ends the build."""
+    subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, **options)
 
 
 def make_uki(args: argparse.Namespace, cmdline: str) -> Path:
@@ -54,12 +56,12 @@ def make_uki(args: argparse.Namespace, cmdline: str) -> Path:
 
 
 def make_esp(uki: Path, image: Path) -> None:
-    """A FAT file system just large enough for \\EFI\\BOOT\\BOOTX64.EFI."""
+    """A FAT file system just large enough for EFI/BOOT/BOOTX64.EFI."""
     # 4 % and 256 KiB over: FAT tables, folders, rounding to clusters.
     size = (uki.stat().st_size * 104 // 100 + (256 << 10)) // ALIGN * ALIGN + ALIGN
     with image.open("wb") as file:
         file.truncate(size)
-    run("mkfs.vfat", "--invariant", "-i", FAT_SERIAL, "-n", "ESP", "-F", "32" if size > 64 << 20 else "16", image)
+    run("mkfs.vfat", "--invariant", "-i", FAT_SERIAL, "-n", "ESP", "-F", "16", image)
     # mtools takes file times from the source and writes them in the time zone of the process.
     os.utime(uki, (int(os.environ["SOURCE_DATE_EPOCH"]),) * 2)
     environment = {**os.environ, "TZ": "UTC"}
@@ -72,7 +74,8 @@ def append(disk: Path, offset: int, source: Path) -> None:
     with disk.open("r+b") as out, source.open("rb") as data:
         left, position = source.stat().st_size, 0
         while left:
-            done = os.copy_file_range(data.fileno(), out.fileno(), left, position, offset + position)
+            here, there = position, offset + position
+            done = os.copy_file_range(data.fileno(), out.fileno(), left, here, there)
             left, position = left - done, position + done
 
 
@@ -87,9 +90,10 @@ def make_disk(parts: list[tuple[str, str, str, Path]], disk: Path) -> None:
         )
         places.append((offset, file))
         offset += -(-sectors * SECTOR // ALIGN) * ALIGN
-    with disk.open("wb") as file:
-        file.truncate(offset + ALIGN)  # the last MiB holds the backup table
-    run("sfdisk", "--quiet", "--no-tell-kernel", "--no-reread", disk, input="\n".join(script).encode())
+    with disk.open("wb") as out:
+        out.truncate(offset + ALIGN)  # the last MiB holds the backup table
+    command = ("sfdisk", "--quiet", "--no-tell-kernel", "--no-reread", disk)
+    run(*command, input="\n".join(script).encode())
     for place, source in places:
         append(disk, place, source)
 
@@ -121,8 +125,8 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
 
     layers = [json.loads((folder / "layer.json").read_text()) for folder in args.layer]
-    words = [line.split("#", 1)[0].strip() for line in args.cmdline.read_text().splitlines()]
-    words = [f"confide.layer={x['name']},{x['root_hash']},{x['data_blocks']}" for x in layers] + words
+    words = [f"confide.layer={x['name']},{x['root_hash']},{x['data_blocks']}" for x in layers]
+    words += [line.split("#", 1)[0].strip() for line in args.cmdline.read_text().splitlines()]
     cmdline = " ".join(w for w in words if w)
     (args.output / "cmdline.txt").write_text(cmdline)
     (args.output / "layers.json").write_text(json.dumps(layers, indent=2, sort_keys=True) + "\n")

@@ -1,7 +1,8 @@
-"""Build the kernel image and the initrd: busybox, dmsetup, kernel modules in order, one init script.
+"""Build the kernel image and the initrd: busybox, dmsetup, kernel modules in order, one script.
 
 The output folder gets vmlinuz (as packaged), initrd.img (newc cpio, zstd), kernel-release and
-packages.txt (the package files that brought something). The module list is checked: a module that another one needs must stand before it.
+packages.txt (the package files that brought something). The module list is checked: a module that
+another one needs must stand before it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from pathlib import Path
 
 import tree
 
-APPLETS = "sh mount insmod sysctl grep sed sleep mkdir cp dd chown chmod cat switch_root".split()
+# Programs that the init script uses, all of them busybox.
+APPLETS = (
+    *("sh", "mount", "insmod", "sysctl", "switch_root"),
+    *("cat", "chmod", "chown", "cp", "dd", "grep", "mkdir", "sed", "sleep"),
+)
 FOLDERS = ("dev", "proc", "sys", "run", "root", "bin", "modules.d")
 
 

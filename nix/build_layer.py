@@ -1,9 +1,10 @@
-"""Build one layer of an image: packages + wheels + our own files -> erofs with its verity tree.
+"""Build one layer of an image: packages, wheels, our own files -> erofs with its verity tree.
 
-The output folder gets layer.img (erofs data, then the dm-verity hash tree; no verity superblock, the
-parameters are on the measured command line), layer.json (name, root hash, sizes), files.txt (the path
-of every file) and packages.txt (the package files that brought some). The bits depend on the inputs alone: fixed UUID, zero salt (it would only hide
-that two layers are equal), times from SOURCE_DATE_EPOCH, sorted file order, owner root.
+The output folder gets layer.img (erofs data, then the dm-verity hash tree; no verity superblock,
+the parameters are on the measured command line), layer.json (name, root hash, sizes), files.txt
+(the path of every file) and packages.txt (the package files that brought some). The bits depend on
+the inputs alone: fixed UUID, zero salt (it would only hide that two layers are equal), times from
+SOURCE_DATE_EPOCH, sorted file order, owner root.
 """
 
 from __future__ import annotations
@@ -57,78 +58,87 @@ def append_verity(image: Path) -> tuple[str, int]:
     size = -(-image.stat().st_size // BLOCK) * BLOCK
     os.truncate(image, size)
     root_hash = image.with_suffix(".roothash")
-    subprocess.run(
-        ["veritysetup", "format", "--no-superblock", f"--salt={ZERO_SALT}", "--hash=sha256"]
-        + [f"--data-blocks={size // BLOCK}", f"--hash-offset={size}"]
-        + [f"--root-hash-file={root_hash}", str(image), str(image)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    command = ["veritysetup", "format", "--no-superblock", f"--salt={ZERO_SALT}", "--hash=sha256"]
+    command += [f"--data-blocks={size // BLOCK}", f"--hash-offset={size}"]
+    command += [f"--root-hash-file={root_hash}", str(image), str(image)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     text = root_hash.read_text().strip()
     root_hash.unlink()
     return text, size // BLOCK
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--package", type=Path, nargs="*", default=[], help="Debian packages")
-    parser.add_argument("--list", type=Path, help="what of the packages goes in")
-    parser.add_argument("--wheel", type=Path, nargs="*", default=[], help="Python wheels")
-    parser.add_argument("--site", default="site-packages", help="folder that the wheels go into")
-    parser.add_argument("--leave-out", type=Path, help="globs of what of the wheels stays out")
-    parser.add_argument("--strip", default="", help="folder of the packages that is the layer's top")
-    parser.add_argument("--above", type=Path, help="layer whose libraries this one may use")
-    parser.add_argument("--python", default=sys.executable, help="the Python that the layer is for")
-    parser.add_argument("--tree", nargs="*", default=[], metavar="FOLDER=TARGET")
-    parser.add_argument("--folder", nargs="*", default=[], help="empty folders")
-    parser.add_argument("--link", nargs="*", default=[], metavar="PATH=TARGET")
-    parser.add_argument("--allow-shell", action="store_true", help="for debug images only")
-    parser.add_argument("--erofs", default="", help="further options of mkfs.erofs")
-    parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args()
+def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
+    """The layer's tree, uncompiled, and the names of the package files that brought something."""
+    unpacked, root = scratch / "unpacked", scratch / "root"
+    owner = tree.unpack(args.package, unpacked)
+    chosen = tree.select(tree.walk(unpacked), read_list(args.list)) if args.list else []
+    for wheel in args.wheel:
+        unpack_wheel(wheel, unpacked / args.site)
+    if args.wheel:
+        leave_out = [f"!{line}" for line in read_list(args.leave_out)] if args.leave_out else []
+        wanted = tree.select(tree.walk(unpacked / args.site), ["*", *leave_out])
+        chosen += [f"{args.site}/{path}" for path in wanted]
+    present = (args.above / "files.txt").read_text().splitlines() if args.above else []
+    chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS, present)
+    brought = {owner[path] for path in chosen if path in owner} | {w.name for w in args.wheel}
 
+    root.mkdir()
+    tree.move(unpacked, chosen, root)
+    if args.strip:
+        for path in (root / args.strip).iterdir():
+            path.rename(root / path.name)
+        (root / args.strip).rmdir()
+    for item in args.tree:
+        folder, _, target = item.partition("=")
+        tree.copy(Path(folder), tree.walk(Path(folder)), root / target)
+    for folder in args.folder:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for item in args.link:
+        path, _, target = item.partition("=")
+        (root / path).symlink_to(target)
+    return root, brought
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; a list option may be empty."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--name", required=True)
+    add("--package", type=Path, nargs="*", default=[], help="Debian packages")
+    add("--list", type=Path, help="what of the packages goes in")
+    add("--strip", default="", help="folder of the packages that is the layer's top")
+    add("--wheel", type=Path, nargs="*", default=[], help="Python wheels")
+    add("--site", default="site-packages", help="folder of the layer that the wheels go into")
+    add("--leave-out", type=Path, help="globs of what of the wheels stays out")
+    add("--tree", nargs="*", default=[], metavar="FOLDER=TARGET")
+    add("--folder", nargs="*", default=[], help="empty folders")
+    add("--link", nargs="*", default=[], metavar="PATH=TARGET")
+    add("--above", type=Path, help="layer whose libraries this one may use")
+    add("--python", default=sys.executable, help="the Python that the layer is for")
+    add("--allow-shell", action="store_true", help="for debug images only")
+    add("--erofs", default="", help="further options of mkfs.erofs")
+    add("--output", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the arguments and write the layer."""
+    args = parse_arguments()
+    os.umask(0o022)
     args.output.mkdir(parents=True, exist_ok=True)
     image = args.output / "layer.img"
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch, "root")
-        root.mkdir()
-        unpacked = Path(scratch, "unpacked")
-        owner = tree.unpack(args.package, unpacked)
-        chosen = []
-        if args.list:
-            chosen = tree.select(tree.walk(unpacked), read_list(args.list))
-        for wheel in args.wheel:
-            unpack_wheel(wheel, unpacked / args.site)
-        leave_out = [f"!{line}" for line in read_list(args.leave_out)] if args.leave_out else []
-        for path in tree.select(tree.walk(unpacked / args.site), ["*", *leave_out]) if args.wheel else []:
-            chosen.append(f"{args.site}/{path}")
-        present = (args.above / "files.txt").read_text().splitlines() if args.above else []
-        chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS, present)
-        tree.copy(unpacked, chosen, root)
-        for path in (root / args.strip).iterdir() if args.strip else ():
-            path.rename(root / path.name)
-        if args.strip:
-            (root / args.strip).rmdir()
-        brought = {owner[path] for path in chosen if path in owner} | {w.name for w in args.wheel}
-        for item in args.tree:
-            folder, _, target = item.partition("=")
-            tree.copy(Path(folder), tree.walk(Path(folder)), root / target)
-        for folder in args.folder:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        for item in args.link:
-            path, _, target = item.partition("=")
-            (root / path).symlink_to(target)
-        compile_python(args.python, root)
+        root, brought = collect(args, Path(scratch))
         if not args.allow_shell:
             tree.refuse_shells(root)
+        compile_python(args.python, root)
         make_erofs(root, image, args.erofs.split())
         (args.output / "files.txt").write_text("".join(f"{p}\n" for p in tree.walk(root)))
     (args.output / "packages.txt").write_text("".join(f"{p}\n" for p in sorted(brought)))
     root_hash, blocks = append_verity(image)
     facts = {"name": args.name, "root_hash": root_hash, "data_blocks": blocks}
-    facts["size"] = image.stat().st_size
-    (args.output / "layer.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    text = json.dumps({**facts, "size": image.stat().st_size}, indent=2, sort_keys=True)
+    (args.output / "layer.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Make a model disk of a Hugging Face model directory, and the model's entry for the manifest.
 
-The output folder gets model.disk (erofs, then the dm-verity hash tree: no verity superblock, salt of
-32 zero bytes; py/confide/worker/verity.py is the reader) and model.json, an entry of the manifest's
-list of models, and the model's expected.json if it has one. The file system is not compressed: weights do not compress, and the engine maps
-them. Needs mkfs.erofs, veritysetup and SOURCE_DATE_EPOCH; the bits depend on names, modes and
-contents of the model's files alone.
+The output folder gets model.disk (erofs, then the dm-verity hash tree: no verity superblock, salt
+of 32 zero bytes; py/confide/worker/verity.py is the reader), model.json, an entry of the manifest's
+list of models, and the model's expected.json if it has one. The file system is not compressed:
+weights do not compress, and the engine maps them. Needs mkfs.erofs, veritysetup and
+SOURCE_DATE_EPOCH; the bits depend on names, modes and contents of the model's files alone.
 """
 
 from __future__ import annotations

@@ -31,9 +31,14 @@ def _locked(entry: dict[str, Any]) -> dict[str, Any]:
     wheel = "filename" in entry
     kind = "pypi" if wheel else "deb/debian"
     name, version = entry["name"], entry["version"]
-    purl = f"pkg:{kind}/{quote(name, safe='')}@{quote(version, safe='')}" + ("" if wheel else "?arch=amd64")
-    reference = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl}
-    spdx_id = "SPDXRef-" + re.sub("[^A-Za-z0-9.-]", "-", f"{'wheel' if wheel else 'deb'}-{name}-{version}")
+    purl = f"pkg:{kind}/{quote(name, safe='')}@{quote(version, safe='')}"
+    reference = {
+        "referenceCategory": "PACKAGE-MANAGER",
+        "referenceType": "purl",
+        "referenceLocator": purl if wheel else purl + "?arch=amd64",
+    }
+    label = f"{'wheel' if wheel else 'deb'}-{name}-{version}"
+    spdx_id = "SPDXRef-" + re.sub("[^A-Za-z0-9.-]", "-", label)
     checksum = {"algorithm": "SHA256", "checksumValue": entry["sha256"]}
     return _package(spdx_id, name, version, checksums=[checksum], externalRefs=[reference])
 
@@ -59,7 +64,8 @@ def document(
         parts[package["SPDXID"]] = package
     hashes = ",".join(f"{layer['name']}={layer['root_hash']}" for layer in layers)
     created = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC)
-    top = _package("SPDXRef-image", f"confide-{image}", hashes, primaryPackagePurpose="OPERATING-SYSTEM")
+    purpose = {"primaryPackagePurpose": "OPERATING-SYSTEM"}
+    top = _package("SPDXRef-image", f"confide-{image}", hashes, **purpose)
     described = {"spdxElementId": "SPDXRef-DOCUMENT", "relationshipType": "DESCRIBES"}
     contains = {"spdxElementId": "SPDXRef-image", "relationshipType": "CONTAINS"}
     return {
@@ -78,7 +84,9 @@ def document(
     }
 
 
-def write(target: Path, image: str, layers: list[dict[str, Any]], folders: Iterable[Path], lock: Path) -> None:
+def write(
+    target: Path, image: str, layers: list[dict[str, Any]], folders: Iterable[Path], lock: Path
+) -> None:
     """Write the document; `folders` have a packages.txt each."""
     brought = {p for f in folders for p in (f / "packages.txt").read_text().splitlines()}
     # The stub is in the unified kernel image, but comes with the tools.

@@ -2,8 +2,8 @@
 
 A list (images/*/files.list) has one glob per line, relative to the root; "!glob" takes paths out of
 what the globs before it let in; "#" starts a comment. A line that matches nothing is an error, so a
-list cannot rot. Shared libraries are the one exception to naming: what an ELF file that goes in asks
-for (DT_NEEDED) is pulled in from the packages, and a library that is nowhere is an error.
+list cannot rot. Shared libraries are the one exception to naming: what an ELF file that goes in
+asks for (DT_NEEDED) is pulled in from the packages, and a library that is nowhere is an error.
 """
 
 from __future__ import annotations
@@ -15,15 +15,27 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd", "usr/lib")
 # Debian merged /usr: these are links in the root, so that both spellings of a path work.
 MERGED = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
+# tar, not dpkg-deb -x, extracts: dpkg-deb would replace our merged-/usr links by folders. Nix's
+# sandbox refuses set-id bits, and no image wants them.
+EXTRACT = (
+    "tar",
+    "-xv",
+    "--keep-directory-symlink",
+    "--no-same-owner",
+    "--no-same-permissions",
+    "-C",
+)
 # A program of one of these names would be a way to run commands: no release image has one.
-SHELLS = frozenset({"sh", "bash", "dash", "busybox", "ash", "zsh", "ksh", "csh", "fish", "su", "sudo"})
+SHELLS = frozenset(
+    {"sh", "bash", "dash", "busybox", "ash", "zsh", "ksh", "csh", "fish", "su", "sudo"}
+)
 
 
 class BuildError(Exception):
@@ -41,12 +53,9 @@ def unpack(packages: Iterable[Path], target: Path) -> dict[str, str]:
         (target / link).symlink_to(to)
 
     def one(package: Path) -> list[tuple[str, str]]:
-        # tar, not dpkg-deb -x, extracts: dpkg-deb would replace our merged-/usr links by folders.
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as p:
             listing = subprocess.run(
-                # Nix's sandbox refuses set-id bits, and no image wants them.
-                ["tar", "-xv", "--keep-directory-symlink", "--no-same-owner"]
-                + ["--no-same-permissions", "-C", target],
+                [*EXTRACT, target],
                 stdin=p.stdout,
                 check=True,
                 stdout=subprocess.PIPE,
@@ -83,9 +92,7 @@ def select(paths: Iterable[str], lines: Iterable[str]) -> list[str]:
             continue
         pattern = line.removeprefix("!")
         among = chosen if line.startswith("!") else everything
-        hits = {
-            p for p in among if fnmatch.fnmatchcase(p, pattern) or p.startswith(pattern + "/")
-        }
+        hits = {p for p in among if fnmatch.fnmatchcase(p, pattern) or p.startswith(pattern + "/")}
         if not hits:
             raise BuildError(f"the list's line {line!r} matches no file; correct or remove it")
         chosen = chosen - hits if line.startswith("!") else chosen | hits
@@ -93,12 +100,13 @@ def select(paths: Iterable[str], lines: Iterable[str]) -> list[str]:
 
 
 def needed(path: Path) -> tuple[str | None, list[str]]:
-    """The program interpreter and DT_NEEDED names of an ELF64 file; (None, []) for any other file."""
+    """Program interpreter and DT_NEEDED names of an ELF64 file; (None, []) for any other file."""
     with path.open("rb") as file:
         if file.read(6) != b"\x7fELF\x02\x01":
             return None, []
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    offset, size, count = struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54)
+    (offset,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
     headers = [struct.unpack_from("<IIQQQQQQ", data, offset + i * size) for i in range(count)]
     loads = [(h[3], h[2], h[5]) for h in headers if h[0] == 1]
     interpreter = next((data[h[2] : h[2] + h[5] - 1].decode() for h in headers if h[0] == 3), None)
@@ -151,14 +159,26 @@ def with_libraries(
 
 def copy(root: Path, paths: Iterable[str], target: Path) -> None:
     """Copy files and links; modes become 0755 or 0644, so no set-id bit gets in."""
+    _transfer(root, paths, target, shutil.copyfile)
+
+
+def move(root: Path, paths: Iterable[str], target: Path) -> None:
+    """Like copy, for a root that nobody needs afterwards: large files change their place only."""
+    _transfer(root, paths, target, os.rename)
+
+
+def _transfer(
+    root: Path, paths: Iterable[str], target: Path, put: Callable[[Path, Path], object]
+) -> None:
     for path in paths:
         source, destination = root / path, target / path
         destination.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink():
             destination.symlink_to(os.readlink(source))
         elif source.is_file():
-            shutil.copyfile(source, destination)
-            destination.chmod(0o755 if source.stat().st_mode & 0o111 else 0o644)
+            mode = 0o755 if source.stat().st_mode & 0o111 else 0o644
+            put(source, destination)
+            destination.chmod(mode)
         else:
             raise BuildError(f"{path} is neither a file nor a link")
 
