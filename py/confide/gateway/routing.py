@@ -17,7 +17,13 @@ from confide.formats.fields import Fields, check_name
 from confide.upstream import Upstream
 
 HEALTH_SECONDS = 2.0
-"""Between two looks at a worker's health; also how long one look may take."""
+"""Between two looks at a worker's health."""
+
+PATIENCE_SECONDS = 10.0
+"""How long one look may take: an emulated machine that computes an answer is slow to say so."""
+
+MAX_TIMEOUTS = 3
+"""Looks in a row that may time out before a worker that was ready counts as gone."""
 
 
 class Worker:
@@ -25,10 +31,10 @@ class Worker:
 
     def __init__(self, url: str) -> None:
         self.upstream = Upstream(url, connect_seconds=5.0)
-        # Own connections, impatient ones: a worker that hangs must not hang the health check.
         self._health = Upstream(
-            url, connect_seconds=HEALTH_SECONDS, read_seconds=HEALTH_SECONDS, idle_connections=1
+            url, connect_seconds=5.0, read_seconds=PATIENCE_SECONDS, idle_connections=1
         )
+        self._timeouts = 0
         self.url = self.upstream.url
         self.models: frozenset[str] = frozenset()
         self.in_flight = 0
@@ -38,8 +44,11 @@ class Worker:
         try:
             status, _, body = self._health.call("GET", "/healthz", limit=1 << 16)
             self.models = _served(body) if status == 200 else frozenset()
-        except ConfideError:
-            self.models = frozenset()
+            self._timeouts = 0
+        except ConfideError as error:
+            self._timeouts += error.code == "peer-timeout"
+            if error.code != "peer-timeout" or self._timeouts >= MAX_TIMEOUTS:
+                self.models = frozenset()
 
 
 def _served(body: bytes) -> frozenset[str]:

@@ -152,7 +152,7 @@ def run(settings: Settings, console: Console) -> None:
     established = session.establish()
     manifest = established.manifest
     if manifest.mode == "development":
-        say("DEVELOPMENT manifest: its platform is simulated and protects nothing from its host.")
+        say("DEVELOPMENT manifest: it shows which images run, and hides nothing from their host.")
     models = ", ".join(model.name for model in manifest.models)
     say(f"Verified. Models: {models}. OpenAI API: http://{settings.listen}/v1")
 

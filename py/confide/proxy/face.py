@@ -130,7 +130,9 @@ def _status_of(error: ConfideError) -> int:
 def _refused(error: HTTPException) -> Response:
     if error.code == 413:
         too_large = FormatError(
-            "body-too-large", "the request's body is too large", expected=f"{MAX_BODY} bytes"
+            "body-too-large",
+            "the request's body is too large",
+            expected=f"at most {MAX_BODY} bytes",
         )
         return _failed(too_large)
     if error.code in (404, 405):

@@ -35,7 +35,7 @@ def create_service() -> Service:
     node.start()
     membership = under_manifest(node.membership, manifest_sha256)
     engine = Upstream(ENGINE)
-    health = Upstream(ENGINE, connect_seconds=1.0, read_seconds=5.0, idle_connections=1)
+    health = Upstream(ENGINE, connect_seconds=1.0, read_seconds=8.0, idle_connections=1)
 
     def fetch(key_id: bytes) -> ReleasedKey:
         return fetch_key(config.secret_service, membership(), key_id)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from confide.errors import FormatError, UnavailableError
+from confide.gateway import routing
 from confide.gateway.routing import Workers
 from gateway.conftest import Peer
 
@@ -80,6 +82,22 @@ def test_a_worker_comes_and_goes(peer: Peer) -> None:
     peer.says("/healthz", b"", status=500)
     worker.look()
     assert workers.models() == []
+
+
+def test_a_slow_worker_is_not_a_lost_one(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "PATIENCE_SECONDS", 0.05)
+    peer.is_worker("a")
+    workers = looked_at(peer)
+    (worker,) = workers._workers
+    peer.answers["/healthz"] = lambda _: time.sleep(0.2)
+    for _ in range(2):
+        worker.look()
+        assert workers.models() == ["a"]
+    worker.look()
+    assert workers.models() == []
+    peer.is_worker("a")
+    worker.look()
+    assert workers.models() == ["a"]
 
 
 def test_a_shard_key_stays_with_its_worker(new_peer: Callable[[], Peer]) -> None:
