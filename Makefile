@@ -1,5 +1,5 @@
 # Everything starts here. Each target fetches what it needs first; after that no network is used.
-#   make demo ARGS=--once      make test ARGS='-k hostile'
+#   make demo ONCE=1      make test ARGS='-k hostile'
 FETCH = nix/fetch.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR))
 BUILD = nix/run nix build -L
 TESTS = tests
@@ -11,7 +11,7 @@ ARGS =
 demo: bootstrap
 	$(FETCH) demo
 	$(BUILD) -o result-demo .#demo
-	result-demo/bin/demo $(ARGS)
+	result-demo/bin/demo $(if $(ONCE),--once) $(ARGS)
 
 test: bootstrap
 	$(FETCH) test-inputs
