@@ -113,7 +113,16 @@ def main() -> None:
         shutil.copyfile(vmlinuz, args.output / "vmlinuz")
         (args.output / "kernel-release").write_text(vmlinuz.name.removeprefix("vmlinuz-") + "\n")
         subprocess.run(
-            ["zstd", "-19", "--quiet", "--force", "-o", str(args.output / "initrd.img"), "-"],
+            [
+                "zstd",
+                "-19",
+                "--single-thread",
+                "--quiet",
+                "--force",
+                "-o",
+                str(args.output / "initrd.img"),
+                "-",
+            ],
             input=cpio(root),
             check=True,
         )

@@ -78,8 +78,10 @@ def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
         leave_out = [f"!{line}" for line in read_list(args.leave_out)] if args.leave_out else []
         wanted = tree.select(tree.walk(unpacked / args.site), ["*", *leave_out])
         chosen += [f"{args.site}/{path}" for path in wanted]
+    # The loader looks for libraries in the base layer only, so a layer above it may bring none.
     present = (args.above / "files.txt").read_text().splitlines() if args.above else []
-    chosen = tree.with_libraries(unpacked, chosen, tree.LIBRARY_FOLDERS, present)
+    folders = () if args.above else tree.LIBRARY_FOLDERS
+    chosen = tree.with_libraries(unpacked, chosen, folders, present)
     brought = {owner[path] for path in chosen if path in owner} | {w.name for w in args.wheel}
 
     root.mkdir()
