@@ -180,11 +180,9 @@ class UpstreamAnswer:
         self._watch = watch
         self._complete = False
         self.status = response.status
+        self.length = response.length
+        """Bytes of the body if they were announced, else None."""
         self.content_type = response.getheader("Content-Type") or ""
-
-    def header(self, name: str) -> str:
-        """A header's value, "" if it is absent."""
-        return self._response.getheader(name) or ""
 
     def pieces(self) -> Iterator[bytes]:
         """The body, never waiting for more than the first byte that is there; no piece is empty.
@@ -201,12 +199,11 @@ class UpstreamAnswer:
                     if piece:
                         yield piece
             else:
-                announced = response.length
                 seen = 0
                 while piece := response.read1(READ_SIZE):
                     seen += len(piece)
                     yield piece
-                if announced is not None and seen != announced:
+                if self.length is not None and seen != self.length:
                     raise http.client.IncompleteRead(b"")
             self._complete = True
         except TimeoutError as error:

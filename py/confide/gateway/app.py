@@ -98,6 +98,8 @@ def create_app(
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
             answer = ask(candidates, stack, body, headers, watch)
             response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
+            if answer.length is not None:
+                response.content_length = answer.length
             # From here on the response ends the watch and the call, however it ends itself.
             response.call_on_close(stack.pop_all().close)
             return response
