@@ -7,6 +7,7 @@ An extension outside the profile is refused, critical or not: the profile is clo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -113,15 +114,7 @@ def _verify(
 ) -> x509.Certificate:
     """Load one certificate and check it; `issuer` None means that it has signed itself."""
     what = profile.what
-    certificate = load_certificate(der, what)
-    # Signature first: what nobody vouches for is not worth reading.
-    try:
-        certificate.verify_directly_issued_by(issuer or certificate)
-    except (InvalidSignature, ValueError, TypeError) as error:
-        raise VerificationError(
-            "bad-chain", f"the {what} certificate was not signed by its issuer"
-        ) from error
-    _check_profile(certificate, profile)
+    certificate = _load_issued(der, profile, issuer)
     start = int(certificate.not_valid_before_utc.timestamp())
     end = int(certificate.not_valid_after_utc.timestamp())
     if not start <= now <= end:
@@ -132,6 +125,25 @@ def _verify(
             seen=str(now),
             next="check this machine's clock; a node must join again before its hour ends",
         )
+    return certificate
+
+
+# Remembered, because a client verifies the same chain with every receipt. It is a function of the
+# bytes alone (the time is checked each time), and what raises is not remembered.
+@functools.lru_cache(maxsize=64)
+def _load_issued(
+    der: bytes, profile: _Profile, issuer: x509.Certificate | None
+) -> x509.Certificate:
+    what = profile.what
+    certificate = load_certificate(der, what)
+    # Signature first: what nobody vouches for is not worth reading.
+    try:
+        certificate.verify_directly_issued_by(issuer or certificate)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise VerificationError(
+            "bad-chain", f"the {what} certificate was not signed by its issuer"
+        ) from error
+    _check_profile(certificate, profile)
     return certificate
 
 
