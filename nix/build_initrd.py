@@ -115,7 +115,7 @@ def main() -> None:
         subprocess.run(
             [
                 "zstd",
-                "-19",
+                "-12",
                 "--single-thread",
                 "--quiet",
                 "--force",
