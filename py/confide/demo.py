@@ -91,7 +91,7 @@ def run(build: Build, run_dir: Path, *, listen: str, once: bool, console: Consol
             gateway = system.start_gateway()
         with steps.step("start the proxy: verify, exchange a key"):
             proxy = system.start_proxy(gateway.url, listen=listen)
-        console.print(proxy.log.read_text().rstrip(), highlight=False, markup=False)
+        print(proxy.log.read_text().rstrip())
         with steps.step("ask a question through the openai package"):
             answer = ask(proxy.url, build.model_name, console)
         console.print(steps.table())

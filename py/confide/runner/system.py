@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -52,8 +53,14 @@ class Program:
     def __init__(self, name: str, argv: Sequence[str], *, url: str, log: Path) -> None:
         self.name, self.url, self.log = name, url, log
         self._log = log.open("wb")
+        # What it prints is shown later on this terminal.
+        columns = str(shutil.get_terminal_size((120, 24)).columns)
         self._process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "COLUMNS": columns},
         )
 
     def wait_ready(self, timeout: float) -> None:
