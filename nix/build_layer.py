@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import tree
@@ -26,12 +27,27 @@ EROFS_UUID = "c0f1de00-0000-4000-8000-000000000001"
 ZERO_SALT = "00" * 32
 
 
-def unpack_wheel(wheel: Path, site: Path) -> None:
-    """Unpack a wheel; its scripts and headers (the .data folder) are not wanted in an image."""
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            if not name.split("/", 1)[0].endswith(".data"):
-                archive.extract(name, site)
+def unpack_wheels(wheels: list[Path], site: Path) -> None:
+    """Unpack wheels; their scripts and headers (the .data folders) are not wanted in an image.
+
+    Raises BuildError if two wheels bring the same file: which one stays would be chance.
+    """
+    owner: dict[str, Path] = {}
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if name.endswith("/") or name.split("/", 1)[0].endswith(".data"):
+                    continue
+                if name in owner:
+                    raise tree.BuildError(f"{wheel.name} and {owner[name].name} both bring {name}")
+                owner[name] = wheel
+
+    def one(wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site, [name for name, its in owner.items() if its == wheel])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decompressing leaves Python's lock
+        list(pool.map(one, wheels))
 
 
 def read_list(file: Path) -> list[str]:
@@ -72,8 +88,7 @@ def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
     unpacked, root = scratch / "unpacked", scratch / "root"
     owner = tree.unpack(args.package, unpacked)
     chosen = tree.select(tree.walk(unpacked), read_list(args.list)) if args.list else []
-    for wheel in args.wheel:
-        unpack_wheel(wheel, unpacked / args.site)
+    unpack_wheels(args.wheel, unpacked / args.site)
     if args.wheel:
         leave_out = [f"!{line}" for line in read_list(args.leave_out)] if args.leave_out else []
         wanted = tree.select(tree.walk(unpacked / args.site), ["*", *leave_out])
