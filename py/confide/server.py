@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
 from confide.errors import (
     ConfideError,
@@ -90,10 +90,15 @@ def status_of(error: ConfideError) -> int:
 def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
     """A Flask application whose every error is JSON: {"error": ConfideError.to_dict()}.
 
-    Bodies over ``max_body`` bytes are refused (413), whether their length is announced or not.
+    Bodies over ``max_body`` bytes are refused (413), and those that do not announce their length
+    (411): gunicorn ends a chunked body early when its sender is slow, and says nothing.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
+
+    def needs_length() -> None:
+        if "Transfer-Encoding" in request.headers:
+            raise LengthRequired
 
     def failed(error: ConfideError) -> tuple[Response, int]:
         return jsonify(error=error.to_dict()), status_of(error)
@@ -117,6 +122,7 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
         plain = ConfideError("internal", "The service failed in a way it does not know.")
         return jsonify(error=plain.to_dict()), 500
 
+    app.before_request(needs_length)
     app.register_error_handler(ConfideError, failed)
     app.register_error_handler(HTTPException, refused)
     app.register_error_handler(ParseException, malformed)

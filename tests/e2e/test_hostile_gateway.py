@@ -194,13 +194,11 @@ def test_key_for_another_model_opens_nothing(
 def test_garbage_at_every_door(system: System, gateway: Program) -> None:
     """A named 4xx at every door, and behind it everything still serves."""
     doors = {
-        system.machine("coordinator").url: (
-            "/v1/attest", "/v1/manifest", "/v1/challenge", "/v1/join",
-        ),
+        system.machine("coordinator").url: ("/v1/attest", "/v1/manifest", "/v1/join"),
         system.machine("secret-service").url: ("/v1/keys",),
         system.machine("worker-cpu").url: (CHAT, "/v1/completions"),
         gateway.url: ("/confide/v1/attest", "/confide/v1/keys", CHAT),
-    }  # fmt: skip
+    }
     for url, paths in doors.items():
         for path in paths:
             for body in (b"\x00", b"\xff" * 100, b"{}", b"\xa1\x61a\x9f" * 50):

@@ -52,10 +52,10 @@ def test_prediction_equals_the_quote(
 
 def test_manifest_pins_what_was_predicted_for_every_role(build: Build) -> None:
     manifest = Manifest.parse(build.manifest.read_bytes())
-    assert set(manifest.roles) == set(ROLES)
+    assert {role.name for role in manifest.roles} == set(ROLES)
     for role in ROLES:
         report = json.loads((build.images / role / "measurements.json").read_text())
-        [reference] = manifest.roles[role]["vtpm"]
+        [reference] = manifest.role(role).vtpm
         [platform] = report["platforms"]["vtpm"]
         assert {str(n): v.hex() for n, v in reference.pcrs.items()} == platform["pcrs"]
 
@@ -63,7 +63,7 @@ def test_manifest_pins_what_was_predicted_for_every_role(build: Build) -> None:
 def test_all_roles_differ(build: Build) -> None:
     """Equal layers, yet no role can pass for another."""
     manifest = Manifest.parse(build.manifest.read_bytes())
-    assert len({manifest.roles[role]["vtpm"][0].pcrs[11] for role in ROLES}) == len(ROLES)
+    assert len({manifest.role(role).vtpm[0].pcrs[11] for role in ROLES}) == len(ROLES)
 
 
 # --- a changed byte ---------------------------------------------------------------------------

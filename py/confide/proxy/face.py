@@ -38,6 +38,7 @@ _STATUS = {
     "foreign-host": 403,
     "foreign-origin": 403,
     "unknown-model": 404,
+    "body-too-large": 413,
     "not-implemented": 501,
     "not-verified": 503,
     "model-not-served": 503,

@@ -128,8 +128,9 @@ def test_malformed_requests(app: App, body: bytes, code: str) -> None:
 
 
 def test_oversized_body(app: App) -> None:
-    with pytest.raises(openai.BadRequestError, match="too large"):
+    with pytest.raises(openai.APIStatusError, match="too large") as caught:
         app.ask("x" * (9 << 20))
+    assert caught.value.status_code == 413
 
 
 @pytest.mark.parametrize(
