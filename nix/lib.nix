@@ -20,9 +20,13 @@ rec {
 
   # folder "name" ./path: a part of the checkout as a source of its own, whose store path depends on
   # nothing but its content.
-  folder = name: path: builtins.path {
+  folder = name: path: folderWithout name path [ ];
+
+  # folderWithout "name" ./path [ "a" ... ]: the same less what is called so at its top.
+  folderWithout = name: path: leftOut: builtins.path {
     inherit name path;
-    filter = path: _: !(builtins.elem (baseNameOf path) [ "__pycache__" ".mypy_cache" ".ruff_cache" ]);
+    filter = file: _: !(builtins.elem (baseNameOf file) [ "__pycache__" ".mypy_cache" ".ruff_cache" ])
+      && !(builtins.elem file (map (entry: "${toString path}/${entry}") leftOut));
   };
 
   # scripts [ "tree.py" ... ]: build scripts of this folder, as modules that can import each other.
