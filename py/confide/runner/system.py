@@ -53,14 +53,17 @@ class Program:
     def __init__(self, name: str, argv: Sequence[str], *, url: str, log: Path) -> None:
         self.name, self.url, self.log = name, url, log
         self._log = log.open("wb")
-        # What it prints is shown later on this terminal.
-        columns = str(shutil.get_terminal_size((120, 24)).columns)
+        # The same code as here, wherever that is; what it prints is shown later on this terminal.
+        environment = {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "COLUMNS": str(shutil.get_terminal_size((120, 24)).columns),
+        }
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "COLUMNS": columns},
+            env={**os.environ, **environment},
         )
 
     def wait_ready(self, timeout: float) -> None:

@@ -43,10 +43,8 @@ async def _serve(arguments: Any, engine: Any) -> None:
     await (await build_and_serve(engine, address, listener, arguments))
 
 
-def main() -> int:
-    """Serve until a signal, or until the engine dies: 1. The arguments are vLLM's server's."""
-    gc.disable()
-    import uvloop
+def _start() -> tuple[Any, Any]:
+    """Parse the arguments and start the engine; raises whatever vLLM raises."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.usage.usage_lib import UsageContext
@@ -70,6 +68,28 @@ def main() -> int:
         enable_log_requests=False,
         disable_log_stats=True,
     )
+    return arguments, engine
+
+
+def main() -> int:
+    """Serve until a signal, or until the engine dies: 1. The arguments are vLLM's server's.
+
+    Why it did not start is said on standard error. Once it serves, nothing is: also a traceback,
+    here or in the engine's process, may quote a request.
+    """
+    console, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    gc.disable()
+    try:
+        import uvloop
+
+        arguments, engine = _start()
+    except (Exception, SystemExit) as error:
+        said = f"confide-engine: vLLM does not start: {type(error).__name__}: {error}\n"
+        os.write(console, said.encode())
+        return 1
+    os.close(console)
     gc.freeze()
     gc.enable()
     try:

@@ -115,6 +115,16 @@ def test_error_is_printed_and_nothing_executed(
     assert capsys.readouterr().err.startswith("confide-engine: ")
 
 
+def test_why_it_did_not_start_is_said_and_nothing_else() -> None:
+    """Here vLLM cannot be imported; what a library prints on its own goes nowhere."""
+    server = [sys.executable, str(engine.SERVER), "--model=/nonexistent"]
+    ended = subprocess.run(server, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("confide-engine: vLLM does not start: ModuleNotFoundError: ")
+    assert not ended.stdout
+
+
 def test_start_imports_nothing_of_the_mesh() -> None:
     """Each import costs seconds on an emulated machine, before the engine's own begin."""
     code = "import sys, confide.worker.engine; print(*sys.modules)"
