@@ -62,8 +62,7 @@ def find_mirrors(given: Sequence[str] = ()) -> Mirrors:
     """The mirrors given on the command line, else those that this machine's apt uses for Debian."""
     if given:
         bases = [url.rstrip("/") for url in given]
-        siblings = [base + "-security" for base in bases if base.endswith("/debian")]
-        return Mirrors(tuple(bases), tuple(siblings + bases))
+        return Mirrors(tuple(bases), (*_security_siblings(bases), *bases))
     main: dict[str, None] = {}
     security: dict[str, None] = {}
     for line in _output("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)").splitlines():
@@ -76,7 +75,12 @@ def find_mirrors(given: Sequence[str] = ()) -> Mirrors:
             "this machine's apt has no Debian mirror; name one with --debian-mirror URL "
             "(the URL under which dists/ and pool/ lie)"
         )
-    return Mirrors(tuple(main), tuple(security or main))
+    return Mirrors(tuple(main), tuple(security) or (*_security_siblings(main), *main))
+
+
+def _security_siblings(bases: Iterable[str]) -> list[str]:
+    # Where mirrors that have both keep the security archive.
+    return [base + "-security" for base in bases if base.endswith("/debian")]
 
 
 def apt_proxies() -> dict[str, str]:

@@ -127,6 +127,14 @@ def test_security_updates_are_asked_of_the_security_archive_first() -> None:
     assert mirrors.candidates("pool/main/x.deb")[0].startswith("http://a/debian/")
 
 
+def test_apt_without_a_security_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minimal system's apt knows only the main archive; its mirror has the other beside it."""
+    monkeypatch.setattr(download, "_output", lambda *_: "http://mirror.test/debian trixie\n")
+    mirrors = download.find_mirrors()
+    assert mirrors.main == ("http://mirror.test/debian",)
+    assert mirrors.security == ("http://mirror.test/debian-security", "http://mirror.test/debian")
+
+
 def deb(program: bytes | None) -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:xz") as archive:
