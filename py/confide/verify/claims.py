@@ -2,7 +2,7 @@
 
 A claim compares a value from the evidence with a reference value and says so as a `Check`. A claim
 without a reference value cannot be made (`PolicyError`): nothing is accepted by leaving it out. An
-empty list accepts nothing. An opt-out is a claim of its own, and says in the verdict that it is one.
+empty list accepts nothing. An opt-out is a claim of its own, and the verdict says that it is one.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Equals:
         _require(self.name, self.expected is not None and self.expected not in (b"", ""))
 
     def check(self, seen: Value) -> Check:
+        """Passes if the value is the expected one, of the same type."""
         passed = type(seen) is type(self.expected) and seen == self.expected
         return Check(self.name, show(self.expected), show(seen), passed, self.source)
 
@@ -53,6 +54,7 @@ class OneOf:
         _require(self.name, self.accepted is not None)
 
     def check(self, seen: Value) -> Check:
+        """Passes if the value is in the list."""
         accepted = self.accepted or ()
         passed = any(type(seen) is type(value) and seen == value for value in accepted)
         expected = "one of " + ", ".join(map(show, accepted)) if accepted else "nothing is accepted"
@@ -71,6 +73,7 @@ class AtLeast:
         _require(self.name, self.minimum is not None)
 
     def check(self, seen: Value) -> Check:
+        """Passes if the value is a number that is large enough."""
         passed = isinstance(seen, int) and self.minimum is not None and seen >= self.minimum
         return Check(self.name, f"at least {self.minimum}", show(seen), passed, self.source)
 
@@ -88,6 +91,7 @@ class Bits:
         _require(self.name, self.mask > 0 and self.value & ~self.mask == 0)
 
     def check(self, seen: Value) -> Check:
+        """Passes if the value is a number with these bits."""
         passed = isinstance(seen, int) and seen & self.mask == self.value
         expected = f"{self.value:#x} in the bits {self.mask:#x}"
         return Check(
@@ -109,13 +113,14 @@ class AnyOf:
         _require("any of", bool(self.claims))
 
     def check(self, seen: Value) -> Check:
+        """The first check that passed, else the first of all."""
         checks = [claim.check(seen) for claim in self.claims]
         return next((check for check in checks if check.passed), checks[0])
 
 
 @dataclass(frozen=True)
 class InsecureAny:
-    """An opt-out: accepts every value, and says in the verdict which option of the policy did so."""
+    """An opt-out: accepts every value, and the verdict says which option of the policy did so."""
 
     name: str
     option: str
@@ -125,6 +130,7 @@ class InsecureAny:
         _require(self.name, self.option.startswith("insecure_"))
 
     def check(self, seen: Value) -> Check:
+        """Passes."""
         return Check(
             self.name, f"anything, because of {self.option}", show(seen), True, self.source
         )
