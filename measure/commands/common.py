@@ -1,0 +1,93 @@
+"""What several commands need: registering a parser, reading inputs, writing outputs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from measure.errors import InputError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+SAME, DIFFERENT = 0, 1  # exit statuses; an error is 2
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def register(
+    commands: Commands, name: str, run: Run, text: str, example: str
+) -> argparse.ArgumentParser:
+    """A parser for one command: `text` is one sentence, `example` a command line that works."""
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example:\n  python -m measure {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def read(path: str, limit: int = 1 << 30) -> bytes:
+    """A file's content.
+
+    Raises:
+        InputError: it cannot be read, or has more than `limit` bytes.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", file=path) from None
+    if len(data) > limit:
+        raise InputError("too large", file=path, expected=f"at most {limit} bytes")
+    return data
+
+
+def map_file(path: str) -> memoryview:
+    """A file's content without reading it all; disks are large and mostly hashed once.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", file=path) from None
+
+
+def write(path: str | None, data: bytes) -> None:
+    """Writes to a file, or to standard output if there is no path.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if path is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise InputError(f"cannot write: {error.strerror}", file=path) from None
+
+
+def print_json(value: Any) -> None:
+    """For scripts: sorted keys, two spaces of indentation, ASCII."""
+    print(json.dumps(value, sort_keys=True, indent=2))
+
+
+def progress(text: str) -> None:
+    """Tells a person at a terminal what takes time; says nothing to a script."""
+    if sys.stderr.isatty():
+        print(f"measure: {text} ...", file=sys.stderr)
