@@ -24,3 +24,21 @@ GOOGLE_TPM_ROOT = Root(
     "vTPM",
     bytes.fromhex("56a613f57126a385dd6949294e93b0b566f96ab0573be0c2368e6f5ca779831f"),
 )
+
+# AMD's root keys (ARK), one for each family of processors. Each signs an ASK, which certifies the
+# keys of chips (VCEK), an ASVK, which certifies those of clouds (VLEK), and the revocation list.
+AMD_MILAN = Root(
+    "AMD",
+    "Milan",
+    bytes.fromhex("9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9"),
+)
+AMD_GENOA = Root(
+    "AMD",
+    "Genoa",
+    bytes.fromhex("429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831"),
+)
+AMD_TURIN = Root(
+    "AMD",
+    "Turin",
+    bytes.fromhex("4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"),
+)
