@@ -42,3 +42,16 @@ AMD_TURIN = Root(
     "Turin",
     bytes.fromhex("4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"),
 )
+
+# NVIDIA's: one certifies the keys of GPUs and switches (subject "NVIDIA Device Identity CA"), the
+# other the signers of reference values for drivers and VBIOSes ("NVIDIA CoRIM signing Root CA").
+NVIDIA_DEVICE = Root(
+    "NVIDIA",
+    "devices",
+    bytes.fromhex("a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4"),
+)
+NVIDIA_RIM = Root(
+    "NVIDIA",
+    "reference values",
+    bytes.fromhex("dec1dc316477aa851eebdf51327ae9f864bc8d89254657ed1e7eb9168af1e1a3"),
+)
