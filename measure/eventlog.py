@@ -4,6 +4,9 @@ Source: TCG PC Client Platform Firmware Profile 1.06, section 10 ("Event Logging
 list of events without a count; its first event is in the old SHA-1 format and carries the
 "Spec ID Event03" header that names the digest algorithms of all later ones.
 
+A confidential-computing log (CCEL; UEFI 2.11, section 38.4) has the same format and other
+registers: 0 is MRTD, which no event extends, and 1 to 4 are RTMR 0 to 3.
+
 The log is untrusted input: it only means something when its replay equals quoted registers.
 """
 
@@ -20,6 +23,7 @@ from measure.reader import Reader
 MAX_LOG = 4 << 20  # bytes; the largest real logs are some 100 KiB
 MAX_EVENTS = 10_000
 MAX_PCR = 23
+RTMRS = 4
 NO_PCR = 0xFFFFFFFF  # an EV_NO_ACTION event may name no register at all
 
 SPEC_ID = b"Spec ID Event03\x00"
@@ -39,6 +43,7 @@ class EventType(IntEnum):
     PLATFORM_CONFIG_FLAGS = 0x0000000A
     TABLE_OF_DEVICES = 0x0000000B
     IPL = 0x0000000D
+    NONHOST_INFO = 0x00000011
     EFI_VARIABLE_DRIVER_CONFIG = 0x80000001
     EFI_VARIABLE_BOOT = 0x80000002
     EFI_BOOT_SERVICES_APPLICATION = 0x80000003
@@ -91,6 +96,31 @@ class EventLog:
     banks: tuple[str, ...]
     events: tuple[Event, ...]
     startup_locality: int
+
+    @property
+    def is_ccel(self) -> bool:
+        """Whether the registers are RTMRs: some TPM register 0 or above 4 is in every TPM's log.
+
+        That is the TPM's firmware version and separators; a CCEL can name only 1 to 4.
+        """
+        extended = {event.pcr for event in self.events if event.type != EventType.NO_ACTION}
+        return self.banks == ("sha384",) and extended <= set(range(1, RTMRS + 1))
+
+    def rtmrs(self) -> dict[int, bytes]:
+        """RTMR 0 to 3 -> 48 bytes, after all events of a confidential-computing log.
+
+        Raises:
+            FormatError: it is a TPM's log.
+        """
+        if not self.is_ccel:
+            raise FormatError(
+                "not a confidential-computing event log",
+                expected="bank sha384, registers 1 to 4",
+                seen=f"banks {', '.join(self.banks)}, "
+                f"registers {sorted({event.pcr for event in self.events})}",
+            )
+        replayed = self.replay("sha384")
+        return {number: replayed.get(number + 1, bytes(48)) for number in range(RTMRS)}
 
     def replay(self, bank: str = "sha256") -> dict[int, bytes]:
         """Register values after all events, for the registers that some event names.

@@ -1,9 +1,9 @@
 """Prediction of TPM registers: the events of a boot, each with the component it stands for.
 
 Source for which events there are and in which order: TCG PC Client Platform Firmware Profile 1.06,
-section 3.3.4; edk2 stable202502 (Tcg2Pei, Tcg2Dxe, DxeTpm2MeasureBootLib); systemd-stub 257; Linux'
-EFI stub (efi_measure_tagged_event). SHA-256 bank. The shape that this holds for is
-`shapes.OVMF_DISK`.
+section 3.3.4; edk2 stable202502 (Tcg2Pei, Tcg2Dxe, DxeTpm2MeasureBootLib); systemd-stub; Linux' EFI
+stub (efi_measure_tagged_event); for Google's cloud, "Confidential VM measurement register contents"
+in its documentation. SHA-256 bank. The machines that this holds for are in `shapes`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from measure import eventlog, gpt, pe, uki
+from measure import direct, eventlog, gpt, pe, uki
+from measure.errors import InputError, UnsupportedError
 from measure.firmware import Measured
 from measure.image import DiskImage
-from measure.shapes import Shape
+from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DIRECT, Shape
 from measure.uki import digest
 
 _GLOBAL_VARIABLE = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
@@ -30,6 +31,9 @@ _SECURE_BOOT_VARIABLES = (
     (_IMAGE_SECURITY, "dbx"),
 )
 _SEPARATOR = bytes(4)
+# Google's names for the technology, and the version of its virtual firmware that is documented.
+_GCE_TECHNOLOGY = {GCE_TDX.name: 3, GCE_SEV_SNP.name: 4}
+_GCE_FIRMWARE = 2
 
 
 class Component(Enum):
@@ -86,30 +90,89 @@ class Prediction:
         }
 
 
-def predict(shape: Shape, image: DiskImage, firmware: Measured) -> Prediction:
-    """The events of booting `image` with `firmware`."""
-    return Prediction(shape, tuple(_boot(image, firmware)))
+def predict(shape: Shape, image: DiskImage, firmware: Measured | None) -> Prediction:
+    """The events of booting `image` in a machine of `shape`.
+
+    Args:
+        firmware: the machine's; None for a cloud's machine, whose registers do not cover it.
+
+    Raises:
+        UnsupportedError: a register that the shape covers cannot be predicted for this image.
+        InputError: no firmware, or one that does not go with the shape.
+    """
+    if (firmware is None) != (shape.name in _GCE_TECHNOLOGY):
+        raise InputError(
+            f"shape {shape.name} {'needs a' if firmware is None else 'goes with no'} firmware"
+        )
+    if firmware is None:
+        events = _gce_boot(image, _GCE_TECHNOLOGY[shape.name])
+    elif shape.name == OVMF_DIRECT.name:
+        events = _direct_boot(image, firmware)
+    else:
+        events = _disk_boot(image, firmware)
+    return Prediction(shape, tuple(event for event in events if event.pcr in shape.covers))
 
 
-def _boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
+def _disk_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
     yield from firmware_events(firmware)
     yield from secure_boot_events()
+    yield from _from_boot_option(image)
+
+
+def _from_boot_option(image: DiskImage) -> Iterator[PcrEvent]:
+    """What does not depend on the firmware when it starts the UKI from the disk."""
+    if image.uki.stub.adds_secret:
+        predictable = (str(n) for n, stub in uki.STUBS.items() if not stub.adds_secret)
+        raise UnsupportedError(
+            "the stub adds a random secret to the initrd on disk boot: PCR 9 cannot be predicted",
+            file=image.uki.image.file,
+            expected=f"systemd-stub {' or '.join(predictable)}",
+            seen=str(image.uki.stub.version),
+        )
+    yield from _ready_to_boot()
+    yield from partition_events(image.table)
+    yield PcrEvent(4, Component.UKI, "PE image of the UKI", image.uki.image.authenticode())
+    yield from uki_events(image.uki)
+    yield from _exit_boot_services()
+
+
+def _direct_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
+    """QEMU's -kernel: the firmware loads it before it looks at any boot option."""
+    yield from firmware_events(firmware)
+    yield from secure_boot_events()
+    yield kernel_event(image.uki)
+    yield from _ready_to_boot()
+    release = direct.edk2_release(_version(firmware), "firmware")
+    command_line = direct.load_options(image.uki.command_line, release)
+    yield from kernel_input_events(command_line, image.uki.sections[uki.Section.INITRD])
+    yield from _exit_boot_services()
+
+
+def _gce_boot(image: DiskImage, technology: int) -> Iterator[PcrEvent]:
+    """Google's firmware measures its version's number in place of its code."""
+    version = f"GCE Virtual Firmware v{_GCE_FIRMWARE}"
+    yield _firmware(f"version {version}", (version + "\0").encode("utf-16-le"))
+    yield _firmware("technology", b"GCE NonHostInfo\0" + bytes([technology]) + bytes(15))
+    yield from _from_boot_option(image)
+
+
+def _ready_to_boot() -> Iterator[PcrEvent]:
     action = "Calling EFI Application from Boot Option"
     yield _boot_path(4, action, action.encode())
     for pcr in (0, 2, 3, 4, 5):
         yield _boot_path(pcr, "separator", _SEPARATOR)
-    yield from partition_events(image.table)
-    yield from uki_events(image.uki)
+
+
+def _exit_boot_services() -> Iterator[PcrEvent]:
     for action in ("Exit Boot Services Invocation", "Exit Boot Services Returned with Success"):
         yield _boot_path(5, action, action.encode())
 
 
 def firmware_events(firmware: Measured) -> Iterator[PcrEvent]:
     """PCR 0, before its separator."""
-    name = firmware.version.decode("utf-16-le").rstrip("\0")
-    yield PcrEvent(0, Component.FIRMWARE, f"version {name}", digest(firmware.version))
-    yield PcrEvent(0, Component.FIRMWARE, "PEI volume", digest(firmware.pei_volume))
-    yield PcrEvent(0, Component.FIRMWARE, "DXE volume", digest(firmware.dxe_volume))
+    yield _firmware(f"version {_version(firmware)}", firmware.version)
+    yield _firmware("PEI volume", firmware.pei_volume)
+    yield _firmware("DXE volume", firmware.dxe_volume)
 
 
 def secure_boot_events() -> Iterator[PcrEvent]:
@@ -127,24 +190,40 @@ def partition_events(table: gpt.Table) -> Iterator[PcrEvent]:
 
 
 def uki_events(image: uki.Uki) -> Iterator[PcrEvent]:
-    """PCR 4: the UKI and the kernel in it; PCR 11: its sections; PCR 9: what the kernel is given.
+    """What the stub of a running UKI does: PCR 11 gets its sections, PCR 4 and 9 the kernel's.
 
     PCR 12 and 13 get nothing: no other command line, no credentials, no extensions.
     """
-    yield PcrEvent(4, Component.UKI, "PE image of the UKI", image.image.authenticode())
     for section, content in image.measured_sections():
         component = COMPONENT_OF_SECTION.get(section, Component.UKI_OTHER)
         # The name is measured in ASCII with its NUL, though logged in UTF-16.
         name = section.value.encode() + b"\0"
         yield PcrEvent(11, component, f"name of section {section.value}", digest(name))
         yield PcrEvent(11, component, f"section {section.value}", digest(content))
+    if image.stub.loads_kernel:
+        yield kernel_event(image)
+    yield from kernel_input_events(image.command_line, image.initrd)
+
+
+def kernel_event(image: uki.Uki) -> PcrEvent:
+    """PCR 4: the firmware loads the kernel in the UKI."""
     kernel = pe.parse(image.sections[uki.Section.LINUX], f"{image.image.file} (.linux)")
-    yield PcrEvent(4, Component.KERNEL, "PE image of the kernel", kernel.authenticode())
-    load_options = (image.command_line + "\0").encode("utf-16-le")
-    yield PcrEvent(
-        9, Component.COMMAND_LINE, "command line given to the kernel", digest(load_options)
-    )
-    yield PcrEvent(9, Component.INITRD, "initrd given to the kernel", digest(image.initrd))
+    return PcrEvent(4, Component.KERNEL, "PE image of the kernel", kernel.authenticode())
+
+
+def kernel_input_events(command_line: str, initrd: bytes) -> Iterator[PcrEvent]:
+    """PCR 9: what the kernel's EFI stub is given; the command line in UTF-16 with its NUL."""
+    options = (command_line + "\0").encode("utf-16-le")
+    yield PcrEvent(9, Component.COMMAND_LINE, "command line given to the kernel", digest(options))
+    yield PcrEvent(9, Component.INITRD, "initrd given to the kernel", digest(initrd))
+
+
+def _version(firmware: Measured) -> str:
+    return firmware.version.decode("utf-16-le").rstrip("\0")
+
+
+def _firmware(description: str, data: bytes) -> PcrEvent:
+    return PcrEvent(0, Component.FIRMWARE, description, digest(data))
 
 
 def _boot_path(pcr: int, description: str, data: bytes) -> PcrEvent:

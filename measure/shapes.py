@@ -28,15 +28,39 @@ class Shape:
         return tuple(sorted(self.covers))
 
 
+_ADDED_AT_BOOT = {
+    12: "command line and credentials added at boot (there are none)",
+    13: "system extensions added at boot (there are none)",
+    14: "Machine Owner Keys (there are none)",
+}
+_NOT_COVERED = {
+    1: "ACPI tables and boot variables: they describe the host's machine (memory, devices)",
+    6: "reserved for the host platform's maker; says nothing about the image",
+    10: "owned by the kernel's IMA; its first entry depends on PCR 1",
+    15: "owned by the running system",
+    16: "debug register, can be reset",
+    17: "dynamic root of trust, not used",
+    18: "dynamic root of trust, not used",
+    19: "dynamic root of trust, not used",
+    20: "dynamic root of trust, not used",
+    21: "dynamic root of trust, not used",
+    22: "dynamic root of trust, not used",
+    23: "application register, can be reset",
+}
+_OVMF = (
+    "QEMU machine type q35 (PCR 0: the firmware keeps its timer's port in a measured volume)",
+    "OVMF without Secure Boot as the only pflash code, an empty variable store (PCR 0, 7)",
+    "no PCI option ROMs: romfile= empty for network cards (PCR 2)",
+)
+_GUEST = "the guest extends no register itself: no systemd-pcrphase, no IMA policy (PCR 11)"
+
 OVMF_DISK = Shape(
     name="ovmf-disk",
     requirements=(
-        "QEMU machine type q35 (PCR 0: the firmware keeps its timer's port in a measured volume)",
-        "OVMF without Secure Boot as the only pflash code, an empty variable store (PCR 0, 7)",
+        *_OVMF,
         "the image is the only disk with a boot index (PCR 4, 5: a failed attempt is measured)",
-        "no PCI option ROMs: romfile= empty for network cards (PCR 2)",
         "nothing passed with -kernel, no additions to the command line through SMBIOS (PCR 12)",
-        "the guest extends no register itself: no systemd-pcrphase, no IMA policy (PCR 11)",
+        _GUEST,
     ),
     covers={
         0: "firmware",
@@ -48,22 +72,66 @@ OVMF_DISK = Shape(
         8: "commands of a boot loader (there is none)",
         9: "command line and initrd that the kernel was given",
         11: "unified kernel image: kernel, initrd, command line with the layers' root hashes",
-        12: "command line and credentials added at boot (there are none)",
-        13: "system extensions added at boot (there are none)",
-        14: "Machine Owner Keys (there are none)",
+        **_ADDED_AT_BOOT,
     },
-    left_out={
-        1: "ACPI tables and boot variables: they describe the host's machine (memory, devices)",
-        6: "reserved for the host platform's maker; says nothing about the image",
-        10: "owned by the kernel's IMA; its first entry depends on PCR 1",
-        15: "owned by the running system",
-        16: "debug register, can be reset",
-        17: "dynamic root of trust, not used",
-        18: "dynamic root of trust, not used",
-        19: "dynamic root of trust, not used",
-        20: "dynamic root of trust, not used",
-        21: "dynamic root of trust, not used",
-        22: "dynamic root of trust, not used",
-        23: "application register, can be reset",
-    },
+    left_out=_NOT_COVERED,
 )
+
+OVMF_DIRECT = Shape(
+    name="ovmf-direct",
+    requirements=(
+        *_OVMF,
+        "QEMU 10 or later: earlier ones rewrite the kernel's setup header (PCR 4)",
+        "-kernel, -initrd and -append are the UKI's .linux, .initrd and .cmdline (PCR 4, 9)",
+        _GUEST,
+    ),
+    covers={
+        0: "firmware",
+        2: "device firmware (option ROMs)",
+        3: "device firmware's configuration",
+        4: "boot path: the kernel",
+        5: "nothing of a disk: the firmware starts no image from one",
+        7: "Secure Boot settings",
+        8: "commands of a boot loader (there is none)",
+        9: "command line with the layers' root hashes, and initrd, that the kernel was given",
+        11: "unified kernel image (there is none)",
+        **_ADDED_AT_BOOT,
+    },
+    left_out=_NOT_COVERED,
+)
+
+_GCE_LEFT_OUT = {
+    **_NOT_COVERED,
+    5: "partition table: the cloud makes the disk larger than the image",
+    7: "Secure Boot settings: the cloud enrolls its keys, and its list of revoked ones changes",
+}
+
+
+def _gce(name: str, technology: str) -> Shape:
+    """A Google Compute Engine confidential machine; docs/decisions/060 says what is not known."""
+    return Shape(
+        name=name,
+        requirements=(
+            f"a Compute Engine Confidential VM with {technology} and virtual firmware version 2",
+            "Secure Boot off: with it on, PCR 4 has no event for the inner kernel",
+            "the image is the boot disk, with no further bootable disk (PCR 4)",
+            _GUEST,
+        ),
+        covers={
+            0: "firmware's version number and the machine's technology, not the firmware's code",
+            2: "device firmware (option ROMs)",
+            3: "device firmware's configuration",
+            4: "boot path: the unified kernel image and the kernel in it",
+            8: "commands of a boot loader (there is none)",
+            9: "command line and initrd that the kernel was given",
+            11: "unified kernel image: kernel, initrd, command line with the layers' root hashes",
+            **_ADDED_AT_BOOT,
+        },
+        left_out=_GCE_LEFT_OUT,
+    )
+
+
+GCE_SEV_SNP = _gce("gce-sev-snp", "AMD SEV-SNP")
+GCE_TDX = _gce("gce-tdx", "Intel TDX")
+
+VTPM_SHAPES = {s.name: s for s in (OVMF_DISK, OVMF_DIRECT, GCE_SEV_SNP, GCE_TDX)}

@@ -116,7 +116,7 @@ def test_pcr_9(expected: dict[str, Any], log: eventlog.EventLog) -> None:
     }
     archive = cpio.literal("os-release", sections[uki.Section.OSREL])
     assert archive.hex() == inputs["initrd_combined_257"]["cpio_hex"]
-    image = uki.Uki(image=None, sections=sections)  # type: ignore[arg-type]
+    image = uki.Uki(None, uki.STUBS[257], sections)  # type: ignore[arg-type]
     load_options, initrd = digests(log, 9)
     assert sha256((image.command_line + "\0").encode("utf-16-le")) == load_options
     # The initrd's bytes are not recorded; that the archive belongs behind them is, by digest.
