@@ -87,6 +87,8 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         # These are parsed when they are first asked for; malformed ones raise here
         _ = (certificate.extensions, certificate.subject, certificate.issuer)
+        _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+        certificate.public_key()
         # The parser keeps the signature's count of unused bits, which nothing signs: it must be 0.
         same = certificate.public_bytes(Encoding.DER) == der and der.endswith(
             b"\0" + certificate.signature
