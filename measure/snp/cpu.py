@@ -16,13 +16,13 @@ _MODELS = {
     "EPYC-Genoa": (25, 17, 0),
     "EPYC-Turin": (26, 0, 0),
 }
-# Every version that QEMU (up to 11.1) has, and one alias.
+# The versions that QEMU 11.1 has, and one alias.
 _VARIANTS = {
     "EPYC": ("", "-v1", "-v2", "-IBPB", "-v3", "-v4", "-v5"),
     "EPYC-Rome": ("", "-v1", "-v2", "-v3", "-v4", "-v5"),
-    "EPYC-Milan": ("", "-v1", "-v2", "-v3"),
-    "EPYC-Genoa": ("", "-v1", "-v2"),
-    "EPYC-Turin": ("", "-v1"),
+    "EPYC-Milan": ("", "-v1", "-v2", "-v3", "-v4"),
+    "EPYC-Genoa": ("", "-v1", "-v2", "-v3"),
+    "EPYC-Turin": ("", "-v1", "-v2"),
 }
 
 

@@ -162,14 +162,10 @@ class Launch:
                 ("command-line", "command line and a NUL", self.kernel.command_line),
             ):
                 found.append(Component(name, f"SHA-256 of the {what}", value))
-        for index, which in enumerate(("first", "each further")[: min(vcpus, 2)]):
-            found.append(
-                Component(
-                    "vcpu-0" if index == 0 else "vcpu-n",
-                    f"SHA-384 of the {which} vCPU's VMSA page",
-                    hashlib.sha384(self.vcpu_page(index)).digest(),
-                )
-            )
+        for index, name, which in ((0, "vcpu-0", "the first"), (1, "vcpu-n", "each further")):
+            if index < vcpus:
+                value = hashlib.sha384(self.vcpu_page(index)).digest()
+                found.append(Component(name, f"SHA-384 of the VMSA page of {which} vCPU", value))
         return found
 
     def _extend_section(self, state: bytes, section: Section) -> bytes:
