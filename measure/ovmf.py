@@ -129,7 +129,7 @@ def _entries(image: bytes | memoryview, file: str) -> dict[uuid.UUID, bytes]:
             seen=f"{len(image)} bytes",
         )
     end = len(image) - _BEHIND_TABLE
-    guid, table_length = _entry_header(image, end, 0, file)
+    guid, length = _entry_header(image, end, 0, file)
     if guid != _FOOTER:
         raise FormatError(
             "no table at the firmware's end, so this is not OVMF (or only a part of it)",
@@ -138,27 +138,13 @@ def _entries(image: bytes | memoryview, file: str) -> dict[uuid.UUID, bytes]:
             expected=f"GUID {_FOOTER}",
             seen=str(guid),
         )
-    start = end - table_length
-    if start < 0:
-        raise FormatError(
-            "the firmware's table is truncated",
-            file=file,
-            offset=end - _ENTRY_HEADER,
-            expected=f"at most {end} bytes",
-            seen=f"{table_length} bytes",
-        )
+    _check_length(length, end, end, file)
+    start = end - length
     entries: dict[uuid.UUID, bytes] = {}
     end -= _ENTRY_HEADER
     while end > start:
         guid, length = _entry_header(image, end, start, file)
-        if length > end - start:
-            raise FormatError(
-                "an entry of the firmware's table is longer than the table",
-                file=file,
-                offset=end - _ENTRY_HEADER,
-                expected=f"at most {end - start} bytes",
-                seen=f"{length} bytes",
-            )
+        _check_length(length, end - start, end, file)
         if guid in entries or guid == _FOOTER:
             raise FormatError(
                 "the firmware's table has an entry twice",
@@ -174,30 +160,29 @@ def _entries(image: bytes | memoryview, file: str) -> dict[uuid.UUID, bytes]:
 def _entry_header(
     image: bytes | memoryview, end: int, start: int, file: str
 ) -> tuple[uuid.UUID, int]:
-    """GUID and length of the entry that ends at `end`, whose header must not begin before `start`.
-
-    The length is at least that of the header.
-    """
-    offset = end - _ENTRY_HEADER
-    if offset < start:
+    """GUID and length of the entry that ends at `end`; neither may begin before `start`."""
+    if end - start < _ENTRY_HEADER:
         raise FormatError(
             "the firmware's table is truncated",
             file=file,
             expected=f"{_ENTRY_HEADER} bytes for length and GUID of an entry",
             seen=f"{max(end - start, 0)} bytes",
         )
-    reader = Reader(image, file, offset, end)
+    reader = Reader(image, file, end - _ENTRY_HEADER, end)
     length = reader.u16("entry length")
-    guid = uuid.UUID(bytes_le=reader.take(16, "entry GUID"))
-    if length < _ENTRY_HEADER:
+    return uuid.UUID(bytes_le=reader.take(16, "entry GUID")), length
+
+
+def _check_length(length: int, most: int, end: int, file: str) -> None:
+    """Refuses an entry that is smaller than its own header or larger than what holds it."""
+    if not _ENTRY_HEADER <= length <= most:
         raise FormatError(
-            "an entry of the firmware's table is too short",
+            "bad length of an entry in the firmware's table",
             file=file,
-            offset=offset,
-            expected=f"at least {_ENTRY_HEADER} bytes",
-            seen=f"{length} bytes",
+            offset=end - _ENTRY_HEADER,
+            expected=f"{_ENTRY_HEADER} to {most}",
+            seen=str(length),
         )
-    return guid, length
 
 
 def _fixed_entry(
