@@ -55,3 +55,11 @@ NVIDIA_RIM = Root(
     "reference values",
     bytes.fromhex("dec1dc316477aa851eebdf51327ae9f864bc8d89254657ed1e7eb9168af1e1a3"),
 )
+
+# Certifies the keys of Intel platforms (PCK) and of the signer of TCB info, for SGX and TDX alike
+# (subject "Intel SGX Root CA", valid until 2049).
+INTEL_SGX = Root(
+    "Intel",
+    "SGX and TDX",
+    bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e"),
+)

@@ -171,6 +171,8 @@ def is_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificat
     An entry is about a certificate of the list's own issuer, unless it (or one before it) names
     another (RFC 5280, 5.3.3): serial numbers are unique only within one issuer.
     """
+    if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is None:
+        return False
     issuer = crl.issuer
     for entry in crl:
         try:
@@ -185,7 +187,7 @@ def is_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificat
 
 
 def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{moment.replace(microsecond=0, tzinfo=None)} UTC"
 
 
 def _bad_crl(what: str, expected: str, seen: str) -> FormatError:

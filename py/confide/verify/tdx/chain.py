@@ -1,0 +1,155 @@
+"""Who vouches for the keys: certificate chains to Intel's root, and what has been revoked.
+
+Rules that hold when every check passes:
+- Each chain ends in a self-signed certificate whose public key is the pinned one of Intel's root;
+  each certificate has the name of its part in the hierarchy, is signed by the next one with ECDSA
+  and SHA-256, and is valid now. Only those above a leaf may sign certificates.
+- Both revocation lists are signed by the CA whose certificates they are about and are current; no
+  certificate of any chain is in them.
+
+Source: Intel SGX PCK Certificate and CRL Profile Specification, revision 1.5, section 1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+
+from confide.formats.certificates import load_certificate, public_key_of
+from confide.formats.tdx import Quote
+from confide.formats.tdx_collateral import TdxCollateral
+from confide.verify import roots
+from confide.verify.verdict import Check, check_equal
+from confide.verify.x509 import (
+    check_crl,
+    check_validity,
+    is_ca,
+    is_revoked,
+    is_signed_by,
+    load_crl,
+    spki_sha256,
+)
+
+ECDSA_SHA256 = SignatureAlgorithmOID.ECDSA_WITH_SHA256
+
+Chain = tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A place in Intel's hierarchy: the common names that may stand there."""
+
+    names: tuple[str, ...]
+    is_ca: bool = True
+
+    def __str__(self) -> str:
+        return " or ".join(self.names)
+
+
+_ROOT = _Part(("Intel SGX Root CA",))
+_PCK_CA = _Part(("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"))
+_PCK_CHAIN = (_Part(("Intel SGX PCK Certificate",), is_ca=False), _PCK_CA, _ROOT)
+_SIGNING_CHAIN = (_Part(("Intel SGX TCB Signing",), is_ca=False), _ROOT)
+_KNOWN_CRITICAL = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE)
+
+
+class Certificates:
+    """The certificates and revocation lists of one verification.
+
+    Chains share certificates, above all the root: each is read once, and checked once in its place.
+    Raises FormatError for bytes that are no P-256 certificate or no list.
+    """
+
+    def __init__(self, quote: Quote, collateral: TdxCollateral) -> None:
+        self._read: dict[bytes, x509.Certificate] = {}
+        self._problems: dict[tuple[bytes, bytes, _Part], str] = {}
+        self._pck_chain = quote.pck_chain
+        self._collateral = collateral
+        self.pck = self._load(quote.pck_chain, "PCK")
+        self.tcb_info = self._load(collateral.tcb_info_chain, "TCB info")
+        self.qe_identity = self._load(collateral.qe_identity_chain, "QE identity")
+        self._root_crl = load_crl(collateral.root_ca_crl, "root CA's")
+        self._pck_crl = load_crl(collateral.pck_crl, "PCK CA's")
+
+    def check(self, now: int) -> list[Check]:
+        """All checks of the chains and of revocation, at `now` (unix seconds)."""
+        tcb_info, qe_identity = self._collateral.tcb_info_chain, self._collateral.qe_identity_chain
+        checks = self._check_chain("PCK certificate", self._pck_chain, _PCK_CHAIN)
+        checks += self._check_chain("TCB info signer", tcb_info, _SIGNING_CHAIN)
+        checks += self._check_chain("QE identity signer", qe_identity, _SIGNING_CHAIN)
+        checks += [
+            check_validity(f"validity of {_common_name(certificate)}", certificate, now)
+            for certificate in self._read.values()
+        ]
+        if len(self.pck) != len(_PCK_CHAIN):
+            return checks  # the check of the chain has failed: there is no CA to ask for a list
+        leaf, ca, root = self.pck
+        others = [c for c in self._read.values() if c is not leaf]
+        return [
+            *checks,
+            check_crl("root CA's revocation list", self._root_crl, root, ECDSA_SHA256, now),
+            check_crl("PCK CA's revocation list", self._pck_crl, ca, ECDSA_SHA256, now),
+            _check_revoked("PCK certificate", self._pck_crl, [leaf]),
+            _check_revoked("CA and signers", self._root_crl, others),
+        ]
+
+    def _load(self, chain: Sequence[bytes], what: str) -> Chain:
+        for der in chain:
+            if der not in self._read:
+                certificate = load_certificate(der, what)
+                public_key_of(certificate, what)
+                self._read[der] = certificate
+        return tuple(self._read[der] for der in chain)
+
+    def _check_chain(
+        self, name: str, chain: Sequence[bytes], parts: Sequence[_Part]
+    ) -> list[Check]:
+        root = spki_sha256(self._read[chain[-1]])
+        expected = ", signed by ".join(map(str, parts))
+        problem = f"{len(chain)} certificates" if len(chain) != len(parts) else ""
+        issuers = (*chain[1:], chain[-1])
+        for der, issuer, part in zip(chain, issuers, parts, strict=False):
+            problem = problem or self._problem(der, issuer, part)
+        return [
+            check_equal(f"{name}: root key", roots.INTEL_SGX.spki_sha256, root, "pinned root"),
+            Check(
+                f"{name}: chain", expected, problem or expected, not problem, "Intel's hierarchy"
+            ),
+        ]
+
+    def _problem(self, der: bytes, issuer: bytes, part: _Part) -> str:
+        """What is wrong with a certificate in this place, "" if nothing is."""
+        key = (der, issuer, part)
+        if key not in self._problems:
+            self._problems[key] = _find_problem(self._read[der], self._read[issuer], part)
+        return self._problems[key]
+
+
+def _find_problem(certificate: x509.Certificate, issuer: x509.Certificate, part: _Part) -> str:
+    name = _common_name(certificate)
+    if name not in part.names:
+        return f"{name} in place of {part}"
+    if is_ca(certificate) != part.is_ca:
+        return f"{name} {'may not' if part.is_ca else 'may'} sign certificates"
+    for extension in certificate.extensions:
+        if extension.critical and extension.oid not in _KNOWN_CRITICAL:
+            return f"{name} has an unknown critical extension"
+    if not is_signed_by(certificate, issuer, ECDSA_SHA256):
+        return f"{name} is not signed by {_common_name(issuer)}"
+    return ""
+
+
+def _check_revoked(
+    name: str, crl: x509.CertificateRevocationList, certificates: Sequence[x509.Certificate]
+) -> Check:
+    revoked = [c for c in certificates if is_revoked(crl, c)]
+    seen = f"revoked: serial number {revoked[0].serial_number:x}" if revoked else "not revoked"
+    return Check(f"{name}: revocation", "not revoked", seen, not revoked, "revocation list")
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return ascii(names[0].value)[1:-1][:80] if len(names) == 1 else "a certificate without one name"

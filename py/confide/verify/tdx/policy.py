@@ -1,0 +1,118 @@
+"""What the manifest demands of a TD, once it is known that the TDX module really said it.
+
+Rules that hold when every check passes:
+- The report binds the caller's data.
+- The TD is not a debug one, cannot be moved to another host, and has no attribute that is unknown.
+- One reference of the manifest matches in MRTD and all four RTMRs; references are never mixed.
+- What the host could have bound to the TD besides is as the manifest says: zeros by default.
+
+Source: Intel TDX Module Base Architecture Specification, "TD ATTRIBUTES" and "Measurement".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confide.formats.tdx import TdReport
+from confide.formats.tdx_collateral import QeIdentity, TcbInfo
+from confide.formats.tdx_policy import (
+    ATTRIBUTE_DEBUG,
+    ATTRIBUTE_SEPT_VE_DISABLE,
+    KNOWN_ATTRIBUTES,
+    ZERO,
+    TdxPolicy,
+    TdxReference,
+)
+from confide.verify.claims import AtLeast, Bits, Claim, Equals, InsecureAny, OneOf
+from confide.verify.tdx.tcb import Appraisal
+from confide.verify.verdict import Check, check_equal
+
+REGISTER_COVERS = {
+    "MRTD": "firmware",
+    "RTMR0": "firmware configuration: memory, devices, ACPI tables, boot variables",
+    "RTMR1": "boot programs and partition table",
+    "RTMR2": "kernel, initrd and command line",
+    "RTMR3": "not used",
+}
+_MANIFEST = "manifest"
+_VERIFIER = "this verifier"
+_ALL_BITS = 2**64 - 1
+
+
+def check_report(
+    report: TdReport,
+    *,
+    report_data: bytes,
+    references: Sequence[TdxReference],
+    policy: TdxPolicy,
+) -> list[Check]:
+    """The checks of the TD report itself."""
+    checks = [check_equal("report data", report_data, report.report_data, "nonce and bound data")]
+    checks += _check_attributes(report.attributes, policy)
+    checks.append(Bits("XFAM", policy.xfam.mask, policy.xfam.value, _MANIFEST).check(report.xfam))
+    if policy.mrseam is not None:
+        checks.append(OneOf("MRSEAM", policy.mrseam, _MANIFEST).check(report.mrseam))
+    checks += [
+        Equals("MRCONFIGID", policy.mrconfigid, _MANIFEST).check(report.mrconfigid),
+        Equals("MROWNER", policy.mrowner, _MANIFEST).check(report.mrowner),
+        Equals("MROWNERCONFIG", policy.mrownerconfig, _MANIFEST).check(report.mrownerconfig),
+    ]
+    if report.mrservicetd is not None:
+        checks.append(Equals("MRSERVICETD", ZERO, _VERIFIER).check(report.mrservicetd))
+    return checks + _check_references(report, references)
+
+
+def check_tcb(
+    appraisal: Appraisal, info: TcbInfo, identity: QeIdentity, policy: TdxPolicy
+) -> list[Check]:
+    """Whether the manifest accepts the platform and what Intel thinks of it."""
+    minimum = policy.minimum_tcb_evaluation_data_number
+    unknown = [a for a in appraisal.advisories if a not in policy.advisories]
+    checks = [
+        OneOf("TCB status", policy.tcb_statuses, _MANIFEST).check(
+            appraisal.status or appraisal.reason
+        ),
+        Check(
+            "TCB advisories",
+            "none but " + " ".join(policy.advisories) if policy.advisories else "none",
+            " ".join(appraisal.advisories) or "none",
+            not unknown,
+            _MANIFEST,
+        ),
+        AtLeast("TCB info: evaluation data number", minimum, _MANIFEST).check(
+            info.evaluation_data_number
+        ),
+        AtLeast("QE identity: evaluation data number", minimum, _MANIFEST).check(
+            identity.evaluation_data_number
+        ),
+    ]
+    if policy.fmspcs is not None:
+        checks.append(OneOf("platform FMSPC", policy.fmspcs, _MANIFEST).check(info.fmspc))
+    return checks
+
+
+def _check_attributes(attributes: int, policy: TdxPolicy) -> list[Check]:
+    debug: Claim = Bits("TD attributes: DEBUG", ATTRIBUTE_DEBUG, 0, _VERIFIER)
+    if policy.insecure_allow_debug:
+        debug = InsecureAny("TD attributes: DEBUG", "insecure_allow_debug", _MANIFEST)
+    sept = ATTRIBUTE_SEPT_VE_DISABLE
+    sept_ve: Claim = Bits("TD attributes: SEPT_VE_DISABLE", sept, sept, _VERIFIER)
+    if policy.insecure_allow_sept_ve:
+        sept_ve = InsecureAny("TD attributes: SEPT_VE_DISABLE", "insecure_allow_sept_ve", _MANIFEST)
+    others = Bits("TD attributes: no others", _ALL_BITS & ~KNOWN_ATTRIBUTES, 0, _VERIFIER)
+    wanted = Bits("TD attributes", policy.attributes.mask, policy.attributes.value, _MANIFEST)
+    return [claim.check(attributes) for claim in (debug, sept_ve, others, wanted)]
+
+
+def _check_references(report: TdReport, references: Sequence[TdxReference]) -> list[Check]:
+    """The registers beside those of the reference with the fewest that differ."""
+    if not references:
+        return [Check("measurements", "one of the accepted shapes", "no shape", False, _MANIFEST)]
+    seen = TdxReference("", report.mrtd, report.rtmrs).registers
+    closest = min(references, key=lambda r: sum(r.registers[name] != seen[name] for name in seen))
+    return [
+        Equals(
+            f"{name} ({REGISTER_COVERS[name]})", value, f"{_MANIFEST}, shape {closest.shape}"
+        ).check(seen[name])
+        for name, value in closest.registers.items()
+    ]
