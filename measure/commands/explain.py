@@ -6,7 +6,7 @@ import argparse
 
 from measure import eventlog, explain, report
 from measure.commands.common import DIFFERENT, SAME, Commands, map_file, read, register
-from measure.commands.image import measure
+from measure.commands.image import Inputs, measure
 from measure.errors import InputError
 
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.firmware is None:
         raise InputError("a disk image needs --firmware", file=options.image)
     else:
-        measured = measure(options.image, options.firmware, None, "")
+        measured = measure(Inputs(options.image, firmware=options.firmware), "")
     seen_line = None
     if options.command_line is not None:
         seen_line = read(options.command_line).decode("ascii", "replace").rstrip("\n")

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import firmware, image, pcr, report, verity
-from measure.commands.common import SAME, Commands, map_file, read, register, write
+from measure import firmware, image, machines, pcr, report, verity
+from measure.commands.common import SAME, Commands, map_file, progress, read, register, write
 from measure.errors import InputError
-from measure.shapes import OVMF_DISK
+from measure.image import DiskImage
+from measure.machines import Machines
+from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DISK, Shape
+from measure.snp import firmware as snp_firmware
+from measure.snp import prediction as snp
+from measure.snp.kernel import KernelHashes
+from measure.uki import Section
+
+_DEFAULT = Machines(vtpm=(OVMF_DISK,))
+_CLOUDS = (GCE_SEV_SNP, GCE_TDX)  # bring their own firmware, which their registers do not cover
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths of what is measured.
+
+    Attributes:
+        disk: the image.
+        uki: the UKI that the disk has to boot, if that is to be checked.
+        shapes: shapes.json; without it, vtpm is measured for `ovmf-disk`.
+        firmware, firmware_sev_snp: one for each platform that has machines.
+    """
+
+    disk: str
+    uki: str | None = None
+    shapes: str | None = None
+    firmware: str | None = None
+    firmware_sev_snp: str | None = None
 
 
 def add(commands: Commands) -> None:
@@ -22,31 +51,102 @@ def add(commands: Commands) -> None:
         "image --disk disk.raw --firmware OVMF_CODE_4M.fd -o measurements.json",
     )
     add_inputs(parser)
-    parser.add_argument("--uki", help="also require that the disk boots exactly this UKI")
     parser.add_argument("--name", help="the image's name (default: the disk's file name)")
-    parser.add_argument("-o", "--output", help="where to write (default: standard output)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """The options that say what is measured."""
-    parser.add_argument("--disk", required=True, help="the disk image")
-    parser.add_argument("--firmware", required=True, help="the firmware's code (OVMF_CODE_4M.fd)")
+    """The options that `inputs` reads."""
+    for name, help_text in (
+        ("--shapes", "shapes.json: the machines (default: vtpm, ovmf-disk)"),
+        ("--firmware", "for platform vtpm: OVMF_CODE_4M.fd"),
+        ("--firmware-sev-snp", "for platform sev-snp: OVMF.amdsev.fd"),
+        ("--uki", "also require that the disk boots exactly this UKI"),
+    ):
+        parser.add_argument(name, metavar="FILE", help=help_text)
+    parser.add_argument("--disk", metavar="FILE", required=True, help="the disk image")
 
 
-def measure(disk_path: str, firmware_path: str, uki_path: str | None, name: str) -> dict[str, Any]:
-    """The measurements of a disk all of whose layers are what its command line says."""
-    disk, flash = map_file(disk_path), read(firmware_path)
-    parsed = image.parse(disk, disk_path)
-    if uki_path is not None and read(uki_path) != parsed.uki_bytes:
-        raise InputError("the disk boots another UKI than this one", file=uki_path)
-    verity.check_layers(disk, parsed, disk_path)
-    prediction = pcr.predict(OVMF_DISK, parsed, firmware.measure(flash, firmware_path))
-    return report.build(name, disk, flash, parsed, prediction)
+def inputs(options: argparse.Namespace) -> Inputs:
+    """The inputs that the options name."""
+    return Inputs(
+        options.disk, options.uki, options.shapes, options.firmware, options.firmware_sev_snp
+    )
+
+
+def measure(paths: Inputs, name: str) -> dict[str, Any]:
+    """The measurements of a disk all of whose layers are what its command line says.
+
+    Raises:
+        InputError: a file cannot be read, or a platform in shapes.json lacks its firmware.
+        FormatError, UnsupportedError: a file that cannot be measured.
+    """
+    wanted = _DEFAULT
+    if paths.shapes is not None:
+        wanted = machines.parse(read(paths.shapes), paths.shapes)
+    disk = map_file(paths.disk)
+    parsed = image.parse(disk, paths.disk)
+    if paths.uki is not None and read(paths.uki) != parsed.uki_bytes:
+        raise InputError("the disk boots another UKI than this one", file=paths.uki)
+    progress("checking that each layer has the root hash of the command line")
+    verity.check_layers(disk, parsed, paths.disk)
+    progress("computing the measurements")
+    files: dict[str, bytes | memoryview] = {"disk": disk}
+    predictions = report.Predictions(
+        vtpm=_vtpm(wanted.vtpm, parsed, paths.firmware, files),
+        sev_snp=_sev_snp(wanted.sev_snp, parsed, paths.firmware_sev_snp, files),
+    )
+    return report.build(name, files, parsed, predictions)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    name = options.name or Path(options.disk).stem
-    measured = measure(options.disk, options.firmware, options.uki, name)
+    measured = measure(inputs(options), options.name or Path(options.disk).stem)
     write(options.output, report.encode(measured))
     return SAME
+
+
+def _vtpm(
+    shapes: Sequence[Shape],
+    parsed: DiskImage,
+    path: str | None,
+    files: dict[str, bytes | memoryview],
+) -> list[pcr.Prediction]:
+    """The vtpm predictions; adds the firmware to `files`."""
+    own = [shape for shape in shapes if shape not in _CLOUDS]
+    flash = _firmware(report.VTPM, own, path, files)
+    measured = None if flash is None else firmware.measure(flash, str(path))
+    return [pcr.predict(s, parsed, None if s in _CLOUDS else measured) for s in shapes]
+
+
+def _sev_snp(
+    shapes: Sequence[snp.SnpShape],
+    parsed: DiskImage,
+    path: str | None,
+    files: dict[str, bytes | memoryview],
+) -> tuple[snp.Prediction, ...]:
+    """The sev-snp predictions: the UKI's parts booted directly; adds the firmware to `files`."""
+    flash = _firmware(report.SEV_SNP, shapes, path, files)
+    if flash is None:
+        return ()
+    sections, line = parsed.uki.sections, parsed.uki.command_line.encode("ascii")
+    kernel = KernelHashes.of(sections[Section.LINUX], sections[Section.INITRD], line)
+    return snp.predict(shapes, snp_firmware.from_image(flash, str(path)), kernel)
+
+
+def _firmware(
+    platform: str, shapes: Sequence[object], path: str | None, files: dict[str, bytes | memoryview]
+) -> bytes | None:
+    """A platform's firmware, which is needed exactly if there are machines to measure for."""
+    name = report.FIRMWARE[platform]
+    if bool(shapes) != (path is not None):
+        raise InputError(
+            f"--{name} goes with machines of platform {platform}, and they with it",
+            expected="both, or neither",
+            seen=f"{len(shapes)} machines, {path or 'no firmware'}",
+        )
+    if path is None:
+        return None
+    flash = read(path)
+    files[name] = flash
+    return flash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from measure.commands.common import SAME, Commands, print_json, register
-from measure.commands.image import add_inputs, measure
+from measure.commands.image import add_inputs, inputs, measure
 
 
 def add(commands: Commands) -> None:
@@ -23,8 +23,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    measured = measure(options.disk, options.firmware, None, "")
-    for platform in measured["platforms"]["vtpm"]:
+    measured = measure(inputs(options), "")
+    for platform in measured["platforms"].get("vtpm", []):
         if options.json:
             print_json(platform["pcrs"])
             continue

@@ -26,6 +26,12 @@ MODEL = {
 }
 
 
+FILES = {
+    name: {"sha256": "00" * 32, "size": 0}
+    for name in ("disk", "uki", "linux", "initrd", "cmdline", "firmware")
+}
+
+
 def measurements(image: str) -> dict[str, Any]:
     """A measurements.json as `measure image` writes it, of an image that does not exist."""
     digests = {pcr: sha256(f"{image} {pcr}".encode()).digest() for pcr in REQUIRED_PCRS}
@@ -39,8 +45,9 @@ def measurements(image: str) -> dict[str, Any]:
     return {
         "format": report.FORMAT,
         "image": image,
-        "files": {},
+        "files": FILES,
         "command_line": "",
+        "firmware": {},
         "layers": [],
         "platforms": {"vtpm": [platform]},
     }

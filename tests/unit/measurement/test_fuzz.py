@@ -63,7 +63,11 @@ def measurements() -> bytes:
     disk, code = builders.bootable_disk(), builders.firmware()
     parsed = image.parse(disk, "d")
     prediction = pcr.Prediction(shapes.OVMF_DISK, ())
-    return report.encode(report.build("n", disk, code, parsed, prediction))
+    return report.encode(
+        report.build(
+            "n", {"disk": disk, "firmware": code}, parsed, report.Predictions([prediction])
+        )
+    )
 
 
 PARSERS: dict[str, tuple[Parser, bytes]] = {

@@ -30,7 +30,9 @@ def measurements(uki: bytes | None = None, flash: bytes | None = None) -> dict[s
     code = builders.firmware() if flash is None else flash
     parsed = image.parse(disk, "disk")
     prediction = pcr.predict(shapes.OVMF_DISK, parsed, firmware.measure(code, "firmware"))
-    return report.build("test", disk, code, parsed, prediction)
+    return report.build(
+        "test", {"disk": disk, "firmware": code}, parsed, report.Predictions([prediction])
+    )
 
 
 def log_of(prediction: pcr.Prediction, extra: bytes = b"") -> eventlog.EventLog:
@@ -113,7 +115,7 @@ def test_report_is_canonical_and_complete() -> None:
     [
         lambda r: r.pop("layers"),
         lambda r: r.update(extra=1),
-        lambda r: r.update(format="confide-measurements/2"),
+        lambda r: r.update(format="confide-measurements/1"),
         lambda r: r["platforms"].pop("vtpm"),
         lambda r: r["platforms"]["vtpm"][0].update(shape="other"),
         lambda r: r["platforms"]["vtpm"][0]["pcrs"].update({"4": "00" * 32}),

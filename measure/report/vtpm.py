@@ -1,0 +1,55 @@
+"""Platform `vtpm` in measurements.json: registers, and the events that give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from measure.pcr import Component, PcrEvent, Prediction
+from measure.shapes import VTPM_SHAPES
+
+
+def write(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """The platform's JSON."""
+    return [_write(prediction) for prediction in predictions]
+
+
+def read(platform: list[dict[str, Any]]) -> list[Prediction]:
+    """What `write` was given.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it did not write this.
+    """
+    return [_read(item) for item in platform]
+
+
+def event(component: Component, description: str, digest: bytes) -> dict[str, str]:
+    """One event, of any platform."""
+    return {"component": component.value, "description": description, "digest": digest.hex()}
+
+
+def _write(prediction: Prediction) -> dict[str, Any]:
+    shape = prediction.shape
+    return {
+        "shape": shape.name,
+        "pcrs": {str(pcr): value.hex() for pcr, value in prediction.pcrs().items()},
+        "events": {
+            str(pcr): [event(e.component, e.description, e.digest) for e in prediction.of(pcr)]
+            for pcr in shape.predicted
+        },
+        "left_out": {str(pcr): why for pcr, why in shape.left_out.items()},
+    }
+
+
+def _read(item: dict[str, Any]) -> Prediction:
+    events = [
+        PcrEvent(
+            int(pcr),
+            Component(event["component"]),
+            str(event["description"]),
+            bytes.fromhex(event["digest"]),
+        )
+        for pcr, listed in item["events"].items()
+        for event in listed
+    ]
+    return Prediction(VTPM_SHAPES[item["shape"]], tuple(events))
