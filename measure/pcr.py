@@ -3,7 +3,7 @@
 Source for which events there are and in which order: TCG PC Client Platform Firmware Profile 1.06,
 section 3.3.4; edk2 stable202502 (Tcg2Pei, Tcg2Dxe, DxeTpm2MeasureBootLib); systemd-stub; Linux' EFI
 stub (efi_measure_tagged_event); for Google's cloud, "Confidential VM measurement register contents"
-in its documentation. SHA-256 bank. The machines that this holds for are in `shapes`.
+in its documentation. The machines that this holds for are in `shapes`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _SECURE_BOOT_VARIABLES = (
     (_IMAGE_SECURITY, "dbx"),
 )
 _SEPARATOR = bytes(4)
+CALLING_APPLICATION = "Calling EFI Application from Boot Option"
 # Google's names for the technology, and the version of its virtual firmware that is documented.
 _GCE_TECHNOLOGY = {GCE_TDX.name: 3, GCE_SEV_SNP.name: 4}
 _GCE_FIRMWARE = 2
@@ -51,6 +52,19 @@ class Component(Enum):
     UKI_OTHER = "unified kernel image's other sections"
     ROOT_HASH = "root hash"
     ADDED = "something added at boot"
+    MEMORY = "memory size"
+    VARIABLE_STORE = "firmware's variable store"
+    BOOT_VARIABLES = "boot variables"
+    ACPI_TABLES = "ACPI tables"
+    SMBIOS_TABLES = "SMBIOS tables"
+    VCPUS = "number of vCPUs"
+    VCPU_TYPE = "vCPU type"
+    GUEST_FEATURES = "guest features"
+    VMM = "VMM"
+    KERNEL_HASHES = "kernel hashes"
+    SHAPE = "machine shape"
+    EVENT_LOG = "event log"
+    UNEXPLAINED = "cause not found"
 
 
 COMPONENT_OF_SECTION = {
@@ -63,7 +77,7 @@ COMPONENT_OF_SECTION = {
 
 @dataclass(frozen=True)
 class PcrEvent:
-    """One extend: the register, what it stands for, and the 32-byte digest."""
+    """One extend: the register, what it stands for, and the digest (32 bytes for SHA-256)."""
 
     pcr: int
     component: Component
@@ -133,7 +147,7 @@ def _from_boot_option(image: DiskImage) -> Iterator[PcrEvent]:
     yield from partition_events(image.table)
     yield PcrEvent(4, Component.UKI, "PE image of the UKI", image.uki.image.authenticode())
     yield from uki_events(image.uki)
-    yield from _exit_boot_services()
+    yield from exit_boot_services_events()
 
 
 def _direct_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
@@ -145,7 +159,7 @@ def _direct_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
     release = direct.edk2_release(_version(firmware), "firmware")
     command_line = direct.load_options(image.uki.command_line, release)
     yield from kernel_input_events(command_line, image.uki.sections[uki.Section.INITRD])
-    yield from _exit_boot_services()
+    yield from exit_boot_services_events()
 
 
 def _gce_boot(image: DiskImage, technology: int) -> Iterator[PcrEvent]:
@@ -157,15 +171,15 @@ def _gce_boot(image: DiskImage, technology: int) -> Iterator[PcrEvent]:
 
 
 def _ready_to_boot() -> Iterator[PcrEvent]:
-    action = "Calling EFI Application from Boot Option"
-    yield _boot_path(4, action, action.encode())
+    yield action_event(4, CALLING_APPLICATION)
     for pcr in (0, 2, 3, 4, 5):
-        yield _boot_path(pcr, "separator", _SEPARATOR)
+        yield separator_event(pcr)
 
 
-def _exit_boot_services() -> Iterator[PcrEvent]:
+def exit_boot_services_events(bank: str = "sha256") -> Iterator[PcrEvent]:
+    """PCR 5: the kernel takes over."""
     for action in ("Exit Boot Services Invocation", "Exit Boot Services Returned with Success"):
-        yield _boot_path(5, action, action.encode())
+        yield action_event(5, action, bank)
 
 
 def firmware_events(firmware: Measured) -> Iterator[PcrEvent]:
@@ -175,21 +189,22 @@ def firmware_events(firmware: Measured) -> Iterator[PcrEvent]:
     yield _firmware("DXE volume", firmware.dxe_volume)
 
 
-def secure_boot_events() -> Iterator[PcrEvent]:
+def secure_boot_events(bank: str = "sha256") -> Iterator[PcrEvent]:
     """PCR 7: every variable empty, as with firmware without Secure Boot; UEFI_VARIABLE_DATA."""
     for guid, name in _SECURE_BOOT_VARIABLES:
         data = guid + struct.pack("<QQ", len(name), 0) + name.encode("utf-16-le")
-        yield PcrEvent(7, Component.SECURE_BOOT, f"variable {name} (empty)", digest(data))
-    yield PcrEvent(7, Component.SECURE_BOOT, "separator", digest(_SEPARATOR))
+        yield PcrEvent(7, Component.SECURE_BOOT, f"variable {name} (empty)", digest(data, bank))
+    yield PcrEvent(7, Component.SECURE_BOOT, "separator", digest(_SEPARATOR, bank))
 
 
-def partition_events(table: gpt.Table) -> Iterator[PcrEvent]:
+def partition_events(table: gpt.Table, bank: str = "sha256") -> Iterator[PcrEvent]:
     """PCR 5: the partition table."""
     labels = ", ".join(p.label for p in table.partitions)
-    yield PcrEvent(5, Component.PARTITION_TABLE, f"partitions {labels}", digest(table.event_data))
+    value = digest(table.event_data, bank)
+    yield PcrEvent(5, Component.PARTITION_TABLE, f"partitions {labels}", value)
 
 
-def uki_events(image: uki.Uki) -> Iterator[PcrEvent]:
+def uki_events(image: uki.Uki, bank: str = "sha256") -> Iterator[PcrEvent]:
     """What the stub of a running UKI does: PCR 11 gets its sections, PCR 4 and 9 the kernel's.
 
     PCR 12 and 13 get nothing: no other command line, no credentials, no extensions.
@@ -198,24 +213,36 @@ def uki_events(image: uki.Uki) -> Iterator[PcrEvent]:
         component = COMPONENT_OF_SECTION.get(section, Component.UKI_OTHER)
         # The name is measured in ASCII with its NUL, though logged in UTF-16.
         name = section.value.encode() + b"\0"
-        yield PcrEvent(11, component, f"name of section {section.value}", digest(name))
-        yield PcrEvent(11, component, f"section {section.value}", digest(content))
+        yield PcrEvent(11, component, f"name of section {section.value}", digest(name, bank))
+        yield PcrEvent(11, component, f"section {section.value}", digest(content, bank))
     if image.stub.loads_kernel:
-        yield kernel_event(image)
-    yield from kernel_input_events(image.command_line, image.initrd)
+        yield kernel_event(image, bank)
+    yield from kernel_input_events(image.command_line, image.initrd, bank)
 
 
-def kernel_event(image: uki.Uki) -> PcrEvent:
+def kernel_event(image: uki.Uki, bank: str = "sha256") -> PcrEvent:
     """PCR 4: the firmware loads the kernel in the UKI."""
     kernel = pe.parse(image.sections[uki.Section.LINUX], f"{image.image.file} (.linux)")
-    return PcrEvent(4, Component.KERNEL, "PE image of the kernel", kernel.authenticode())
+    return PcrEvent(4, Component.KERNEL, "PE image of the kernel", kernel.authenticode(bank))
 
 
-def kernel_input_events(command_line: str, initrd: bytes) -> Iterator[PcrEvent]:
+def kernel_input_events(
+    command_line: str, initrd: bytes, bank: str = "sha256"
+) -> Iterator[PcrEvent]:
     """PCR 9: what the kernel's EFI stub is given; the command line in UTF-16 with its NUL."""
-    options = (command_line + "\0").encode("utf-16-le")
-    yield PcrEvent(9, Component.COMMAND_LINE, "command line given to the kernel", digest(options))
-    yield PcrEvent(9, Component.INITRD, "initrd given to the kernel", digest(initrd))
+    options = digest((command_line + "\0").encode("utf-16-le"), bank)
+    yield PcrEvent(9, Component.COMMAND_LINE, "command line given to the kernel", options)
+    yield PcrEvent(9, Component.INITRD, "initrd given to the kernel", digest(initrd, bank))
+
+
+def action_event(pcr: int, action: str, bank: str = "sha256") -> PcrEvent:
+    """A step of the boot that is measured as its name."""
+    return PcrEvent(pcr, Component.BOOT_PATH, action, digest(action.encode(), bank))
+
+
+def separator_event(pcr: int, bank: str = "sha256") -> PcrEvent:
+    """The end of the firmware's part of a register."""
+    return PcrEvent(pcr, Component.BOOT_PATH, "separator", digest(_SEPARATOR, bank))
 
 
 def _version(firmware: Measured) -> str:
@@ -224,7 +251,3 @@ def _version(firmware: Measured) -> str:
 
 def _firmware(description: str, data: bytes) -> PcrEvent:
     return PcrEvent(0, Component.FIRMWARE, description, digest(data))
-
-
-def _boot_path(pcr: int, description: str, data: bytes) -> PcrEvent:
-    return PcrEvent(pcr, Component.BOOT_PATH, description, digest(data))

@@ -238,6 +238,6 @@ def _check_sections(sections: dict[Section, bytes], stub: Stub, file: str) -> No
         raise FormatError("the .linux section is not a kernel", file=file)
 
 
-def digest(data: bytes) -> bytes:
-    """SHA-256: every register here is of that bank."""
-    return hashlib.sha256(data).digest()
+def digest(data: bytes, bank: str = "sha256") -> bytes:
+    """The digest that a register of this bank (hashlib's name) is extended with."""
+    return hashlib.new(bank, data).digest()
