@@ -33,7 +33,7 @@ DIGEST_SIZE = 32
 
 
 # All that the parser raises for bytes that are no certificate or key of a kind that it knows.
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -93,7 +93,7 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
         same = certificate.public_bytes(Encoding.DER) == der and der.endswith(
             b"\0" + certificate.signature
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise FormatError(
             "bad-certificate",
             f"the {what} certificate cannot be read",
@@ -108,7 +108,7 @@ def public_key_of(certificate: x509.Certificate, what: str) -> ec.EllipticCurveP
     """The certificate's P-256 key. Raises FormatError for any other kind of key."""
     try:
         key = certificate.public_key()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise FormatError("bad-key", f"the {what} certificate's key cannot be read") from error
     return _p256(key, what)
 
@@ -117,7 +117,7 @@ def load_public_key(spki: bytes, what: str) -> ec.EllipticCurvePublicKey:
     """A P-256 public key from SPKI DER. Raises FormatError."""
     try:
         key = load_der_public_key(spki)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise FormatError(
             "bad-key", f"the {what} key cannot be read", expected="SPKI DER of a P-256 key"
         ) from error

@@ -1,0 +1,100 @@
+"""A SIMULATED chip under a simulated root that only these tests believe in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confide.formats.evidence import Evidence
+from confide.formats.fields import Fields
+from confide.formats.snp import Product
+from confide.formats.snp_collateral import SnpCollateral
+from confide.formats.snp_policy import SnpPolicy, SnpReference
+from confide.verify.snp import verify_snp
+from confide.verify.verdict import Verdict
+
+from tests.support.simulated_amd import (
+    CSP_ID,
+    LAUNCH_DIGEST,
+    NOW,
+    SimulatedChip,
+    make_crl,
+    root,
+    root_of,
+)
+
+REPORT_DATA = bytes(range(64))
+Verify = Callable[..., Verdict]
+
+
+def policy_json(**changes: object) -> dict[str, Any]:
+    """What the simulated chip fulfils."""
+    four = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}
+    return {
+        "minimum_tcb": {"milan": four, "genoa": four, "turin": {"fmc": 9, **four}},
+        "guest_policy": {
+            "set": ["smt"],
+            "clear": [
+                "single-socket",
+                "cxl",
+                "aes-256-xts",
+                "rapl-disabled",
+                "ciphertext-hiding",
+                "page-swap-disabled",
+            ],
+            "insecure_any": [],
+        },
+        "platform_info": {
+            "set": ["smt", "ecc", "alias-check"],
+            "clear": ["tsme", "rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
+            "insecure_any": [],
+        },
+        "vmpl": 0,
+        "minimum_guest_svn": 3,
+        "mitigations": 0,
+        "id_key_digests": ["00" * 48],
+        "author_key_digests": ["00" * 48],
+        "family_ids": ["00" * 16],
+        "image_ids": ["00" * 16],
+        "host_data": ["00" * 32],
+        "chip_ids": [SimulatedChip().hardware_id.hex()],
+        "csp_ids": [CSP_ID],
+        "opt_outs": [],
+    } | changes
+
+
+def policy(**changes: object) -> SnpPolicy:
+    return SnpPolicy.read(Fields(policy_json(**changes), "policy"))
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+@pytest.fixture
+def chip() -> SimulatedChip:
+    return SimulatedChip()
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
+    """Verifies with the simulated root in the place of AMD's, unless told otherwise."""
+    roots = {product: root_of(product) for product in Product}
+    monkeypatch.setattr("confide.verify.snp.chain.ROOTS", roots)
+
+    def call(evidence: Evidence | SimulatedChip, **changes: Any) -> Verdict:
+        product = Product.MILAN
+        if isinstance(evidence, SimulatedChip):
+            product = evidence.product
+            evidence = evidence.evidence(REPORT_DATA)
+        arguments: dict[str, Any] = {
+            "report_data": REPORT_DATA,
+            "references": [SnpReference("simulated", LAUNCH_DIGEST)],
+            "policy": policy(),
+            "collateral": SnpCollateral(crl=make_crl(issuer=root(product))),
+            "now": NOW,
+        }
+        return verify_snp(evidence, **(arguments | changes))
+
+    return call
