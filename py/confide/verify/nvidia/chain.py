@@ -62,7 +62,7 @@ def check_chain(name: str, chain: Chain, root: Root, now: int) -> list[Check]:
             f"{name} root", root.spki_sha256, spki_sha256(chain[-1]), f"{root.vendor}'s root key"
         ),
         Check(
-            f"{name} signatures",
+            f"{name} chain",
             "each signed by the next",
             fault or f"{len(chain)} certificates, first {subject(chain[0])}",
             not fault,

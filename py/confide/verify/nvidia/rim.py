@@ -56,7 +56,7 @@ def verify_rim(
         True,
         _FORMAT,
     )
-    return [read, *check_chain(rim_id, chain, root, now)], signed
+    return [read, *check_chain(f"{rim_id} signer", chain, root, now)], signed
 
 
 def _signed_element(document: etree._Element, chain: Chain) -> etree._Element:
