@@ -6,9 +6,10 @@ Exit status: 0 success or no difference, 1 a difference was found, 2 an error.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from measure.commands import diff, eventlog, explain, image, pcrs
+from measure.commands import corim, diff, eventlog, explain, image, pcrs, snp, snp_id
 from measure.errors import MeasureError
 
 
@@ -19,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except MeasureError as error:
         print(f"measure: {error}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not fail on it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="measure", description="Expected measurements of a disk image, without booting it."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (image, pcrs, eventlog, explain, diff):
+    for command in (image, pcrs, snp, snp_id, eventlog, explain, diff, corim):
         command.add(commands)
     return parser
 

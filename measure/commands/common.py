@@ -21,9 +21,17 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def register(
-    commands: Commands, name: str, run: Run, text: str, example: str
+    commands: Commands, name: str, run: Run | None, text: str, example: str
 ) -> argparse.ArgumentParser:
-    """A parser for one command: `text` is one sentence, `example` a command line that works."""
+    """A parser for one command.
+
+    Args:
+        commands: where it goes.
+        name: as typed.
+        run: what it does; None if it only has commands of its own.
+        text: one clause, in lower case.
+        example: a command line that works, from the command's name on.
+    """
     parser = commands.add_parser(
         name,
         help=text,
@@ -31,7 +39,8 @@ def register(
         epilog=f"example:\n  python -m measure {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    if run is not None:
+        parser.set_defaults(run=run)
     return parser
 
 
