@@ -1,0 +1,156 @@
+"""The sections of a TDX firmware (TDVF): what the VMM puts into a machine before it runs.
+
+Source: Intel TDX Virtual Firmware Design Guide, section 11.2; the checks are those of QEMU
+(hw/i386/tdvf.c), which loads nothing else, and of the TDX module, which adds no page twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from measure import ovmf
+from measure.errors import FormatError, UnsupportedError
+from measure.ovmf import TdxSection
+
+PAGE = 4096
+MAX_SECTIONS = 64
+MAX_LAUNCH_MEMORY = 128 << 20  # bytes of all sections that are there when the machine starts
+
+
+class Kind(IntEnum):
+    """Section types that have an effect on a register."""
+
+    BFV = 0
+    """Boot firmware volume: code, measured into MRTD."""
+    CFV = 1
+    """Configuration firmware volume: variables, measured into RTMR 0."""
+    TD_HOB = 2
+    """Where the VMM describes the machine's memory, measured into RTMR 0."""
+    TEMPORARY = 3
+    """Memory for the firmware's start."""
+    PERMANENT = 4
+    """Memory that the machine adds itself."""
+
+
+EXTEND_MRTD = 0x1
+ADDED_LATER = 0x2
+_ATTRIBUTES = EXTEND_MRTD | ADDED_LATER
+_WITH_DATA = frozenset({Kind.BFV, Kind.CFV})
+
+
+@dataclass(frozen=True)
+class Tdvf:
+    """A firmware image (named `file`) and its checked sections, in file order."""
+
+    image: bytes
+    file: str
+    sections: tuple[TdxSection, ...]
+
+    def data(self, section: TdxSection) -> bytes:
+        """A section's bytes in the image, `raw_size` of them."""
+        return self.image[section.data_offset : section.data_offset + section.raw_size]
+
+    def only(self, kind: Kind) -> TdxSection:
+        """The one section of a kind.
+
+        Raises:
+            UnsupportedError: none or several.
+        """
+        found = [section for section in self.sections if section.type == kind]
+        if len(found) != 1:
+            raise UnsupportedError(
+                "the firmware is not built as expected",
+                file=self.file,
+                expected=f"exactly one {kind.name} section",
+                seen=str(len(found)),
+            )
+        return found[0]
+
+
+def parse(image: bytes, file: str) -> Tdvf:
+    """Reads and checks the sections of a whole firmware image.
+
+    Raises:
+        FormatError: not OVMF, or sections that no VMM would load.
+        UnsupportedError: firmware that is not made for TDX, or a section of another type.
+    """
+    sections = ovmf.parse(image, file).tdx_sections
+    if sections is None:
+        raise UnsupportedError(
+            "the firmware is not made for TDX", file=file, expected="an entry for TDX metadata"
+        )
+    if not 0 < len(sections) <= MAX_SECTIONS:
+        raise FormatError(
+            "bad number of TDX sections",
+            file=file,
+            expected=f"1 to {MAX_SECTIONS}",
+            seen=str(len(sections)),
+        )
+    for section in sections:
+        _check(section, file)
+    _check_layout(sections, file)
+    return Tdvf(image, file, sections)
+
+
+def _check(section: TdxSection, file: str) -> None:
+    if section.type not in {*Kind}:
+        raise UnsupportedError(
+            "a TDX section has a type whose effect is not known",
+            file=file,
+            offset=section.offset,
+            expected=", ".join(f"{kind.value} ({kind.name})" for kind in Kind),
+            seen=str(section.type),
+        )
+    kind = Kind(section.type)
+    later = bool(section.attributes & ADDED_LATER)
+    measured = bool(section.attributes & EXTEND_MRTD)
+    if section.attributes & ~_ATTRIBUTES or later != (kind is Kind.PERMANENT) or later & measured:
+        raise FormatError(
+            f"a TDX section of type {kind.name} has bad attributes",
+            file=file,
+            offset=section.offset,
+            expected="2 for permanent memory, 0 or 1 for others",
+            seen=f"{section.attributes:#x}",
+        )
+    if section.gpa % PAGE or section.memory_size % PAGE:
+        raise FormatError(
+            "a TDX section is not made of whole pages",
+            file=file,
+            offset=section.offset,
+            expected=f"multiples of {PAGE}",
+            seen=f"address {section.gpa:#x}, size {section.memory_size:#x}",
+        )
+    if (section.raw_size > 0) != (kind in _WITH_DATA) or section.raw_size > section.memory_size:
+        raise FormatError(
+            f"a TDX section of type {kind.name} has a bad data size",
+            file=file,
+            offset=section.offset,
+            expected=f"1 to {section.memory_size:#x}" if kind in _WITH_DATA else "0",
+            seen=f"{section.raw_size:#x}",
+        )
+
+
+def _check_layout(sections: tuple[TdxSection, ...], file: str) -> None:
+    """Raises unless the sections lie below 4 GiB, apart from each other, in bounded memory."""
+    end = 0
+    total = 0
+    for section in sorted(sections, key=lambda s: s.gpa):
+        if section.gpa < end or section.gpa + section.memory_size > ovmf.TOP:
+            raise FormatError(
+                "a TDX section overlaps another one, or ends above 4 GiB",
+                file=file,
+                offset=section.offset,
+                expected=f"{end:#x} to {ovmf.TOP:#x}",
+                seen=f"{section.gpa:#x} to {section.gpa + section.memory_size:#x}",
+            )
+        end = section.gpa + section.memory_size
+        if not section.attributes & ADDED_LATER:
+            total += section.memory_size
+    if total > MAX_LAUNCH_MEMORY:
+        raise FormatError(
+            "the TDX sections are too large",
+            file=file,
+            expected=f"at most {MAX_LAUNCH_MEMORY} bytes",
+            seen=str(total),
+        )
