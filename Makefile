@@ -18,12 +18,14 @@ test: bootstrap
 	$(BUILD) -o result-test .#test-inputs
 	CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/result-test/model \
 	CONFIDE_MANIFEST=$(CURDIR)/result-test/manifest CONFIDE_QEMU=$(CURDIR)/result-test/qemu \
-	CONFIDE_DEBUG_IMAGE=$(CURDIR)/result-test/debug-image \
+	CONFIDE_DEBUG_IMAGE=$(CURDIR)/result-test/debug-image CONFIDE_FIRMWARE=$(CURDIR)/result-test/firmware \
+	CONFIDE_ACPI_TABLES=$(CURDIR)/result-test/acpi-tables \
+	CONFIDE_SYSTEMD_MEASURE=$(CURDIR)/result-test/systemd-measure/usr/lib/systemd/systemd-measure \
 	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=. $(TESTS) $(ARGS)
 
 # The committed manifest is what the source builds; the Python is linted and typed.
 check: bootstrap
-	$(FETCH) images manifest test-env
+	$(FETCH) manifest test-env
 	nix/run nix flake check .#
 
 images measurements: bootstrap
@@ -39,8 +41,8 @@ manifest: bootstrap
 
 # Build every step of the images again, with another core count, build folder and time of day, and compare.
 reproduce: bootstrap
-	$(FETCH) images manifest
-	nix/reproduce.py images manifest
+	$(FETCH) images measurements manifest
+	nix/reproduce.py images measurements manifest
 
 # What a release is: manifest current, everything checked, built twice and tested.
 release: manifest check reproduce test

@@ -7,6 +7,7 @@ image.layer {
   list = ./base/files.list;
   wheels = sources.wheels "confide";
   site = "usr/lib/confide/site-packages";
+  leaveOut = ./base/wheels.leave-out;
   trees = [{ from = ./base/tree; to = "."; }];
   # Where kernel file systems and other layers are mounted.
   folders = [

@@ -1,8 +1,8 @@
 """Build a disk from layers: unified kernel image, EFI system partition, GPT.
 
-The output folder gets disk.raw, uki.efi, vmlinuz, initrd.img, cmdline.txt (exactly the UKI's
-.cmdline section), layers.json (what the command line says of the layers), measurements.json (what
-the firmware will measure), sbom.spdx.json and role.
+The output folder gets disk.raw, uki.efi, boot/ with linux, initrd and cmdline (exactly the UKI's
+sections, for firmware that is handed them directly), layers.json (what the command line says of the
+layers), sbom.spdx.json and role.
 
 What is in the partition table and not in a layer is fixed: identifiers that nobody chooses anew
 cannot differ between builds. A layer's partition has the layer's name, by which the initrd finds
@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -41,15 +40,13 @@ def run(*command: str | Path, **options: Any) -> None:
     subprocess.run([str(c) for c in command], check=True, stdout=subprocess.DEVNULL, **options)
 
 
-def make_uki(args: argparse.Namespace, cmdline: str) -> Path:
-    """One EFI program out of stub, kernel, initrd, command line and os-release."""
+def make_uki(args: argparse.Namespace, boot: Path) -> Path:
+    """One EFI program out of stub, the parts in the folder `boot`, and os-release."""
     uki: Path = args.output / "uki.efi"
-    for name in ("vmlinuz", "initrd.img"):
-        shutil.copyfile(args.kernel / name, args.output / name)
     release = (args.kernel / "kernel-release").read_text().strip()
     run(
-        *("ukify", "build", f"--linux={args.kernel / 'vmlinuz'}", f"--uname={release}"),
-        *(f"--initrd={args.kernel / 'initrd.img'}", f"--cmdline={cmdline}"),
+        *("ukify", "build", f"--linux={boot / 'linux'}", f"--uname={release}"),
+        *(f"--initrd={boot / 'initrd'}", f"--cmdline={(boot / 'cmdline').read_text()}"),
         *(f"--os-release=@{args.os_release}", f"--stub={STUB}", f"--output={uki}"),
     )
     return uki
@@ -98,17 +95,6 @@ def make_disk(parts: list[tuple[str, str, str, Path]], disk: Path) -> None:
         append(disk, place, source)
 
 
-def measure(args: argparse.Namespace, scratch: Path) -> None:
-    """Predict the measurements of the finished disk, which must boot the UKI that was built."""
-    (scratch / "measure").symlink_to(args.measure)
-    run(
-        *(sys.executable, "-B", "-m", "measure", "image", "--name", args.name),
-        *("--disk", args.output / "disk.raw", "--uki", args.output / "uki.efi"),
-        *("--firmware", args.firmware, "--output", args.output / "measurements.json"),
-        env={**os.environ, "PYTHONPATH": str(scratch)},
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True)
@@ -117,8 +103,6 @@ def main() -> None:
     parser.add_argument("--layer", type=Path, nargs="+")
     parser.add_argument("--cmdline", type=Path, required=True, help="the fixed words, one a line")
     parser.add_argument("--os-release", type=Path, required=True)
-    parser.add_argument("--measure", type=Path, required=True, help="the package measure")
-    parser.add_argument("--firmware", type=Path, required=True, help="OVMF_CODE_4M.fd")
     parser.add_argument("--lock", type=Path, required=True, help="JSON list of locked packages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -128,11 +112,15 @@ def main() -> None:
     words = [f"confide.layer={x['name']},{x['root_hash']},{x['data_blocks']}" for x in layers]
     words += [line.split("#", 1)[0].strip() for line in args.cmdline.read_text().splitlines()]
     cmdline = " ".join(w for w in words if w)
-    (args.output / "cmdline.txt").write_text(cmdline)
+    boot = args.output / "boot"
+    boot.mkdir()
+    shutil.copyfile(args.kernel / "vmlinuz", boot / "linux")
+    shutil.copyfile(args.kernel / "initrd.img", boot / "initrd")
+    (boot / "cmdline").write_text(cmdline)
     (args.output / "layers.json").write_text(json.dumps(layers, indent=2, sort_keys=True) + "\n")
     (args.output / "role").write_text(args.role + "\n")
 
-    uki = make_uki(args, cmdline)
+    uki = make_uki(args, boot)
     with tempfile.TemporaryDirectory(dir=args.output) as scratch:
         esp = Path(scratch, "esp")
         make_esp(uki, esp)
@@ -141,7 +129,6 @@ def main() -> None:
             guid = str(uuid.UUID(layer["root_hash"][:32]))
             parts.append((layer["name"], LINUX_DATA_TYPE, guid, folder / "layer.img"))
         make_disk(parts, args.output / "disk.raw")
-        measure(args, Path(scratch))
     sources = [args.kernel, *args.layer]
     sbom.write(args.output / "sbom.spdx.json", args.name, layers, sources, args.lock)
 

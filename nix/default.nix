@@ -13,7 +13,7 @@ let
 
   packages = images // {
     inherit (lib) tools;
-    inherit (host) qemu;
+    inherit (host) qemu qemu-tdx systemd-measure;
     inherit (programs) confide measure test-env;
 
     proxy = programs.proxy {
@@ -25,7 +25,8 @@ let
       description = "The proxy, pinning the manifest that this very build made instead of the release's";
     };
     demo = programs.demo {
-      inherit (images) images manifest;
+      inherit (images) manifest;
+      images = images.images-for-runner;
       model = images.model-tiny;
     };
     default = packages.proxy;
@@ -34,8 +35,8 @@ let
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {
-        inherit (images) images manifest;
-        inherit (host) qemu;
+        inherit (images) acpi-tables firmware images manifest;
+        inherit (host) qemu systemd-measure;
         python = programs.test-env;
         model = images.model-tiny;
         debug-image = images.coordinator-debug;

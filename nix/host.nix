@@ -72,13 +72,39 @@ rec {
     '';
   };
 
-  # Run a Python script as a builder, with the finished Python.
-  runPython = { name, script, env ? { }, python ? python313, description ? name }: lib.build {
+  # Of the same systemd as the images' stub, to compare what it says a UKI measures to.
+  systemd-measure = hostRoot {
+    name = "systemd-measure";
+    root = lib.unpackDebs { name = "systemd-root"; debs = sources.debs "trixie" [ "base" ]; };
+    description = "systemd's own calculator of PCR 11, for tests";
+    folders = [ "systemd" ];
+    list = "usr/lib/systemd/systemd-measure";
+  };
+
+  # The QEMU that can start confidential machines (10.1 and newer). Here it only makes the ACPI tables that such a
+  # machine is given, so it gets no firmware, and of the option ROMs only what any machine loads.
+  qemu-tdx = hostRoot {
+    name = "qemu-tdx";
+    root = lib.unpackDebs { name = "qemu-tdx-root"; debs = sources.debs "forky" [ "qemu-tdx" ]; };
+    description = "QEMU for confidential machines, to make the ACPI tables that they measure";
+    wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu";
+    list = ''
+      usr/bin/qemu-system-x86_64
+      usr/share/qemu/{kvmvapic,linuxboot_dma}.bin
+    '';
+  };
+
+  # Run a Python script as a builder, with the finished Python; `modules` are folders to import from.
+  runPython = { name, script, env ? { }, modules ? [ ], python ? python313, description ? name }: lib.build {
     inherit name description;
     builder = "${python}/bin/python3";
     args = [ "-B" "${script}" ];
     # Nix starts a builder by its bare name, so Python finds its own folder through PATH.
-    env = env // { PATH = "${python}/bin"; PYTHONHASHSEED = "0"; PYTHONPATH = scripts; };
+    env = env // {
+      PATH = "${python}/bin";
+      PYTHONHASHSEED = "0";
+      PYTHONPATH = builtins.concatStringsSep ":" ([ scripts ] ++ modules);
+    };
   };
 
   # pythonLayer { name, wheels }: $out/site-packages with these wheels unpacked and compiled, and

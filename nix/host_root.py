@@ -76,7 +76,7 @@ def main() -> None:
         if (out / "usr" / name).exists():
             (out / name).symlink_to(f"usr/{name}")
     (out / "bin").mkdir()
-    for program in sorted((out / "usr/bin").iterdir()):
+    for program in sorted((out / "usr/bin").glob("*")):
         (out / "bin" / program.name).symlink_to(f"../usr/bin/{program.name}")
     if environment["wrap"]:
         wrap(out, *environment["wrap"].split(maxsplit=1))

@@ -1,5 +1,5 @@
 # How layers, a kernel with its initrd, and disks are built; knows nothing of roles.
-{ lib, sources }:
+{ lib, sources, host }:
 let
   words = list: builtins.concatStringsSep " " (map (item: "${item}") list);
   option = name: value: if value == "" then "" else "${name} ${value}";
@@ -13,12 +13,6 @@ let
       script = "${scripts}/${script} ${words arguments} --output $out";
       env = { PYTHONPATH = scripts; PYTHONHASHSEED = "0"; };
     };
-
-  # The firmware that machines start with; its bytes decide PCR 0.
-  firmware = "${lib.unpackDebs {
-    name = "firmware";
-    debs = sources.debs "trixie" [ "firmware" ];
-  }}/usr/share/OVMF/OVMF_CODE_4M.fd";
 
   # What a bill of materials may name. The stub and the tools that build are in the set "tools".
   lock = builtins.toFile "lock.json" (builtins.toJSON (
@@ -76,17 +70,40 @@ rec {
     ];
   };
 
-  # disk { ... }: a machine's disk with its measurements and bill of materials.
-  disk = { name, role, description, kernel, layers, cmdline, osRelease, measure }: build {
-    name = "image-${name}";
-    inherit description;
+  # disk { ... }: a machine's disk with its bill of materials, and the parts for a boot without it.
+  disk = { name, role, kernel, layers, cmdline, osRelease }: build {
+    name = "disk-${name}";
+    description = "Disk of the image ${name}";
     script = "build_disk.py";
     uses = [ "sbom.py" "tree.py" ];
     arguments = [
       "--name ${name}" "--role ${role}" "--kernel ${kernel}" "--layer ${words layers}"
-      "--cmdline ${cmdline}" "--os-release ${osRelease}"
-      "--measure ${measure}" "--firmware ${firmware}" "--lock ${lock}"
+      "--cmdline ${cmdline}" "--os-release ${osRelease}" "--lock ${lock}"
     ];
+  };
+
+  # measurements { ... }: what a disk measures to; `options` are those of `measure image` that name the machines.
+  measurements = { name, disk, python, options }: host.runPython {
+    name = "measurements-${name}";
+    description = "Expected measurements of the image ${name}";
+    inherit python;
+    script = ./build_measurements.py;
+    env = { inherit name disk options; };
+  };
+
+  # image { ... }: what is known of a disk, in one folder.
+  image = { name, disk, measurements, description }: lib.links {
+    name = "image-${name}";
+    inherit description;
+    links = builtins.mapAttrs (file: folder: "${folder}/${file}") {
+      boot = disk;
+      "disk.raw" = disk;
+      "layers.json" = disk;
+      "measurements.json" = measurements;
+      role = disk;
+      "sbom.spdx.json" = disk;
+      "uki.efi" = disk;
+    };
   };
 
   # modelDisk { ... }: a disk with a model and its entry for the manifest.

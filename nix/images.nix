@@ -1,7 +1,8 @@
 # The machines' images, from the files in images/ that describe roles, and what follows from them.
 { sources, lib, host, programs }:
 let
-  image = import ./image.nix { inherit lib sources; };
+  image = import ./image.nix { inherit lib sources host; };
+  firmware = import ./firmware.nix { inherit sources lib host kernel; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -13,20 +14,20 @@ let
     init = ../images/initrd/init;
   };
 
-  measure = lib.folder "measure" ../measure;
-
-  # What runs in machines. The client's and the operator's programs stay out, so an edit of theirs
-  # moves no measurement.
+  # What runs in machines. The client's and the operator's programs stay out, and of measure/ all
+  # but the event log's parser, so an edit of theirs moves no measurement.
   guestCode = lib.folderWithout "confide" ../py/confide [
     "__main__.py"
     "cli.py"
     "demo.py"
+    "formats/cose.py"
     "gateway"
     "manifest_builder.py"
     "operator.py"
     "proxy"
     "runner"
   ];
+  guestMeasure = lib.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "eventlog.py" "reader.py" ];
 
   # Confide's own code and the role's units: the layer that changes with every edit.
   app = role: extra: image.layer {
@@ -34,20 +35,45 @@ let
     description = "Confide's code, and the units of the role ${role.role}";
     trees = map (from: { inherit from; to = "."; }) ([ ../images/common role.files ] ++ extra) ++ [
       { from = guestCode; to = "confide"; }
-      { from = measure; to = "measure"; }
+      { from = guestMeasure; to = "measure"; }
     ];
     erofs = "-zlz4hc,9";
   };
 
-  disk = role: { suffix ? "", layers ? [ ], files ? [ ] }: image.disk {
-    name = "${role.role}${suffix}";
-    inherit (role) role;
-    description = "${role.description}${if suffix == "" then "" else " with a shell, for debugging only"}";
-    inherit kernel measure;
-    layers = [ base ] ++ role.layers ++ layers ++ [ (app role files) ];
-    cmdline = ../images/cmdline.txt;
-    osRelease = ../images/base/tree/usr/lib/os-release;
+  measurePython = host.pythonEnv {
+    name = "measure-python";
+    layers = [ (programs.layer "confide") ];
+    code = [ (lib.links { name = "measure"; links.measure = lib.folder "measure" ../measure; }) ];
   };
+
+  # For which machines an image is measured, as options of `measure image`.
+  everyMachine = [
+    "--shapes" (lib.folder "shapes.json" ../images/shapes.json)
+    "--firmware" "${firmware.firmware}/OVMF_CODE_4M.fd"
+    "--firmware-sev-snp" "${firmware.firmware}/OVMF.amdsev.fd"
+    "--firmware-tdx" "${firmware.firmware}/OVMF.tdx.fd"
+    "--acpi" firmware.acpi-tables
+  ];
+  runnersMachine = [ "--firmware" firmware.vtpm ];
+
+  # An image for each role, measured for these machines.
+  imagesFor = machines: { suffix ? "", remark ? "", layers ? [ ], files ? [ ] }: builtins.listToAttrs (map
+    (role: rec {
+      name = "${role.role}${suffix}";
+      value = image.image rec {
+        inherit name;
+        description = "${role.description}${remark}";
+        disk = image.disk {
+          inherit name kernel;
+          inherit (role) role;
+          layers = [ base ] ++ role.layers ++ layers ++ [ (app role files) ];
+          cmdline = ../images/cmdline.txt;
+          osRelease = ../images/base/tree/usr/lib/os-release;
+        };
+        measurements = image.measurements { inherit name disk; python = measurePython; options = machines; };
+      };
+    })
+    roles);
 
   roles = map (file: import file { inherit image sources host base; }) [
     ../images/coordinator.nix
@@ -55,15 +81,17 @@ let
     ../images/worker-cpu.nix
   ];
 
-  each = make: builtins.listToAttrs (map (role: { name = role.role; value = make role; }) roles);
+  release = imagesFor everyMachine { };
+  forDebugging = imagesFor everyMachine {
+    suffix = "-debug";
+    remark = " with a shell, for debugging only";
+    layers = [ debug.layer ];
+    files = [ debug.files ];
+  };
+  # The same disks without what takes packages of Debian testing, which leave the mirrors within days: the demo and the
+  # development manifest must not depend on those.
+  forRunner = imagesFor runnersMachine { };
 
-  release = each (role: disk role { });
-  forDebugging = builtins.listToAttrs (map
-    (role: {
-      name = "${role.role}-debug";
-      value = disk role { suffix = "-debug"; layers = [ debug.layer ]; files = [ debug.files ]; };
-    })
-    roles);
   model-tiny = image.modelDisk {
     name = "tiny";
     description = "Disk with a tiny model that always gives the same legible answer";
@@ -84,11 +112,18 @@ let
 in
 release // forDebugging // {
   inherit model-tiny;
+  inherit (firmware) acpi-tables firmware;
 
   images = lib.links {
     name = "images";
     description = "The images of all roles";
     links = release;
+  };
+
+  images-for-runner = lib.links {
+    name = "images-for-runner";
+    description = "The images of all roles, measured for the machines that demo and tests boot";
+    links = forRunner;
   };
 
   measurements = lib.links {
@@ -105,6 +140,6 @@ release // forDebugging // {
     builder = "${python}/bin/python3";
     env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
     args = [ "-m" "confide" "manifest" "build" "--model" model-tiny "--output" (builtins.placeholder "out") "--measurements" ]
-      ++ builtins.attrValues release;
+      ++ builtins.attrValues forRunner;
   };
 }

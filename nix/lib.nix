@@ -29,12 +29,15 @@ rec {
       && !(builtins.elem file (map (entry: "${toString path}/${entry}") leftOut));
   };
 
-  # scripts [ "tree.py" ... ]: build scripts of this folder, as modules that can import each other.
-  scripts = names: builtins.path {
-    name = "build-scripts";
-    path = ./.;
-    filter = path: _: builtins.elem (baseNameOf path) names;
+  # folderOnly "name" ./path [ "a" ... ]: of the files and folders at its top these, whole.
+  folderOnly = name: path: files: builtins.path {
+    inherit name path;
+    filter = file: _: baseNameOf file != "__pycache__"
+      && (dirOf file != toString path || builtins.elem (baseNameOf file) files);
   };
+
+  # scripts [ "tree.py" ... ]: build scripts of this folder, as modules that can import each other.
+  scripts = folderOnly "build-scripts" ./.;
 
   # runBusybox { name, script, env }: a shell script with busybox's applets and nothing else.
   runBusybox = { name, script, env ? { }, description ? name }: build {

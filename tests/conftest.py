@@ -1,4 +1,4 @@
-"""The one fixture that all tests share: where the recorded test data is."""
+"""What all tests share: where the recorded test data is, and what the flake built for them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,31 @@ def vectors() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+def _built(variable: str) -> Path:
+    """What a variable that `make test` sets names. Skips the test without it; in CI, fails it."""
+    if path := os.environ.get(variable):
+        return Path(path)
+    message = f"{variable} not set: run `make test`, which builds what it names"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def firmware() -> Path:
+    """The folder of the flake's firmware: OVMF_CODE_4M.fd, OVMF.amdsev.fd and OVMF.tdx.fd."""
+    return _built("CONFIDE_FIRMWARE")
+
+
+@pytest.fixture(scope="session")
+def acpi_tables() -> Path:
+    """The flake's ACPI tables: a folder for each TDX machine in images/shapes.json."""
+    return _built("CONFIDE_ACPI_TABLES")
+
+
+@pytest.fixture(scope="session")
+def systemd_measure() -> Path:
+    """The program systemd-measure, of the same systemd as the images' stub."""
+    return _built("CONFIDE_SYSTEMD_MEASURE")

@@ -1,4 +1,4 @@
-"""What runs in machines needs nothing of what nix/images.nix leaves out of them."""
+"""What runs in machines needs nothing but what nix/images.nix puts into them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,23 @@ PROGRAMS = (
 @pytest.fixture(scope="module")
 def guest_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code as it is in a machine."""
-    images = (ROOT / "nix/images.nix").read_text()
-    match = re.search(r"guestCode = lib\.folderWithout .*? \[(.*?)\];", images, re.DOTALL)
-    assert match
-    left_out = re.findall(r'"(.*?)"', match[1])
     folder = tmp_path_factory.mktemp("guest")
-    shutil.copytree(ROOT / "measure", folder / "measure")
     shutil.copytree(ROOT / "py/confide", folder / "confide")
-    for name in left_out:
+    for name in names_in_list(r"guestCode = lib\.folderWithout"):
         path = folder / "confide" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder / "measure").mkdir()
+    for name in names_in_list(r"guestMeasure = lib\.folderOnly"):
+        shutil.copyfile(ROOT / "measure" / name, folder / "measure" / name)
     return folder
+
+
+def names_in_list(definition: str) -> list[str]:
+    """The strings in the list of a definition in nix/images.nix."""
+    images = (ROOT / "nix/images.nix").read_text()
+    match = re.search(definition + r" .*? \[(.*?)\];", images, re.DOTALL)
+    assert match
+    return re.findall(r'"(.*?)"', match[1])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -44,7 +50,16 @@ def test_programs_of_machines_import_without_the_client(guest_code: Path, progra
 
 def test_every_lazy_import_is_there_too(guest_code: Path) -> None:
     """Also the imports within functions name modules that are in the machine."""
-    for file in (guest_code / "confide").rglob("*.py"):
-        for name in re.findall(r"^\s*(?:from|import) (confide[\w.]*)", file.read_text(), re.M):
+    for file in guest_code.rglob("*.py"):
+        for name in imported(file):
             path = guest_code / name.replace(".", "/")
             assert path.is_dir() or path.with_suffix(".py").is_file(), f"{file}: {name}"
+
+
+def imported(file: Path) -> list[str]:
+    """The modules of ours that a file imports anywhere; of measure/, each by its own name."""
+    text = file.read_text()
+    found = re.findall(r"^\s*(?:from|import) ((?:confide|measure)[\w.]*)", text, re.M)
+    for names in re.findall(r"^\s*from measure import (.+)$", text, re.M):
+        found += [f"measure.{name.split()[0]}" for name in names.split(",")]
+    return found

@@ -1,0 +1,34 @@
+# The firmware that machines start with, and what a confidential machine's firmware is given.
+{ sources, lib, host, kernel }:
+let
+  unpacked = name: release: lib.unpackDebs {
+    inherit name;
+    debs = sources.debs release [ name ];
+  };
+
+  # What the builder needs to read the firmware's description of itself, so that no other change of
+  # measure/ builds the firmware anew.
+  measure = lib.links {
+    name = "measure-ovmf";
+    links.measure = lib.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "ovmf.py" "reader.py" ];
+  };
+in
+rec {
+  # Debian stable's alone, for what must not depend on packages of Debian testing.
+  vtpm = "${unpacked "firmware" "trixie"}/usr/share/OVMF/OVMF_CODE_4M.fd";
+
+  firmware = host.runPython {
+    name = "firmware";
+    description = "Firmware of each platform: vTPM, SEV-SNP and TDX";
+    script = ./build_firmware.py;
+    modules = [ measure ];
+    env = { inherit vtpm; cvm = unpacked "firmware-cvm" "forky"; };
+  };
+
+  acpi-tables = host.runPython {
+    name = "acpi-tables";
+    description = "What the firmware of each TDX machine in images/shapes.json is given to measure";
+    script = "${lib.scripts [ "build_acpi_tables.py" "fw_cfg.py" ]}/build_acpi_tables.py";
+    env = { inherit firmware kernel; qemu = host.qemu-tdx; shapes = lib.folder "shapes.json" ../images/shapes.json; };
+  };
+}
