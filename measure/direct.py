@@ -13,7 +13,7 @@ from measure.errors import FormatError, UnsupportedError
 
 # Since this release the firmware puts its own word in front of the command line, not behind it.
 INITRD_WORD_FIRST = (2025, 8)
-_INITRD_WORD = "initrd=initrd"
+INITRD_WORD = "initrd=initrd"
 _RELEASE = re.compile(r"(\d{4})\.(\d{2})(?!\d)")
 
 # Where QEMU puts the parts of a kernel in guest memory.
@@ -46,7 +46,7 @@ def load_options(command_line: str, release: tuple[int, int]) -> str:
         command_line: what was given with -append.
         release: of edk2, as (year, month).
     """
-    words = (_INITRD_WORD, command_line)
+    words = (INITRD_WORD, command_line)
     return " ".join(words if release >= INITRD_WORD_FIRST else reversed(words))
 
 

@@ -1,13 +1,17 @@
-"""`measure explain`: which component makes an event log differ from an image."""
+"""`measure explain`: which component makes a machine differ from an image's measurements."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from measure import eventlog, explain, report
+from measure import eventlog, explain, image, report
 from measure.commands.common import DIFFERENT, SAME, Commands, map_file, read, register
 from measure.commands.image import Inputs, measure
-from measure.errors import InputError
+from measure.explain import evidence
+from measure.uki import Section
+
+_MAX_COMMAND_LINE = 64 << 10
 
 
 def add(commands: Commands) -> None:
@@ -16,32 +20,66 @@ def add(commands: Commands) -> None:
         commands,
         "explain",
         run,
-        "say which component makes an event log differ from an image",
+        "say which component makes a machine's evidence differ from an image",
         "explain binary_bios_measurements --image measurements.json",
     )
-    parser.add_argument("log", help="a binary_bios_measurements file")
-    parser.add_argument("--image", required=True, help="measurements.json, or a disk image")
-    parser.add_argument("--firmware", help="the firmware, if --image is a disk image")
     parser.add_argument(
-        "--command-line",
+        "evidence",
+        help="an event log (TPM or CCEL), an SEV-SNP report, a TDX quote or TDREPORT, "
+        "or what a role sends (CBOR)",
+    )
+    parser.add_argument("--image", required=True, help="measurements.json, or a disk image")
+    for name, text in (
+        ("--firmware", "vtpm's, if --image is a disk image"),
+        ("--firmware-sev-snp", "sev-snp's, if --image is a disk image"),
+        ("--shapes", "shapes.json, if --image is a disk image"),
+        ("--command-line", "the command line that booted (/proc/cmdline), to name the layer"),
+        ("--event-log", "the CCEL that goes with a TDX quote"),
+    ):
+        parser.add_argument(name, metavar="FILE", help=text)
+    parser.add_argument(
+        "--try",
+        dest="candidates",
         metavar="FILE",
-        help="the command line that booted (a copy of /proc/cmdline), to name the layer",
+        action="append",
+        default=[],
+        help="firmware, kernel, initrd or command line that an SEV-SNP machine may have been "
+        "started with instead (may be repeated)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    log = eventlog.parse(read(options.log), options.log)
+    seen = evidence.parse(read(options.evidence, evidence.MAX_EVIDENCE), options.evidence)
+    if options.event_log is not None:
+        log = read(options.event_log, eventlog.MAX_LOG)
+        seen = evidence.with_log(seen, log, options.event_log)
+    measured, kernel = _image(options)
+    line = None
+    if options.command_line is not None:
+        text = read(options.command_line, _MAX_COMMAND_LINE)
+        line = text.decode("ascii", "replace").rstrip("\n")
+    files = [(path, read(path)) for path in options.candidates]
+    clues = explain.Clues(command_line=line, kernel=kernel, files=files)
+    found = explain.explain(seen, measured, options.image, clues)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"compared with machine shape {found.compared_with}")
+    print(explain.render(found.differences))
+    return DIFFERENT if found.differences else SAME
+
+
+def _image(options: argparse.Namespace) -> tuple[dict[str, Any], explain.Kernel | None]:
+    """The measurements to compare with; of a disk also its kernel."""
     data = map_file(options.image)
     if bytes(data[:1]) == b"{":
-        measured = report.parse(bytes(data), options.image)
-    elif options.firmware is None:
-        raise InputError("a disk image needs --firmware", file=options.image)
-    else:
-        measured = measure(Inputs(options.image, firmware=options.firmware), "")
-    seen_line = None
-    if options.command_line is not None:
-        seen_line = read(options.command_line).decode("ascii", "replace").rstrip("\n")
-    found = explain.explain(log, measured, options.image, seen_line)
-    print(explain.render(found))
-    return DIFFERENT if found else SAME
+        return report.parse(bytes(data), options.image), None
+    paths = Inputs(
+        disk=options.image,
+        shapes=options.shapes,
+        firmware=options.firmware,
+        firmware_sev_snp=options.firmware_sev_snp,
+    )
+    measured = measure(paths, "")
+    sections = image.parse(data, options.image).uki.sections
+    return measured, explain.Kernel(sections[Section.LINUX], len(sections[Section.INITRD]))

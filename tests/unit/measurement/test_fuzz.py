@@ -12,6 +12,7 @@ from measurement import builders
 
 from measure import (
     eventlog,
+    eventtext,
     explain,
     fat,
     firmware,
@@ -46,7 +47,7 @@ def parse_uki(data: bytes) -> object:
 
 def parse_log(data: bytes) -> object:
     log = eventlog.parse(data)
-    return [log.replay(bank) for bank in log.banks], [explain.summary(e) for e in log.events]
+    return [log.replay(bank) for bank in log.banks], [eventtext.summary(e) for e in log.events]
 
 
 def parse_disk(data: bytes) -> object:

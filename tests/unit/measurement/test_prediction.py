@@ -9,45 +9,13 @@ from typing import Any
 
 import pytest
 from measurement import builders
+from measurement.samples import changed_uki, log_bytes, log_of, measurements, predict
 
 from measure import __main__ as cli
-from measure import eventlog, explain, firmware, gpt, image, pcr, report, shapes
-from measure.errors import FormatError, InputError
-from measure.pcr import Component
+from measure import firmware, gpt, image, pcr, report, shapes
+from measure.errors import FormatError
 
 PREDICTED = [0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14]
-TYPES = {0: 8, 4: 0x80000003, 5: 0x80000006, 7: 0x80000001, 9: 6, 11: 0x0D}
-
-
-def predict(uki: bytes | None = None, flash: bytes | None = None) -> pcr.Prediction:
-    disk = image.parse(builders.bootable_disk(uki), "disk")
-    code = firmware.measure(builders.firmware() if flash is None else flash, "firmware")
-    return pcr.predict(shapes.OVMF_DISK, disk, code)
-
-
-def measurements(uki: bytes | None = None, flash: bytes | None = None) -> dict[str, Any]:
-    disk = builders.bootable_disk(uki)
-    code = builders.firmware() if flash is None else flash
-    parsed = image.parse(disk, "disk")
-    prediction = pcr.predict(shapes.OVMF_DISK, parsed, firmware.measure(code, "firmware"))
-    return report.build(
-        "test", {"disk": disk, "firmware": code}, parsed, report.Predictions([prediction])
-    )
-
-
-def log_of(prediction: pcr.Prediction, extra: bytes = b"") -> eventlog.EventLog:
-    """The event log of the boot that is predicted."""
-    events = b"".join(
-        builders.log_event(
-            event.pcr, TYPES.get(event.pcr, 4), event.description.encode("utf-16-le"), event.digest
-        )
-        for event in prediction.events
-    )
-    return eventlog.parse(builders.log_header() + events + extra)
-
-
-def changed_uki(**changes: bytes) -> bytes:
-    return builders.uki({f".{name}": content for name, content in changes.items()})
 
 
 def test_every_register_is_predicted_or_left_out_with_a_reason() -> None:
@@ -154,108 +122,6 @@ def test_too_large_a_report() -> None:
         report.parse(report.encode(measured), "m")
 
 
-def names(found: list[explain.Difference], *, causes: bool = True) -> set[tuple[int, Component]]:
-    return {(d.pcr, d.component) for d in found if d.follows is not causes}
-
-
-def test_no_difference() -> None:
-    assert explain.explain(log_of(predict()), measurements(), "m") == []
-    assert explain.diff(measurements(), measurements(), "a", "b") == []
-    assert "no difference" in explain.render([])
-
-
-@pytest.mark.parametrize(
-    ("changes", "cause", "follows"),
-    [
-        ({"cmdline": b"quiet"}, (11, Component.COMMAND_LINE),
-         {(9, Component.COMMAND_LINE), (4, Component.UKI)}),
-        ({"initrd": b"x"}, (11, Component.INITRD), {(9, Component.INITRD), (4, Component.UKI)}),
-        ({"osrel": b"x"}, (11, Component.OS_RELEASE), {(9, Component.INITRD), (4, Component.UKI)}),
-        ({"linux": builders.pe([(".text", b"other code!")])}, (11, Component.KERNEL),
-         {(4, Component.KERNEL), (4, Component.UKI)}),
-        ({"uname": b"x"}, (11, Component.UKI_OTHER), {(4, Component.UKI)}),
-        ({"text": b"x" * 64}, (4, Component.UKI), set()),
-    ],
-)  # fmt: skip
-def test_explain_names_the_cause(
-    changes: dict[str, bytes],
-    cause: tuple[int, Component],
-    follows: set[tuple[int, Component]],
-) -> None:
-    found = explain.explain(log_of(predict(changed_uki(**changes))), measurements(), "m")
-    assert names(found) == {cause}
-    assert names(found, causes=False) == follows
-    rendered = explain.render(found)
-    first = rendered.splitlines()[0]
-    assert first.startswith(f"PCR {cause[0]}: {cause[1].value}: ")
-    assert rendered.count("  expected  ") == rendered.count("  seen      ") == len(found)
-
-
-def test_explain_shows_both_digests() -> None:
-    seen = predict(changed_uki(initrd=b"x"))
-    found = explain.explain(log_of(seen), measurements(), "m")
-    (cause,) = [d for d in found if not d.follows]
-    assert cause.expected == hashlib.sha256(b"initrd bytes").hexdigest()
-    assert cause.seen.startswith(hashlib.sha256(b"x").hexdigest())
-
-
-def test_explain_firmware_and_partition_table() -> None:
-    other = builders.firmware(strings=["2025.03-test"])
-    found = explain.explain(log_of(predict(flash=other)), measurements(), "m")
-    assert (0, Component.FIRMWARE) in names(found)
-    log = log_of(predict(), builders.log_event(5, 0x80000006, b"second table"))
-    found = explain.explain(log, measurements(), "m")
-    assert names(found) == {(5, Component.PARTITION_TABLE)}
-    assert found[0].expected == "nothing"
-
-
-def test_explain_missing_event() -> None:
-    prediction = predict()
-    events = tuple(e for e in prediction.events if e.component is not Component.INITRD)
-    found = explain.explain(log_of(pcr.Prediction(prediction.shape, events)), measurements(), "m")
-    assert {(d.pcr, d.seen) for d in found} == {(9, "nothing"), (11, "nothing")}
-
-
-def test_root_hash_is_named_when_the_command_line_is_known() -> None:
-    other = "cd" * 32
-    line = builders.COMMAND_LINE.decode().replace(builders.ROOT_HASH, other)
-    log = log_of(predict(changed_uki(cmdline=line.encode())))
-    found = explain.explain(log, measurements(), "m", line.strip())
-    assert names(found) == {(11, Component.ROOT_HASH), (11, Component.COMMAND_LINE)}
-    (root,) = [d for d in found if d.component is Component.ROOT_HASH]
-    assert (root.description, root.expected, root.seen) == (
-        "layer base", f"{builders.ROOT_HASH} (12 blocks)", f"{other} (12 blocks)",
-    )  # fmt: skip
-    with pytest.raises(InputError, match="not the command line"):
-        explain.explain(log, measurements(), "m", "quiet")
-
-
-def test_a_replaced_command_line_is_read_from_register_12() -> None:
-    line = "console=ttyS0 init=/evil"
-    passed = builders.log_event(12, 0x0D, (line + "\0").encode("utf-16-le"))
-    found = explain.explain(log_of(predict(), passed), measurements(), "m")
-    assert (12, Component.COMMAND_LINE) in names(found)
-    (root,) = [d for d in found if d.component is Component.ROOT_HASH]
-    assert root.seen == "nothing"
-    assert any(d.seen == line for d in found)
-    # A text that is not what was hashed is not believed.
-    lie = builders.log_event(12, 0x0D, (line + "\0").encode("utf-16-le"), bytes(32))
-    found = explain.explain(log_of(predict(), lie), measurements(), "m")
-    assert names(found) == {(12, Component.COMMAND_LINE)}
-
-
-def test_diff_names_root_hash() -> None:
-    line = builders.COMMAND_LINE.replace(builders.ROOT_HASH.encode(), b"cd" * 32)
-    found = explain.diff(measurements(), measurements(changed_uki(cmdline=line)), "a", "b")
-    assert (11, Component.ROOT_HASH) in names(found)
-
-
-def test_summary_never_prints_control_characters() -> None:
-    event = eventlog.Event(4, 0x80000007, {}, b"\x1b[2J\n" + b"\xff" * 300, 0)
-    assert explain.summary(event).startswith("?[2J?")
-    assert len(explain.summary(event)) == 100
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     (tmp_path / "disk.raw").write_bytes(builders.bootable_disk())
@@ -263,10 +129,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "other.efi").write_bytes(changed_uki(uname=b"x"))
     (tmp_path / "code.fd").write_bytes(builders.firmware())
     (tmp_path / "empty").write_bytes(b"")
-    events = b"".join(
-        builders.log_event(event.pcr, 4, b"", event.digest) for event in predict().events
-    )
-    (tmp_path / "log").write_bytes(builders.log_header() + events)
+    (tmp_path / "log").write_bytes(log_bytes(predict()))
     (tmp_path / "other.log").write_bytes(builders.log())
     return tmp_path
 
@@ -303,6 +166,8 @@ def test_cli_eventlog(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(files, "eventlog", "@log") == 0
     output = capsys.readouterr().out
     assert f"sha256  4 {predict().pcrs()[4].hex()}" in output
+    assert run(files, "eventlog", "@other.log", "--table", "@log") == 2
+    assert "not a CCEL table" in capsys.readouterr().err
 
 
 def test_cli_explain_and_diff(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

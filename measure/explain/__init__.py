@@ -1,0 +1,66 @@
+"""Says which component makes a machine, or another image, differ from a prediction.
+
+`evidence` recognises what a machine gave; `vtpm` and `sev_snp` compare it with predictions;
+`reports` compares two predictions with each other. An event log is the host's word: it means
+something only if it replays to the registers of a quote. Digests are compared; what a log says in
+words is shown, never believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from measure import eventcheck, report
+from measure.errors import InputError
+from measure.explain import sev_snp, vtpm
+from measure.explain.difference import Clues, Difference, Explanation, Kernel, render
+from measure.explain.evidence import Evidence, SnpEvidence, VtpmEvidence
+from measure.explain.reports import diff
+
+__all__ = ["Clues", "Difference", "Explanation", "Kernel", "diff", "explain", "render"]
+
+_UNQUOTED = "an event log alone is the host's word: only a quote says that it is complete"
+
+
+def explain(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -> Explanation:
+    """Compares evidence with the nearest of an image's predictions.
+
+    Args:
+        measured: a parsed measurements.json, named `file`.
+
+    Raises:
+        InputError: the measurements have no prediction for the evidence's platform, or clues that
+            contradict the evidence.
+        FormatError: malformed measurements, or a log without the platform's bank.
+    """
+    predictions, line = report.read(measured, file), measured["command_line"]
+    if isinstance(seen, VtpmEvidence):
+        _require("vtpm", predictions.vtpm, file)
+        return _vtpm(seen, predictions, line, clues)
+    if isinstance(seen, SnpEvidence):
+        _require("sev-snp", predictions.sev_snp, file)
+        return sev_snp.explain(seen, predictions.sev_snp, line, clues)
+    raise InputError("TDX", file=file)
+
+
+def _vtpm(
+    seen: VtpmEvidence, predictions: report.Predictions, line: str, clues: Clues
+) -> Explanation:
+    if seen.log is None:
+        return vtpm.without_log(seen.pcrs or {}, predictions.vtpm)
+    found = vtpm.explain(seen.log, predictions.vtpm, line, clues)
+    notes = tuple(str(contradiction) for contradiction in eventcheck.contradictions(seen.log))
+    if seen.pcrs is None:
+        return replace(found, notes=(*notes, _UNQUOTED))
+    hidden = vtpm.unlogged(seen.log, seen.pcrs)
+    return replace(found, notes=notes, differences=(*hidden, *found.differences))
+
+
+def _require(platform: str, predictions: Sequence[object], file: str) -> None:
+    if not predictions:
+        raise InputError(
+            f"the image was not measured for platform {platform}; give its firmware and machines",
+            file=file,
+        )
