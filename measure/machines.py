@@ -3,8 +3,10 @@
     {"format": "confide-shapes/1",
      "vtpm": ["ovmf-disk", ...],
      "sev-snp": [{"vmm": "qemu", "vcpu_type": "EPYC-Milan", "vcpus": [1, 2], "guest_features": 1}],
-     "tdx": [{"name": "qemu-2", ...}]}
+     "tdx": [{"name": "qemu-2", "vcpus": 2, "disks": 1, "machine": "q35,...", ...}]}
 
+How a TDX machine is started (`vcpus`, `disks` and QEMU's `machine`) shows in its ACPI tables, which
+are kept beside this file's images; `measure.tdx.shapefile` describes the other fields.
 Each machine is stated in full: nothing that is measured has a default here.
 """
 
@@ -20,10 +22,13 @@ from measure.shapes import VTPM_SHAPES, Shape
 from measure.snp import cpu, features, vmsa
 from measure.snp.launch import MAX_VCPUS
 from measure.snp.prediction import SnpShape
+from measure.tdx import shapefile
+from measure.tdx.shape import TdxShape
 
 FORMAT = "confide-shapes/1"
 MAX_SHAPES_FILE = 1 << 20
 
+_TDX_START_FIELDS = {"vcpus": int, "disks": int, "machine": str}
 _SNP_FIELDS = {"vmm", "vcpu_type", "vcpus", "guest_features"}
 
 
@@ -33,6 +38,7 @@ class Machines:
 
     vtpm: tuple[Shape, ...] = ()
     sev_snp: tuple[SnpShape, ...] = ()
+    tdx: tuple[TdxShape, ...] = ()
 
 
 def parse(data: bytes, file: str) -> Machines:
@@ -48,7 +54,7 @@ def parse(data: bytes, file: str) -> Machines:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}", file=file) from None
-    _object(value, {"format", "vtpm", "sev-snp"}, "shapes", file)
+    _object(value, {"format", "vtpm", "sev-snp", "tdx"}, "shapes", file)
     if value["format"] != FORMAT:
         seen = _text(value["format"])
         raise FormatError("not a shapes file", file=file, expected=FORMAT, seen=seen)
@@ -57,9 +63,11 @@ def parse(data: bytes, file: str) -> Machines:
         sev_snp=tuple(
             shape for item in _list(value["sev-snp"], "sev-snp", file) for shape in _snp(item, file)
         ),
+        tdx=tuple(_tdx(item, file) for item in _list(value["tdx"], "tdx", file)),
     )
     _unique([shape.name for shape in machines.vtpm], file)
     _unique([shape.name for shape in machines.sev_snp], file)
+    _unique([shape.name for shape in machines.tdx], file)
     return machines
 
 
@@ -95,6 +103,20 @@ def _snp(item: Any, file: str) -> list[SnpShape]:
         )
     guest_features = features.check(item["guest_features"])
     return [SnpShape(vmm, vcpu_type, count, guest_features) for count in counts]
+
+
+def _tdx(item: Any, file: str) -> TdxShape:
+    """A machine, without what is only needed to start it."""
+    for field, kind in _TDX_START_FIELDS.items():
+        if not isinstance(item, dict) or type(item.get(field)) is not kind:
+            raise FormatError(
+                "bad tdx machine",
+                file=file,
+                expected=f"{field} ({kind.__name__}) and more",
+                seen=_text(item),
+            )
+    fields = {key: value for key, value in item.items() if key not in _TDX_START_FIELDS}
+    return shapefile.load(fields, file)
 
 
 def _object(value: Any, fields: set[str], what: str, file: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DISK, Shape
 from measure.snp import firmware as snp_firmware
 from measure.snp import prediction as snp
 from measure.snp.kernel import KernelHashes
+from measure.tdx import machine, rtmr, tdvf
+from measure.tdx.shape import TdxShape
 from measure.uki import Section
 
 _DEFAULT = Machines(vtpm=(OVMF_DISK,))
@@ -31,7 +33,8 @@ class Inputs:
         disk: the image.
         uki: the UKI that the disk has to boot, if that is to be checked.
         shapes: shapes.json; without it, vtpm is measured for `ovmf-disk`.
-        firmware, firmware_sev_snp: one for each platform that has machines.
+        firmware, firmware_sev_snp, firmware_tdx: one for each platform that has machines.
+        acpi: for tdx, a folder with one folder for each machine (see `measure.tdx.machine`).
     """
 
     disk: str
@@ -39,6 +42,8 @@ class Inputs:
     shapes: str | None = None
     firmware: str | None = None
     firmware_sev_snp: str | None = None
+    firmware_tdx: str | None = None
+    acpi: str | None = None
 
 
 def add(commands: Commands) -> None:
@@ -61,17 +66,17 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         ("--shapes", "shapes.json: the machines (default: vtpm, ovmf-disk)"),
         ("--firmware", "for platform vtpm: OVMF_CODE_4M.fd"),
         ("--firmware-sev-snp", "for platform sev-snp: OVMF.amdsev.fd"),
+        ("--firmware-tdx", "for platform tdx: OVMF.tdx.fd"),
         ("--uki", "also require that the disk boots exactly this UKI"),
     ):
         parser.add_argument(name, metavar="FILE", help=help_text)
+    parser.add_argument("--acpi", metavar="FOLDER", help="for tdx: what QEMU shows each machine")
     parser.add_argument("--disk", metavar="FILE", required=True, help="the disk image")
 
 
 def inputs(options: argparse.Namespace) -> Inputs:
     """The inputs that the options name."""
-    return Inputs(
-        options.disk, options.uki, options.shapes, options.firmware, options.firmware_sev_snp
-    )
+    return Inputs(**{field.name: getattr(options, field.name) for field in fields(Inputs)})
 
 
 def measure(paths: Inputs, name: str) -> dict[str, Any]:
@@ -95,6 +100,7 @@ def measure(paths: Inputs, name: str) -> dict[str, Any]:
     predictions = report.Predictions(
         vtpm=_vtpm(wanted.vtpm, parsed, paths.firmware, files),
         sev_snp=_sev_snp(wanted.sev_snp, parsed, paths.firmware_sev_snp, files),
+        tdx=_tdx(wanted.tdx, parsed, paths, files),
     )
     return report.build(name, files, parsed, predictions)
 
@@ -132,6 +138,26 @@ def _sev_snp(
     sections, line = parsed.uki.sections, parsed.uki.command_line.encode("ascii")
     kernel = KernelHashes.of(sections[Section.LINUX], sections[Section.INITRD], line)
     return snp.predict(shapes, snp_firmware.from_image(flash, str(path)), kernel)
+
+
+def _tdx(
+    shapes: Sequence[TdxShape],
+    parsed: DiskImage,
+    paths: Inputs,
+    files: dict[str, bytes | memoryview],
+) -> list[rtmr.Prediction]:
+    """The tdx predictions; adds the firmware to `files`."""
+    flash = _firmware(report.TDX, shapes, paths.firmware_tdx, files)
+    if (flash is None) != (paths.acpi is None):
+        raise InputError("--firmware-tdx and --acpi go together", expected="both, or neither")
+    if flash is None:
+        return []
+    described = tdvf.parse(flash, str(paths.firmware_tdx))
+    folders = {shape: Path(str(paths.acpi), shape.name) for shape in shapes}
+    return [
+        rtmr.predict(shape, described, machine.read(str(folder)), parsed)
+        for shape, folder in folders.items()
+    ]
 
 
 def _firmware(

@@ -28,14 +28,14 @@ from cbor2 import CBORTag
 from measure import report
 from measure.corim import cbor, rules
 from measure.errors import InputError
-from measure.report import SEV_SNP, VTPM, Predictions
+from measure.report import SEV_SNP, TDX, VTPM, Predictions
 
 PROFILE = "urn:uuid:56044fe2-7044-4b91-81d7-eed3bd822e44"
 LAUNCH_MEASUREMENT_PROFILE = "tag:microsoft.com,2026:launch-measurement/v1"
 _LAUNCH_MEASUREMENT_TAGS = uuid.UUID("85f3f1c2-22a8-441e-a1b9-bccfb63ed5f7")
 
 # Vendor and model: those of the launch measurement profile where it has them.
-CLASSES = {VTPM: ("TCG", "vTPM"), SEV_SNP: ("AMD", "SEV-SNP")}
+CLASSES = {VTPM: ("TCG", "vTPM"), SEV_SNP: ("AMD", "SEV-SNP"), TDX: ("Intel", "TDX")}
 
 # IANA's Named Information Hash Algorithm Registry
 SHA256, SHA384 = 1, 7
@@ -81,6 +81,15 @@ def states(predictions: Predictions) -> Iterator[State]:
         yield State(VTPM, pcrs.shape.name, (registers,))
     for launch in predictions.sev_snp:
         yield State(SEV_SNP, launch.shape.name, (_digest("MEASUREMENT", SHA384, launch.digest),))
+    for machine in predictions.tdx:
+        shape = machine.shape
+        measurements = (
+            _digest("MRTD", SHA384, machine.mrtd[shape.page_order]),
+            _registers("RTMR", SHA384, machine.rtmrs()),
+            _raw("ATTRIBUTES", shape.attributes),
+            _raw("XFAM", shape.xfam),
+        )
+        yield State(TDX, shape.name, measurements)
 
 
 def write(measured: dict[str, Any], wanted: Sequence[State], about: Publication) -> bytes:
@@ -113,7 +122,7 @@ def launch_measurement(state: State, svn: int) -> bytes:
     if state.platform == VTPM:
         raise InputError(
             "the launch measurement profile has no such platform",
-            expected=SEV_SNP,
+            expected=f"{SEV_SNP} or {TDX}",
             seen=state.platform,
         )
     if svn < 0:
@@ -149,6 +158,10 @@ def _entity(name: str, role: int) -> dict[int, Any]:
 
 def _digest(element: str, algorithm: int, value: bytes) -> Measurement:
     return {0: element, 1: {2: [[algorithm, value]]}}
+
+
+def _raw(element: str, value: int) -> Measurement:
+    return {0: element, 1: {4: CBORTag(rules.TAG_BYTES, value.to_bytes(8, "little"))}}
 
 
 def _registers(element: str, algorithm: int, values: dict[int, bytes]) -> Measurement:

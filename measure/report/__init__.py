@@ -19,17 +19,19 @@ from measure import pcr
 from measure.errors import FormatError, InputError, MeasureError
 from measure.image import DiskImage, Layer, parse_layers
 from measure.report import snp as snp_json
+from measure.report import tdx as tdx_json
 from measure.report import vtpm as vtpm_json
 from measure.snp import prediction as snp
 from measure.snp.kernel import KernelHashes
+from measure.tdx import rtmr
 from measure.uki import Section
 
 FORMAT = "confide-measurements/2"
 MAX_REPORT = 4 << 20
 
-VTPM, SEV_SNP = "vtpm", "sev-snp"
+VTPM, SEV_SNP, TDX = "vtpm", "sev-snp", "tdx"
 # Each platform, and the name in `files` of the firmware it starts with.
-FIRMWARE = {VTPM: "firmware", SEV_SNP: "firmware-sev-snp"}
+FIRMWARE = {VTPM: "firmware", SEV_SNP: "firmware-sev-snp", TDX: "firmware-tdx"}
 
 _FIELDS = {"format", "image", "files", "command_line", "layers", "firmware", "platforms"}
 _SECTION_FILES = {"linux": Section.LINUX, "initrd": Section.INITRD, "cmdline": Section.CMDLINE}
@@ -41,6 +43,7 @@ class Predictions:
 
     vtpm: Sequence[pcr.Prediction] = ()
     sev_snp: Sequence[snp.Prediction] = ()
+    tdx: Sequence[rtmr.Prediction] = ()
 
 
 def build(
@@ -150,6 +153,8 @@ def _write(found: Predictions) -> dict[str, Any]:
     if found.sev_snp:
         platforms[SEV_SNP] = snp_json.write(found.sev_snp)
         firmware[SEV_SNP] = snp_json.write_firmware(found.sev_snp[0].launch.firmware)
+    if found.tdx:
+        platforms[TDX] = tdx_json.write(found.tdx)
     return {"firmware": firmware, "platforms": platforms}
 
 
@@ -159,7 +164,11 @@ def _read(report: dict[str, Any]) -> Predictions:
     if SEV_SNP in platforms:
         firmware = snp_json.read_firmware(report["firmware"][SEV_SNP])
         sev_snp = snp_json.read(platforms[SEV_SNP], firmware, _kernel(report))
-    return Predictions(vtpm=vtpm_json.read(platforms.get(VTPM, [])), sev_snp=sev_snp)
+    return Predictions(
+        vtpm=vtpm_json.read(platforms.get(VTPM, [])),
+        sev_snp=sev_snp,
+        tdx=tdx_json.read(platforms.get(TDX, [])),
+    )
 
 
 def _kernel(report: dict[str, Any]) -> KernelHashes:

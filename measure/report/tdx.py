@@ -1,0 +1,62 @@
+"""Platform `tdx` in measurements.json: MRTD, registers, and the events that give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from measure.pcr import Component
+from measure.report.vtpm import event
+from measure.tdx import shapefile
+from measure.tdx.rtmr import COVERS, Prediction, RtmrEvent
+from measure.tdx.shape import PageOrder
+
+# measurements.json calls a machine's name "shape" on every platform.
+_NAME, _SHAPE = "name", "shape"
+
+
+def write(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+    """The platform's JSON."""
+    return [_write(prediction) for prediction in predictions]
+
+
+def read(platform: list[dict[str, Any]]) -> list[Prediction]:
+    """What `write` was given.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, MeasureError: it did not write this.
+    """
+    return [_read(item) for item in platform]
+
+
+def _write(prediction: Prediction) -> dict[str, Any]:
+    fields = shapefile.dump(prediction.shape)
+    return {
+        _SHAPE: fields.pop(_NAME),
+        **fields,
+        "mrtd": {order.value: value.hex() for order, value in prediction.mrtd.items()},
+        "rtmrs": {str(rtmr): value.hex() for rtmr, value in prediction.rtmrs().items()},
+        "events": {
+            str(rtmr): [event(e.component, e.description, e.digest) for e in prediction.of(rtmr)]
+            for rtmr in COVERS
+        },
+    }
+
+
+def _read(item: dict[str, Any]) -> Prediction:
+    fields = {key: item[key] for key in (shapefile.FIELDS | {shapefile.OPTIONAL}) & set(item)}
+    fields[_NAME] = item[_SHAPE]
+    events = [
+        RtmrEvent(
+            int(rtmr),
+            Component(logged["component"]),
+            str(logged["description"]),
+            bytes.fromhex(logged["digest"]),
+        )
+        for rtmr, listed in item["events"].items()
+        for logged in listed
+    ]
+    mrtd = {order: bytes.fromhex(item["mrtd"][order.value]) for order in PageOrder}
+    if any(len(value) != 48 for value in mrtd.values()):
+        raise ValueError("MRTD is not 48 bytes")
+    return Prediction(shapefile.load(fields, "measurements"), mrtd, tuple(events))
