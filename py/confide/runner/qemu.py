@@ -1,8 +1,9 @@
 """The virtual machine as QEMU arguments. Everything here that a boot register depends on is fixed.
 
 What is fixed, and by which register it would show: firmware (0), no option ROMs and no graphics (2,
-3), one boot disk and nothing else to boot from (4, 5), empty firmware variables, so no Secure Boot
-(7). Memory, processors and further disks show in none of the registers that a manifest pins.
+3), one boot disk, or a kernel instead, and nothing else to boot from (4, 5), empty firmware
+variables, so no Secure Boot (7). Memory, processors and further disks show in none of the registers
+that a manifest pins.
 """
 
 from __future__ import annotations
@@ -74,11 +75,26 @@ class Tools:
 
 
 @dataclass(frozen=True)
+class DirectBoot:
+    """What the firmware starts in place of a disk: the parts of the unified kernel image on it."""
+
+    kernel: Path
+    initrd: Path
+    command_line: str
+
+    @classmethod
+    def of(cls, image: Path) -> DirectBoot:
+        """The parts in an image's folder. Raises OSError if one is not there."""
+        boot = image / "boot"
+        return cls(boot / "linux", boot / "initrd", (boot / "cmdline").read_text())
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """One machine. `ports` maps guest ports to ports of 127.0.0.1; `kvm` as the trial said.
 
-    `tpm` and `monitor` are inherited descriptors of connected sockets. `extra` is for tests that
-    play a hostile host.
+    Without `direct` it boots from `disk`. `tpm` and `monitor` are inherited descriptors of
+    connected sockets. `extra` is for tests that play a hostile host.
     """
 
     disk: Path
@@ -89,6 +105,7 @@ class MachineSpec:
     kvm: bool
     tpm: int
     monitor: int
+    direct: DirectBoot | None = None
     config_disk: Path | None = None
     model_disks: Sequence[Path] = ()
     ports: Mapping[int, int] = field(default_factory=dict)
@@ -130,7 +147,11 @@ def arguments(tools: Tools, spec: MachineSpec) -> list[str]:
     argv += ["-mon", "chardev=monitor,mode=control"]
     argv += ["-chardev", f"socket,id=tpm,fd={spec.tpm}"]
     argv += ["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]
-    argv += _disk("boot", spec.disk, "bootindex=0")
+    if spec.direct is None:
+        argv += _disk("boot", spec.disk, "bootindex=0")
+    else:
+        argv += ["-kernel", str(spec.direct.kernel), "-initrd", str(spec.direct.initrd)]
+        argv += ["-append", spec.direct.command_line, *_disk("boot", spec.disk)]
     if spec.config_disk is not None:
         argv += _disk("config", spec.config_disk, f"serial={CONFIG_SERIAL}")
     for number, path in enumerate(spec.model_disks):
@@ -151,10 +172,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _disk(name: str, path: Path, options: str) -> list[str]:
+def _disk(name: str, path: Path, *options: str) -> list[str]:
     """A read-only virtio disk: a guest has no business writing to anything of the host's."""
     drive = f"if=none,id={name},format=raw,readonly=on,file={_value(path)}"
-    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={name},{options}"]
+    device = ",".join(("virtio-blk-pci", f"drive={name}", *options))
+    return ["-drive", drive, "-device", device]
 
 
 def _value(path: Path) -> str:

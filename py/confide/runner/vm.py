@@ -23,7 +23,7 @@ from confide.formats.configdisk import ConfigDisk
 from confide.runner import swtpm
 from confide.runner.accelerator import kvm_works
 from confide.runner.processes import ProcessGroup
-from confide.runner.qemu import HOST_IN_GUEST, MachineSpec, Tools, arguments, free_port
+from confide.runner.qemu import HOST_IN_GUEST, DirectBoot, MachineSpec, Tools, arguments, free_port
 
 SERVICE_PORT = 8000
 PORTS: Mapping[str, tuple[int, ...]] = {"secret-service": (SERVICE_PORT, 8443)}
@@ -46,6 +46,9 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 class Machine:
     """A machine booted from the folder of an image; use it as a context manager.
 
+    It boots from its disk; with `direct`, the firmware is handed the kernel, initrd and command line
+    of the unified kernel image there, as a confidential machine's is.
+
     `ports` maps guest ports to host ports (0: any free one); by default those of the role. `config`
     holds the config disk's `coordinator`, `secret_service` and `models`. What the machine leaves,
     `console.log` above all, is in `run_dir`. `extra` are further QEMU arguments, for tests that
@@ -64,10 +67,12 @@ class Machine:
         tools: Tools | None = None,
         memory_mib: int | None = None,
         cpus: int | None = None,
+        direct: bool = False,
         extra: Sequence[str] = (),
     ) -> None:
         self.role = role
         self.disk = image_dir / "disk.raw"
+        self._direct = DirectBoot.of(image_dir) if direct else None
         self.run_dir = run_dir or Path(tempfile.mkdtemp(prefix=f"confide-{role}-"))
         self.console = self.run_dir / "console.log"
         self._tools = tools or Tools.find()
@@ -166,6 +171,7 @@ class Machine:
                 kvm=kvm,
                 tpm=tpm.fileno(),
                 monitor=monitor.fileno(),
+                direct=self._direct,
                 config_disk=config_disk,
                 model_disks=self._model_disks,
                 ports=self._ports,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from confide.errors import ConfigError
-from confide.runner.qemu import TOOLS_VARIABLE, MachineSpec, Tools, arguments, free_port
+from confide.runner.qemu import TOOLS_VARIABLE, DirectBoot, MachineSpec, Tools, arguments, free_port
 
 
 def spec(**changes: object) -> MachineSpec:
@@ -53,6 +53,27 @@ def test_only_the_boot_disk_can_be_booted(argv: list[str]) -> None:
         "virtio-blk-pci,drive=boot,bootindex=0"
     ]
     assert "virtio-net-pci,netdev=net,romfile=" in devices
+
+
+def test_direct_boot_starts_the_kernel_and_no_disk(make_tools, tmp_path: Path) -> None:
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    (boot / "cmdline").write_text("quiet root=a,b")
+    argv = arguments(make_tools(), spec(direct=DirectBoot.of(tmp_path)))
+    assert options(argv, "-kernel") == [str(boot / "linux")]
+    assert options(argv, "-initrd") == [str(boot / "initrd")]
+    assert options(argv, "-append") == ["quiet root=a,b"]
+    assert "virtio-blk-pci,drive=boot" in options(argv, "-device")
+    assert not any("bootindex" in word for word in argv)
+
+
+def test_direct_boot_needs_the_parts(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="cmdline"):
+        DirectBoot.of(tmp_path)
+
+
+def test_disk_boot_has_no_kernel(argv: list[str]) -> None:
+    assert not {"-kernel", "-initrd", "-append"} & set(argv)
 
 
 def test_serials_name_the_disks(argv: list[str]) -> None:
