@@ -33,9 +33,7 @@ def add(commands: Commands) -> None:
         help="what QEMU shows to the firmware: " + ", ".join(machine.FILES),
     )
     boot = parser.add_mutually_exclusive_group(required=True)
-    boot.add_argument(
-        "--disk", help="a disk image; --boot says whether its UKI or its kernel boots"
-    )
+    boot.add_argument("--disk", help="a disk image; --boot says if its UKI or its kernel boots")
     boot.add_argument("--kernel", help="a kernel, with --initrd and --append")
     parser.add_argument("--initrd", help="an initrd (with --kernel)")
     parser.add_argument("--append", metavar="TEXT", help="the command line (with --kernel)")
