@@ -70,10 +70,21 @@ class TdReport:
         """`data` is 584 or 648 bytes: the caller has checked which."""
         values = _TD_10.unpack_from(data)
         newer = _TD_15.unpack_from(data, _TD_10.size) if len(data) > _TD_10.size else (None, None)
+        svn, seam, seam_signer, seam_attributes, attributes, xfam = values[:6]
+        mrtd, config_id, owner, owner_config, rtmr0, rtmr1, rtmr2, rtmr3, report_data = values[6:]
         return cls(
-            *values[:10],
-            rtmrs=values[10:14],
-            report_data=values[14],
+            tee_tcb_svn=svn,
+            mrseam=seam,
+            mrsignerseam=seam_signer,
+            seam_attributes=seam_attributes,
+            attributes=attributes,
+            xfam=xfam,
+            mrtd=mrtd,
+            mrconfigid=config_id,
+            mrowner=owner,
+            mrownerconfig=owner_config,
+            rtmrs=(rtmr0, rtmr1, rtmr2, rtmr3),
+            report_data=report_data,
             tee_tcb_svn2=newer[0],
             mrservicetd=newer[1],
         )
