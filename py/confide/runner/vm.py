@@ -46,8 +46,8 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 class Machine:
     """A machine booted from the folder of an image; use it as a context manager.
 
-    It boots from its disk; with `direct`, the firmware is handed the kernel, initrd and command line
-    of the unified kernel image there, as a confidential machine's is.
+    It boots from its disk; with `direct`, the firmware is handed the kernel, initrd and command
+    line of the unified kernel image there, as a confidential machine's is.
 
     `ports` maps guest ports to host ports (0: any free one); by default those of the role. `config`
     holds the config disk's `coordinator`, `secret_service` and `models`. What the machine leaves,
