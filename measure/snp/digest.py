@@ -46,9 +46,11 @@ def extend(state: bytes, kind: PageType, gpa: int, content: bytes = ZEROS) -> by
 
 def extend_data(state: bytes, gpa: int, data: bytes | memoryview) -> bytes:
     """The digest after the NORMAL pages of `data` (a multiple of 4096 bytes) from `gpa` on."""
-    view = memoryview(data)
-    for offset in range(0, len(view), PAGE_SIZE):
-        content = hashlib.sha384(view[offset : offset + PAGE_SIZE]).digest()
+    page = content = b""
+    for offset in range(0, len(data), PAGE_SIZE):
+        following = bytes(data[offset : offset + PAGE_SIZE])
+        if following != page:  # most of a firmware image is erased flash: hash a run once
+            page, content = following, hashlib.sha384(following).digest()
         state = extend(state, PageType.NORMAL, gpa + offset, content)
     return state
 

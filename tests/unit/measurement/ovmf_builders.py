@@ -56,7 +56,7 @@ def image(
     pages: int = 2,
     seed: int = 1,
 ) -> bytes:
-    """An image of `pages` pages: random bytes, the metadata, the table, 32 more bytes.
+    """An image of `pages` pages: random or erased ones, the metadata, the table, 32 more bytes.
 
     `tdx` is the whole TDX metadata. None leaves the part and its entry out. The order of the
     entries follows from the seed.
@@ -82,4 +82,5 @@ def image(
     end = (table(entries) + chance.randbytes(32)).rjust(0x400, b"\xff")
     assert len(end) == 0x400
     tail = parts + end
-    return chance.randbytes(pages * PAGE - len(tail)) + tail
+    body = b"".join(chance.choice((chance.randbytes(PAGE), b"\xff" * PAGE)) for _ in range(pages))
+    return body[: -len(tail)] + tail
