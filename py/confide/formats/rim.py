@@ -119,17 +119,30 @@ def load_rim_xml(data: bytes) -> etree._Element:
 
 
 def signing_certificates(root: etree._Element) -> tuple[bytes, ...]:
-    """The DER certificates that come with the signature, the signer's first. Raises FormatError."""
-    if len(root.findall(f"{_DSIG}Signature")) != 1:
-        raise _bad("one signature", "none or several")
-    path = f"{_DSIG}Signature/{_DSIG}KeyInfo/{_DSIG}X509Data/{_DSIG}X509Certificate"
-    texts = [element.text or "" for element in root.iterfind(path)]
-    if not 1 <= len(texts) <= MAX_CERTIFICATES:
-        raise _bad(f"1 to {MAX_CERTIFICATES} certificates", f"{len(texts)}")
+    """The DER certificates that come with the signature, the signer's first. Raises FormatError.
+
+    An enveloped signature does not cover itself, so in it is nothing but what it needs.
+    """
+    signatures = root.findall(f"{_DSIG}Signature")
+    if len(signatures) != 1:
+        raise _bad("one signature", f"{len(signatures)}")
+    *_, key_info = _children(signatures[0], ["SignedInfo", "SignatureValue", "KeyInfo"])
+    (data,) = _children(key_info, ["X509Data"])
+    if not 1 <= len(data) <= MAX_CERTIFICATES:
+        raise _bad(f"1 to {MAX_CERTIFICATES} certificates", f"{len(data)}")
+    texts = [element.text or "" for element in _children(data, ["X509Certificate"] * len(data))]
     try:
         return tuple(base64.b64decode("".join(text.split()), validate=True) for text in texts)
     except (binascii.Error, ValueError) as error:
         raise _bad("certificates in base64", "something else") from error
+
+
+def _children(element: etree._Element, names: list[str]) -> list[etree._Element]:
+    """The element's children, which must be these of XML Signature, and nothing more."""
+    children = list(element)
+    if [child.tag for child in children] != [_DSIG + name for name in names]:
+        raise _bad(" ".join(names) or "nothing", "other elements in the signature")
+    return children
 
 
 def _resource(element: etree._Element) -> tuple[int, bool, tuple[bytes, ...]]:
