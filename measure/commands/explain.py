@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from typing import Any
 
 from measure import eventlog, explain, image, report
 from measure.commands.common import DIFFERENT, SAME, Commands, map_file, read, register
-from measure.commands.image import Inputs, measure
+from measure.commands.image import Inputs, add_machines, measure
 from measure.explain import evidence
 from measure.uki import Section
 
@@ -28,13 +29,15 @@ def add(commands: Commands) -> None:
         help="an event log (TPM or CCEL), an SEV-SNP report, a TDX quote or TDREPORT, "
         "or what a role sends (CBOR)",
     )
-    parser.add_argument("--image", required=True, help="measurements.json, or a disk image")
+    parser.add_argument(
+        "--image",
+        required=True,
+        help="measurements.json; or a disk image, with the options for which machines",
+    )
+    add_machines(parser)
     for name, text in (
-        ("--firmware", "vtpm's, if --image is a disk image"),
-        ("--firmware-sev-snp", "sev-snp's, if --image is a disk image"),
-        ("--shapes", "shapes.json, if --image is a disk image"),
         ("--command-line", "the command line that booted (/proc/cmdline), to name the layer"),
-        ("--event-log", "the CCEL that goes with a TDX quote"),
+        ("--event-log", "the log that goes with a TDX quote (CCEL)"),
     ):
         parser.add_argument(name, metavar="FILE", help=text)
     parser.add_argument(
@@ -43,8 +46,8 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="firmware, kernel, initrd or command line that an SEV-SNP machine may have been "
-        "started with instead (may be repeated)",
+        help="firmware, kernel, initrd or command line that the machine may have been started "
+        "with instead, where there is no event log (may be repeated)",
     )
 
 
@@ -74,12 +77,8 @@ def _image(options: argparse.Namespace) -> tuple[dict[str, Any], explain.Kernel 
     data = map_file(options.image)
     if bytes(data[:1]) == b"{":
         return report.parse(bytes(data), options.image), None
-    paths = Inputs(
-        disk=options.image,
-        shapes=options.shapes,
-        firmware=options.firmware,
-        firmware_sev_snp=options.firmware_sev_snp,
-    )
+    machines = {field.name: getattr(options, field.name, None) for field in fields(Inputs)}
+    paths = Inputs(**{**machines, "disk": options.image})
     measured = measure(paths, "")
     sections = image.parse(data, options.image).uki.sections
     return measured, explain.Kernel(sections[Section.LINUX], len(sections[Section.INITRD]))

@@ -62,16 +62,22 @@ def add(commands: Commands) -> None:
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
     """The options that `inputs` reads."""
+    add_machines(parser)
+    text = "also require that the disk boots exactly this UKI"
+    parser.add_argument("--uki", metavar="FILE", help=text)
+    parser.add_argument("--disk", metavar="FILE", required=True, help="the disk image")
+
+
+def add_machines(parser: argparse.ArgumentParser) -> None:
+    """Those of the options that say for which machines an image is measured."""
     for name, help_text in (
         ("--shapes", "shapes.json: the machines (default: vtpm, ovmf-disk)"),
         ("--firmware", "for platform vtpm: OVMF_CODE_4M.fd"),
         ("--firmware-sev-snp", "for platform sev-snp: OVMF.amdsev.fd"),
         ("--firmware-tdx", "for platform tdx: OVMF.tdx.fd"),
-        ("--uki", "also require that the disk boots exactly this UKI"),
     ):
         parser.add_argument(name, metavar="FILE", help=help_text)
     parser.add_argument("--acpi", metavar="FOLDER", help="for tdx: what QEMU shows each machine")
-    parser.add_argument("--disk", metavar="FILE", required=True, help="the disk image")
 
 
 def inputs(options: argparse.Namespace) -> Inputs:

@@ -1,6 +1,6 @@
 """Says which component makes a machine, or another image, differ from a prediction.
 
-`evidence` recognises what a machine gave; `vtpm` and `sev_snp` compare it with predictions;
+`evidence` recognises what a machine gave; `vtpm`, `sev_snp` and `tdx` compare it with predictions;
 `reports` compares two predictions with each other. An event log is the host's word: it means
 something only if it replays to the registers of a quote. Digests are compared; what a log says in
 words is shown, never believed.
@@ -14,7 +14,8 @@ from typing import Any
 
 from measure import eventcheck, report
 from measure.errors import InputError
-from measure.explain import sev_snp, vtpm
+from measure.eventlog import EventLog
+from measure.explain import sev_snp, tdx, vtpm
 from measure.explain.difference import Clues, Difference, Explanation, Kernel, render
 from measure.explain.evidence import Evidence, SnpEvidence, VtpmEvidence
 from measure.explain.reports import diff
@@ -42,7 +43,10 @@ def explain(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -
     if isinstance(seen, SnpEvidence):
         _require("sev-snp", predictions.sev_snp, file)
         return sev_snp.explain(seen, predictions.sev_snp, line, clues)
-    raise InputError("TDX", file=file)
+    _require("tdx", predictions.tdx, file)
+    found = tdx.explain(seen, predictions.tdx, line, clues)
+    quoted = seen.rtmrs is not None
+    return found if seen.log is None else replace(found, notes=_notes(seen.log, quoted))
 
 
 def _vtpm(
@@ -51,11 +55,14 @@ def _vtpm(
     if seen.log is None:
         return vtpm.without_log(seen.pcrs or {}, predictions.vtpm)
     found = vtpm.explain(seen.log, predictions.vtpm, line, clues)
-    notes = tuple(str(contradiction) for contradiction in eventcheck.contradictions(seen.log))
-    if seen.pcrs is None:
-        return replace(found, notes=(*notes, _UNQUOTED))
-    hidden = vtpm.unlogged(seen.log, seen.pcrs)
+    hidden = [] if seen.pcrs is None else vtpm.unlogged(seen.log, seen.pcrs)
+    notes = _notes(seen.log, seen.pcrs is not None)
     return replace(found, notes=notes, differences=(*hidden, *found.differences))
+
+
+def _notes(log: EventLog, quoted: bool) -> tuple[str, ...]:
+    notes = [str(contradiction) for contradiction in eventcheck.contradictions(log)]
+    return (*notes, *([] if quoted else [_UNQUOTED]))
 
 
 def _require(platform: str, predictions: Sequence[object], file: str) -> None:

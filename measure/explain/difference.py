@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from measure.pcr import Component
 
 NOTHING = "nothing"
+
+Place: TypeAlias = tuple[str, Component]
+# A difference in the first place of each shows again in the second ones.
+Consequences: TypeAlias = tuple[tuple[Place, tuple[Place, ...]], ...]
 
 
 class Step(Protocol):
@@ -128,3 +132,11 @@ def align(register: str, expected: Sequence[Step], seen: Sequence[Step]) -> list
                 )
             )
     return found
+
+
+def mark(found: Iterable[Difference], consequences: Consequences) -> list[Difference]:
+    """Marks what follows from a cause that is listed too."""
+    listed = list(found)
+    places = {(d.register, d.component) for d in listed}
+    following = {effect for cause, effects in consequences if cause in places for effect in effects}
+    return [replace(d, follows=(d.register, d.component) in following) for d in listed]

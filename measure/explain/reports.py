@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from measure import report
-from measure.explain import sev_snp, vtpm
+from measure.explain import sev_snp, tdx, vtpm
 from measure.explain.commandline import command_lines
 from measure.explain.difference import NOTHING, Difference
 from measure.pcr import Component
@@ -30,8 +30,12 @@ def diff(a: dict[str, Any], b: dict[str, Any], file_a: str, file_b: str) -> list
     found += _only_in_one("sev-snp", *launches)
     for name in launches[0].keys() & launches[1].keys():
         found += sev_snp.diff(launches[0][name], launches[1][name])
+    domains = _by_shape(expected.tdx), _by_shape(seen.tdx)
+    found += _only_in_one("tdx", *domains)
+    for name in domains[0].keys() & domains[1].keys():
+        found += tdx.diff(domains[0][name], domains[1][name])
     found += command_lines("command line", a["command_line"], b["command_line"])
-    return vtpm.mark(dict.fromkeys(found))
+    return list(dict.fromkeys(found))
 
 
 def _by_shape(predictions: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from measure import direct, pe
@@ -10,12 +10,21 @@ from measure.errors import InputError, MeasureError
 from measure.eventlog import Event, EventLog, EventType, initial_value
 from measure.eventtext import summary, utf16
 from measure.explain.commandline import command_lines
-from measure.explain.difference import NOTHING, Clues, Difference, Explanation, Kernel, align
+from measure.explain.difference import (
+    NOTHING,
+    Clues,
+    Consequences,
+    Difference,
+    Explanation,
+    Kernel,
+    align,
+    mark,
+)
 from measure.pcr import COMPONENT_OF_SECTION, Component, PcrEvent, Prediction
 from measure.uki import Section, digest
 
 # A difference in the first of these shows again in the second ones.
-_CONSEQUENCES = (
+CONSEQUENCES: Consequences = (
     (("PCR 12", Component.COMMAND_LINE), (("PCR 9", Component.COMMAND_LINE),)),
     (
         ("PCR 11", Component.COMMAND_LINE),
@@ -64,7 +73,7 @@ def diff(expected: Prediction, seen: Prediction) -> list[Difference]:
     found: list[Difference] = []
     for pcr in expected.shape.predicted:
         found += align(f"PCR {pcr}", expected.of(pcr), seen.of(pcr))
-    return mark(found)
+    return mark(found, CONSEQUENCES)
 
 
 def unlogged(log: EventLog, quoted: Mapping[int, bytes]) -> list[Difference]:
@@ -106,22 +115,12 @@ def without_log(quoted: Mapping[int, bytes], predictions: Sequence[Prediction]) 
     return Explanation(name, tuple(found[name]))
 
 
-def mark(found: Iterable[Difference]) -> list[Difference]:
-    """Marks what follows from a cause that is listed too."""
-    listed = list(found)
-    places = {(d.register, d.component) for d in listed}
-    following = {
-        effect for cause, effects in _CONSEQUENCES if cause in places for effect in effects
-    }
-    return [replace(d, follows=(d.register, d.component) in following) for d in listed]
-
-
 def _compare(log: EventLog, prediction: Prediction) -> list[Difference]:
     found: list[Difference] = []
     for pcr in prediction.shape.predicted:
         seen = [_from_log(e) for e in log.events if e.pcr == pcr and e.type != EventType.NO_ACTION]
         found += align(f"PCR {pcr}", prediction.of(pcr), seen)
-    return mark(found)
+    return mark(found, CONSEQUENCES)
 
 
 def _from_log(event: Event) -> PcrEvent:
