@@ -1,8 +1,8 @@
 """Guest features: the SEV_FEATURES field of a VMSA, which is measured and has no safe default.
 
 Source: APM, appendix B (VMSA, offset 0x3b0). The host's kernel decides: 0x1 is SEV-SNP and nothing
-else; kernels of the 6.6 series, and others with `kvm_amd debug_swap=1`, also set 0x20, so the same
-machine has another digest (0x21). That is why nothing here assumes a value.
+else; Linux 6.6 and 6.7, and any kernel with `kvm_amd debug_swap=1`, may also set 0x20 (debug swap),
+so the same machine has another digest with 0x21. That is why nothing here assumes a value.
 """
 
 from __future__ import annotations
