@@ -1,0 +1,119 @@
+"""images/shapes.json: the published one is read, and each malformed one refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from measure import machines, shapes
+from measure.errors import FormatError, MeasureError
+
+PUBLISHED = Path(__file__).parents[3] / "images" / "shapes.json"
+
+
+def minimal() -> dict[str, Any]:
+    return {
+        "format": "confide-shapes/1",
+        "vtpm": ["ovmf-disk"],
+        "sev-snp": [
+            {"vmm": "qemu", "vcpu_type": "EPYC-Milan", "vcpus": [1, 2], "guest_features": 1}
+        ],
+        "tdx": [
+            {
+                "name": "qemu-2", "vcpus": 2, "disks": 1, "machine": "q35", "memory_mib": 2048,
+                "edk2": "2026.08", "page_order": "single-pass", "attributes": "0x10000000",
+                "xfam": "0x3", "boot": "direct",
+            }
+        ],
+    }  # fmt: skip
+
+
+def parse(value: Any) -> machines.Machines:
+    return machines.parse(json.dumps(value).encode(), "shapes.json")
+
+
+def test_the_published_machines() -> None:
+    published = machines.parse(PUBLISHED.read_bytes(), "shapes.json")
+    assert shapes.OVMF_DISK in published.vtpm
+    assert len(published.vtpm) + len(published.sev_snp) + len(published.tdx) >= 16
+    assert {s.vcpu_type for s in published.sev_snp} == {"EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"}
+    assert {s.guest_features for s in published.sev_snp} == {1}
+
+
+def test_one_machine_for_each_number_of_vcpus() -> None:
+    found = parse(minimal())
+    assert [s.name for s in found.sev_snp] == ["qemu-epyc-milan-1", "qemu-epyc-milan-2"]
+    assert [s.name for s in found.tdx] == ["qemu-2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(format="confide-shapes/2"), "expected confide-shapes/1"),
+        (lambda v: v.pop("tdx"), "bad shapes"),
+        (lambda v: v.update(more=[]), "bad shapes"),
+        (lambda v: v.update(vtpm="ovmf-disk"), "bad vtpm; expected a list"),
+        (lambda v: v.update(vtpm=["bochs"]), "unknown vtpm machine; expected one of ovmf-disk"),
+        (lambda v: v.update(vtpm=[["ovmf-disk"]]), "unknown vtpm machine"),
+        (lambda v: v["vtpm"].append("ovmf-disk"), "twice; seen ovmf-disk"),
+        (lambda v: v["sev-snp"].append(v["sev-snp"][0]), "twice; seen qemu-epyc-milan-1"),
+        (lambda v: v["tdx"].append(v["tdx"][0]), "twice; seen qemu-2"),
+        (lambda v: v["sev-snp"][0].pop("guest_features"), "bad sev-snp machine"),
+        (lambda v: v["sev-snp"][0].update(vmm="xen"), "unknown VMM; expected one of qemu"),
+        (lambda v: v["sev-snp"][0].update(vmm=None), "unknown VMM"),
+        (lambda v: v["sev-snp"][0].update(vcpu_type="EPYC-Naples"), "unknown vCPU type"),
+        (lambda v: v["sev-snp"][0].update(vcpus=[0]), "bad number of vCPUs; expected 1 to 255"),
+        (lambda v: v["sev-snp"][0].update(vcpus=[256]), "bad number of vCPUs"),
+        (lambda v: v["sev-snp"][0].update(vcpus=[True]), "bad number of vCPUs"),
+        (lambda v: v["sev-snp"][0].update(vcpus=4), "bad vcpus; expected a list"),
+        (lambda v: v["sev-snp"][0].update(guest_features="0x1"), "bad guest features"),
+        (lambda v: v["sev-snp"][0].update(guest_features=0x20), "without SEV-SNP itself"),
+        (lambda v: v["tdx"][0].pop("vcpus"), "bad tdx machine"),
+        (lambda v: v["tdx"][0].update(disks="1"), r"bad tdx machine; expected disks \(int\)"),
+        (lambda v: v["tdx"][0].pop("page_order"), "bad fields in a TDX shape"),
+        (lambda v: v["tdx"][0].update(page_order="any"), "bad page_order"),
+        (lambda v: v["tdx"].append(1), "bad tdx machine"),
+    ],
+)
+def test_malformed_machines(change: Any, message: str) -> None:
+    value = minimal()
+    change(value)
+    with pytest.raises(MeasureError, match=message):
+        parse(value)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 100_000, b"x" * (2 << 20), b"\xff"])
+def test_no_json_object(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        machines.parse(data, "shapes.json")
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["format", "vtpm", "sev-snp", "tdx"]), anything)
+def test_any_value_is_read_or_refused(field: str, value: Any) -> None:
+    try:
+        parse(minimal() | {field: value})
+    except MeasureError:
+        return
+
+
+@given(st.sampled_from(["vmm", "vcpu_type", "vcpus", "guest_features"]), anything)
+def test_any_value_in_a_machine_is_read_or_refused(field: str, value: Any) -> None:
+    changed = minimal()
+    changed["sev-snp"][0][field] = value
+    changed["tdx"][0][field] = value
+    try:
+        parse(changed)
+    except MeasureError:
+        return

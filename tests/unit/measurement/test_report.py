@@ -1,0 +1,198 @@
+"""measurements.json: what is in it follows from as little of it as possible, and is checked."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from measurement import platforms
+
+import measure
+from measure import report
+from measure.errors import FormatError, InputError
+from measure.report import Predictions
+
+SCHEMA = json.loads((Path(measure.__file__).parent / "measurements.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+# What a reader has to take as it is, because it is of bytes that are not in the file, or text for
+# people. A verifier gets none of it but MRTD, attributes and XFAM, which only the firmware's bytes
+# and the machine's description can confirm.
+TAKEN_AS_IT_IS = {
+    ("image",),
+    *(("files", name, field) for name in ("disk", "uki", "cmdline", "firmware", "firmware-sev-snp",
+                                          "firmware-tdx") for field in ("sha256", "size")),
+    *(("files", name, "size") for name in ("linux", "initrd")),
+    ("platforms", "vtpm", "*", "events", "*", "*", "description"),
+    *(("platforms", "tdx", "*", field)
+      for field in ("shape", "memory_mib", "edk2", "attributes", "xfam")),
+    ("platforms", "tdx", "*", "mrtd", "*"),
+    ("platforms", "tdx", "*", "events", "*", "*", "description"),
+    ("platforms", "tdx", "*", "boot_variables", "*", "*"),
+}  # fmt: skip
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every value that holds no others, with the keys that lead to it."""
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(item, (*path, key))
+    else:
+        yield path, value
+
+
+def with_change(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    changed = copy.deepcopy(value)
+    parent = changed
+    for key in path[:-1]:
+        parent = parent[key]
+    if new is None:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = new
+    return changed
+
+
+def another(value: Any) -> Any:
+    """A value of the same kind that is not this one."""
+    if isinstance(value, str):
+        last = "1" if value[-1:] != "1" else "2"
+        return value[:-1] + last
+    return 1 if value is None else value + 1
+
+
+def generic(path: tuple[Any, ...], known: set[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The pattern that a path fits; "*" is any key."""
+    for pattern in known:
+        pairs = zip(pattern, path, strict=False)
+        if len(pattern) == len(path) and all(part in ("*", key) for part, key in pairs):
+            return pattern
+    return None
+
+
+def test_what_is_built_is_read_again() -> None:
+    measured = platforms.measurements()
+    assert report.encode(measured) == platforms.encoded()
+    found = report.read(measured, "m")
+    assert [p.shape.name for p in found.vtpm] == ["ovmf-disk", "ovmf-direct"]
+    assert [p.shape for p in found.sev_snp] == list(platforms.SNP_SHAPES)
+    assert [p.shape.name for p in found.sev_snp] == [
+        "qemu-epyc-milan-1", "qemu-epyc-milan-4", "qemu-epyc-genoa-4-features-21", "ec2-2",
+    ]  # fmt: skip
+    assert [p.shape for p in found.tdx] == list(platforms.TDX_SHAPES)
+
+
+def test_no_value_can_change_alone() -> None:
+    measured = platforms.measurements()
+    accepted = set()
+    for path, value in leaves(measured):
+        changed = with_change(measured, path, another(value))
+        try:
+            report.parse(report.encode(changed), "m")
+        except FormatError:
+            continue
+        assert generic(path, TAKEN_AS_IT_IS), path
+        accepted.add(generic(path, TAKEN_AS_IT_IS))
+    assert accepted == TAKEN_AS_IT_IS
+
+
+def test_no_type_can_change() -> None:
+    """JSON's true is 1 to Python, and 1.0 is; a file that says so is not what was written."""
+    measured = platforms.measurements()
+    numbers = [(path, value) for path, value in leaves(measured) if isinstance(value, int)]
+    assert len(numbers) > 20
+    for path, value in numbers:
+        for new in (True, float(value), str(value)):
+            with pytest.raises(FormatError):
+                report.parse(report.encode(with_change(measured, path, new)), "m")
+
+
+def test_nothing_can_be_left_out_and_the_schema_knows_it() -> None:
+    measured = platforms.measurements()
+    optional = {("files", name) for name in report.FIRMWARE.values()}
+    optional |= {("platforms", name) for name in report.FIRMWARE}
+    inner = {path[:length] for path, _ in leaves(measured) for length in range(1, len(path) + 1)}
+    unknown_to_schema = set()
+    for path in inner - optional:
+        if isinstance(path[-1], int):
+            continue
+        changed = with_change(measured, path, None)
+        with pytest.raises(FormatError):
+            report.parse(report.encode(changed), "m")
+        if VALIDATOR.is_valid(changed):
+            unknown_to_schema.add(path[-1] if path[1:2] != ("vtpm",) else "register")
+    # Which registers there are follows from the machine, which boot variables from how it boots,
+    # and whether there is a firmware from the platforms.
+    assert unknown_to_schema == {"register", "boot_variables", "sev-snp"}
+
+
+def test_nothing_can_be_added_and_the_schema_knows_it() -> None:
+    measured = platforms.measurements()
+    objects = {path[:length] for path, _ in leaves(measured) for length in range(len(path))}
+    for path in objects:
+        changed = copy.deepcopy(measured)
+        parent = changed
+        for key in path:
+            parent = parent[key]
+        if isinstance(parent, list):
+            parent.append("more")
+        else:
+            parent["more"] = "more"
+        assert not VALIDATOR.is_valid(changed), path
+        with pytest.raises(FormatError):
+            report.parse(report.encode(changed), "m")
+
+
+def test_the_schema_is_one_and_accepts_what_is_written() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    VALIDATOR.validate(platforms.measurements())
+    assert SCHEMA["properties"]["format"]["const"] == report.FORMAT
+
+
+def test_platforms_can_be_left_out() -> None:
+    """An image measured for one platform only has that one's firmware only."""
+    for platform, firmware in report.FIRMWARE.items():
+        measured = platforms.measurements()
+        measured["platforms"] = {platform: measured["platforms"][platform]}
+        if platform != report.SEV_SNP:
+            measured["firmware"] = {}
+        measured["files"] = {
+            name: entry
+            for name, entry in measured["files"].items()
+            if name == firmware or name not in report.FIRMWARE.values()
+        }
+        assert report.parse(report.encode(measured), "m") == measured
+        VALIDATOR.validate(measured)
+
+
+def test_firmware_of_a_platform_that_is_not_there() -> None:
+    measured = platforms.measurements()
+    del measured["platforms"]["tdx"]
+    with pytest.raises(FormatError, match="do not list the files they are of"):
+        report.parse(report.encode(measured), "m")
+
+
+def test_no_platform_at_all() -> None:
+    measured = platforms.measurements()
+    measured |= {"platforms": {}, "firmware": {}}
+    with pytest.raises(FormatError):
+        report.parse(report.encode(measured), "m")
+    with pytest.raises(InputError, match="no platform to measure for"):
+        report.build("x", {}, None, Predictions())  # type: ignore[arg-type]
+
+
+def test_other_orders_of_equal_content_are_refused() -> None:
+    measured = platforms.measurements()
+    for data in (
+        json.dumps(measured).encode(),
+        report.encode(measured)[:-1],
+        report.encode(measured) + b"\n",
+        report.encode(measured).replace(b'"image"', b'"image": "", "image"', 1),
+    ):
+        with pytest.raises(FormatError):
+            report.parse(data, "m")
