@@ -89,6 +89,15 @@ def parse(image: bytes, file: str) -> Tdvf:
         )
     for section in sections:
         _check(section, file)
+        if section.data_offset + section.raw_size > len(image):
+            raise FormatError(
+                "a TDX section's data lies outside the image (is it only the code of a firmware "
+                "in two files?)",
+                file=file,
+                offset=section.offset,
+                expected=f"at most {len(image):#x}",
+                seen=f"{section.data_offset:#x} + {section.raw_size:#x}",
+            )
     _check_layout(sections, file)
     return Tdvf(image, file, sections)
 
