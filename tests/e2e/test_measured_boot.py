@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 from confide.errors import ConfideError, UnavailableError
-from confide.formats.coordinator import Attestation, encode_nonce
-from confide.formats.evidence import Evidence, VtpmReport
 from confide.formats.manifest import Manifest
 from confide.operator import set_manifest
 from confide.runner.system import ROLES, Build, System
 from confide.runner.vm import Machine
 
 from measure import gpt, image, uki
+from tests.support.attested import predicted_pcrs, quoted_pcrs
 
 BOOT_SECONDS = 300
-
-
-def quoted_pcrs(url: str) -> dict[int, bytes]:
-    """The register values that a coordinator's TPM signs for a fresh nonce."""
-    reply = requests.post(f"{url}/v1/attest", data=encode_nonce(os.urandom(32)), timeout=60)
-    evidence = Evidence.parse(Attestation.parse(reply.content).evidence)
-    return dict(VtpmReport.parse(evidence.report).pcrs)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +27,7 @@ def pcrs(system: System) -> dict[int, bytes]:
 
 @pytest.fixture(scope="module")
 def predicted(build: Build) -> dict[str, str]:
-    report = json.loads((build.images / "coordinator" / "measurements.json").read_text())
-    [platform] = report["platforms"]["vtpm"]
-    pcrs: dict[str, str] = platform["pcrs"]
-    return pcrs
+    return predicted_pcrs(build.images / "coordinator")["ovmf-disk"]
 
 
 @pytest.mark.parametrize("register", [0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14])
@@ -54,10 +41,9 @@ def test_manifest_pins_what_was_predicted_for_every_role(build: Build) -> None:
     manifest = Manifest.parse(build.manifest.read_bytes())
     assert {role.name for role in manifest.roles} == set(ROLES)
     for role in ROLES:
-        report = json.loads((build.images / role / "measurements.json").read_text())
         [reference] = manifest.role(role).vtpm
-        [platform] = report["platforms"]["vtpm"]
-        assert {str(n): v.hex() for n, v in reference.pcrs.items()} == platform["pcrs"]
+        pinned = {str(n): v.hex() for n, v in reference.pcrs.items()}
+        assert pinned == predicted_pcrs(build.images / role)["ovmf-disk"]
 
 
 def test_all_roles_differ(build: Build) -> None:

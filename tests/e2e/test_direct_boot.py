@@ -1,0 +1,55 @@
+"""A machine whose firmware is handed the kernel: as SEV-SNP and TDX machines boot, with a vTPM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confide.runner.system import Build
+from confide.runner.vm import Machine
+
+from tests.support.attested import predicted_pcrs, quoted_pcrs
+
+BOOT_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def pcrs(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, bytes]]:
+    machine = Machine(
+        build.images / "coordinator",
+        "coordinator",
+        run_dir=tmp_path_factory.mktemp("direct"),
+        tools=build.tools,
+        direct=True,
+    )
+    with machine:
+        machine.wait_ready(BOOT_SECONDS)
+        yield quoted_pcrs(machine.url)
+
+
+@pytest.fixture(scope="module")
+def predicted(build: Build) -> dict[str, dict[str, str]]:
+    return predicted_pcrs(build.images / "coordinator")
+
+
+@pytest.mark.parametrize("register", [0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14])
+def test_prediction_equals_the_quote(
+    pcrs: dict[int, bytes], predicted: dict[str, dict[str, str]], register: int
+) -> None:
+    assert pcrs[register].hex() == predicted["ovmf-direct"][str(register)]
+
+
+def test_no_register_that_shows_the_way_of_booting_is_that_of_a_disk_boot(
+    pcrs: dict[int, bytes], predicted: dict[str, dict[str, str]]
+) -> None:
+    """The same image booted another way is another machine, and a manifest pins one of them."""
+    for register in (4, 5, 9, 11):
+        assert pcrs[register].hex() != predicted["ovmf-disk"][str(register)]
+
+
+def test_the_parts_are_those_of_the_unified_kernel_image(build: Build) -> None:
+    folder: Path = build.images / "coordinator"
+    image = (folder / "uki.efi").read_bytes()
+    for name in ("linux", "initrd", "cmdline"):
+        assert (folder / "boot" / name).read_bytes() in image

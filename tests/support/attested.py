@@ -1,0 +1,28 @@
+"""What a running coordinator says of itself, unchecked, and what was predicted of its image."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import requests
+from confide.formats.coordinator import Attestation, encode_nonce
+from confide.formats.evidence import Evidence, VtpmReport
+
+
+def evidence(url: str) -> Evidence:
+    """The evidence for a fresh nonce of the coordinator at `url`."""
+    reply = requests.post(f"{url}/v1/attest", data=encode_nonce(os.urandom(32)), timeout=60)
+    return Evidence.parse(Attestation.parse(reply.content).evidence)
+
+
+def quoted_pcrs(url: str) -> dict[int, bytes]:
+    """The register values that the coordinator's TPM signs."""
+    return dict(VtpmReport.parse(evidence(url).report).pcrs)
+
+
+def predicted_pcrs(image: Path) -> dict[str, dict[str, str]]:
+    """The register values in hex of the image in a folder: {machine: {register: value}}."""
+    report = json.loads((image / "measurements.json").read_text())
+    return {platform["shape"]: platform["pcrs"] for platform in report["platforms"]["vtpm"]}
