@@ -88,7 +88,6 @@ def parse(image: bytes, file: str) -> Tdvf:
             seen=str(len(sections)),
         )
     for section in sections:
-        _check(section, file)
         if section.data_offset + section.raw_size > len(image):
             raise FormatError(
                 "a TDX section's data lies outside the image (is it only the code of a firmware "
@@ -98,6 +97,7 @@ def parse(image: bytes, file: str) -> Tdvf:
                 expected=f"at most {len(image):#x}",
                 seen=f"{section.data_offset:#x} + {section.raw_size:#x}",
             )
+        _check(section, file)
     _check_layout(sections, file)
     return Tdvf(image, file, sections)
 
