@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sevsnpmeasure import guest, sev_mode
+from sevsnpmeasure import guest, sev_mode  # type: ignore[import-untyped]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))

@@ -124,7 +124,9 @@ def test_sections_of_debians_firmware(vectors: Path) -> None:
     refused = []
     for name, values in recorded.items():
         raw = values["asev_sections[gpa,size,type]"]
-        sections = tuple(ovmf.SevSection(*(int(v, 0) for v in section), 0) for section in raw)
+        sections = tuple(
+            ovmf.SevSection(int(gpa, 0), int(size, 0), int(kind, 0), 0) for gpa, size, kind in raw
+        )
         try:
             eip = int(values["reset_eip"], 0)
             firmware.from_metadata(bytes(48), sections, None, eip, name)

@@ -54,7 +54,8 @@ def test_unknown_entries_are_kept() -> None:
 
 def test_missing_parts_are_none() -> None:
     found = ovmf.parse(build.image(None, hash_table=None, reset_eip=None), "fw")
-    assert found.sev_sections is found.hash_table is found.reset_eip is found.tdx_sections is None
+    assert found.sev_sections is None and found.tdx_sections is None
+    assert found.hash_table is None and found.reset_eip is None
 
 
 def test_metadata_without_sections_is_empty() -> None:

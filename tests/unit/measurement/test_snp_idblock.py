@@ -215,7 +215,7 @@ def real_qemu() -> str:
     if not folder:
         reason = "CONFIDE_QEMU does not name the folder of the flake's QEMU"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    return str(Path(folder) / "bin/qemu-system-x86_64")
+    return str(Path(folder or "") / "bin/qemu-system-x86_64")
 
 
 def test_qemu_understands_the_command_line(real_qemu: str, key: ec.EllipticCurvePrivateKey) -> None:
@@ -245,29 +245,26 @@ def test_qemu_understands_the_command_line(real_qemu: str, key: ec.EllipticCurve
 
 def test_qemus_own_vcpu_types(real_qemu: str) -> None:
     """Every EPYC that QEMU has is in the table, with the signature that QEMU would give it."""
-    commands = [{"execute": "qmp_capabilities"}, {"execute": "query-cpu-definitions"}]
+    start: list[object] = [{"execute": "qmp_capabilities"}]
     argv = [real_qemu, "-S", "-display", "none", "-machine", "none", "-nodefaults"]
     argv += ["-accel", "tcg", "-qmp", "stdio"]
 
-    def ask(commands: list[dict[str, object]]) -> list[object]:
-        lines = "".join(json.dumps(c) + "\n" for c in [*commands, {"execute": "quit"}])
+    def ask(commands: list[object]) -> list[object]:
+        lines = "".join(json.dumps(c) + "\n" for c in [*start, *commands, {"execute": "quit"}])
         done = subprocess.run(argv, input=lines.encode(), capture_output=True, timeout=60)
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         return [a["return"] for a in answers if "return" in a]
 
-    definitions = ask(commands)[1]
+    definitions = ask([{"execute": "query-cpu-definitions"}])[1]
     assert isinstance(definitions, list)
     names = sorted(d["name"] for d in definitions if d["name"].startswith("EPYC"))
     expansions = ask(
         [
-            commands[0],
-            *(
-                {
-                    "execute": "query-cpu-model-expansion",
-                    "arguments": {"type": "full", "model": {"name": name}},
-                }
-                for name in names
-            ),
+            {
+                "execute": "query-cpu-model-expansion",
+                "arguments": {"type": "full", "model": {"name": name}},
+            }
+            for name in names
         ]
     )[1:-1]
     assert len(names) == len(expansions) >= 16
