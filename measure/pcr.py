@@ -163,11 +163,21 @@ def _direct_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
 
 
 def _gce_boot(image: DiskImage, technology: int) -> Iterator[PcrEvent]:
-    """Google's firmware measures its version's number in place of its code."""
-    version = f"GCE Virtual Firmware v{_GCE_FIRMWARE}"
-    yield _firmware(f"version {version}", (version + "\0").encode("utf-16-le"))
-    yield _firmware("technology", b"GCE NonHostInfo\0" + bytes([technology]) + bytes(15))
+    yield from gce_firmware_events(_GCE_FIRMWARE, technology)
     yield from _from_boot_option(image)
+
+
+def gce_firmware_events(version: int, technology: int) -> Iterator[PcrEvent]:
+    """PCR 0, before its separator, on Google's cloud: no code of the firmware is measured.
+
+    Args:
+        version: of the cloud's virtual firmware.
+        technology: 0 none, 1 SEV, 2 SEV-ES, 3 TDX, 4 SEV-SNP.
+    """
+    name = f"GCE Virtual Firmware v{version}"
+    yield _firmware(f"version {name}", (name + "\0").encode("utf-16-le"))
+    note = b"GCE NonHostInfo\0" + bytes([technology]) + bytes(15)
+    yield _firmware(f"technology {technology}", note)
 
 
 def _ready_to_boot() -> Iterator[PcrEvent]:

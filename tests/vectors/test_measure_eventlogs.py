@@ -1,23 +1,45 @@
 """Recorded event logs of other projects: the replay of each equals the recorded registers.
 
-Data: go-eventlog, go-tdx-guest and trustee (named in eventlog-replays.json with their replays).
+Data: go-eventlog, go-tdx-guest and trustee (named in eventlog-replays.json with their replays),
+dstack, local-vtpm.
 """
 
 from __future__ import annotations
 
+import base64
+import collections
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from measure import eventlog
+from measure import ccel, eventcheck, eventlog, pcr
 from measure.errors import FormatError, NotCryptoAgileError
+from measure.explain import evidence
+from measure.explain.evidence import TdxEvidence
 
 # Made by an old firmware that logged SHA-1 only, so there is nothing to compare.
 SHA1_ONLY = {
     "go-eventlog/debian-10.bin",
     "go-eventlog/ebs_event_missing_eventlog",
     "go-eventlog/option_rom_eventlog",
+}
+
+
+# Separators beyond the first of a register. Firmware of edk2 before 2024.11 puts two into RTMR 0;
+# a build that maps the separators of all eight TPM registers puts three and five.
+SECOND_SEPARATORS = {
+    "go-eventlog/CCEL_unpadded.data.bin": {1: 1},
+    "go-eventlog/event_log.bin": {1: 2, 2: 4},
+    "trustee/CCEL_data_ovmf": {1: 1},
+    "trustee/eventlog/CCEL_data_grub": {1: 1},
+    "trustee/eventlog/CCEL_data_ovmf": {1: 1},
+}
+TABLES = {
+    "go-eventlog/CCEL.bin": 65536,
+    "go-eventlog/cos-113-intel-tdx.table.bin": 262144,
+    "go-tdx-guest/ccel_table.dat": 262144,
 }
 
 
@@ -62,3 +84,125 @@ def test_cloud_registers(vectors: Path) -> None:
             assert replay.get(int(number), bytes(32)).hex() == value, (name, number)
             compared += 1
     assert compared > 20
+
+
+def logs(vectors: Path) -> Iterator[tuple[str, eventlog.EventLog]]:
+    """Every crypto-agile log among the vectors."""
+    named = {*replays(vectors), "dstack/ccel.bin"}
+    named |= {f"local-vtpm/{path.name}" for path in (vectors / "local-vtpm").glob("*.eventlog.bin")}
+    for name in sorted(named - SHA1_ONLY):
+        yield name, eventlog.parse((vectors / name).read_bytes(), name)
+
+
+def test_no_recorded_log_contradicts_itself_but_in_known_separators(vectors: Path) -> None:
+    """Also the logs of old shims, which logged one byte more than they hashed."""
+    seen = {}
+    for name, log in logs(vectors):
+        found = eventcheck.contradictions(log)
+        assert all("second separator" in item.message for item in found), name
+        if found:
+            seen[name] = dict(collections.Counter(item.event.pcr for item in found))
+    assert seen == SECOND_SEPARATORS
+
+
+def test_a_changed_byte_of_an_event_that_is_hashed_is_found(vectors: Path) -> None:
+    """Every event of these types in every log, not only those that are written for the test."""
+    tried = 0
+    for name, log in logs(vectors):
+        data = (vectors / name).read_bytes()
+        known = len(eventcheck.contradictions(log))
+        for event in log.events:
+            if event.type_name not in ("SEPARATOR", "EFI_ACTION", "EFI_GPT_EVENT"):
+                continue
+            digests = sum(2 + len(value) for value in event.digests.values())
+            at = event.offset + 12 + digests + 4
+            changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            found = eventcheck.contradictions(eventlog.parse(changed, name))
+            assert len(found) > known and any(c.event.offset == event.offset for c in found)
+            tried += 1
+    assert tried > 250
+
+
+def test_which_logs_are_of_confidential_computing(vectors: Path) -> None:
+    for name, log in logs(vectors):
+        expected = "CCEL" in name or "ccel" in name or "tdx" in name or "event_log.bin" in name
+        assert log.is_ccel == expected, name
+        if expected:
+            assert set(log.rtmrs()) == {0, 1, 2, 3}
+        else:
+            with pytest.raises(FormatError, match="not a confidential-computing event log"):
+                log.rtmrs()
+
+
+def test_ccel_tables(vectors: Path) -> None:
+    for name, size in TABLES.items():
+        table = ccel.parse_table((vectors / name).read_bytes(), name)
+        assert (table.technology, table.log_size) == (ccel.Technology.TDX, size)
+    log = (vectors / "go-tdx-guest/ccel_data.dat").read_bytes()
+    table.check_log(log, "log")
+    with pytest.raises(FormatError, match="longer than its ACPI table says"):
+        table.check_log(log + b"\xff", "log")
+
+
+def test_ccel_and_quote_of_the_same_machine(vectors: Path) -> None:
+    quote = (vectors / "go-tdx-guest/cos-113-tdx-quote.dat").read_bytes()
+    log = (vectors / "go-tdx-guest/ccel_data.dat").read_bytes()
+    seen = evidence.with_log(evidence.parse(quote, "quote"), log, "log")
+    assert isinstance(seen, TdxEvidence) and seen.log is not None and seen.rtmrs is not None
+    replayed = seen.log.rtmrs()
+    assert [replayed[n] for n in (0, 1, 2)] == [seen.rtmrs[n] for n in (0, 1, 2)]
+    assert replayed[0].hex().startswith("3fa2f61f")
+
+
+def test_upstream_reads_the_same_events(vectors: Path) -> None:
+    """trustee's own parser: register, digest, data, and whether the digest is that of the data."""
+    compared = 0
+    for path in sorted((vectors / "trustee/eventlog").glob("*_out.json")):
+        log = eventlog.parse((path.parent / path.name.removesuffix("_out.json")).read_bytes())
+        upstream = json.loads(path.read_text())["uefi_event_logs"]
+        extended = [event for event in log.events if event.type_name != "NO_ACTION"]
+        assert len(upstream) == len(extended)
+        for theirs, ours in zip(upstream, extended, strict=True):
+            assert theirs["index"] == ours.pcr
+            assert [d["digest"] for d in theirs["digests"]] == [ours.digests["sha384"].hex()]
+            assert base64.b64decode(theirs["event"]) == ours.data
+            compared += 1
+    assert compared > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "technology"),
+    [
+        ("coreos_36_shielded_vm_no_secure_boot_eventlog", 1),
+        ("cos-101-amd-sev.bin", 1),
+        ("cos-85-amd-sev.bin", 1),
+        ("rhel8-uefi.bin", 0),
+        ("ubuntu-1804-amd-sev.bin", 1),
+        ("ubuntu-2104-no-secure-boot.bin", 0),
+    ],
+)
+def test_googles_register_0_is_a_version_and_a_technology(
+    vectors: Path, name: str, technology: int
+) -> None:
+    log = eventlog.parse((vectors / "go-eventlog" / name).read_bytes(), name)
+    events = [*pcr.gce_firmware_events(1, technology), pcr.separator_event(0)]
+    assert eventlog.extend([event.digest for event in events], 0) == log.replay()[0]
+
+
+def test_googles_boot_path_begins_as_predicted(vectors: Path) -> None:
+    """Registers 2, 3 and 4 up to the first program, in every log of a machine of Google's."""
+    compared = 0
+    for name, log in logs(vectors):
+        digests = {
+            n: [e.digests["sha256"] for e in log.events if e.pcr == n]
+            for n in (2, 3, 4)
+            if "sha256" in log.banks
+        }
+        if not any(e.data.startswith(b"GCE NonHostInfo") for e in log.events):
+            continue
+        separator = pcr.separator_event(4).digest
+        assert digests[2] == digests[3] == [separator]
+        action = pcr.action_event(4, pcr.CALLING_APPLICATION).digest
+        assert digests[4][:2] == [action, separator], name
+        compared += 1
+    assert compared == 7

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measurement.samples import predict
 
-from measure import cpio, eventlog, firmware, gpt, pcr, uki
+from measure import cpio, direct, eventlog, firmware, gpt, pcr, shapes, uki
 from measure.eventlog import EventType
 
 DISK_RUN = "disk257.13-1~deb13u1"
@@ -173,3 +174,109 @@ def test_systemd_measure(vectors: Path) -> None:
 
 def order(name: str) -> int:
     return list(uki.Section).index(uki.Section(name))
+
+
+def recorded(vectors: Path, expected: dict[str, Any], run: str) -> eventlog.EventLog:
+    name = expected["runs"][run]["file"]
+    return eventlog.parse((vectors / "local-vtpm" / name).read_bytes(), name)
+
+
+@pytest.mark.parametrize("run", ["bare", "q10-bare"])
+def test_direct_boot_command_line(vectors: Path, expected: dict[str, Any], run: str) -> None:
+    """Debian's OVMF of 2025.02 adds its word behind what was given with -append."""
+    line = re.search(r'-append "([^"]+)"', expected["runs"][run]["boot"])
+    assert line is not None
+    options = direct.load_options(line[1], direct.edk2_release("2025.02-8+deb13u1", "f"))
+    (predicted, _) = pcr.kernel_input_events(options, b"")
+    seen, initrd = digests(recorded(vectors, expected, run), 9)
+    assert predicted.digest == seen
+    assert initrd.hex() == expected["inputs"]["initrd"]["sha256"]
+
+
+@pytest.mark.parametrize("run", ["bare", "q10-bare"])
+def test_direct_boot_order(vectors: Path, expected: dict[str, Any], run: str) -> None:
+    """The kernel is loaded before the boot option is announced; nothing of a disk is measured."""
+    log = recorded(vectors, expected, run)
+    kernel, *rest = digests(log, 4)
+    assert rest == [
+        pcr.action_event(4, pcr.CALLING_APPLICATION).digest, pcr.separator_event(4).digest,
+    ]  # fmt: skip
+    plain = bytes.fromhex(expected["inputs"]["kernel"]["authenticode_sha256"])
+    assert (kernel == plain) == (run == "q10-bare")
+    events = [pcr.separator_event(5), *pcr.exit_boot_services_events()]
+    assert digests(log, 5) == [event.digest for event in events]
+    assert digests(log, 11) == digests(log, 12) == []
+
+
+def test_the_whole_order_of_a_direct_boot(vectors: Path, expected: dict[str, Any]) -> None:
+    """Every register of the shape has as many events as recorded, those without inputs alike."""
+    log = recorded(vectors, expected, "q10-bare")
+    prediction = predict(shape=shapes.OVMF_DIRECT)
+    of_inputs = {pcr.Component.FIRMWARE, pcr.Component.KERNEL, pcr.Component.INITRD,
+                 pcr.Component.COMMAND_LINE}  # fmt: skip
+    for register in shapes.OVMF_DIRECT.predicted:
+        predicted, seen = prediction.of(register), digests(log, register)
+        assert len(predicted) == len(seen), register
+        for event, digest in zip(predicted, seen, strict=True):
+            assert event.component in of_inputs or event.digest == digest, event
+
+
+@pytest.mark.parametrize(
+    ("run", "uki_name", "version"),
+    [
+        ("direct252", "uki-252.efi", 252),
+        ("direct257", UKI, 257),
+        ("q10-uki", UKI, 257),
+        ("direct262.1-1", "uki-262.1-1.efi", 262),
+        ("disk262.1-1", "uki-262.1-1.efi", 262),
+    ],
+)
+def test_what_each_stub_measures(
+    vectors: Path, expected: dict[str, Any], run: str, uki_name: str, version: int
+) -> None:
+    stub, log = uki.STUBS[version], recorded(vectors, expected, run)
+    described = expected["ukis"][uki_name]
+    sections = {s["name"]: bytes.fromhex(s["sha256"]) for s in described["sections"]}
+    predicted = []
+    for section in uki.Section:
+        measured = section.measured and section not in stub.unmeasured
+        if measured and section.value in sections:
+            predicted += [sha256(section.value.encode() + b"\0"), sections[section.value]]
+    assert predicted == digests(log, 11)
+    programs = [e.digests["sha256"].hex() for e in log.events
+                if e.type == EventType.EFI_BOOT_SERVICES_APPLICATION]  # fmt: skip
+    inner = [expected["inputs"]["kernel"]["authenticode_sha256"]] if stub.loads_kernel else []
+    assert programs == [described["authenticode_sha256"], *inner]
+    initrd = digests(log, 9)[1].hex()
+    plain, packed = (expected["inputs"][n]["sha256"] for n in ("initrd", "initrd_combined_257"))
+    from_disk = run.startswith("disk")
+    if stub.adds_secret and from_disk:
+        assert initrd not in (plain, packed)
+    else:
+        assert initrd == (packed if stub.packs_os_release else plain)
+
+
+def test_two_disk_boots_of_262_differ(vectors: Path, expected: dict[str, Any]) -> None:
+    """Why a prediction of PCR 9 is refused there."""
+    logs = [recorded(vectors, expected, run) for run in ("disk262.1-1", "disk262b")]
+    first, second = (digests(log, 9) for log in logs)
+    assert first[0] == second[0] and first[1] != second[1]
+    assert digests(logs[0], 11) == digests(logs[1], 11)
+
+
+def test_the_kernel_header_that_qemu_7_rewrote(expected: dict[str, Any]) -> None:
+    """QEMU 7.2, 1 GiB: the bytes of the setup header that it changed, as recorded."""
+    inputs, patched = expected["inputs"], expected["qemu_header_patch_bare_kernel"]
+    header = bytes.fromhex(inputs["kernel"]["setup_header_0x1f0_0x270"])
+    kernel = bytes(0x1F0) + header + bytes(0x1000)
+    after = direct.rewritten_kernel(kernel, inputs["initrd"]["size"], 1 << 30, "k")
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(after[at : at + size], "little")
+
+    assert after[0x210] == int(patched["0x210"], 16)
+    assert (kernel[0x211], after[0x211]) == (0x01, 0x81)
+    assert number(0x218, 4) == int(patched["0x218 u32 ramdisk_image"], 16)
+    assert number(0x21C, 4) == patched["0x21c u32 ramdisk_size"]
+    assert number(0x224, 2) == int(patched["0x224 u16 heap_end_ptr"], 16)
+    assert number(0x228, 4) == int(patched["0x228 u32 cmd_line_ptr"], 16)
