@@ -1,0 +1,118 @@
+"""Whatever bytes come: the documented error or a value, soon, and never a passing verdict."""
+
+from __future__ import annotations
+
+import contextlib
+
+from confide.errors import FormatError
+from confide.formats.fwid import COMPOSITE_OID, TCB_INFO_OID, firmware_identity
+from confide.formats.gpu import GpuEvidence
+from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
+from confide.formats.rim import Rim, load_rim_xml, signing_certificates
+from confide.formats.spdm import Field, Report, request
+from confide.verify.nvidia import verify_gpus
+from confide.verify.nvidia.rim import verify_rim
+from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.simulated_gpu import NONCE, NOW, SimulatedGpu, SimulatedNvidia, issue, policy
+
+BOUNDED = settings(max_examples=200, deadline=1000)
+NVIDIA = SimulatedNvidia()
+GPU = NVIDIA.gpu()
+RIM = next(iter(NVIDIA.rims(GPU).values()))
+
+blocks = st.lists(st.binary(max_size=60), max_size=8)
+opaque_fields = st.dictionaries(st.integers(0, 40), st.binary(max_size=40), max_size=8)
+
+
+def read(data: bytes) -> None:
+    """All that a report is asked for."""
+    with contextlib.suppress(FormatError):
+        report = Report.parse(data)
+        assert len(report.signed) + len(report.signature) == len(data)
+        for ask in (
+            lambda: report.vbios_version,
+            *(lambda field=field: report.text(field) for field in Field),
+            *(lambda field=field: report.flag(field) for field in Field),
+        ):
+            with contextlib.suppress(FormatError):
+                ask()
+
+
+@BOUNDED
+@given(st.binary(max_size=400))
+def test_reports_of_any_bytes(data: bytes) -> None:
+    read(data)
+    read(request(NONCE) + data)
+    read(request(NONCE) + b"\x11\x60\0\0" + data)
+
+
+@BOUNDED
+@given(blocks, opaque_fields)
+def test_reports_of_any_content(measurements: list[bytes], opaque: dict[int, bytes]) -> None:
+    gpu = SimulatedGpu("GPU", GPU.chain, "hopper", tuple(measurements), opaque)
+    report = Report.parse(gpu.report())
+    assert report.measurements == tuple(measurements)
+    assert report.opaque == opaque
+    verdict = verify_gpus(
+        [gpu.evidence()], nonce=NONCE, policy=policy(), collateral=GpuCollateral(), now=NOW
+    )
+    assert not verdict.passed
+
+
+@BOUNDED
+@given(st.binary(max_size=300))
+def test_evidence_of_any_bytes(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        GpuEvidence.parse(data)
+    verdict = verify_gpus([data], nonce=NONCE, policy=policy(), collateral=GpuCollateral(), now=NOW)
+    assert not verdict.passed
+
+
+@BOUNDED
+@given(st.binary(max_size=200), st.sampled_from([COMPOSITE_OID, TCB_INFO_OID]))
+def test_firmware_ids_of_any_bytes(data: bytes, oid: x509.ObjectIdentifier) -> None:
+    leaf = issue("leaf", None, ca=False, extensions=[x509.UnrecognizedExtension(oid, data)])
+    with contextlib.suppress(FormatError):
+        firmware_identity(leaf.certificate)
+
+
+@BOUNDED
+@given(st.text(max_size=300) | st.text("<>/!?&;[]\"'= aA-", max_size=300))
+def test_xml_of_any_text(text: str) -> None:
+    for data in (text.encode(errors="surrogatepass"), RIM[:200] + text.encode(errors="replace")):
+        with contextlib.suppress(FormatError):
+            root = load_rim_xml(data)
+            with contextlib.suppress(FormatError):
+                Rim.read(root)
+            signing_certificates(root)
+
+
+@BOUNDED
+@given(st.integers(0, len(RIM)), st.integers(0, len(RIM)), st.binary(max_size=30))
+def test_rims_with_anything_inside(start: int, end: int, piece: bytes) -> None:
+    """Cut open anywhere, something else put in: an error, or the values that were signed."""
+    start, end = min(start, end), max(start, end)
+    changed = RIM[:start] + piece + RIM[end:]
+    checks, signed = verify_rim("RIM", changed, now=NOW, root=NVIDIA.roots[1])
+    if signed is not None and all(check.passed for check in checks):
+        genuine = verify_rim("RIM", RIM, now=NOW, root=NVIDIA.roots[1])[1]
+        assert signed == genuine
+
+
+@BOUNDED
+@given(st.lists(st.binary(max_size=200), max_size=3), st.binary(min_size=32, max_size=32))
+def test_collateral_of_any_bytes(pieces: list[bytes], nonce: bytes) -> None:
+    rims = dict.fromkeys(NVIDIA.rims(GPU), b"".join(pieces))
+    collateral = GpuCollateral(rims, tuple(OcspAnswer(piece, nonce) for piece in pieces))
+    verdict = verify_gpus(
+        [GPU.evidence()],
+        nonce=NONCE,
+        policy=policy(),
+        collateral=collateral,
+        now=NOW,
+        roots=NVIDIA.roots,
+    )
+    assert not verdict.passed
