@@ -1,4 +1,4 @@
-"""Which hardware attests this machine."""
+"""Which hardware attests this machine: decided by what is there, never by what the host says."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import Protocol
 
 from confide.errors import UnavailableError
 from confide.formats.evidence import Evidence
+from confide.issue.tsm import (
+    CCEL,
+    REPORTS,
+    SNP_PROVIDER,
+    TDX_PROVIDER,
+    ConfigFs,
+    SnpAttester,
+    TdxAttester,
+    TsmReports,
+)
 from confide.issue.vtpm import DEVICE, VtpmAttester
 
 # Signs of a confidential VM. Quietly attesting it by its vTPM would be a downgrade: the host that
 # such a VM is protected from can make that TPM say anything.
-CONFIDENTIAL = ("sys/kernel/config/tsm/report", "dev/sev-guest", "dev/tdx_guest")
+CONFIDENTIAL = ("dev/sev-guest", "dev/tdx_guest")
 
 
 class Attester(Protocol):
@@ -25,17 +35,25 @@ class Attester(Protocol):
 def detect_attester(root: Path = Path("/")) -> Attester:
     """The attester for the hardware that is there, under the file system `root`.
 
-    Raises UnavailableError if there is none, or one that is not supported.
+    A confidential VM is attested as one or not at all. Raises UnavailableError if there is nothing
+    to attest it with, or something that is not supported.
     """
-    for path in CONFIDENTIAL:
-        if (root / path).exists():
-            raise UnavailableError(
-                "platform-unsupported",
-                "this is a confidential VM of a kind that cannot be attested yet",
-                expected="a machine with only a vTPM",
-                seen=f"/{path}",
-                next="boot the image on a machine without SEV-SNP and TDX",
-            )
+    folder = root / REPORTS.relative_to("/")
+    reports = TsmReports(ConfigFs(folder))
+    provider = reports.provider() if folder.exists() else None
+    if provider == SNP_PROVIDER:
+        return SnpAttester(reports)
+    if provider == TDX_PROVIDER:
+        return TdxAttester(reports, root / CCEL.relative_to("/"))
+    signs = [f"/{path}" for path in CONFIDENTIAL if (root / path).exists()]
+    if provider is not None or signs:
+        raise UnavailableError(
+            "platform-unsupported",
+            "this is a confidential VM that cannot be attested as one",
+            expected=f"{SNP_PROVIDER} or {TDX_PROVIDER} in {REPORTS}",
+            seen=ascii((provider or "none")[:80]) + "".join(f", {sign}" for sign in signs),
+            next="boot a kernel that has configfs-tsm for this machine, with configfs mounted",
+        )
     device = root / DEVICE.relative_to("/")
     if not device.exists():
         raise UnavailableError(

@@ -34,6 +34,7 @@ from confide.formats.tpm_commands import (
     read_pcrs,
     run,
 )
+from confide.issue.eventlog import read_event_log
 
 DEVICE = Path("/dev/tpmrm0")
 EVENT_LOG = Path("/run/confide/event_log")
@@ -76,19 +77,9 @@ class VtpmAttester:
             certificate = _read_provisioned(exchange, AK_CERT_NV, "attestation key certificate")
             issuer = _read_provisioned(exchange, AK_ISSUER_NV, "issuer certificate")
             report = _quote(exchange, report_data[:TPM_EXTRA_DATA_SIZE])
-        return Evidence("vtpm", report.encode(), (certificate, issuer), self._read_event_log())
-
-    def _read_event_log(self) -> bytes:
-        try:
-            return self._event_log.read_bytes()
-        except OSError as error:
-            raise UnavailableError(
-                "no-event-log",
-                "the firmware's event log cannot be read",
-                expected=f"a readable {self._event_log}",
-                seen=error.strerror or type(error).__name__,
-                next="check that the machine has a TPM and boots by UEFI",
-            ) from error
+        return Evidence(
+            "vtpm", report.encode(), (certificate, issuer), read_event_log(self._event_log)
+        )
 
 
 def _quote(exchange: Exchange, extra_data: bytes) -> VtpmReport:

@@ -18,7 +18,6 @@ from confide.formats.evidence import Evidence, VtpmReport
 from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
 from confide.formats.tpm import AK_CERT_NV
 from confide.formats.tpm_commands import Exchange, ResponseCode, TpmRefusedError, nv_create
-from confide.issue.platform import detect_attester
 from confide.issue.vtpm import VtpmAttester
 from confide.runner.cloud import development_ca_spki_sha256
 from confide.runner.processes import ProcessGroup
@@ -187,31 +186,6 @@ def test_provisioned_certificate_cannot_be_defined_again(tpm: SwtpmConnection) -
 def test_missing_event_log(tpm: SwtpmConnection, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="event log"):
         attester_of(tpm.exchange, tmp_path / "none").evidence(REPORT_DATA)
-
-
-# --- which platform ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["sys/kernel/config/tsm/report", "dev/sev-guest", "dev/tdx_guest"])
-def test_confidential_hardware_is_never_attested_by_its_vtpm(tmp_path: Path, path: str) -> None:
-    for there in (path, "dev/tpmrm0"):
-        (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / there).touch()
-    with pytest.raises(UnavailableError) as error:
-        detect_attester(tmp_path)
-    assert error.value.code == "platform-unsupported"
-
-
-def test_machine_without_a_tpm(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError) as error:
-        detect_attester(tmp_path)
-    assert error.value.code == "no-platform"
-
-
-def test_machine_with_a_tpm(tmp_path: Path) -> None:
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/tpmrm0").touch()
-    assert isinstance(detect_attester(tmp_path), VtpmAttester)
 
 
 def test_tpm_that_may_not_be_opened(tmp_path: Path) -> None:
