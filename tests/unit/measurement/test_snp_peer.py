@@ -48,7 +48,8 @@ def peer_module(name: str) -> ModuleType:
 def section_lists(draw: st.DrawFn) -> list[tuple[int, int, int]]:
     """Sections in any order, disjoint, with gaps; some empty, at most one for kernel hashes."""
     kinds = draw(st.lists(st.sampled_from([1, 1, 1, 2, 3, 4]), max_size=8))
-    kinds += [0x10] if draw(st.booleans()) else []
+    if draw(st.booleans()):
+        kinds.append(0x10)
     sections, page = [], draw(st.integers(1, 0x10000))
     for kind in kinds:
         page += draw(st.integers(0, 3))
