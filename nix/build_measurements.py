@@ -24,7 +24,9 @@ def main() -> None:
     out.mkdir()
     inputs = ["--disk", f"{disk}/disk.raw", "--uki", f"{disk}/uki.efi"]
     inputs += os.environ["options"].split()
-    measure("image", "--name", name, *inputs, "--output", f"{out}/measurements.json")
+    report = f"{out}/measurements.json"
+    measure("image", "--name", name, *inputs, "--output", report)
+    measure("corim", "write", report, "--output", f"{out}/measurements.corim")
 
 
 if __name__ == "__main__":

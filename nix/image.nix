@@ -99,6 +99,7 @@ rec {
       boot = disk;
       "disk.raw" = disk;
       "layers.json" = disk;
+      "measurements.corim" = measurements;
       "measurements.json" = measurements;
       role = disk;
       "sbom.spdx.json" = disk;

@@ -128,9 +128,9 @@ release // forDebugging // {
 
   measurements = lib.links {
     name = "measurements";
-    description = "Expected measurements of all images";
-    links = builtins.listToAttrs (map
-      (role: { name = "${role}.json"; value = "${release.${role}}/measurements.json"; })
+    description = "Expected measurements of all images, as JSON and as CoRIM";
+    links = builtins.listToAttrs (builtins.concatMap
+      (role: map (kind: { name = "${role}.${kind}"; value = "${release.${role}}/measurements.${kind}"; }) [ "json" "corim" ])
       (builtins.attrNames release));
   };
 
