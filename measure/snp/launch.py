@@ -106,18 +106,14 @@ class Launch:
             InputError: not 1 to 255 vCPUs.
             FormatError: more than one, and the firmware has no address for them.
         """
-        wanted = sorted(set(counts))
+        wanted = set(counts)
         for count in wanted:
             if not 1 <= count <= MAX_VCPUS:
                 raise InputError(
                     "bad number of vCPUs", expected=f"1 to {MAX_VCPUS}", seen=str(count)
                 )
-        found: dict[int, bytes] = {}
-        if wanted:
-            numbered = enumerate(self.digests(), start=1)
-            for count in wanted:
-                found[count] = next(value for number, value in numbered if number == count)
-        return found
+        numbered = zip(range(1, max(wanted, default=0) + 1), self.digests(), strict=False)
+        return {count: value for count, value in numbered if count in wanted}
 
     def before_vcpus(self) -> bytes:
         """The digest after firmware and prepared memory, before the first vCPU."""

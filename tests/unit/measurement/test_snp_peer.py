@@ -76,7 +76,8 @@ def launches(draw: st.DrawFn) -> dict[str, Any]:
         seed=draw(st.integers(0, 1 << 32)),
     )
     kernel = None
-    if hash_pages and draw(st.booleans()):
+    wanted = draw(st.booleans())
+    if hash_pages and wanted:
         line = draw(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60))
         kernel = (draw(st.binary(max_size=99)), draw(st.none() | st.binary(max_size=99)), line)
     return {
