@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from confide.errors import UnavailableError
-from confide.formats.evidence import Evidence
+from confide.issue.service import SOCKET, Attester, SocketAttester
 from confide.issue.tsm import (
     CCEL,
     REPORTS,
@@ -19,20 +18,23 @@ from confide.issue.tsm import (
 )
 from confide.issue.vtpm import DEVICE, VtpmAttester
 
+__all__ = ["Attester", "detect_attester", "detect_hardware"]
+
 # Signs of a confidential VM. Quietly attesting it by its vTPM would be a downgrade: the host that
 # such a VM is protected from can make that TPM say anything.
 CONFIDENTIAL = ("dev/sev-guest", "dev/tdx_guest")
 
 
-class Attester(Protocol):
-    """Makes evidence of this machine."""
-
-    def evidence(self, report_data: bytes) -> Evidence:
-        """Evidence that binds these 64 bytes (see `confide.formats.binding`)."""
-        ...
-
-
 def detect_attester(root: Path = Path("/")) -> Attester:
+    """The machine's attestation service if it has one, else the hardware that is there.
+
+    Raises UnavailableError as `detect_hardware` does.
+    """
+    service = root / SOCKET.relative_to("/")
+    return SocketAttester(service) if service.exists() else detect_hardware(root)
+
+
+def detect_hardware(root: Path = Path("/")) -> Attester:
     """The attester for the hardware that is there, under the file system `root`.
 
     A confidential VM is attested as one or not at all. Raises UnavailableError if there is nothing

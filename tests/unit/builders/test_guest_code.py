@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PROGRAMS = (
     "confide.coordinator.__main__",
+    "confide.issue.__main__",
     "confide.secret_service.__main__",
     "confide.worker.__main__",
     "confide.worker.disks",
