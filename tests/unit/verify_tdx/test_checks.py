@@ -186,6 +186,16 @@ def test_short_pck_chain(intel: SimulatedIntel, verify: Verify, count: int) -> N
     assert names[:2] == ["PCK certificate: root key", "PCK certificate: chain"]
 
 
+@pytest.mark.parametrize("field", ["tcb_info_chain", "qe_identity_chain"])
+def test_signers_chain_of_another_length(intel: SimulatedIntel, verify: Verify, field: str) -> None:
+    signer, root = intel.signing_chain
+    for chain in ((signer,), (signer, root, root), (signer, intel.platform_ca.der, root)):
+        names = failed(verify(collateral=intel.collateral(**{field: chain})))
+        assert any(name.endswith("signer: chain") for name in names)
+    empty = verify(collateral=intel.collateral(**{field: ()}))
+    assert failed(empty) == ["certificates and collateral"]
+
+
 def test_chain_in_another_order(intel: SimulatedIntel, verify: Verify) -> None:
     leaf, ca, root = intel.pck_chain
     assert failed(verify(intel.quote(chain=(root, ca, leaf)))) == ["certificates and collateral"]

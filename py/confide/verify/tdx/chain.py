@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
+from confide.errors import FormatError
 from confide.formats.certificates import load_certificate, public_key_of
 from confide.formats.tdx import Quote
 from confide.formats.tdx_collateral import TdxCollateral
@@ -97,6 +98,8 @@ class Certificates:
         ]
 
     def _load(self, chain: Sequence[bytes], what: str) -> Chain:
+        if not chain:
+            raise FormatError("bad-chain", f"the {what} certificate chain is empty")
         for der in chain:
             if der not in self._read:
                 certificate = load_certificate(der, what)
