@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
+import tracemalloc
 from collections.abc import Callable
 
+import cbor2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from measurement import builders
+from measurement import builders, samples
 
 from measure import (
+    ccel,
+    direct,
+    eventcheck,
     eventlog,
     eventtext,
     explain,
@@ -26,6 +32,7 @@ from measure import (
     verity,
 )
 from measure.errors import MeasureError
+from measure.explain import evidence
 
 Parser = Callable[[bytes], object]
 
@@ -47,7 +54,36 @@ def parse_uki(data: bytes) -> object:
 
 def parse_log(data: bytes) -> object:
     log = eventlog.parse(data)
-    return [log.replay(bank) for bank in log.banks], [eventtext.summary(e) for e in log.events]
+    texts = [eventtext.summary(event) for event in log.events]
+    texts += [str(found) for found in eventcheck.contradictions(log)]
+    assert all(text.isprintable() and len(text) < 600 for text in texts)
+    return log.rtmrs() if log.is_ccel else [log.replay(bank) for bank in log.banks]
+
+
+def parse_evidence(data: bytes) -> object:
+    """Also compares it: whatever is recognised has an explanation, or a clear error."""
+    seen = evidence.parse(data, "f")
+    found = explain.explain(seen, REPORT, "m", explain.Clues())
+    return explain.render(found.differences)
+
+
+def evidence_of_a_role() -> bytes:
+    report = {"quote": b"q", "signature": b"s", "pcrs": {"0": bytes(32), "11": bytes(32)}}
+    fields = {"platform": "vtpm", "report": cbor2.dumps(report, canonical=True)}
+    log = builders.log([(4, 4, bytes(4)), (11, 0x0D, b"text")])
+    return cbor2.dumps({**fields, "endorsements": [], "event_log": log, "gpus": []}, canonical=True)
+
+
+def ccel_table() -> bytes:
+    data = struct.pack("<4sIBB26sBBHQQ", b"CCEL", 56, 1, 0, b"OEM", 2, 0, 0, 65536, 1 << 31)
+    return data[:9] + bytes([-sum(data) & 0xFF]) + data[10:]
+
+
+def bzimage() -> bytes:
+    data = bytearray(builders.pe([(".a", bytes(0x400))]))
+    data[0x202:0x206] = b"HdrS"
+    data[0x22C:0x230] = b"\xff\xff\xff\x7f"
+    return bytes(data)
 
 
 def parse_disk(data: bytes) -> object:
@@ -71,6 +107,7 @@ def measurements() -> bytes:
     )
 
 
+REPORT = samples.measurements()
 PARSERS: dict[str, tuple[Parser, bytes]] = {
     "pe": (parse_pe, builders.pe([(".a", b"A" * 9)], certificate=b"C" * 8)),
     "uki": (parse_uki, builders.uki()),
@@ -80,9 +117,16 @@ PARSERS: dict[str, tuple[Parser, bytes]] = {
     "firmware": (lambda data: firmware.measure(data, "f"), builders.firmware()),
     "eventlog": (parse_log, builders.log([(4, 0x80000001, b"x" * 40), (9, 6, b"tag")])),
     "disk": (parse_disk, builders.bootable_disk()),
+    "ccel table": (lambda data: ccel.parse_table(data, "f"), ccel_table()),
+    "kernel": (lambda data: direct.rewritten_kernel(data, 1, 1 << 30, "f"), bzimage()),
+    "vtpm evidence": (lambda data: evidence.parse(data, "f"), evidence_of_a_role()),
+    "snp report": (lambda data: evidence.parse(data, "f"), b"\3".ljust(1184, b"\0")),
+    "quote": (lambda data: evidence.parse(data, "f"), b"\4\0\2\0\x81".ljust(800, b"\0")),
+    "tdreport": (lambda data: evidence.parse(data, "f"), b"\x81".ljust(1024, b"\0")),
     "report": (lambda data: report.parse(data, "f"), measurements()),
     "layers": (parse_layers, b"confide.layer=a," + b"ab" * 32 + b",1 quiet"),
 }
+PARSERS["explained evidence"] = (parse_evidence, evidence_of_a_role())
 LIMITS = settings(
     max_examples=60, deadline=5_000, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -132,6 +176,21 @@ def test_changed_bytes_and_cuts(name: str) -> None:
         never_crashes(parser, bytes(data[:cut]))
 
     check()
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_no_size_in_the_input_decides_about_memory(name: str) -> None:
+    """A number near its maximum, wherever it is, makes no parser take memory for it."""
+    parser, valid = PARSERS[name]
+    most = 4 * len(valid) + (8 << 20)
+    for offset in range(0, min(len(valid), 512), 16 if len(valid) > 1 << 20 else 4):
+        for value in (b"\xff\xff\xff\x7f", b"\0\0\0\x3f"):
+            data = valid[:offset] + value + valid[offset + 4 :]
+            tracemalloc.start()
+            never_crashes(parser, data)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < most, (offset, peak)
 
 
 @LIMITS
