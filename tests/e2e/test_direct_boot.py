@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confide.formats.evidence import Evidence, VtpmReport
 from confide.runner.system import Build
 from confide.runner.vm import Machine
 
-from tests.support.attested import predicted_pcrs, quoted_pcrs
+from measure import eventlog
+from measure.tdx.shape import Boot
+from tests.support import rehashed
+from tests.support.attested import evidence, predicted_pcrs
 
 BOOT_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
-def pcrs(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, bytes]]:
+def attested(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     machine = Machine(
         build.images / "coordinator",
         "coordinator",
@@ -25,7 +29,12 @@ def pcrs(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
     )
     with machine:
         machine.wait_ready(BOOT_SECONDS)
-        yield quoted_pcrs(machine.url)
+        yield evidence(machine.url)
+
+
+@pytest.fixture(scope="module")
+def pcrs(attested: Evidence) -> dict[int, bytes]:
+    return dict(VtpmReport.parse(attested.report).pcrs)
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +62,11 @@ def test_the_parts_are_those_of_the_unified_kernel_image(build: Build) -> None:
     image = (folder / "uki.efi").read_bytes()
     for name in ("linux", "initrd", "cmdline"):
         assert (folder / "boot" / name).read_bytes() in image
+
+
+def test_what_a_tdx_machine_would_have_measured(
+    attested: Evidence, build: Build, firmware: Path, acpi_tables: Path
+) -> None:
+    disk = rehashed.read_disk(build.images / "coordinator")
+    seen = rehashed.logged(eventlog.parse(attested.event_log), disk)
+    assert seen == rehashed.predicted(disk, Boot.DIRECT, firmware, acpi_tables)

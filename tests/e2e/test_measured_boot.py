@@ -14,8 +14,10 @@ from confide.operator import set_manifest
 from confide.runner.system import ROLES, Build, System
 from confide.runner.vm import Machine
 
-from measure import gpt, image, uki
-from tests.support.attested import predicted_pcrs, quoted_pcrs
+from measure import eventlog, gpt, image, uki
+from measure.tdx.shape import Boot
+from tests.support import rehashed
+from tests.support.attested import evidence, predicted_pcrs, quoted_pcrs
 
 BOOT_SECONDS = 300
 
@@ -35,6 +37,15 @@ def test_prediction_equals_the_quote(
     pcrs: dict[int, bytes], predicted: dict[str, str], register: int
 ) -> None:
     assert pcrs[register].hex() == predicted[str(register)]
+
+
+def test_what_a_tdx_machine_would_have_measured(
+    system: System, build: Build, firmware: Path, acpi_tables: Path
+) -> None:
+    disk = rehashed.read_disk(build.images / "coordinator")
+    log = eventlog.parse(evidence(system.machine("coordinator").url).event_log)
+    expected = rehashed.predicted(disk, Boot.DISK, firmware, acpi_tables)
+    assert rehashed.logged(log, disk) == expected
 
 
 def test_manifest_pins_what_was_predicted_for_every_role(build: Build) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from measurement import ovmf_builders
 from measurement import tdx_builders as build
 
 from measure.errors import FormatError, MeasureError, UnsupportedError
@@ -95,7 +96,7 @@ def test_too_many_sections_and_none() -> None:
 
 def test_firmware_that_is_not_made_for_tdx() -> None:
     with pytest.raises(UnsupportedError, match="not made for TDX"):
-        tdvf.parse(build.ovmf_builders.image(), "fw")
+        tdvf.parse(ovmf_builders.image(), "fw")
 
 
 def test_truncated() -> None:
