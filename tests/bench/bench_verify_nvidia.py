@@ -1,4 +1,4 @@
-"""How long one verdict on a GPU takes: report, chain, both RIMs, all revocation answers, all checks.
+"""How long one verdict on a GPU takes: report, chain, both RIMs, all revocation answers.
 
 No revocation answers of NVIDIA's were recorded, so GPU, RIMs and answers are SIMULATED, with keys
 of the same kind and files of the same size. Nothing is cached between verdicts. Beside it stands

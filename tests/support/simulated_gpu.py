@@ -292,7 +292,7 @@ def rim_tree(
     """An unsigned RIM document."""
     swid = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
     sha = "http://www.w3.org/2001/04/xmlenc#sha384"
-    root = etree.Element(f"{{{swid}}}SoftwareIdentity", nsmap={None: swid, "h": sha}, name=product)
+    root = etree.Element(f"{{{swid}}}SoftwareIdentity", nsmap={"s": swid, "h": sha}, name=product)
     meta = etree.SubElement(root, f"{{{swid}}}Meta", product=product, edition="GPU")
     meta.set("colloquialVersion", version)
     payload = etree.SubElement(root, f"{{{swid}}}Payload")

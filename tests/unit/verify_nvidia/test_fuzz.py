@@ -32,13 +32,12 @@ def read(data: bytes) -> None:
     with contextlib.suppress(FormatError):
         report = Report.parse(data)
         assert len(report.signed) + len(report.signature) == len(data)
-        for ask in (
-            lambda: report.vbios_version,
-            *(lambda field=field: report.text(field) for field in Field),
-            *(lambda field=field: report.flag(field) for field in Field),
-        ):
-            with contextlib.suppress(FormatError):
-                ask()
+        with contextlib.suppress(FormatError):
+            _ = report.vbios_version
+        for field in Field:
+            for ask in (report.text, report.flag):
+                with contextlib.suppress(FormatError):
+                    ask(field)
 
 
 @BOUNDED

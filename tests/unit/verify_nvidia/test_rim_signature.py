@@ -188,8 +188,10 @@ def test_an_hmac_with_a_public_key(nvidia: SimulatedNvidia) -> None:
     tree = rim_tree("550.127.05", {7: [EVIL]})
     settings = signer(signature_algorithm=SignatureMethod.HMAC_SHA384)
     signed = settings.sign(tree, key=chain[0].der)
-    x509 = etree.SubElement(signed.find(f"{DSIG}Signature"), f"{DSIG}KeyInfo")
-    data = etree.SubElement(x509, f"{DSIG}X509Data")
+    signature = signed.find(f"{DSIG}Signature")
+    assert signature is not None
+    key_info = etree.SubElement(signature, f"{DSIG}KeyInfo")
+    data = etree.SubElement(key_info, f"{DSIG}X509Data")
     for authority in chain:
         certificate = etree.SubElement(data, f"{DSIG}X509Certificate")
         certificate.text = base64.b64encode(authority.der).decode()
