@@ -35,6 +35,12 @@ def _built(variable: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def images() -> Path:
+    """The flake's images: a folder for each role, with its disk and measurements."""
+    return _built("CONFIDE_IMAGES")
+
+
+@pytest.fixture(scope="session")
 def firmware() -> Path:
     """The folder of the flake's firmware: OVMF_CODE_4M.fd, OVMF.amdsev.fd and OVMF.tdx.fd."""
     return _built("CONFIDE_FIRMWARE")

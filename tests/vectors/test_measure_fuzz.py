@@ -5,7 +5,6 @@ Event logs, quotes and reports are recorded ones; the firmware and the images ar
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,11 +111,8 @@ def firmware_file(firmware: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def real_uki() -> bytes:
-    folder = os.environ.get("CONFIDE_IMAGES")
-    if not folder:
-        pytest.skip("CONFIDE_IMAGES does not name the folder with the flake's images")
-    disk = Path(folder, "coordinator", "disk.raw").read_bytes()
+def real_uki(images: Path) -> bytes:
+    disk = (images / "coordinator/disk.raw").read_bytes()
     return image.parse(disk, "disk").uki_bytes
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import struct
 import zlib
@@ -19,7 +18,8 @@ from typing import Any
 import pytest
 from measurement.samples import predict
 
-from measure import cpio, direct, eventlog, firmware, gpt, pcr, shapes, uki
+from measure import cpio, direct, eventlog, gpt, pcr, shapes, uki
+from measure import firmware as ovmf
 from measure.eventlog import EventType
 
 DISK_RUN = "disk257.13-1~deb13u1"
@@ -146,17 +146,13 @@ def test_a_passed_command_line_shows_in_pcr_12(expected: dict[str, Any]) -> None
 
 
 def test_pcr_0_from_the_firmware_file_alone(
-    expected: dict[str, Any], log: eventlog.EventLog
+    expected: dict[str, Any], log: eventlog.EventLog, firmware: Path
 ) -> None:
-    """Needs the firmware of the build: CONFIDE_QEMU names the folder of the flake's QEMU."""
-    folder = os.environ.get("CONFIDE_QEMU")
-    if not folder:
-        pytest.skip("CONFIDE_QEMU does not name the folder with the build's firmware")
-    path = Path(folder, "share/OVMF/OVMF_CODE_4M.fd")
+    path = firmware / "OVMF_CODE_4M.fd"
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() not in expected["_source"]:
         pytest.skip(f"{path} is another version than the one in the recorded boots")
-    events = [event.digest for event in pcr.firmware_events(firmware.measure(data, str(path)))]
+    events = [event.digest for event in pcr.firmware_events(ovmf.measure(data, str(path)))]
     assert [*events, sha256(bytes(4))] == digests(log, 0)
 
 
