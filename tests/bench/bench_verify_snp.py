@@ -20,7 +20,7 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "py"), str(ROOT), str(ROOT / "tests/unit")]
+sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
 from confide.formats.fields import Fields  # noqa: E402
 from confide.formats.snp import Product  # noqa: E402
@@ -28,7 +28,6 @@ from confide.formats.snp_collateral import SnpCollateral  # noqa: E402
 from confide.formats.snp_policy import SnpPolicy, SnpReference  # noqa: E402
 from confide.verify.snp import verify_snp  # noqa: E402
 from confide.verify.verdict import Verdict  # noqa: E402
-from verify_snp.conftest import REPORT_DATA, policy_json  # noqa: E402
 
 from tests.support.simulated_amd import (  # noqa: E402
     LAUNCH_DIGEST,
@@ -39,7 +38,9 @@ from tests.support.simulated_amd import (  # noqa: E402
     root,
     root_of,
 )
+from tests.support.snp_policy import policy_json  # noqa: E402
 
+REPORT_DATA = bytes(range(64))
 TARGET_MS = 5.0
 WARM_UP = 20
 ROUNDS = 200

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
+from tests.support.snp_policy import policy_json
 
 AT = 1_750_000_000  # 2025-06-15, when all these certificates were valid
 MILAN_CHAIN = "go-sev-guest/ask_ark_milan.pem"
@@ -186,40 +187,19 @@ def evidence_of(folder: Path, vector_name: str) -> Evidence:
 
 def policy_of(vector: Vector, **changes: Any) -> SnpPolicy:
     old = {"bootloader": 2, "tee": 0, "snp": 5, "microcode": 68}
-    value = {
-        "minimum_tcb": {
-            "milan": old,
-            "genoa": {"bootloader": 9, "tee": 0, "snp": 21, "microcode": 70},
-        },
-        "guest_policy": {
-            "set": ["smt"],
-            "clear": [
-                "single-socket",
-                "cxl",
-                "aes-256-xts",
-                "rapl-disabled",
-                "ciphertext-hiding",
-                "page-swap-disabled",
-            ],
-            "insecure_any": [],
-        },
-        "platform_info": {
+    genoa = {"bootloader": 9, "tee": 0, "snp": 21, "microcode": 70}
+    value = policy_json(
+        minimum_tcb={"milan": old, "genoa": genoa},
+        platform_info={
             "set": [],
             "clear": ["rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
             "insecure_any": ["smt", "tsme", "ecc", "alias-check"],
         },
-        "vmpl": 0,
-        "minimum_guest_svn": 0,
-        "mitigations": 0,
-        "id_key_digests": [ZERO * 48],
-        "author_key_digests": [ZERO * 48],
-        "family_ids": [ZERO * 16],
-        "image_ids": [ZERO * 16],
-        "host_data": [ZERO * 32],
-        "chip_ids": [],
-        "csp_ids": ["CN=cc-us-east-2.amazonaws.com"],
-        "opt_outs": ["insecure_any_chip", "insecure_without_revocation"],
-    }
+        minimum_guest_svn=0,
+        chip_ids=[],
+        csp_ids=["CN=cc-us-east-2.amazonaws.com"],
+        opt_outs=["insecure_any_chip", "insecure_without_revocation"],
+    )
     return SnpPolicy.read(Fields(value | vector.policy | changes, "policy"))
 
 

@@ -15,7 +15,6 @@ from confide.verify.snp import verify_snp
 from confide.verify.verdict import Verdict
 
 from tests.support.simulated_amd import (
-    CSP_ID,
     LAUNCH_DIGEST,
     NOW,
     SimulatedChip,
@@ -23,45 +22,10 @@ from tests.support.simulated_amd import (
     root,
     root_of,
 )
+from tests.support.snp_policy import policy_json
 
 REPORT_DATA = bytes(range(64))
 Verify = Callable[..., Verdict]
-
-
-def policy_json(**changes: object) -> dict[str, Any]:
-    """What the simulated chip fulfils."""
-    four = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}
-    return {
-        "minimum_tcb": {"milan": four, "genoa": four, "turin": {"fmc": 9, **four}},
-        "guest_policy": {
-            "set": ["smt"],
-            "clear": [
-                "single-socket",
-                "cxl",
-                "aes-256-xts",
-                "rapl-disabled",
-                "ciphertext-hiding",
-                "page-swap-disabled",
-            ],
-            "insecure_any": [],
-        },
-        "platform_info": {
-            "set": ["smt", "ecc", "alias-check"],
-            "clear": ["tsme", "rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
-            "insecure_any": [],
-        },
-        "vmpl": 0,
-        "minimum_guest_svn": 3,
-        "mitigations": 0,
-        "id_key_digests": ["00" * 48],
-        "author_key_digests": ["00" * 48],
-        "family_ids": ["00" * 16],
-        "image_ids": ["00" * 16],
-        "host_data": ["00" * 32],
-        "chip_ids": [SimulatedChip().hardware_id.hex()],
-        "csp_ids": [CSP_ID],
-        "opt_outs": [],
-    } | changes
 
 
 def policy(**changes: object) -> SnpPolicy:

@@ -9,7 +9,9 @@ from confide.errors import FormatError
 from confide.formats.fields import Fields
 from confide.formats.snp import GuestPolicy, PlatformInfo, Product, Tcb
 from confide.formats.snp_policy import OptOut, SnpPolicy, SnpReference
-from verify_snp.conftest import policy, policy_json
+from verify_snp.conftest import policy
+
+from tests.support.snp_policy import policy_json
 
 
 def test_round_trip() -> None:

@@ -13,7 +13,7 @@ from confide.formats.fields import Fields
 from confide.formats.snp import Product, Report
 from confide.formats.snp_collateral import SnpCollateral
 from confide.formats.snp_policy import SnpPolicy
-from verify_snp.conftest import REPORT_DATA, Verify, failed, policy, policy_json
+from verify_snp.conftest import REPORT_DATA, Verify, failed, policy
 
 from tests.support.simulated_amd import (
     P384_ORDER,
@@ -25,6 +25,7 @@ from tests.support.simulated_amd import (
     rsa_key,
     with_signature,
 )
+from tests.support.snp_policy import policy_json
 
 
 def test_root_that_looks_like_amds_is_refused(chip, verify: Verify) -> None:
