@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from measure.commands import corim, diff, eventlog, explain, image, pcrs, snp, snp_id, tdx
+from measure.commands import corim, diff, eventlog, explain, image, pcrs, picture, snp, snp_id, tdx
 from measure.errors import MeasureError
 
 
@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="measure", description="Expected measurements of a disk image, without booting it."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (image, pcrs, snp, snp_id, tdx, eventlog, explain, diff, corim):
+    for command in (image, pcrs, snp, snp_id, tdx, eventlog, explain, diff, corim, picture):
         command.add(commands)
     return parser
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from cbor2 import CBORTag
-
-from measure.corim import cbor, rules
+from measure import cbor
+from measure.cbor import Tag
+from measure.corim import rules
 from measure.errors import FormatError, InputError
 from measure.reader import Reader
 
@@ -85,7 +85,7 @@ def assemble(structure: bytes, signature: bytes, file: str, signature_file: str)
     _, protected, _, payload = value
     algorithm, _ = _header(protected, file)
     raw = _raw_signature(signature, algorithm, signature_file)
-    return cbor.encode(CBORTag(rules.TAG_COSE_SIGN1, [protected, {}, payload, raw]))
+    return cbor.encode(Tag(rules.TAG_COSE_SIGN1, [protected, {}, payload, raw]))
 
 
 def parse(data: bytes, file: str) -> Signed:

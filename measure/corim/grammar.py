@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cbor2 import CBORTag
-
-from measure.corim import cbor
+from measure import cbor
+from measure.cbor import Tag
 from measure.errors import FormatError
 
 Rule = Callable[[object, str], None]
@@ -89,7 +88,7 @@ def tagged(number: int, content: Rule) -> Rule:
     """A value with a tag in front of it."""
 
     def rule(value: object, where: str) -> None:
-        if not isinstance(value, CBORTag) or value.tag != number:
+        if not isinstance(value, Tag) or value.tag != number:
             raise _mismatch(where, f"tag {number}", value)
         content(value.value, where)
 

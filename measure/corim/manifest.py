@@ -23,10 +23,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cbor2 import CBORTag
-
-from measure import report
-from measure.corim import cbor, rules
+from measure import cbor, report
+from measure.cbor import Tag
+from measure.corim import rules
 from measure.errors import InputError
 from measure.report import SEV_SNP, TDX, VTPM, Predictions
 
@@ -103,14 +102,14 @@ def write(measured: dict[str, Any], wanted: Sequence[State], about: Publication)
     digest = hashlib.sha256(report.encode(measured)).hexdigest()
     identity = f"{measured['image']}/{digest}"
     tags = [_comid(f"{identity}/{s.platform}/{s.shape}", s, about.creator) for s in wanted]
-    manifest: dict[int, Any] = {0: identity, 1: tags, 3: CBORTag(rules.TAG_URI, PROFILE)}
+    manifest: dict[int, Any] = {0: identity, 1: tags, 3: Tag(rules.TAG_URI, PROFILE)}
     if about.not_after is not None:
-        manifest[4] = {1: CBORTag(rules.TAG_TIME, about.not_after)}
+        manifest[4] = {1: Tag(rules.TAG_TIME, about.not_after)}
         if about.not_before is not None:
-            manifest[4][0] = CBORTag(rules.TAG_TIME, about.not_before)
+            manifest[4][0] = Tag(rules.TAG_TIME, about.not_before)
     if about.creator is not None:
         manifest[5] = [_entity(about.creator, _MANIFEST_CREATOR)]
-    return cbor.encode(CBORTag(rules.TAG_CORIM, manifest))
+    return cbor.encode(Tag(rules.TAG_CORIM, manifest))
 
 
 def launch_measurement(state: State, svn: int) -> bytes:
@@ -130,26 +129,26 @@ def launch_measurement(state: State, svn: int) -> bytes:
     launch = state.measurements[0]
     vendor, model = CLASSES[state.platform]
     environment = {0: {1: vendor, 2: model}}
-    series = [[[launch], [{1: {1: CBORTag(rules.TAG_SVN, svn)}}]]]
+    series = [[[launch], [{1: {1: Tag(rules.TAG_SVN, svn)}}]]]
     comid = {
         1: {0: str(uuid.uuid5(_LAUNCH_MEASUREMENT_TAGS, f"{vendor}/{model}"))},
         4: {0: [[environment, [launch]]], 8: [[[environment, []], series]]},
     }
     manifest = {
         0: f"{vendor}/{model}/launch-measurement",
-        1: [CBORTag(rules.TAG_COMID, cbor.encode(comid))],
-        3: CBORTag(rules.TAG_URI, LAUNCH_MEASUREMENT_PROFILE),
+        1: [Tag(rules.TAG_COMID, cbor.encode(comid))],
+        3: Tag(rules.TAG_URI, LAUNCH_MEASUREMENT_PROFILE),
     }
-    return cbor.encode(CBORTag(rules.TAG_CORIM, manifest))
+    return cbor.encode(Tag(rules.TAG_CORIM, manifest))
 
 
-def _comid(tag_id: str, state: State, creator: str | None) -> CBORTag:
+def _comid(tag_id: str, state: State, creator: str | None) -> Tag:
     vendor, model = CLASSES[state.platform]
     triple = [{0: {1: vendor, 2: model}}, list(state.measurements)]
     comid: dict[int, Any] = {1: {0: tag_id}, 4: {0: [triple]}}
     if creator is not None:
         comid[2] = [_entity(creator, _TAG_CREATOR)]
-    return CBORTag(rules.TAG_COMID, cbor.encode(comid))
+    return Tag(rules.TAG_COMID, cbor.encode(comid))
 
 
 def _entity(name: str, role: int) -> dict[int, Any]:
@@ -161,7 +160,7 @@ def _digest(element: str, algorithm: int, value: bytes) -> Measurement:
 
 
 def _raw(element: str, value: int) -> Measurement:
-    return {0: element, 1: {4: CBORTag(rules.TAG_BYTES, value.to_bytes(8, "little"))}}
+    return {0: element, 1: {4: Tag(rules.TAG_BYTES, value.to_bytes(8, "little"))}}
 
 
 def _registers(element: str, algorithm: int, values: dict[int, bytes]) -> Measurement:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cbor2 import CBORTag
-
-from measure.corim import cbor, cose, rules
+from measure import cbor
+from measure.cbor import Tag
+from measure.corim import cose, rules
 
 
 @dataclass(frozen=True, order=True)
@@ -59,7 +59,7 @@ def read(data: bytes, file: str) -> Corim:
         FormatError: anything that is not a well-formed CoRIM.
     """
     value, signed = cbor.decode(data, file), None
-    if isinstance(value, CBORTag) and value.tag == rules.TAG_COSE_SIGN1:
+    if isinstance(value, Tag) and value.tag == rules.TAG_COSE_SIGN1:
         signed = cose.parse(data, file)
         value = cbor.decode(signed.payload, file)
     rules.corim(value, file)
@@ -103,12 +103,12 @@ def _environment(environment: dict[int, Any]) -> str:
 
 
 def _name(value: Any) -> str:
-    if isinstance(value, CBORTag):
+    if isinstance(value, Tag):
         return _name(value.value)
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _time(value: CBORTag | None) -> int | None:
+def _time(value: Tag | None) -> int | None:
     return None if value is None else int(value.value)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from measure import eventlog
-from measure.corim import cbor
 from measure.errors import FormatError, InputError
 from measure.eventlog import EventLog
 from measure.reader import Reader
@@ -119,7 +118,7 @@ def _report(data: bytes, file: str) -> SnpEvidence | TdxEvidence | None:
 
 
 def _map(data: bytes, file: str) -> Evidence:
-    fields = _fields(cbor.decode(data, file), file)
+    fields = _fields(_decode(data, file), file)
     platform, report, raw_log = (fields.get(n) for n in ("platform", "report", "event_log"))
     if not isinstance(report, bytes) or not isinstance(raw_log, bytes):
         raise FormatError(
@@ -151,9 +150,16 @@ def _fields(value: Any, file: str) -> dict[str, Any]:
     return value
 
 
+def _decode(data: bytes, file: str) -> Any:
+    # The other kinds of evidence need the standard library only.
+    from measure import cbor
+
+    return cbor.decode(data, file)
+
+
 def _pcrs(report: bytes, file: str) -> dict[int, bytes]:
     """The `pcrs` of a vTPM's report: a map from decimal text to 32 bytes."""
-    pcrs = _fields(_fields(cbor.decode(report, file), file).get("pcrs"), file)
+    pcrs = _fields(_fields(_decode(report, file), file).get("pcrs"), file)
     for name, value in pcrs.items():
         numbered = name.isascii() and name.isdecimal() and len(name) <= 2
         if not numbered or int(name) > eventlog.MAX_PCR or not _is_digest(value):

@@ -16,7 +16,8 @@ from confide.errors import VerificationError
 from confide.formats import cose as signatures
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from measure.corim import cbor, cose, rules, values
+from measure import cbor
+from measure.corim import cose, rules, values
 from measure.errors import FormatError, MeasureError
 
 TRUSTEE = "trustee/rvps/unsigned-example-corim.cbor"

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measurement import platforms
 
-from measure import report
-from measure.corim import cbor, cose, manifest, rules, values
+from measure import cbor, report
+from measure.corim import cose, manifest, rules, values
 from measure.errors import FormatError, InputError, MeasureError
 
 

@@ -1,13 +1,21 @@
-"""CBOR (RFC 8949): one encoding for what is written, one reading for what is read."""
+"""CBOR (RFC 8949): one encoding for what is written, one reading for what is read.
+
+The only module that needs more than the standard library, so others import it where they use it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import cbor2
+from measure.errors import FormatError, InputError
 
-from measure.errors import FormatError
+try:
+    import cbor2
+except ModuleNotFoundError:
+    raise InputError("CBOR needs the Python package cbor2, version 6 or later") from None
+
+Tag = cbor2.CBORTag
 
 MAX_SIZE = 16 << 20  # bytes; a manifest with a hundred shapes has 100 KiB
 MAX_DEPTH = 16
@@ -17,7 +25,7 @@ class _PlainTags(dict[int, Callable[[Any, bool], Any]]):
     """Leaves every tag as it is written: no dates, UUIDs or big numbers are made of it."""
 
     def __getitem__(self, number: int) -> Callable[[Any, bool], Any]:
-        return lambda value, _immutable: cbor2.CBORTag(number, value)
+        return lambda value, _immutable: Tag(number, value)
 
 
 _PLAIN_TAGS = _PlainTags()
@@ -29,7 +37,7 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes, file: str) -> Any:
-    """The one value in `data`; tags stay CBORTag.
+    """The one value in `data`; tags stay `Tag`.
 
     Other tools do not all sort their keys, so any order is read, but nothing else that leaves a
     choice: a value that does not encode to the same bytes is refused.
