@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from confide.errors import ConfideError, ConfigError
 
 if TYPE_CHECKING:
+    from confide.collateral.finder import FindCollateral
     from confide.verify.verdict import Verdict
 
 PASSED, FAILED, USAGE = 0, 1, 2
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _manifest_option(command)
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="for the gateway")
+    _add_collateral_options(command)
     command.add_argument("--save", type=Path, metavar="FILE", help="keep the proof")
     command.add_argument(
         "--at",
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _manifest_option(command)
     command.add_argument("--coordinator", required=True, metavar="URL")
+    _add_collateral_options(command)
     command.add_argument("--json", action="store_true", help="the verdict as JSON")
     command.set_defaults(run=_set)
 
@@ -122,6 +125,13 @@ def _manifest_commands(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="model.json, or the folder that has it",
     )
+    command.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="what a production manifest demands of platforms and GPUs (default: a development "
+        "manifest)",
+    )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     command.set_defaults(run=_build)
 
@@ -135,6 +145,12 @@ def _manifest_commands(parser: argparse.ArgumentParser) -> None:
         "--against", type=Path, metavar="FILE", help="must be these bytes; says what differs if not"
     )
     command.set_defaults(run=_check)
+
+
+def _add_collateral_options(command: argparse.ArgumentParser) -> None:
+    from confide.collateral.finder import add_collateral_options
+
+    add_collateral_options(command)
 
 
 def _manifest_option(command: argparse.ArgumentParser) -> None:
@@ -151,7 +167,7 @@ def _verify(options: argparse.Namespace) -> int:
         api_key = ""
         if options.api_key_file:
             api_key = read_file(options.api_key_file, "API key file", 4096).decode().strip()
-        record = fetch_record(options.service, api_key=api_key)
+        record = fetch_record(options.service, manifest, _finder(options), api_key=api_key)
         now = int(time.time())
     else:
         record = Record.parse(read_file(Path(options.service), "saved proof", MAX_RECORD))
@@ -167,14 +183,24 @@ def _set(options: argparse.Namespace) -> int:
     from confide.operator import set_manifest
 
     manifest = _read_manifest(options.manifest)
-    verdict = set_manifest(options.coordinator, manifest)
+    verdict = set_manifest(options.coordinator, manifest, _finder(options))
     return _report(verdict, manifest, options, what=options.coordinator, now=int(time.time()))
 
 
-def _build(options: argparse.Namespace) -> int:
-    from confide.manifest_builder import build_manifest
+def _finder(options: argparse.Namespace) -> FindCollateral:
+    from confide.collateral.finder import make_finder
 
-    _write(options.output, build_manifest(options.measurements, options.model))
+    def report(line: str) -> None:
+        print(f"confide: {line}", file=sys.stderr)
+
+    return make_finder(options.collateral, online=not options.offline, report=report)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from confide.manifest_builder import Policy, build_manifest, development_policy
+
+    policy = Policy.read(options.policy) if options.policy else development_policy()
+    _write(options.output, build_manifest(options.measurements, options.model, policy))
     return PASSED
 
 
@@ -185,10 +211,20 @@ def _show(options: argparse.Namespace) -> int:
     print(f"SHA-256  {manifest.sha256.hex()}")
     print(f"mode     {manifest.mode}{_warning(manifest.mode)}")
     for role in manifest.roles:
-        for reference in role.vtpm:
-            print(f"role     {role.name}, vTPM, shape {reference.shape}")
-            for pcr, value in sorted(reference.pcrs.items()):
+        for vtpm in role.vtpm:
+            print(f"role     {role.name}, vTPM, shape {vtpm.shape}")
+            for pcr, value in sorted(vtpm.pcrs.items()):
                 print(f"           PCR {pcr:2} {value.hex()}")
+        for snp in role.snp:
+            print(f"role     {role.name}, SEV-SNP, shape {snp.shape}")
+            print(f"           launch digest {snp.launch_digest.hex()}")
+        for tdx in role.tdx:
+            print(f"role     {role.name}, TDX, shape {tdx.shape}")
+            for name, value in tdx.registers.items():
+                print(f"           {name} {value.hex()}")
+        if role.gpus is not None:
+            count = f"{role.gpus.minimum_count} to {role.gpus.maximum_count}"
+            print(f"role     {role.name} has {count} GPUs: {', '.join(role.gpus.architectures)}")
     for model in manifest.models:
         print(f"model    {model.name} ({', '.join(model.tasks)}) on {', '.join(model.roles)}")
         print(f"           root hash {model.root_hash.hex()}, hash tree at {model.hash_offset}")

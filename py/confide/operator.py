@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from confide.collateral.finder import FindCollateral
 from confide.errors import ConfigError, PolicyError, VerificationError
 from confide.formats.binding import NONCE_SIZE
 from confide.formats.canonical import cbor_decode, cbor_encode
+from confide.formats.collateral import MAX_BUNDLE, Bundle
 from confide.formats.coordinator import MAX_ATTESTATION, Attestation
 from confide.formats.fields import Fields
 from confide.formats.manifest import Manifest
@@ -27,22 +29,24 @@ from confide.verify.service import (
 from confide.verify.verdict import Verdict
 
 GATEWAY_PREFIX = "/confide/v1"
-RECORD_FORMAT = "confide-record/1"
-MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + 1024
+RECORD_FORMAT = "confide-record/2"
+MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + MAX_BUNDLE + 1024
 
 
 @dataclass(frozen=True)
 class Record:
     """What a service answered to one nonce at one time: enough to judge it again later.
 
-    CBOR {format, nonce, time, attestation, key_exchange}. `time` is unix seconds by the clock of
-    whoever asked; `key_exchange` is empty if a coordinator was asked directly.
+    CBOR {format, nonce, time, attestation, key_exchange, collateral}. `time` is unix seconds by the
+    clock of whoever asked; `key_exchange` is empty if a coordinator was asked directly;
+    `collateral` is what vendors said of the hardware at that time.
     """
 
     nonce: bytes
     time: int
     attestation: bytes
     key_exchange: bytes
+    collateral: Bundle
 
     def encode(self) -> bytes:
         """As CBOR."""
@@ -53,6 +57,7 @@ class Record:
                 "time": self.time,
                 "attestation": self.attestation,
                 "key_exchange": self.key_exchange,
+                "collateral": self.collateral.encode(),
             }
         )
 
@@ -66,31 +71,48 @@ class Record:
             time=fields.integer("time"),
             attestation=fields.blob("attestation", max_length=MAX_ATTESTATION),
             key_exchange=fields.blob("key_exchange", max_length=MAX_REPLY),
+            collateral=Bundle.parse(fields.blob("collateral", max_length=MAX_BUNDLE)),
         )
         fields.done()
         return record
 
 
-def fetch_record(url: str, *, api_key: str = "", now: Callable[[], float] = time.time) -> Record:
+def fetch_record(
+    url: str,
+    manifest: bytes,
+    find_collateral: FindCollateral,
+    *,
+    api_key: str = "",
+    now: Callable[[], float] = time.time,
+) -> Record:
     """Ask the gateway, or else the coordinator, at `url` for its proof, with a fresh nonce.
 
-    Raises UnavailableError if nobody answers, the peer's own error if it refuses.
+    The collateral is what judging by `manifest` takes. Raises UnavailableError if nobody answers,
+    the peer's own error if it refuses.
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
     gateway = CoordinatorClient(url, prefix=GATEWAY_PREFIX, api_key=api_key)
     try:
-        attestation = gateway.attest(nonce)
+        attestation, key_exchange = gateway.attest(nonce), gateway.key_exchange()
     except PolicyError as error:
         if error.code != "not-found":
             raise
-        return Record(nonce, int(now()), CoordinatorClient(url).attest(nonce), b"")
-    return Record(nonce, int(now()), attestation, gateway.key_exchange())
+        attestation, key_exchange = CoordinatorClient(url).attest(nonce), b""
+    evidence = Attestation.parse(attestation).evidence
+    collateral = find_collateral(evidence, Manifest.parse(manifest))
+    return Record(nonce, int(now()), attestation, key_exchange, collateral)
 
 
 def verify_record(record: Record, manifest: bytes, *, now: int) -> Verdict:
     """Judge a record by the pinned manifest, as if it were `now`. Raises FormatError."""
     attestation = Attestation.parse(record.attestation)
-    verdict = verify_coordinator(attestation, manifest_pinned=manifest, nonce=record.nonce, now=now)
+    verdict = verify_coordinator(
+        attestation,
+        manifest_pinned=manifest,
+        nonce=record.nonce,
+        collateral=record.collateral,
+        now=now,
+    )
     if not record.key_exchange or not verdict.passed:
         # Without an attested mesh CA there is nothing to judge the secret service by.
         return verdict
@@ -103,7 +125,11 @@ def verify_record(record: Record, manifest: bytes, *, now: int) -> Verdict:
 
 
 def set_manifest(
-    coordinator: str, manifest: bytes, *, now: Callable[[], float] = time.time
+    coordinator: str,
+    manifest: bytes,
+    find_collateral: FindCollateral,
+    *,
+    now: Callable[[], float] = time.time,
 ) -> Verdict:
     """Verify the coordinator at this URL by `manifest`, give it to it, and verify it again.
 
@@ -114,9 +140,10 @@ def set_manifest(
     parsed = Manifest.parse(manifest)
     nonce = secrets.token_bytes(NONCE_SIZE)
     attestation = Attestation.parse(client.attest(nonce))
+    collateral = find_collateral(attestation.evidence, parsed)
     if not attestation.manifest:
         verify_unset_coordinator(
-            attestation, manifest=parsed, nonce=nonce, now=int(now())
+            attestation, manifest=parsed, nonce=nonce, collateral=collateral, now=int(now())
         ).require()
         if client.set_manifest(manifest) != parsed.sha256:
             raise VerificationError("wrong-manifest", "the coordinator took another manifest")
@@ -128,7 +155,13 @@ def set_manifest(
             raise VerificationError(
                 "coordinator-changed", "another coordinator answers than a moment ago"
             )
-    verdict = verify_coordinator(attestation, manifest_pinned=manifest, nonce=nonce, now=int(now()))
+    verdict = verify_coordinator(
+        attestation,
+        manifest_pinned=manifest,
+        nonce=nonce,
+        collateral=collateral,
+        now=int(now()),
+    )
     verdict.require()
     return verdict
 

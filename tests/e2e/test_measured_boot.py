@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confide.collateral.finder import offline
 from confide.errors import ConfideError, UnavailableError
 from confide.formats.manifest import Manifest
 from confide.operator import set_manifest
@@ -104,7 +105,7 @@ def refusal(build: Build, folder: Path, run_dir: Path, extra: tuple[str, ...] = 
     with machine:
         machine.wait_ready(BOOT_SECONDS)
         with pytest.raises(ConfideError) as caught:
-            set_manifest(machine.url, build.manifest.read_bytes())
+            set_manifest(machine.url, build.manifest.read_bytes(), offline())
     return str(caught.value)
 
 

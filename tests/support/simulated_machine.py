@@ -14,7 +14,7 @@ from typing import Any
 
 from confide.formats.canonical import json_encode
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import REQUIRED_PCRS, Manifest
+from confide.formats.manifest import Manifest
 from confide.formats.tpm import (
     TPM_GENERATED,
     TPM_ST_ATTEST_QUOTE,
@@ -25,6 +25,7 @@ from confide.formats.tpm import (
     u16,
     u32,
 )
+from confide.formats.vtpm_policy import REQUIRED_PCRS
 from confide.runner.cloud import (
     development_ca_certificate,
     development_ca_spki_sha256,
@@ -68,9 +69,9 @@ def manifest_value(models: Iterable[dict[str, Any]] | None = None) -> dict[str, 
         "roles": ["worker-cpu"],
     }
     return {
-        "format": "confide-manifest/1",
+        "format": "confide-manifest/2",
         "mode": "development",
-        "authorities": {"vtpm": {"development_ca": development_ca_spki_sha256().hex()}},
+        "platforms": {"vtpm": {"development_ca": development_ca_spki_sha256().hex()}},
         "roles": {
             role: {
                 "vtpm": [

@@ -25,11 +25,13 @@ from confide.formats.binding import coordinator_report_data, join_report_data, r
 from confide.formats.canonical import cbor_encode, json_encode
 from confide.formats.configdisk import ConfigDisk
 from confide.formats.evidence import Evidence, VtpmReport
+from confide.formats.gpu import gpu_binding
 from confide.formats.history import NO_PREVIOUS, HistoryEntry, encode_history
 from confide.formats.keyexchange import InferenceKey, KemPrivateKey, seal_key
-from confide.formats.manifest import REQUIRED_PCRS, Manifest, Model, Role, VtpmReference
+from confide.formats.manifest import Manifest, Model, Platforms, Role
 from confide.formats.receipt import SIGNATURE_LABEL, Receipt, Statement
 from confide.formats.sealed import RequestHeaders, RequestOpener, RequestSealer, clear_error
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -68,7 +70,8 @@ def manifest() -> Manifest:
         for name in ("coordinator", "secret-service", "worker-cpu")
     )
     model = Model("tiny", octets("root hash"), 8192, ("chat", "completion"), ("worker-cpu",))
-    return Manifest("development", octets("development CA"), roles, (model,))
+    platforms = Platforms(vtpm=DevelopmentCa(octets("development CA")))
+    return Manifest("development", platforms, roles, (model,))
 
 
 def certificates(old: Vector | None, kem_public: bytes) -> Vector:
@@ -175,6 +178,7 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
                 manifest=manifest().encode(),
                 models=["tiny"],
                 mesh_ca=bytes.fromhex(certs["mesh_ca"]),
+                gpus=gpu_binding([]),
             ).hex(),
         },
     }

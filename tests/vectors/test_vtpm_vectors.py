@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
 from confide.formats.tpm import Quote, parse_signature, pcr_digest
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.runner.cloud import development_ca_spki_sha256
 from confide.verify.verdict import Verdict
 from confide.verify.vtpm import quote_signature_is_valid, verify_vtpm
@@ -93,7 +93,7 @@ def verify(evidence: Evidence, bound: bytes = BOUND, now: int = RECORDED) -> Ver
         evidence,
         report_data=bound + bytes(32),
         references=[REFERENCE],
-        development_ca=development_ca_spki_sha256(),
+        authority=DevelopmentCa(development_ca_spki_sha256()),
         now=now,
     )
 

@@ -6,12 +6,14 @@ from flask import Flask, Response, jsonify, request
 
 from confide.coordinator.domain import Coordinator
 from confide.formats import coordinator as messages
+from confide.formats.canonical import cbor_encode
+from confide.formats.collateral import MAX_BUNDLE
 from confide.server import cbor_response, flask_app
 
 
 def create_app(coordinator: Coordinator) -> Flask:
     """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
-    app = flask_app(__name__, max_body=messages.MAX_JOIN)
+    app = flask_app(__name__, max_body=max(messages.MAX_JOIN, MAX_BUNDLE))
 
     def body() -> bytes:
         return request.get_data(cache=False)
@@ -33,6 +35,15 @@ def create_app(coordinator: Coordinator) -> Flask:
     @app.get("/v1/manifest")
     def manifest() -> Response:
         return cbor_response(coordinator.mesh().encode())
+
+    @app.post("/v1/collateral")
+    def set_collateral() -> Response:
+        coordinator.set_collateral(body())
+        return cbor_response(cbor_encode({}))
+
+    @app.get("/v1/collateral")
+    def collateral() -> Response:
+        return cbor_response(coordinator.collateral())
 
     @app.post("/v1/challenge")
     def challenge() -> Response:

@@ -10,7 +10,8 @@ Rules of this module:
 * A node gets a certificate for exactly what its evidence, made for a challenge of ours, binds:
   role, keys, models, manifest and mesh CA. What it must measure is in the manifest, nowhere else.
 * Whoever sets the manifest is not authenticated and need not be: setting a wrong one makes this
-  coordinator useless to clients, who compare bytes, but never unsafe.
+  coordinator useless to clients, who compare bytes, but never unsafe. The same goes for collateral,
+  which may be replaced at any time: each item in it is signed by its vendor, and has its end.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from confide.coordinator.challenges import Challenges
 from confide.errors import PolicyError, UnavailableError
 from confide.formats.binding import coordinator_report_data, join_report_data
 from confide.formats.certificates import load_public_key
+from confide.formats.collateral import Bundle
 from confide.formats.coordinator import Attestation, JoinReply, JoinRequest, MeshReply
 from confide.formats.evidence import Evidence
+from confide.formats.gpu import GpuEvidence, gpu_binding
 from confide.formats.history import append_entry, encode_history
 from confide.formats.manifest import Manifest
 from confide.verify.evidence import verify_evidence
@@ -64,6 +67,7 @@ class Coordinator:
         self._root = create_root_ca(now=int(now()))
         self._challenges = Challenges(monotonic)
         self._mesh: _Mesh | None = None
+        self._collateral = Bundle()
         self._lock = threading.Lock()
         # One quote at a time: a TPM is one slow device, and a queue here is better than in it.
         self._quote_lock = threading.Lock()
@@ -91,6 +95,14 @@ class Coordinator:
                     next="start a new coordinator: the manifest has no update keys",
                 )
         return manifest.sha256
+
+    def set_collateral(self, data: bytes) -> None:
+        """Replace the vendors' statements that evidence is judged by. Raises FormatError."""
+        self._collateral = Bundle.parse(data)
+
+    def collateral(self) -> bytes:
+        """The vendors' statements as they were set, for whoever needs the same."""
+        return self._collateral.encode()
 
     def mesh(self) -> MeshReply:
         """Manifest and CAs, for nodes that join. Raises UnavailableError without a manifest."""
@@ -130,6 +142,7 @@ class Coordinator:
         self._check_allowed(mesh, request)
         load_public_key(request.public_key, "node")
         evidence = Evidence.parse(request.evidence)
+        devices = [GpuEvidence.parse(gpu).device for gpu in evidence.gpus]
         verify_evidence(
             evidence,
             report_data=join_report_data(
@@ -140,9 +153,11 @@ class Coordinator:
                 manifest=mesh.manifest_bytes,
                 models=request.models,
                 mesh_ca=mesh.authority.der,
+                gpus=gpu_binding(devices),
             ),
             manifest=mesh.manifest,
             role=request.role,
+            collateral=self._collateral,
             now=int(self._now()),
         ).require()
         leaf = issue_leaf(

@@ -54,14 +54,16 @@ def join_report_data(
     manifest: bytes,
     models: Sequence[str],
     mesh_ca: bytes,
+    gpus: bytes,
 ) -> bytes:
     """The 64 bytes in a joining node's report.
 
     `public_key` is the SPKI DER of the node's mesh key; `kem_public_key` is empty for a node that
     has none; `models` are bound in the order in which they are sent. `mesh_ca` is the DER of the
     mesh CA that the node was shown: without it, a man in the middle with CAs of his own could relay
-    a join, and the node would trust his mesh while the real one vouches for the node.
+    a join, and the node would trust his mesh while the real one vouches for the node. `gpus` is the
+    node's `formats.gpu.gpu_binding`, of none if it has none.
     """
     names = cbor_encode(list(models))
-    items = [role.encode(), public_key, kem_public_key, manifest, names, mesh_ca]
+    items = [role.encode(), public_key, kem_public_key, manifest, names, mesh_ca, gpus]
     return report_data(JOIN_LABEL, nonce, items)

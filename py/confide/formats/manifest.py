@@ -2,48 +2,74 @@
 
 Rules that hold for every manifest which `Manifest.parse` returns:
 - The bytes are canonical, so comparing manifests is comparing bytes.
-- Each platform that a role accepts has an authority, and a vTPM's authority is the published
-  development CA, which protects nothing: so only a manifest of mode "development" can name it, and
-  such a manifest names no other authority and no other platform.
-- Each accepted measurement pins every register in `REQUIRED_PCRS`: nothing is left to the host.
+- A role accepts a platform only if the manifest says what it demands of that platform, and every
+  measurement pins all that the image decides: nothing is left to the host.
+- The published development CA protects nothing. So only a manifest of mode "development" names it,
+  and such a manifest names no other platform.
+- A worker with GPUs says what is demanded of them; no other role does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, TypeVar
 
 from confide.errors import FormatError, PolicyError
 from confide.formats.canonical import Json, json_decode, json_encode
-from confide.formats.evidence import PCR_SIZE, read_pcrs
-from confide.formats.fields import Fields, check_name
+from confide.formats.fields import Fields
+from confide.formats.gpu_policy import GpuPolicy
+from confide.formats.snp_policy import SnpPolicy, SnpReference
+from confide.formats.tdx_policy import TdxPolicy, TdxReference
+from confide.formats.vtpm_policy import (
+    DevelopmentCa,
+    VtpmAuthority,
+    VtpmReference,
+    authority_to_json,
+    read_authority,
+)
 
-FORMAT = "confide-manifest/1"
+FORMAT = "confide-manifest/2"
 MODES = ("development", "production")
-ROLES = ("coordinator", "secret-service", "worker-cpu")
+ROLES = ("coordinator", "secret-service", "worker-cpu", "worker-gpu")
+GPU_ROLES = ("worker-gpu",)
 TASKS = ("chat", "completion")
-# What each covers: docs/protocol.md. 1, 6, 10 and 15 to 23 hold nothing that the image decides.
-REQUIRED_PCRS = (0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14)
 MAX_MANIFEST = 1 << 20
 VERITY_BLOCK = 4096
 
 
-@dataclass(frozen=True)
-class VtpmReference:
-    """Accepted registers of one machine shape: register number to 32-byte SHA-256 bank value."""
+class _Reference(Protocol):
+    """What the references of all platforms have in common."""
 
-    shape: str
-    pcrs: Mapping[int, bytes]
+    @property
+    def shape(self) -> str: ...
+
+    def to_json(self) -> Json: ...
+
+
+_AnyReference = TypeVar("_AnyReference", bound=_Reference)
+
+
+@dataclass(frozen=True)
+class Platforms:
+    """What is demanded of each platform, None if it is not accepted at all."""
+
+    vtpm: VtpmAuthority | None = None
+    snp: SnpPolicy | None = None
+    tdx: TdxPolicy | None = None
 
 
 @dataclass(frozen=True)
 class Role:
-    """One role and the vTPM measurements it may have; never empty."""
+    """One role: the measurements it may have on each platform, at least one, and its GPUs."""
 
     name: str
-    vtpm: tuple[VtpmReference, ...]
+    vtpm: tuple[VtpmReference, ...] = ()
+    snp: tuple[SnpReference, ...] = ()
+    tdx: tuple[TdxReference, ...] = ()
+    gpus: GpuPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +85,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A parsed manifest. `development_ca` is SHA-256 of the CA's SPKI DER (32 bytes)."""
+    """A parsed manifest."""
 
     mode: str
-    development_ca: bytes | None
+    platforms: Platforms
     roles: tuple[Role, ...]
     models: tuple[Model, ...]
     update_keys: tuple[str, ...] = ()
@@ -74,8 +100,8 @@ class Manifest:
         fields = Fields(json_decode(data, what="manifest", limit=MAX_MANIFEST), "manifest")
         fields.text("format", one_of=(FORMAT,))
         mode = fields.text("mode", one_of=MODES)
-        development_ca = _read_authorities(fields.map("authorities"), mode)
-        roles = _read_roles(fields.map("roles"), development_ca)
+        platforms = read_platforms(fields.map("platforms"), mode)
+        roles = _read_roles(fields.map("roles"), platforms)
         models = tuple(_read_model(item, roles) for item in fields.list("models"))
         for field in ("update_keys", "recovery_keys"):
             if fields.list(field):
@@ -88,21 +114,16 @@ class Manifest:
         names = [model.name for model in models]
         if len(set(names)) != len(names):
             raise FormatError("manifest-models", "manifest names one model twice")
-        return cls(mode, development_ca, roles, models)
+        return cls(mode, platforms, roles, models)
 
     def encode(self) -> bytes:
         """The manifest's canonical bytes: what is hashed, bound, served and pinned."""
-        authorities: dict[str, Json] = {}
-        if self.development_ca is not None:
-            authorities["vtpm"] = {"development_ca": self.development_ca.hex()}
         return json_encode(
             {
                 "format": FORMAT,
                 "mode": self.mode,
-                "authorities": authorities,
-                "roles": {
-                    role.name: {"vtpm": [_reference(r) for r in role.vtpm]} for role in self.roles
-                },
+                "platforms": _platforms(self.platforms),
+                "roles": {role.name: _role(role) for role in self.roles},
                 "models": [_model(model) for model in self.models],
                 "update_keys": list(self.update_keys),
                 "recovery_keys": list(self.recovery_keys),
@@ -139,23 +160,32 @@ class Manifest:
         )
 
 
-def _read_authorities(fields: Fields, mode: str) -> bytes | None:
-    development_ca = None
-    if fields.has("vtpm"):
-        vtpm = fields.map("vtpm")
-        development_ca = vtpm.hex("development_ca", 32)
-        vtpm.done()
+def read_platforms(fields: Fields, mode: str) -> Platforms:
+    """What a manifest of this mode demands of each platform. Raises FormatError."""
+    platforms = Platforms(
+        vtpm=read_authority(fields.map("vtpm")) if fields.has("vtpm") else None,
+        snp=SnpPolicy.read(fields.map("sev-snp")) if fields.has("sev-snp") else None,
+        tdx=TdxPolicy.read(fields.map("tdx")) if fields.has("tdx") else None,
+    )
     fields.done()
-    if mode == "production" and development_ca is not None:
+    is_development = isinstance(platforms.vtpm, DevelopmentCa)
+    if mode == "development" and (not is_development or platforms.snp or platforms.tdx):
+        raise FormatError(
+            "manifest-mode",
+            "a development manifest accepts a platform of production",
+            expected="vtpm with the development CA, and nothing else",
+            next="build a manifest of mode production, without the development CA",
+        )
+    if mode == "production" and is_development:
         raise FormatError(
             "manifest-mode",
             "a production manifest names a development CA",
             next="build the manifest with mode development, or name no such CA",
         )
-    return development_ca
+    return platforms
 
 
-def _read_roles(fields: Fields, development_ca: bytes | None) -> tuple[Role, ...]:
+def _read_roles(fields: Fields, platforms: Platforms) -> tuple[Role, ...]:
     roles = []
     for name in fields.unread():
         if name not in ROLES:
@@ -165,37 +195,56 @@ def _read_roles(fields: Fields, development_ca: bytes | None) -> tuple[Role, ...
                 expected=" or ".join(ROLES),
                 seen=ascii(name[:80]),
             )
-        role = fields.map(name)
-        if development_ca is None:
-            raise FormatError(
-                "manifest-authority",
-                f"role {name} accepts a platform of which the manifest names no authority",
-            )
-        references = tuple(_read_reference(item, name) for item in role.list("vtpm"))
-        role.done()
-        shapes = [reference.shape for reference in references]
-        if not references or len(set(shapes)) != len(shapes):
-            raise FormatError("manifest-role", f"role {name} needs measurements, one per shape")
-        roles.append(Role(name, references))
+        role = _read_role(name, fields.map(name))
+        for platform, references, policy in (
+            ("vtpm", role.vtpm, platforms.vtpm),
+            ("sev-snp", role.snp, platforms.snp),
+            ("tdx", role.tdx, platforms.tdx),
+        ):
+            if references and policy is None:
+                raise FormatError(
+                    "manifest-platform",
+                    f"role {name} accepts {platform}, of which the manifest demands nothing",
+                    expected=f"an entry {platform!r} in platforms",
+                )
+        roles.append(role)
     if "coordinator" not in (role.name for role in roles):
         raise FormatError("manifest-role", "manifest has no role coordinator")
     return tuple(roles)
 
 
-def _read_reference(item: object, role: str) -> VtpmReference:
-    fields = Fields(item, f"a measurement of role {role}")
-    shape = fields.name("shape")
-    pcrs = read_pcrs(fields.map("pcrs"), lambda reader, key: reader.hex(key, PCR_SIZE))
+def _read_role(name: str, fields: Fields) -> Role:
+    role = Role(
+        name,
+        vtpm=_read_references(fields, "vtpm", VtpmReference.read),
+        snp=_read_references(fields, "sev-snp", SnpReference.read),
+        tdx=_read_references(fields, "tdx", TdxReference.read),
+        gpus=GpuPolicy.read(fields.map("gpus")) if fields.has("gpus") else None,
+    )
     fields.done()
-    missing = [str(index) for index in REQUIRED_PCRS if index not in pcrs]
-    if missing:
+    if not (role.vtpm or role.snp or role.tdx):
+        raise FormatError("manifest-role", f"role {name} has no measurements")
+    if (role.gpus is not None) != (name in GPU_ROLES):
         raise FormatError(
-            "manifest-pcrs",
-            f"shape {shape} of role {role} leaves registers open",
-            expected="PCRs " + " ".join(map(str, REQUIRED_PCRS)),
-            seen="no PCR " + " ".join(missing),
+            "manifest-gpus",
+            f"role {name} {'demands GPUs' if role.gpus else 'demands nothing of its GPUs'}",
+            expected=f"a field gpus in {' and '.join(GPU_ROLES)}, and in no other role",
         )
-    return VtpmReference(shape, pcrs)
+    return role
+
+
+def _read_references(
+    fields: Fields, platform: str, read: Callable[[Fields], _AnyReference]
+) -> tuple[_AnyReference, ...]:
+    """The references of one platform: none if the field is not there, else one per shape."""
+    if not fields.has(platform):
+        return ()
+    items = fields.list(platform)
+    references = tuple(read(Fields(item, f"a measurement for {platform}")) for item in items)
+    shapes = {reference.shape for reference in references}
+    if not references or len(shapes) != len(references):
+        raise FormatError("manifest-role", f"{platform} needs measurements, one per shape")
+    return references
 
 
 def _read_model(item: object, roles: tuple[Role, ...]) -> Model:
@@ -233,9 +282,26 @@ def _read_model(item: object, roles: tuple[Role, ...]) -> Model:
     return model
 
 
-def _reference(reference: VtpmReference) -> Json:
-    pcrs: dict[str, Json] = {str(i): value.hex() for i, value in reference.pcrs.items()}
-    return {"shape": check_name(reference.shape, "shape"), "pcrs": pcrs}
+def _platforms(platforms: Platforms) -> Json:
+    encoded: dict[str, Json] = {}
+    if platforms.vtpm is not None:
+        encoded["vtpm"] = authority_to_json(platforms.vtpm)
+    if platforms.snp is not None:
+        encoded["sev-snp"] = platforms.snp.to_json()
+    if platforms.tdx is not None:
+        encoded["tdx"] = platforms.tdx.to_json()
+    return encoded
+
+
+def _role(role: Role) -> Json:
+    references: dict[str, Json] = {
+        platform: [reference.to_json() for reference in listed]
+        for platform, listed in (("vtpm", role.vtpm), ("sev-snp", role.snp), ("tdx", role.tdx))
+        if listed
+    }
+    if role.gpus is not None:
+        references["gpus"] = role.gpus.to_json()
+    return references
 
 
 def _model(model: Model) -> Json:

@@ -16,9 +16,19 @@ from enum import IntEnum, IntFlag
 
 from confide.errors import FormatError
 
-AK_CERT_NV = 0x01C10000  # NV index with the attestation key's certificate, DER
-AK_TEMPLATE_NV = 0x01C10001  # NV index with the attestation key's template, TPMT_PUBLIC
-AK_ISSUER_NV = 0x01C10002  # NV index with the certificate of that certificate's issuer, DER
+
+@dataclass(frozen=True)
+class AkIndices:
+    """NV indices of an attestation key: its certificate (DER) and its template (TPMT_PUBLIC)."""
+
+    certificate: int
+    template: int
+
+
+# As on Google's cloud (go-tpm-tools, client/handles.go)
+RSA_AK = AkIndices(0x01C10000, 0x01C10001)
+ECC_AK = AkIndices(0x01C10002, 0x01C10003)
+AK_ISSUER_NV = 0x01C10010  # the runner's own: the certificate of that certificate's issuer, DER
 # Extended key usage "tcg-kp-AIKCertificate" of such a certificate (TCG OID registry)
 AK_USAGE_OID = "2.23.133.8.3"
 
@@ -68,6 +78,14 @@ AK_ATTRIBUTES = (
     | KeyAttributes.SENSITIVE_DATA_ORIGIN
     | KeyAttributes.USER_WITH_AUTH
     | KeyAttributes.NO_DA
+    | KeyAttributes.RESTRICTED
+    | KeyAttributes.SIGN_ENCRYPT
+)
+# The least that is asked of a key that a cloud provisioned
+AK_REQUIRED = (
+    KeyAttributes.FIXED_TPM
+    | KeyAttributes.FIXED_PARENT
+    | KeyAttributes.SENSITIVE_DATA_ORIGIN
     | KeyAttributes.RESTRICTED
     | KeyAttributes.SIGN_ENCRYPT
 )
@@ -300,3 +318,18 @@ class EccPublic:
 
 
 AK_TEMPLATE = EccPublic(b"", b"").encode()
+
+
+def check_ak_template(data: bytes) -> None:
+    """Raises FormatError unless a TPMT_PUBLIC is of a restricted signing key bound to its TPM."""
+    reader = Reader(data, "attestation key template")
+    reader.alg("key type", Alg.RSA, Alg.ECC)
+    reader.alg("name algorithm", Alg.SHA256)
+    attributes = reader.number(4, "attributes")
+    if attributes & AK_REQUIRED != AK_REQUIRED or attributes & KeyAttributes.DECRYPT:
+        raise malformed(
+            reader.what,
+            "attributes",
+            "a restricted signing key, bound to its TPM",
+            f"{attributes:#010x}",
+        )

@@ -10,6 +10,7 @@ from flask import Flask, Response, jsonify, request
 
 from confide.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.errors import ConfideError, UnavailableError
+from confide.formats.collateral import MAX_BUNDLE
 from confide.formats.coordinator import MAX_ATTESTATION
 from confide.formats.sealed import MAX_REQUEST
 from confide.gateway.access import Access
@@ -61,7 +62,7 @@ def create_app(
         ]
         return jsonify(object="list", data=data)
 
-    def relay(upstream: Upstream, path: str) -> Response:
+    def relay(upstream: Upstream, path: str, limit: int = MAX_ATTESTATION) -> Response:
         body = request.get_data(cache=False) if request.method == "POST" else None
         with watcher.watch(request.environ.get("gunicorn.socket")) as watch:
             status, content_type, answer = upstream.call(
@@ -70,13 +71,17 @@ def create_app(
                 body=body,
                 headers={"Content-Type": request.headers.get("Content-Type", "")},
                 watch=watch,
-                limit=MAX_ATTESTATION,
+                limit=limit,
             )
         return Response(answer, status, content_type=content_type)
 
     @app.post("/confide/v1/attest")
     def attest() -> Response:
         return relay(coordinator, "/v1/attest")
+
+    @app.get("/confide/v1/collateral")
+    def collateral() -> Response:
+        return relay(coordinator, "/v1/collateral", MAX_BUNDLE)
 
     @app.get("/confide/v1/key-exchange")
     def key_exchange() -> Response:

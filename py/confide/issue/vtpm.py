@@ -15,11 +15,12 @@ from confide.errors import FormatError, UnavailableError
 from confide.formats.binding import REPORT_DATA_SIZE, TPM_EXTRA_DATA_SIZE
 from confide.formats.evidence import Evidence, VtpmReport
 from confide.formats.tpm import (
-    AK_CERT_NV,
     AK_ISSUER_NV,
-    AK_TEMPLATE_NV,
-    EccPublic,
+    ECC_AK,
+    RSA_AK,
+    AkIndices,
     Quote,
+    check_ak_template,
     pcr_digest,
 )
 from confide.formats.tpm_commands import (
@@ -74,18 +75,20 @@ class VtpmAttester:
                 seen=f"{len(report_data)} bytes",
             )
         with self._connect() as exchange:
-            certificate = _read_provisioned(exchange, AK_CERT_NV, "attestation key certificate")
-            issuer = _read_provisioned(exchange, AK_ISSUER_NV, "issuer certificate")
-            report = _quote(exchange, report_data[:TPM_EXTRA_DATA_SIZE])
-        return Evidence(
-            "vtpm", report.encode(), (certificate, issuer), read_event_log(self._event_log)
-        )
+            key, certificate = _find_key(exchange)
+            report = _quote(exchange, key, report_data[:TPM_EXTRA_DATA_SIZE])
+            # A cloud's issuers are not in the TPM: they reach the verifier as collateral.
+            issuer = _read(exchange, AK_ISSUER_NV)
+        chain = (certificate,) if issuer is None else (certificate, issuer)
+        return Evidence("vtpm", report.encode(), chain, read_event_log(self._event_log))
 
 
-def _quote(exchange: Exchange, extra_data: bytes) -> VtpmReport:
+def _quote(exchange: Exchange, indices: AkIndices, extra_data: bytes) -> VtpmReport:
     """Reads and quotes the registers; again if one was extended between the two."""
-    template = _read_provisioned(exchange, AK_TEMPLATE_NV, "attestation key template")
-    EccPublic.parse(template)
+    template = _read(exchange, indices.template)
+    if template is None:
+        raise _not_provisioned("attestation key template", indices.template)
+    check_ak_template(template)
     key, _ = run(exchange, create_primary(template))
     try:
         for _ in range(QUOTE_ATTEMPTS):
@@ -104,19 +107,33 @@ def _quote(exchange: Exchange, extra_data: bytes) -> VtpmReport:
     )
 
 
-def _read_provisioned(exchange: Exchange, index: int, what: str) -> bytes:
+def _find_key(exchange: Exchange) -> tuple[AkIndices, bytes]:
+    """The attestation key that the platform provisioned, and its certificate; ECC before RSA."""
+    for indices in (ECC_AK, RSA_AK):
+        certificate = _read(exchange, indices.certificate)
+        if certificate is not None:
+            return indices, certificate
+    raise _not_provisioned("attestation key certificate", ECC_AK.certificate)
+
+
+def _read(exchange: Exchange, index: int) -> bytes | None:
+    """The content of an NV index, None if there is no such index."""
     try:
         return nv_read_all(exchange, index)
     except TpmRefusedError as error:
         if not error.is_(ResponseCode.HANDLE):
             raise
-        raise UnavailableError(
-            "tpm-not-provisioned",
-            f"the TPM holds no {what}",
-            expected=f"NV index {index:#010x}",
-            seen="no such index",
-            next="start the machine with `confide run`, or on a cloud that certifies its vTPMs",
-        ) from error
+        return None
+
+
+def _not_provisioned(what: str, index: int) -> UnavailableError:
+    return UnavailableError(
+        "tpm-not-provisioned",
+        f"the TPM holds no {what}",
+        expected=f"NV index {index:#010x}",
+        seen="no such index",
+        next="start the machine with `confide run`, or on a cloud that certifies its vTPMs",
+    )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from confide.errors import (
 )
 from confide.formats import coordinator as messages
 from confide.formats.certificates import MAX_DER
+from confide.formats.collateral import MAX_BUNDLE, Bundle
 from confide.upstream import Upstream
 
 READ_SECONDS = 120.0
@@ -54,6 +55,14 @@ class CoordinatorClient:
         """Set the manifest; returns the SHA-256 that the coordinator says it has."""
         body = messages.encode_set_manifest(manifest)
         return messages.parse_manifest_set(self._call("POST", "/manifest", body, 256))
+
+    def collateral(self) -> Bundle:
+        """The vendors' statements that the coordinator judges by."""
+        return Bundle.parse(self._call("GET", "/collateral", None, MAX_BUNDLE))
+
+    def set_collateral(self, bundle: Bundle) -> None:
+        """Give it these instead."""
+        self._call("POST", "/collateral", bundle.encode(), 256)
 
     def mesh(self) -> messages.MeshReply:
         """The current manifest and CAs."""

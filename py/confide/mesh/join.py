@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +32,7 @@ from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.formats.binding import join_report_data
 from confide.formats.certificates import LEAF_LIFETIME
 from confide.formats.coordinator import JoinReply, JoinRequest, MeshReply
+from confide.formats.gpu import GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
 from confide.formats.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 
@@ -58,6 +59,16 @@ class JoinClient(Protocol):
         """Ask to be admitted."""
 
 
+class Gpus(Protocol):
+    """What a node needs of issue.nvidia.NvidiaGpus."""
+
+    def devices(self) -> Sequence[GpuDevice]:
+        """Every GPU, in a fixed order."""
+
+    def evidence(self, nonce: bytes) -> Sequence[GpuEvidence]:
+        """Every GPU's signed report over this nonce, in the order of `devices`."""
+
+
 @dataclass(frozen=True)
 class Membership:
     """One certificate and everything that goes with it. Certificates are DER."""
@@ -76,8 +87,8 @@ class Membership:
 class Node:
     """One machine's identity: a P-256 key, made with the object, and its current membership.
 
-    `kem_public_key` is for the secret service only. `now` gives unix seconds, `monotonic` seconds
-    that only grow. Thread-safe once `start` was called.
+    `kem_public_key` is for the secret service only, `gpus` for a worker with GPUs. `now` gives unix
+    seconds, `monotonic` seconds that only grow. Thread-safe once `start` was called.
     """
 
     def __init__(
@@ -88,6 +99,7 @@ class Node:
         *,
         models: Sequence[str] = (),
         kem_public_key: bytes = b"",
+        gpus: Gpus | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,6 +108,7 @@ class Node:
         self._client = client
         self._models = tuple(models)
         self._kem_public_key = kem_public_key
+        self._gpus = gpus
         self._now = now
         self._monotonic = monotonic
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -143,17 +156,21 @@ class Node:
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
         nonce = self._client.challenge()
-        evidence = self._attester.evidence(
-            join_report_data(
-                nonce,
-                role=self.role,
-                public_key=public_key,
-                kem_public_key=self._kem_public_key,
-                manifest=mesh.manifest,
-                models=self._models,
-                mesh_ca=mesh.mesh_ca,
-            )
+        report_data = join_report_data(
+            nonce,
+            role=self.role,
+            public_key=public_key,
+            kem_public_key=self._kem_public_key,
+            manifest=mesh.manifest,
+            models=self._models,
+            mesh_ca=mesh.mesh_ca,
+            gpus=gpu_binding(self._gpus.devices() if self._gpus else ()),
         )
+        evidence = self._attester.evidence(report_data)
+        if self._gpus:
+            # After the machine's own evidence, over what that binds: so neither goes without it.
+            items = self._gpus.evidence(gpu_nonce(report_data))
+            evidence = replace(evidence, gpus=tuple(item.encode() for item in items))
         started = self._monotonic()
         reply = self._client.join(
             JoinRequest(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from confide.collateral.finder import add_collateral_options, make_finder
 from confide.errors import ConfideError, ConfigError
 from confide.formats.manifest import MAX_MANIFEST
 from confide.proxy.completions import Completions
@@ -36,6 +37,8 @@ class Settings:
     manifest: bytes
     api_key: str
     receipts: Path | None
+    collateral: Path | None
+    online: bool
 
 
 def parse_arguments(argv: Sequence[str] | None) -> Settings:
@@ -53,6 +56,7 @@ def parse_arguments(argv: Sequence[str] | None) -> Settings:
     )
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="key for the gateway")
     parser.add_argument("--receipts", type=Path, metavar="DIR", help="keep every receipt here")
+    add_collateral_options(parser)
     arguments = parser.parse_args(argv)
     if not arguments.manifest:
         raise ConfigError(
@@ -66,6 +70,8 @@ def parse_arguments(argv: Sequence[str] | None) -> Settings:
         manifest=_read(Path(arguments.manifest), "manifest", MAX_MANIFEST),
         api_key=_api_key(arguments.api_key_file),
         receipts=arguments.receipts,
+        collateral=arguments.collateral,
+        online=not arguments.offline,
     )
 
 
@@ -135,13 +141,18 @@ def receipt_keeper(folder: Path | None) -> Callable[[bytes, bytes], None]:
 def run(settings: Settings, console: Console) -> None:
     """Verify, show what was verified, serve. Raises ConfideError if the service is not verified."""
     gateway = Upstream(settings.gateway)
-    handshake = Handshake(
-        gateway, manifest=settings.manifest, api_key=settings.api_key, clock=time.time
-    )
     keep_receipt = receipt_keeper(settings.receipts)
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False)
+
+    handshake = Handshake(
+        gateway,
+        manifest=settings.manifest,
+        api_key=settings.api_key,
+        find_collateral=make_finder(settings.collateral, online=settings.online, report=say),
+        clock=time.time,
+    )
 
     def show(verdict: Verdict) -> None:
         # Once at the start; later only what has failed.

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from confide.collateral.finder import FindCollateral
 from confide.errors import UnavailableError, VerificationError
 from confide.formats.binding import NONCE_SIZE
 from confide.formats.coordinator import MAX_ATTESTATION, Attestation, encode_nonce
@@ -44,13 +45,20 @@ class Handshake:
     """Runs the whole exchange; no state is kept between two runs."""
 
     def __init__(
-        self, gateway: Upstream, *, manifest: bytes, api_key: str, clock: Callable[[], float]
+        self,
+        gateway: Upstream,
+        *,
+        manifest: bytes,
+        api_key: str,
+        find_collateral: FindCollateral,
+        clock: Callable[[], float],
     ) -> None:
         """`manifest`: the pinned bytes. Raises FormatError if they are no manifest."""
         self._gateway = gateway
         self._pinned = manifest
         self._manifest = Manifest.parse(manifest)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._find_collateral = find_collateral
         self._clock = clock
 
     def run(self, report: Callable[[Verdict], None]) -> Established:
@@ -73,7 +81,11 @@ class Handshake:
             self._call("POST", "/confide/v1/attest", encode_nonce(nonce), MAX_ATTESTATION)
         )
         verdict = verify_coordinator(
-            attestation, manifest_pinned=self._pinned, nonce=nonce, now=self._now()
+            attestation,
+            manifest_pinned=self._pinned,
+            nonce=nonce,
+            collateral=self._find_collateral(attestation.evidence, self._manifest),
+            now=self._now(),
         )
         checks += verdict.checks
         verdict.require()

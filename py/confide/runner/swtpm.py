@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.errors import UnavailableError
 from confide.formats.tpm import (
-    AK_CERT_NV,
     AK_ISSUER_NV,
     AK_TEMPLATE,
-    AK_TEMPLATE_NV,
+    ECC_AK,
     EccPublic,
 )
 from confide.formats.tpm_commands import (
@@ -95,8 +94,8 @@ def provision(program: Path, state: Path, group: ProcessGroup, log: Path) -> Non
     handle, public = run(tpm.exchange, create_primary(AK_TEMPLATE))
     run(tpm.exchange, flush_context(handle))
     certificate = issue_ak_certificate(_ec_key(EccPublic.parse(public)), datetime.now(UTC))
-    nv_create(tpm.exchange, AK_TEMPLATE_NV, AK_TEMPLATE)
-    nv_create(tpm.exchange, AK_CERT_NV, certificate)
+    nv_create(tpm.exchange, ECC_AK.template, AK_TEMPLATE)
+    nv_create(tpm.exchange, ECC_AK.certificate, certificate)
     nv_create(tpm.exchange, AK_ISSUER_NV, development_ca_certificate())
     tpm.close()
 

@@ -22,6 +22,7 @@ from typing import Self
 
 import requests
 
+from confide.collateral.finder import offline
 from confide.errors import UnavailableError
 from confide.operator import set_manifest
 from confide.runner.qemu import Tools, free_port
@@ -160,7 +161,7 @@ class System:
 
         coordinator.wait_ready(300)
         self._ready("coordinator", start)
-        set_manifest(coordinator.url, self.build.manifest.read_bytes())
+        set_manifest(coordinator.url, self.build.manifest.read_bytes(), offline())
         self.progress("coordinator: attested, manifest set")
         secret_service.wait_ready(300)
         self._ready("secret-service", start)

@@ -3,38 +3,114 @@
 from __future__ import annotations
 
 from confide.errors import PolicyError
+from confide.formats.collateral import Bundle
 from confide.formats.evidence import Evidence
-from confide.formats.manifest import Manifest
+from confide.formats.gpu import gpu_nonce
+from confide.formats.manifest import Manifest, Role
+from confide.formats.vtpm_policy import InsecureCloud
+from confide.verify.collateral import (
+    Shelf,
+    gpu_collateral,
+    snp_collateral,
+    tdx_collateral,
+    with_issuers,
+)
+from confide.verify.nvidia import verify_gpus
+from confide.verify.snp import verify_snp
+from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Check, Verdict
 from confide.verify.vtpm import verify_vtpm
 
 
 def verify_evidence(
-    evidence: Evidence, *, report_data: bytes, manifest: Manifest, role: str, now: int
+    evidence: Evidence,
+    *,
+    report_data: bytes,
+    manifest: Manifest,
+    role: str,
+    collateral: Bundle,
+    now: int,
 ) -> Verdict:
     """Every check of the evidence of a machine that claims `role`, at `now` (unix seconds).
 
-    `report_data` (64 bytes) is what the evidence must bind. Bad evidence makes a verdict that has
-    not passed, never an exception; `Verdict.require` turns it into one.
+    `report_data` (64 bytes) is what the evidence must bind; for a machine with GPUs it must bind
+    these too (`formats.gpu.gpu_binding`). Bad evidence makes a verdict that has not passed, never
+    an exception; `Verdict.require` turns it into one.
     """
     try:
-        references = manifest.role(role).vtpm
+        accepted = manifest.role(role)
     except PolicyError as error:
         return _refused("role", error.expected, error.seen)
-    if evidence.platform != "vtpm":
-        return _refused("platform", "vtpm", evidence.platform)
-    if evidence.gpus:
-        return _refused("GPUs", "none", str(len(evidence.gpus)))
-    if manifest.development_ca is None:
-        return _refused("issuer", "an authority for vtpm", "none")
-    platform = Check("platform", "vtpm", evidence.platform, True, "manifest")
-    return Verdict((platform,)) + verify_vtpm(
-        evidence,
-        report_data=report_data,
-        references=references,
-        development_ca=manifest.development_ca,
+    shelf = Shelf(collateral)
+    verdict = _verify_machine(evidence, report_data, manifest, accepted, shelf, now)
+    verdict += _verify_gpus(evidence, report_data, accepted, shelf, now)
+    if shelf.missing and not verdict.passed:
+        # Said first of all: what else failed may have failed for the want of it.
+        missing = Check(
+            "collateral", "all that this evidence needs", f"no {', '.join(shelf.missing)}",
+            False, "collateral: `confide collateral fetch` gets it",
+        )  # fmt: skip
+        return Verdict((missing,)) + verdict
+    return verdict
+
+
+def _verify_machine(
+    evidence: Evidence, report_data: bytes, manifest: Manifest, role: Role, shelf: Shelf, now: int
+) -> Verdict:
+    platforms = manifest.platforms
+    accepted = Verdict((Check("platform", _names(role), evidence.platform, True, "manifest"),))
+    if evidence.platform == "vtpm" and role.vtpm and platforms.vtpm is not None:
+        if isinstance(platforms.vtpm, InsecureCloud):
+            evidence = with_issuers(evidence, shelf)
+        return accepted + verify_vtpm(
+            evidence,
+            report_data=report_data,
+            references=role.vtpm,
+            authority=platforms.vtpm,
+            now=now,
+        )
+    if evidence.platform == "sev-snp" and role.snp and platforms.snp is not None:
+        return accepted + verify_snp(
+            evidence,
+            report_data=report_data,
+            references=role.snp,
+            policy=platforms.snp,
+            collateral=snp_collateral(evidence, shelf),
+            now=now,
+        )
+    if evidence.platform == "tdx" and role.tdx and platforms.tdx is not None:
+        found = tdx_collateral(evidence, shelf)
+        if found is None:
+            return _refused("quote", "a TDX quote, and collateral for it", "not both")
+        return accepted + verify_tdx(
+            evidence,
+            report_data=report_data,
+            references=role.tdx,
+            policy=platforms.tdx,
+            collateral=found,
+            now=now,
+        )
+    return _refused("platform", _names(role), evidence.platform)
+
+
+def _verify_gpus(
+    evidence: Evidence, report_data: bytes, role: Role, shelf: Shelf, now: int
+) -> Verdict:
+    if role.gpus is None:
+        seen = str(len(evidence.gpus)) if evidence.gpus else "none"
+        return Verdict((Check("GPUs", "none", seen, not evidence.gpus, "manifest"),))
+    return verify_gpus(
+        evidence.gpus,
+        nonce=gpu_nonce(report_data),
+        policy=role.gpus,
+        collateral=gpu_collateral(evidence, shelf),
         now=now,
     )
+
+
+def _names(role: Role) -> str:
+    listed = (("vtpm", role.vtpm), ("sev-snp", role.snp), ("tdx", role.tdx))
+    return " or ".join(name for name, references in listed if references)
 
 
 def _refused(name: str, expected: str, seen: str) -> Verdict:

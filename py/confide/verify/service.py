@@ -18,6 +18,7 @@ from hashlib import sha256
 from confide.errors import ConfideError, FormatError
 from confide.formats.binding import coordinator_report_data
 from confide.formats.certificates import load_certificate, public_key_of
+from confide.formats.collateral import Bundle
 from confide.formats.coordinator import Attestation
 from confide.formats.evidence import Evidence
 from confide.formats.history import encode_history, parse_history, verify_history
@@ -32,7 +33,12 @@ _ATTESTED = "attested coordinator"
 
 
 def verify_coordinator(
-    attestation: Attestation, *, manifest_pinned: bytes, nonce: bytes, now: int
+    attestation: Attestation,
+    *,
+    manifest_pinned: bytes,
+    nonce: bytes,
+    collateral: Bundle,
+    now: int,
 ) -> Verdict:
     """Every check of a coordinator that says it runs the pinned manifest.
 
@@ -49,7 +55,7 @@ def verify_coordinator(
         attestation.manifest == manifest_pinned,
         _PINNED,
     )
-    evidence = _verify_evidence(attestation, manifest_pinned, manifest, nonce, now)
+    evidence = _verify_evidence(attestation, manifest_pinned, manifest, nonce, collateral, now)
 
     def check_mesh_ca() -> None:
         verify_mesh_ca(
@@ -76,7 +82,7 @@ def verify_coordinator(
 
 
 def verify_unset_coordinator(
-    attestation: Attestation, *, manifest: Manifest, nonce: bytes, now: int
+    attestation: Attestation, *, manifest: Manifest, nonce: bytes, collateral: Bundle, now: int
 ) -> Verdict:
     """Every check of a coordinator that has no manifest yet, before `manifest` is given to it."""
     return Verdict(
@@ -90,7 +96,7 @@ def verify_unset_coordinator(
                 not attestation.manifest and not attestation.mesh_ca,
                 "the coordinator is new",
             ),
-            *_verify_evidence(attestation, b"", manifest, nonce, now).checks,
+            *_verify_evidence(attestation, b"", manifest, nonce, collateral, now).checks,
             _check_root_ca(attestation, now),
             check_equal("history", encode_history([]), attestation.history, "no manifest yet"),
         )
@@ -126,7 +132,12 @@ def verify_key_exchange(
 
 
 def _verify_evidence(
-    attestation: Attestation, manifest_bytes: bytes, manifest: Manifest, nonce: bytes, now: int
+    attestation: Attestation,
+    manifest_bytes: bytes,
+    manifest: Manifest,
+    nonce: bytes,
+    collateral: Bundle,
+    now: int,
 ) -> Verdict:
     """The evidence must bind `manifest_bytes`: what we know, not what was sent along."""
     report_data = coordinator_report_data(
@@ -141,7 +152,12 @@ def _verify_evidence(
     except FormatError as error:
         return Verdict((_failed("evidence", "well-formed evidence", error, "evidence format"),))
     return verify_evidence(
-        evidence, report_data=report_data, manifest=manifest, role="coordinator", now=now
+        evidence,
+        report_data=report_data,
+        manifest=manifest,
+        role="coordinator",
+        collateral=collateral,
+        now=now,
     )
 
 

@@ -1,8 +1,8 @@
 """Verifies vTPM evidence: who vouches for the key, what it signed, and what that says was booted.
 
 Rules that hold for every verdict which passes:
-- The attestation key's certificate is signed by the CA whose public key the manifest names, and
-  both are valid at the time the caller gives.
+- The attestation key's chain ends in the root that the manifest's authority stands for, and is
+  valid at the time the caller gives (attestation_key.py).
 - That key signed exactly this quote; the quote was made by a TPM, binds the caller's data, and
   covers exactly the register values that were sent along.
 - One reference of the manifest matches in every register that it pins. References are never mixed,
@@ -15,32 +15,26 @@ Source: TCG TPM 2.0 Library, Part 1, 36.6 (attestation); TCG PC Client Platform 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TypeVar
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import SignatureAlgorithmOID
 
 from confide.errors import FormatError
 from confide.formats.binding import TPM_EXTRA_DATA_SIZE
-from confide.formats.certificates import load_certificate, public_key_of
+from confide.formats.certificates import load_certificate
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
 from confide.formats.tpm import (
-    AK_USAGE_OID,
     EcdsaSignature,
     Quote,
     RsassaSignature,
     parse_signature,
     pcr_digest,
 )
+from confide.formats.vtpm_policy import REQUIRED_PCRS, VtpmAuthority, VtpmReference
+from confide.verify.attestation_key import attestation_key, check_chain
 from confide.verify.verdict import Check, Verdict, check_equal
 from measure import eventlog
 from measure.errors import MeasureError
@@ -65,8 +59,6 @@ PCR_COVERS = {
 }
 MIN_RSA_BITS = 2048
 
-_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
-
 _NONCE = "nonce and bound data"
 _MANIFEST = "manifest"
 _FORMAT = "evidence format"
@@ -77,39 +69,32 @@ def verify_vtpm(
     *,
     report_data: bytes,
     references: Sequence[VtpmReference],
-    development_ca: bytes,
+    authority: VtpmAuthority,
     now: int,
 ) -> Verdict:
     """Checks everything at `now` (unix seconds); never raises for bad evidence, the verdict fails.
 
-    `report_data` is 64 bytes, `development_ca` the SHA-256 (32 bytes) of the CA's SPKI DER.
+    `report_data` is 64 bytes; `authority` says whose word counts that a key is a TPM's.
     """
     try:
         report = VtpmReport.parse(evidence.report)
         quote = Quote.parse(report.quote)
         signature = parse_signature(report.signature)
-        if len(evidence.endorsements) != 2:
+        if not evidence.endorsements:
             raise FormatError(
                 "bad-endorsements",
-                "a vTPM comes with two certificates",
-                expected="attestation key and issuer",
-                seen=f"{len(evidence.endorsements)} certificates",
+                "nobody vouches for the vTPM's key",
+                expected="certificates of the attestation key and its issuers",
+                seen="none",
             )
-        certificate = load_certificate(evidence.endorsements[0], "attestation key")
-        issuer = load_certificate(evidence.endorsements[1], "issuer")
-        key = public_key_of(certificate, "attestation key")
-        issuer_key = public_key_of(issuer, "issuer")
+        chain = [load_certificate(der, "attestation key") for der in evidence.endorsements]
+        key = attestation_key(chain[0])
     except FormatError as error:
         return Verdict((_failed("evidence", error.expected or "well-formed evidence", str(error)),))
-    spki = issuer_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     signed = quote_signature_is_valid(key, report.quote, signature)
     checks = [
         Check("evidence", "well-formed vTPM evidence", "well-formed", True, _FORMAT),
-        check_equal("issuer", development_ca, hashlib.sha256(spki).digest(), _MANIFEST),
-        _check_issuer(issuer),
-        _check_validity("issuer validity", issuer, now),
-        _check_certificate(certificate, issuer),
-        _check_validity("attestation key validity", certificate, now),
+        *check_chain(chain, authority, now),
         Check(
             "quote signature",
             "valid, by the attestation key",
@@ -199,77 +184,8 @@ def _check_event_log(
     return Check("event log", expected, seen, not wrong, "quote")
 
 
-def _check_issuer(issuer: x509.Certificate) -> Check:
-    """The issuer may sign certificates, and signed its own."""
-    constraints = _extension(issuer, x509.BasicConstraints)
-    usage = _extension(issuer, x509.KeyUsage)
-    is_ca = constraints is not None and constraints.ca and usage is not None
-    passed = bool(is_ca and usage and usage.key_cert_sign and _is_signed_by(issuer, issuer))
-    return Check(
-        "issuer certificate",
-        "a self-signed CA certificate",
-        _subject(issuer) if passed else f"not one: {_subject(issuer)}",
-        passed,
-        _FORMAT,
-    )
-
-
-def _check_certificate(certificate: x509.Certificate, issuer: x509.Certificate) -> Check:
-    """The issuer says of this key that it is an attestation key, and of none that it is a CA."""
-    usage = _extension(certificate, x509.ExtendedKeyUsage)
-    constraints = _extension(certificate, x509.BasicConstraints)
-    is_ak = usage is not None and [oid.dotted_string for oid in usage] == [AK_USAGE_OID]
-    is_leaf = constraints is not None and not constraints.ca
-    passed = is_ak and is_leaf and _is_signed_by(certificate, issuer)
-    return Check(
-        "attestation key certificate",
-        "signed by the issuer, for a TPM attestation key",
-        _subject(certificate) if passed else f"not so: {_subject(certificate)}",
-        passed,
-        "issuer",
-    )
-
-
-def _check_validity(name: str, certificate: x509.Certificate, now: int) -> Check:
-    start = certificate.not_valid_before_utc
-    end = certificate.not_valid_after_utc
-    passed = start.timestamp() <= now <= end.timestamp()
-    return Check(
-        name,
-        f"a time from {start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S} UTC",
-        _utc(now),
-        passed,
-        "certificate",
-    )
-
-
-def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        return False
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
-
-
-def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-
-
-def _subject(certificate: x509.Certificate) -> str:
-    return ascii(certificate.subject.rfc4514_string())[1:-1][:200]
-
-
 def _numbers(pcrs: Iterable[int]) -> str:
     return " ".join(map(str, sorted(pcrs)))
-
-
-def _utc(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _failed(name: str, expected: str, seen: str, source: str = _FORMAT) -> Check:

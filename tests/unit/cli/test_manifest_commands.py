@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from confide.cli import FAILED, PASSED, USAGE, main
-from confide.formats.manifest import REQUIRED_PCRS, ROLES, Manifest
+from confide.formats.manifest import Manifest
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa
 from confide.runner.cloud import development_ca_spki_sha256
 
 from measure import eventlog, report
 from measure.pcr import Component
 from measure.shapes import OVMF_DISK
 
+CPU_ROLES = ("coordinator", "secret-service", "worker-cpu")
 MODEL = {
     "name": "tiny",
     "root_hash": "ab" * 32,
@@ -56,7 +58,7 @@ def measurements(image: str) -> dict[str, Any]:
 @pytest.fixture
 def images(tmp_path: Path) -> list[Path]:
     folders = []
-    for role in ROLES:
+    for role in CPU_ROLES:
         folder = tmp_path / f"image-of-{role}"
         folder.mkdir()
         (folder / "measurements.json").write_bytes(report.encode(measurements(role)))
@@ -84,8 +86,8 @@ def test_build(images: list[Path], model: Path, tmp_path: Path) -> None:
     assert build(output, images, [model]) == PASSED
     manifest = Manifest.parse(output.read_bytes())
     assert manifest.mode == "development"
-    assert manifest.development_ca == development_ca_spki_sha256()
-    assert [role.name for role in manifest.roles] == sorted(ROLES)
+    assert manifest.platforms.vtpm == DevelopmentCa(development_ca_spki_sha256())
+    assert [role.name for role in manifest.roles] == sorted(CPU_ROLES)
     for role in manifest.roles:
         (reference,) = role.vtpm
         expected = measurements(role.name)["platforms"]["vtpm"][0]
@@ -109,7 +111,7 @@ def test_role_file_wins_over_the_images_name(images: list[Path], tmp_path: Path)
     folder.joinpath("measurements.json").write_bytes(report.encode(measurements("disk.raw")))
     output = tmp_path / "manifest.json"
     assert build(output, images, []) == USAGE
-    folder.joinpath("role").write_text(f"{ROLES[0]}\n")
+    folder.joinpath("role").write_text(f"{CPU_ROLES[0]}\n")
     assert build(output, images, []) == PASSED
 
 
@@ -134,7 +136,7 @@ def test_incomplete_measurements(
     damage: Callable[[dict[str, Any]], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    value = measurements(ROLES[0])
+    value = measurements(CPU_ROLES[0])
     damage(value)
     images[0].joinpath("measurements.json").write_bytes(report.encode(value))
     output = tmp_path / "manifest.json"

@@ -17,6 +17,7 @@ from confide.errors import (
 )
 from confide.formats.binding import join_report_data
 from confide.formats.coordinator import JoinRequest
+from confide.formats.gpu import gpu_binding
 from confide.formats.history import parse_history
 from confide.formats.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
@@ -61,6 +62,7 @@ class Setting:
             manifest=mesh.manifest,
             models=fields["models"],
             mesh_ca=mesh.mesh_ca,
+            gpus=gpu_binding([]),
         )
         return JoinRequest(**fields, evidence=machine.evidence(report_data).encode())
 

@@ -21,6 +21,7 @@ JOIN: dict[str, Any] = {
     "manifest": b"manifest",
     "models": ["a", "b"],
     "mesh_ca": b"mesh",
+    "gpus": b"gpus",
 }
 COORDINATOR = {"manifest": b"m", "root_ca": b"r", "mesh_ca": b"c", "history": b"h"}
 
@@ -77,6 +78,7 @@ def test_coordinator_binds(field: str) -> None:
         ("models", ["a"]),
         ("models", ["b", "a"]),
         ("mesh_ca", b"other"),
+        ("gpus", b"other"),
     ],
 )
 def test_join_binds(field: str, value: Any) -> None:

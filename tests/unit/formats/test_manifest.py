@@ -13,7 +13,8 @@ import jsonschema
 import pytest
 from confide.errors import FormatError, PolicyError
 from confide.formats.canonical import json_encode
-from confide.formats.manifest import REQUIRED_PCRS, ROLES, TASKS, Manifest
+from confide.formats.manifest import ROLES, TASKS, Manifest
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa
 
 SCHEMA = json.loads((files("confide.formats") / "manifest.schema.json").read_text())
 Value = dict[str, Any]
@@ -24,7 +25,7 @@ def test_round_trip(manifest_value: Value) -> None:
     manifest = Manifest.parse(data)
     assert manifest.encode() == data
     assert manifest.sha256 == hashlib.sha256(data).digest()
-    assert manifest.development_ca == b"\xab" * 32
+    assert manifest.platforms.vtpm == DevelopmentCa(b"\xab" * 32)
     assert manifest.role("coordinator").vtpm[0].pcrs[11] == bytes(31) + b"\x0b"
     assert manifest.model("tiny").root_hash == b"\xcd" * 32
     jsonschema.validate(manifest_value, SCHEMA)
@@ -63,18 +64,18 @@ def _drop(*path: str | int) -> Callable[[Value], None]:
 PCRS = ("roles", "coordinator", "vtpm", 0, "pcrs")
 MODEL = ("models", 0)
 BROKEN: dict[str, Callable[[Value], None]] = {
-    "format": _set("format", to="confide-manifest/2"),
+    "format": _set("format", to="confide-manifest/1"),
     "mode": _set("mode", to="test"),
     "production names the development CA": _set("mode", to="production"),
     "production without an authority": lambda value: value.update(
-        mode="production", authorities={}
+        mode="production", platforms={}
     ),
-    "development names none": _set("authorities", to={}),
-    "unknown authority": _set("authorities", "tdx", to={}),
-    "unknown vtpm authority": _set("authorities", "vtpm", "cloud_ca", to="ab" * 32),
-    "CA not hex": _set("authorities", "vtpm", "development_ca", to="zz" * 32),
-    "CA upper case": _set("authorities", "vtpm", "development_ca", to="AB" * 32),
-    "CA short": _set("authorities", "vtpm", "development_ca", to="ab" * 31),
+    "development names none": _set("platforms", to={}),
+    "unknown authority": _set("platforms", "tdx", to={}),
+    "unknown vtpm authority": _set("platforms", "vtpm", "cloud_ca", to="ab" * 32),
+    "CA not hex": _set("platforms", "vtpm", "development_ca", to="zz" * 32),
+    "CA upper case": _set("platforms", "vtpm", "development_ca", to="AB" * 32),
+    "CA short": _set("platforms", "vtpm", "development_ca", to="ab" * 31),
     "unknown role": _set("roles", "gateway", to={"vtpm": []}),
     "no coordinator": _drop("roles", "coordinator"),
     "role without measurements": _set("roles", "coordinator", "vtpm", to=[]),
@@ -104,7 +105,7 @@ BROKEN: dict[str, Callable[[Value], None]] = {
     "recovery keys": _set("recovery_keys", to=["00"]),
     "unknown field": _set("comment", to="hello"),
     **{f"no {field}": _drop(field) for field in (
-        "format", "mode", "authorities", "roles", "models", "update_keys", "recovery_keys")},
+        "format", "mode", "platforms", "roles", "models", "update_keys", "recovery_keys")},
     **{f"no model {field}": _drop(*MODEL, field) for field in (
         "name", "root_hash", "hash_offset", "tasks", "roles")},
     **{f"no register {index}": _drop(*PCRS, str(index)) for index in REQUIRED_PCRS},
@@ -158,5 +159,5 @@ def test_refuses_every_flipped_byte_or_reads_another_manifest(manifest_value: Va
 def test_schema_knows_the_same_names() -> None:
     assert tuple(SCHEMA["properties"]["roles"]["properties"]) == ROLES
     assert tuple(SCHEMA["$defs"]["model"]["properties"]["tasks"]["items"]["enum"]) == TASKS
-    required = SCHEMA["$defs"]["reference"]["properties"]["pcrs"]["required"]
+    required = SCHEMA["$defs"]["vtpm-reference"]["properties"]["pcrs"]["required"]
     assert tuple(map(int, required)) == REQUIRED_PCRS

@@ -130,6 +130,7 @@ def test_binding() -> None:
         manifest_bytes(),
         cbor(join["models"]),
         mesh_ca,
+        cbor([]),
     ]
     assert independent.report_data("confide/join/1", nonce, joined).hex() == join["report_data"]
 

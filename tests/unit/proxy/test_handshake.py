@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from confide.collateral.finder import offline
 from confide.coordinator.domain import Coordinator
 from confide.errors import ConfideError, FormatError, UnavailableError, VerificationError
 from confide.formats.coordinator import Attestation, parse_nonce
@@ -77,7 +78,9 @@ class Gateway:
 
 
 def handshake(gateway: Gateway, *, manifest: bytes = MANIFEST, now: int = NOW) -> Handshake:
-    return Handshake(gateway, manifest=manifest, api_key="", clock=Clock(now))  # type: ignore[arg-type]
+    return Handshake(
+        gateway, manifest=manifest, api_key="", find_collateral=offline(), clock=Clock(now)
+    )  # type: ignore[arg-type]
 
 
 def failed_check(gateway: Gateway, **options: Any) -> str:
@@ -201,7 +204,9 @@ def test_a_gateway_that_refuses() -> None:
 
 def test_the_api_key_goes_with_every_call() -> None:
     gateway = Gateway()
-    Handshake(gateway, manifest=MANIFEST, api_key="k", clock=Clock()).run(lambda _: None)  # type: ignore[arg-type]
+    Handshake(
+        gateway, manifest=MANIFEST, api_key="k", find_collateral=offline(), clock=Clock()
+    ).run(lambda _: None)  # type: ignore[arg-type]
     assert [headers["Authorization"] for headers in gateway.headers] == ["Bearer k"] * 3
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from confide.errors import FormatError, UnavailableError
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
-from confide.formats.tpm import AK_CERT_NV
+from confide.formats.tpm import ECC_AK
 from confide.formats.tpm_commands import Exchange, ResponseCode, TpmRefusedError, nv_create
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.issue.vtpm import VtpmAttester
 from confide.runner.cloud import development_ca_spki_sha256
 from confide.runner.processes import ProcessGroup
@@ -94,7 +94,7 @@ def verify(evidence: Evidence, report_data: bytes = REPORT_DATA) -> Verdict:
         Evidence.parse(evidence.encode()),
         report_data=report_data,
         references=[reference()],
-        development_ca=development_ca_spki_sha256(),
+        authority=DevelopmentCa(development_ca_spki_sha256()),
         now=int(time.time()),
     )
 
@@ -170,7 +170,7 @@ def test_tpm_that_nobody_provisioned(real_tools: Tools, tmp_path: Path) -> None:
     try:
         (tmp_path / "tpm").mkdir()
         bare = SwtpmConnection(real_tools.swtpm, tmp_path / "tpm", group, tmp_path / "log")
-        with pytest.raises(UnavailableError, match="0x01c10000") as error:
+        with pytest.raises(UnavailableError, match="0x01c10002") as error:
             attester_of(bare.exchange, event_log(tmp_path)).evidence(REPORT_DATA)
         assert error.value.code == "tpm-not-provisioned"
     finally:
@@ -179,7 +179,7 @@ def test_tpm_that_nobody_provisioned(real_tools: Tools, tmp_path: Path) -> None:
 
 def test_provisioned_certificate_cannot_be_defined_again(tpm: SwtpmConnection) -> None:
     with pytest.raises(TpmRefusedError) as error:
-        nv_create(tpm.exchange, AK_CERT_NV, b"other")
+        nv_create(tpm.exchange, ECC_AK.certificate, b"other")
     assert error.value.is_(ResponseCode.NV_DEFINED)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confide.collateral.finder import offline
 from confide.coordinator.ca import create_mesh_ca, create_root_ca, issue_leaf
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.formats.coordinator import encode_nonce
@@ -41,7 +42,7 @@ MANIFEST = manifest_bytes()
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     with program("coordinator", tmp_path_factory.mktemp("coordinator")) as started:
         started.wait("no-manifest")
-        set_manifest(started.url, MANIFEST)
+        set_manifest(started.url, MANIFEST, offline())
         yield started
 
 
@@ -100,7 +101,9 @@ def exchange(secret_service: Program, *, models: tuple[str, ...] = (MODEL,)) -> 
 
 
 def test_straight_line(coordinator: Program, secret_service: Program, worker: Membership) -> None:
-    verdict = verify_record(fetch_record(coordinator.url), MANIFEST, now=int(time.time()))
+    verdict = verify_record(
+        fetch_record(coordinator.url, MANIFEST, offline()), MANIFEST, now=int(time.time())
+    )
     verdict.require()
     sealed = exchange(secret_service)
     released = fetch_key(secret_service.tls_url, worker, sealed.key_id)
@@ -254,7 +257,7 @@ def test_second_manifest_over_http(coordinator: Program) -> None:
     with pytest.raises(ConfideError) as caught:
         CoordinatorClient(coordinator.url).set_manifest(manifest_bytes(models=[other]))
     assert caught.value.code == "manifest-already-set"
-    set_manifest(coordinator.url, MANIFEST)
+    set_manifest(coordinator.url, MANIFEST, offline())
 
 
 def test_short_nonce(coordinator: Program) -> None:

@@ -11,6 +11,7 @@ import pytest
 from confide.coordinator.ca import create_mesh_ca, create_root_ca, issue_leaf
 from confide.coordinator.domain import Coordinator
 from confide.errors import FormatError, VerificationError
+from confide.formats.collateral import Bundle
 from confide.formats.coordinator import Attestation
 from confide.formats.evidence import Evidence
 from confide.formats.history import encode_history, parse_history
@@ -68,7 +69,12 @@ def attestation(coordinator: Coordinator) -> Attestation:
 
 
 def verify(attestation: Attestation, **changes: Any) -> Verdict:
-    options: dict[str, Any] = {"manifest_pinned": MANIFEST, "nonce": NONCE, "now": NOW} | changes
+    options: dict[str, Any] = {
+        "manifest_pinned": MANIFEST,
+        "nonce": NONCE,
+        "collateral": Bundle(),
+        "now": NOW,
+    } | changes
     return verify_coordinator(attestation, **options)
 
 
@@ -215,7 +221,7 @@ def flip(data: bytes, at: int) -> bytes:
 
 def unset(attestation: Attestation, nonce: bytes = NONCE) -> Verdict:
     return verify_unset_coordinator(
-        attestation, manifest=Manifest.parse(MANIFEST), nonce=nonce, now=NOW
+        attestation, manifest=Manifest.parse(MANIFEST), nonce=nonce, collateral=Bundle(), now=NOW
     )
 
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
 from confide.formats.tpm import encode_pcr_selection, pcr_digest
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.runner.cloud import (
     development_ca_certificate,
     development_ca_spki_sha256,
@@ -107,7 +107,7 @@ def verify(tpm: FakeTpm):
         arguments: dict[str, object] = {
             "report_data": REPORT_DATA,
             "references": [FakeTpm().reference()],
-            "development_ca": development_ca_spki_sha256(),
+            "authority": DevelopmentCa(development_ca_spki_sha256()),
             "now": NOW,
         }
         return verify_vtpm(evidence, **(arguments | changes))  # type: ignore[arg-type]

@@ -6,7 +6,9 @@ import dataclasses
 
 import pytest
 from confide.errors import VerificationError
-from confide.formats.manifest import Manifest, Role
+from confide.formats.collateral import Bundle
+from confide.formats.manifest import Manifest, Platforms, Role
+from confide.formats.vtpm_policy import DevelopmentCa
 from confide.runner.cloud import development_ca_spki_sha256
 from confide.verify.evidence import verify_evidence
 from confide.verify.verdict import Verdict
@@ -18,11 +20,19 @@ REPORT_DATA = b"\x5a" * 32 + bytes(32)
 @pytest.fixture
 def manifest(tpm) -> Manifest:
     roles = (Role("coordinator", (tpm.reference(),)),)
-    return Manifest("development", development_ca_spki_sha256(), roles, ())
+    platforms = Platforms(vtpm=DevelopmentCa(development_ca_spki_sha256()))
+    return Manifest("development", platforms, roles, ())
 
 
 def call(evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
-    return verify_evidence(evidence, report_data=REPORT_DATA, manifest=manifest, role=role, now=NOW)
+    return verify_evidence(
+        evidence,
+        report_data=REPORT_DATA,
+        manifest=manifest,
+        role=role,
+        collateral=Bundle(),
+        now=NOW,
+    )
 
 
 def test_good_evidence(tpm, manifest: Manifest) -> None:
@@ -60,5 +70,5 @@ def test_gpus_that_nobody_checks(tpm, manifest: Manifest) -> None:
 
 
 def test_manifest_without_an_authority(tpm, manifest: Manifest) -> None:
-    production = dataclasses.replace(manifest, mode="production", development_ca=None)
+    production = dataclasses.replace(manifest, mode="production", platforms=Platforms())
     assert not call(tpm.evidence(), production).passed

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confide.errors import VerificationError
 from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import REQUIRED_PCRS, VtpmReference
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.runner import cloud
 from confide.verify.verdict import Verdict
 from confide.verify.vtpm import PCR_COVERS, closest_reference
@@ -34,19 +34,20 @@ def test_good_evidence_passes_every_check(tpm, verify) -> None:
     verdict = verify(tpm.evidence())
     verdict.require()
     names = [check.name for check in verdict.checks]
-    assert names[:10] == [
+    assert names[:11] == [
         "evidence",
+        "attestation key's chain",
         "issuer",
         "issuer certificate",
-        "issuer validity",
         "attestation key certificate",
         "attestation key validity",
+        "issuer validity",
         "quote signature",
         "quote binding",
         "quoted registers",
         "quoted values",
     ]
-    assert names[10:-1] == [f"PCR {n} ({PCR_COVERS[n]})" for n in REQUIRED_PCRS]
+    assert names[11:-1] == [f"PCR {n} ({PCR_COVERS[n]})" for n in REQUIRED_PCRS]
     assert names[-1] == "event log"
 
 
@@ -170,8 +171,8 @@ def test_shapes_are_never_mixed_and_the_closest_is_shown(tpm, verify) -> None:
 
 
 def test_another_ca_than_the_manifest_names(tpm, verify) -> None:
-    assert failed(verify(tpm.evidence(), development_ca=b"\1" * 32)) == ["issuer"]
-    assert failed(verify(tpm.evidence(), development_ca=b"")) == ["issuer"]
+    assert failed(verify(tpm.evidence(), authority=DevelopmentCa(b"\1" * 32))) == ["issuer"]
+    assert failed(verify(tpm.evidence(), authority=DevelopmentCa(b""))) == ["issuer"]
 
 
 def test_own_ca_with_the_development_ca_name(tpm, verify, monkeypatch) -> None:
@@ -254,10 +255,17 @@ def test_issuer_out_of_its_time(tpm, verify) -> None:
     assert failed(verify(tpm.evidence(), now=now)) == ["issuer validity"]
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_wrong_number_of_certificates(tpm, verify, count: int) -> None:
-    chain = (*tpm.evidence().endorsements, b"x")[:count]
+@pytest.mark.parametrize("chain", [(), (b"x",)])
+def test_certificates_that_are_none(tpm, verify, chain: tuple[bytes, ...]) -> None:
     assert failed(verify(dataclasses.replace(tpm.evidence(), endorsements=chain))) == ["evidence"]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_wrong_number_of_certificates(tpm, verify, count: int) -> None:
+    leaf, issuer = tpm.evidence().endorsements
+    chain = (leaf, *[issuer] * (count - 1))
+    evidence = dataclasses.replace(tpm.evidence(), endorsements=chain)
+    assert failed(verify(evidence))[0] == "attestation key's chain"
 
 
 def test_certificates_swapped(tpm, verify) -> None:

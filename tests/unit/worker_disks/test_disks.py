@@ -17,7 +17,8 @@ from confide.errors import (
 )
 from confide.formats.configdisk import ConfigDisk
 from confide.formats.coordinator import MeshReply
-from confide.formats.manifest import REQUIRED_PCRS, Manifest, Model, Role, VtpmReference
+from confide.formats.manifest import Manifest, Model, Platforms, Role
+from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.worker import disks, verity
 from confide.worker.models_file import ServedModel, encode_models, parse_models
 
@@ -30,7 +31,7 @@ OTHER, OTHER_DISK = model_disk("other", blocks=200)
 def manifest(*models: Model) -> Manifest:
     reference = VtpmReference("any", {register: bytes(32) for register in REQUIRED_PCRS})
     roles = tuple(Role(name, (reference,)) for name in ("coordinator", "worker-cpu"))
-    return Manifest("development", bytes(32), roles, models)
+    return Manifest("development", Platforms(vtpm=DevelopmentCa(bytes(32))), roles, models)
 
 
 def flip(data: bytes, offset: int) -> bytes:

@@ -59,6 +59,14 @@ def verify_rim(
     return [read, *check_chain(f"{rim_id} signer", chain, root, now)], signed
 
 
+def rim_signers(xml: bytes) -> Chain:
+    """The certificates in a RIM, leaf first, unverified; none if it cannot be read."""
+    try:
+        return load_chain(signing_certificates(load_rim_xml(xml)), "RIM signer's")
+    except FormatError:
+        return ()
+
+
 def _signed_element(document: etree._Element, chain: Chain) -> etree._Element:
     """The element that the leaf's key signed. Raises FormatError if it signed none."""
     config = SignatureConfiguration(

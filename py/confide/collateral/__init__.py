@@ -1,0 +1,1 @@
+"""Where vendors' statements come from: an offline bundle, a cache on disk, then the network."""

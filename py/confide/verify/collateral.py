@@ -1,0 +1,183 @@
+"""Which items of collateral some evidence needs, and those of them that are there.
+
+Pure selection: nothing is verified here and nothing fetched. Whoever fetches runs the selection,
+gets what `Shelf.missing` names, and runs it again, until nothing new is named: a reference value
+names its signers only once it is there.
+
+Evidence that cannot be read needs nothing: its verifier says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from confide.errors import FormatError
+from confide.formats import intel_pcs
+from confide.formats.certificates import load_certificate
+from confide.formats.collateral import Bundle, Item
+from confide.formats.evidence import Evidence
+from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
+from confide.formats.manifest import Manifest, Role
+from confide.formats.pck import PckExtension
+from confide.formats.snp import Product, Report, SigningKey
+from confide.formats.snp_certificates import EndorsementKey
+from confide.formats.snp_collateral import SnpCollateral
+from confide.formats.spdm import NONCE_SIZE
+from confide.formats.tdx import Quote
+from confide.formats.tdx_collateral import TdxCollateral
+from confide.formats.vtpm_policy import InsecureCloud
+from confide.verify.nvidia.device import Device, read_device
+from confide.verify.nvidia.rim import rim_signers
+from confide.verify.x509 import extension
+
+MAX_ISSUERS = 3
+_TURIN_CHIP_ID_SIZE = 8
+
+
+class Shelf:
+    """A bundle, and the names of the items that were asked for and are not in it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.missing: list[str] = []
+
+    def take(self, name: str) -> Item | None:
+        """The item of this name; None, and noted, if there is none."""
+        item = self._bundle.get(name)
+        if item is None and name not in self.missing:
+            self.missing.append(name)
+        return item
+
+    def data(self, name: str) -> bytes | None:
+        """The bytes of the item of this name."""
+        item = self.take(name)
+        return item.data if item else None
+
+
+def missing_for(
+    evidence: Evidence, role: Role, manifest: Manifest, bundle: Bundle
+) -> tuple[str, ...]:
+    """The names of the items that verifying this evidence would need and `bundle` does not have."""
+    shelf = Shelf(bundle)
+    if evidence.platform == "sev-snp":
+        snp_collateral(evidence, shelf)
+    elif evidence.platform == "tdx":
+        tdx_collateral(evidence, shelf)
+    elif isinstance(manifest.platforms.vtpm, InsecureCloud):
+        with_issuers(evidence, shelf)
+    if role.gpus is not None:
+        gpu_collateral(evidence, shelf)
+    return tuple(shelf.missing)
+
+
+def snp_collateral(evidence: Evidence, shelf: Shelf) -> SnpCollateral:
+    """AMD's certificates that did not come with the evidence, and the revocation list."""
+    try:
+        report = Report.parse(evidence.report)
+        product = _product(report, evidence)
+    except FormatError:
+        return SnpCollateral()
+    prefix = f"amd/{product.value}"
+    key, intermediate, root = [*evidence.endorsements, None, None, None][:3]
+    if key is None and report.signing_key is SigningKey.VCEK:
+        size = _TURIN_CHIP_ID_SIZE if product is Product.TURIN else len(report.chip_id)
+        chip = report.chip_id[:size].hex()
+        key = shelf.data(f"amd/vcek/{product.value}/{chip}/{report.reported_tcb.hex()}")
+    if intermediate is None:
+        is_vlek = report.signing_key is SigningKey.VLEK
+        intermediate = shelf.data(f"{prefix}/{'asvk' if is_vlek else 'ask'}")
+    if root is None:
+        root = shelf.data(f"{prefix}/ark")
+    return SnpCollateral(key, intermediate, root, shelf.data(f"{prefix}/crl"))
+
+
+def tdx_collateral(evidence: Evidence, shelf: Shelf) -> TdxCollateral | None:
+    """Intel's statements on the quote's kind of platform; None if one is missing or unreadable."""
+    try:
+        leaf = load_certificate(Quote.parse(evidence.report).pck_chain[0], "PCK")
+        fmspc = PckExtension.read(leaf).fmspc
+    except FormatError:
+        return None
+    issuer = leaf.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    kind = "platform" if any("Platform" in str(name.value) for name in issuer) else "processor"
+    tcb_info = shelf.take(f"intel/tcb-info/{fmspc.hex()}")
+    qe_identity = shelf.take("intel/qe-identity")
+    root_crl = shelf.data("intel/crl/root")
+    pck_crl = shelf.data(f"intel/crl/{kind}")
+    if tcb_info is None or qe_identity is None or root_crl is None or pck_crl is None:
+        return None
+    try:
+        return intel_pcs.collateral(
+            tcb_info=tcb_info, qe_identity=qe_identity, root_ca_crl=root_crl, pck_crl=pck_crl
+        )
+    except FormatError:
+        return None
+
+
+def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:
+    """Reference values for every GPU, and NVIDIA's answers for every certificate."""
+    found = [read_device(f"GPU {number}", data)[1] for number, data in enumerate(evidence.gpus)]
+    devices = [device for device in found if device is not None]
+    rims = {}
+    certificates: dict[bytes, None] = {}
+    for device in devices:
+        # A GPU makes its own leaf, and the root is pinned: NVIDIA is asked about those between.
+        certificates.update(dict.fromkeys(map(_der, device.chain[1:-1])))
+    for rim_id in _rim_ids(devices):
+        xml = shelf.data(f"nvidia/rim/{rim_id}")
+        if xml is not None:
+            rims[rim_id] = xml
+            certificates.update(dict.fromkeys(map(_der, rim_signers(xml)[:-1])))
+    answers = [
+        shelf.take(f"nvidia/ocsp/{hashlib.sha256(certificate).hexdigest()}")
+        for certificate in certificates
+    ]
+    ocsp = tuple(OcspAnswer(a.data, a.nonce.ljust(NONCE_SIZE, b"\0")) for a in answers if a)
+    return GpuCollateral(rims, ocsp)
+
+
+def with_issuers(evidence: Evidence, shelf: Shelf) -> Evidence:
+    """vTPM evidence with the issuers of its attestation key, as far as they are there."""
+    chain = list(evidence.endorsements)
+    try:
+        while len(chain) <= MAX_ISSUERS:
+            certificate = load_certificate(chain[-1], "attestation key")
+            key = extension(certificate, x509.AuthorityKeyIdentifier)
+            if certificate.issuer == certificate.subject or key is None or not key.key_identifier:
+                break
+            issuer = shelf.data(f"google/issuer/{key.key_identifier.hex()}")
+            if issuer is None:
+                break
+            chain.append(issuer)
+    except (FormatError, IndexError):
+        return evidence
+    return replace(evidence, endorsements=tuple(chain))
+
+
+def _product(report: Report, evidence: Evidence) -> Product:
+    """Version 2 of the report does not say what processor it is from; the certificate does."""
+    if evidence.endorsements:
+        return EndorsementKey.parse(evidence.endorsements[0]).product
+    if report.product is None:
+        raise FormatError(
+            "no-endorsement-key",
+            "the report does not say what processor it is from, and no certificate came with it",
+            expected="a report of version 3 or later, or the endorsement key's certificate",
+        )
+    return report.product
+
+
+def _rim_ids(devices: Iterable[Device]) -> dict[str, None]:
+    return dict.fromkeys(
+        rim_id for device in devices for rim_id in (device.rims.driver, device.rims.vbios)
+    )
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
