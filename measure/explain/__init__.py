@@ -55,7 +55,7 @@ def _vtpm(
     if seen.log is None:
         return vtpm.without_log(seen.pcrs or {}, predictions.vtpm)
     found = vtpm.explain(seen.log, predictions.vtpm, line, clues)
-    hidden = [] if seen.pcrs is None else vtpm.unlogged(seen.log, seen.pcrs)
+    hidden = [] if seen.pcrs is None else vtpm.differs_from_quote(seen.log, seen.pcrs)
     notes = _notes(seen.log, seen.pcrs is not None)
     return replace(found, notes=notes, differences=(*hidden, *found.differences))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from measure.direct import INITRD_WORD
-from measure.errors import MeasureError
+from measure.errors import InputError, MeasureError
 from measure.explain.difference import NOTHING, Difference
 from measure.image import Layer, parse_layers
 from measure.pcr import Component
@@ -24,6 +26,16 @@ def command_lines(register: str, expected: str, seen: str) -> list[Difference]:
         description = "words that are not layers"
         found.append(Difference(register, Component.COMMAND_LINE, description, left, right))
     return found
+
+
+def require_booted(wanted: bytes, logged: Sequence[bytes], register: str) -> None:
+    """Raises InputError unless a command line's digest is among those that a log has for it."""
+    if wanted not in logged:
+        raise InputError(
+            "this is not the command line that the event log was made with",
+            expected=f"its digest {wanted.hex()} in {register}",
+            seen=", ".join(value.hex() for value in logged[:4]) or NOTHING,
+        )
 
 
 def _layers(command_line: str) -> dict[str, str]:

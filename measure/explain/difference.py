@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from measure.pcr import Component
 
 NOTHING = "nothing"
+
+_Predicted = TypeVar("_Predicted")
 
 Place: TypeAlias = tuple[str, Component]
 # A difference in the first place of each shows again in the second ones.
@@ -132,6 +134,23 @@ def align(register: str, expected: Sequence[Step], seen: Sequence[Step]) -> list
                 )
             )
     return found
+
+
+def nearest(
+    found: Iterable[tuple[_Predicted, list[Difference]]],
+) -> tuple[_Predicted, list[Difference]]:
+    """The prediction with the fewest causes of a difference, and its differences."""
+    return min(found, key=lambda item: sum(not d.follows for d in item[1]))
+
+
+def unlogged(quoted: Mapping[str, bytes], replayed: Mapping[str, bytes]) -> list[Difference]:
+    """The quoted registers, by name, that a log does not replay to: it hides or makes up events."""
+    text = "the log does not give the quoted value, so it says nothing about it"
+    return [
+        Difference(name, Component.EVENT_LOG, text, value.hex(), replayed[name].hex())
+        for name, value in quoted.items()
+        if replayed[name] != value
+    ]
 
 
 def mark(found: Iterable[Difference], consequences: Consequences) -> list[Difference]:

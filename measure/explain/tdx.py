@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from measure import eventlog, pe
-from measure.errors import InputError, MeasureError
+from measure.errors import MeasureError
 from measure.eventlog import Event, EventLog, EventType
 from measure.eventtext import summary
-from measure.explain.commandline import command_lines
+from measure.explain.commandline import command_lines, require_booted
 from measure.explain.difference import (
-    NOTHING,
     Clues,
     Consequences,
     Difference,
     Explanation,
     align,
     mark,
+    nearest,
+    unlogged,
 )
 from measure.explain.evidence import TdxEvidence
 from measure.pcr import COMPONENT_OF_SECTION, Component
@@ -63,10 +64,9 @@ def explain(
     Raises:
         InputError: the clues' command line is not the one that the log's digest is of.
     """
-    compared = [(prediction, _compare(seen, prediction, clues)) for prediction in predictions]
-    prediction, found = min(compared, key=lambda item: sum(not d.follows for d in item[1]))
+    prediction, found = nearest((each, _compare(seen, each, clues)) for each in predictions)
     if seen.log is not None and seen.rtmrs is not None:
-        found = [*_unlogged(seen.log, seen.rtmrs), *found]
+        found = [*unlogged(_named(seen.rtmrs), _named(seen.log.rtmrs())), *found]
     if clues.command_line is not None and _is_given(clues.command_line, seen.log, found):
         found += command_lines("RTMR 2", expected_line, clues.command_line)
     return Explanation(prediction.shape.name, tuple(found))
@@ -187,28 +187,12 @@ def _is_given(command_line: str, log: EventLog | None, found: Sequence[Differenc
         return any(_GIVEN in difference.seen for difference in found)
     wanted = _load_options(command_line)
     logged = [event.digests[BANK] for event in log.events if event.pcr == 3]
-    if wanted not in logged:
-        raise InputError(
-            "this is not the command line that the event log was made with",
-            expected=f"its digest {wanted.hex()} in RTMR 2",
-            seen=", ".join(value.hex() for value in logged[:4]) or NOTHING,
-        )
+    require_booted(wanted, logged, "RTMR 2")
     return True
 
 
-def _unlogged(log: EventLog, quoted: Mapping[int, bytes]) -> list[Difference]:
-    """The quoted registers that the log does not replay to."""
-    return [
-        Difference(
-            f"RTMR {rtmr}",
-            Component.EVENT_LOG,
-            "the log does not give the quoted value, so it says nothing about it",
-            quoted[rtmr].hex(),
-            value.hex(),
-        )
-        for rtmr, value in log.rtmrs().items()
-        if quoted[rtmr] != value
-    ]
+def _named(rtmrs: Mapping[int, bytes]) -> dict[str, bytes]:
+    return {f"RTMR {number}": value for number, value in rtmrs.items()}
 
 
 def _from_log(event: Event) -> RtmrEvent:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from measure import direct, pe
-from measure.errors import InputError, MeasureError
+from measure.errors import MeasureError
 from measure.eventlog import Event, EventLog, EventType, initial_value
 from measure.eventtext import summary, utf16
-from measure.explain.commandline import command_lines
+from measure.explain.commandline import command_lines, require_booted
 from measure.explain.difference import (
     NOTHING,
     Clues,
@@ -19,6 +19,8 @@ from measure.explain.difference import (
     Kernel,
     align,
     mark,
+    nearest,
+    unlogged,
 )
 from measure.pcr import COMPONENT_OF_SECTION, Component, PcrEvent, Prediction
 from measure.uki import Section, digest
@@ -53,15 +55,15 @@ def explain(
         FormatError: the log has no SHA-256 bank.
     """
     log.replay()
-    compared = [(prediction, _compare(log, prediction)) for prediction in predictions]
-    prediction, found = min(compared, key=lambda item: sum(not d.follows for d in item[1]))
+    prediction, found = nearest((each, _compare(log, each)) for each in predictions)
     if clues.kernel is not None:
         found = [_recognise(difference, clues.kernel) for difference in found]
     seen_line = clues.command_line
     if seen_line is None:
         seen_line = _replaced_command_line(log)
     else:
-        _require_booted(log, seen_line)
+        wanted = digest((seen_line + "\0").encode("utf-16-le", "replace"))
+        require_booted(wanted, [e.digests["sha256"] for e in log.events if e.pcr == 9], "PCR 9")
     if seen_line is not None:
         register = "PCR 11" if prediction.of(11) else "PCR 9"
         found += command_lines(register, expected_line, seen_line)
@@ -76,23 +78,14 @@ def diff(expected: Prediction, seen: Prediction) -> list[Difference]:
     return mark(found, CONSEQUENCES)
 
 
-def unlogged(log: EventLog, quoted: Mapping[int, bytes]) -> list[Difference]:
-    """The quoted registers that the log does not replay to: what it hides, or makes up."""
-    replayed = log.replay()
-    found = []
-    for number, value in sorted(quoted.items()):
-        logged = replayed.get(number, initial_value(number, "sha256", log.startup_locality))
-        if logged != value:
-            found.append(
-                Difference(
-                    f"PCR {number}",
-                    Component.EVENT_LOG,
-                    "the log does not give the quoted value, so it says nothing about it",
-                    value.hex(),
-                    logged.hex(),
-                )
-            )
-    return found
+def differs_from_quote(log: EventLog, quoted: Mapping[int, bytes]) -> list[Difference]:
+    """The quoted registers that the log does not replay to."""
+    values = log.replay()
+    start = {number: initial_value(number, "sha256", log.startup_locality) for number in quoted}
+    return unlogged(
+        {f"PCR {number}": value for number, value in sorted(quoted.items())},
+        {f"PCR {number}": value for number, value in (start | values).items()},
+    )
 
 
 def without_log(quoted: Mapping[int, bytes], predictions: Sequence[Prediction]) -> Explanation:
@@ -154,17 +147,6 @@ def _replaced_command_line(log: EventLog) -> str | None:
         if event.pcr == 12 and digest(event.data) == event.digests["sha256"]:
             return utf16(event.data)
     return None
-
-
-def _require_booted(log: EventLog, command_line: str) -> None:
-    wanted = digest((command_line + "\0").encode("utf-16-le"))
-    seen = [e.digests["sha256"] for e in log.events if e.pcr == 9]
-    if wanted not in seen:
-        raise InputError(
-            "this is not the command line that the event log was made with",
-            expected=f"its digest {wanted.hex()} in PCR 9",
-            seen=", ".join(value.hex() for value in seen[:4]) or NOTHING,
-        )
 
 
 def _recognise(difference: Difference, kernel: Kernel) -> Difference:
