@@ -29,12 +29,14 @@ class Machine:
     Attributes:
         acpi: the three files of ACPI tables.
         smbios: the bytes of the SMBIOS table that are hashed.
+        memory: bytes of memory according to that table; None if it does not say.
         boot_menu: whether QEMU asks the firmware for its boot menu, 2 bytes.
         bootorder: the devices to boot from, as QEMU names them, each with its NUL.
     """
 
     acpi: acpi.Tables
     smbios: bytes
+    memory: int | None
     boot_menu: bytes
     bootorder: bytes
 
@@ -67,6 +69,7 @@ def parse(files: dict[str, bytes], name: str) -> Machine:
     return Machine(
         acpi.parse(files["table-loader"], files["rsdp"], files["tables"], name),
         smbios.measured(files["smbios"], f"{name} (smbios)"),
+        smbios.memory(files["smbios"], f"{name} (smbios)"),
         boot_menu,
         bootorder,
     )

@@ -90,9 +90,16 @@ def predict(
 
     Raises:
         UnsupportedError: something whose effect is not known.
-        InputError: a boot from disk without a disk image.
+        InputError: a boot from disk without a disk image, or the description of a machine of
+            another memory size.
         FormatError: the kernel is not a PE image.
     """
+    if machine.memory not in (None, shape.memory):
+        raise InputError(
+            f"shape {shape.name}: the SMBIOS table is of a machine with other memory",
+            expected=f"{shape.memory} bytes",
+            seen=f"{machine.memory} bytes",
+        )
     orders = {order: mrtd.measure(firmware, order) for order in PageOrder}
     return Prediction(shape, orders, tuple(_boot(shape, firmware, machine, boots)))
 

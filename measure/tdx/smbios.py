@@ -8,6 +8,7 @@ blanked some fields. It is the table that the firmware publishes to the system (
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from measure.errors import FormatError
@@ -17,6 +18,9 @@ MAX_TABLE = 0xFFFF
 _HEADER_SIZE = 4
 _END_OF_TABLE = 127
 _FIRST_OEM_TYPE = 128
+_MEMORY_ARRAY = 16
+_CAPACITY_AT, _EXTENDED_CAPACITY_AT = 0x07, 0x0F
+_IN_EXTENDED_FIELD = 0x80000000
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,31 @@ def measured(table: bytes, file: str) -> bytes:
     Raises:
         FormatError: not a table of whole structures that ends with its end marker.
     """
+    return b"".join(
+        _blank(kind, size, bytearray(structure), file, offset)
+        for kind, size, structure, offset in _structures(table, file)
+    )
+
+
+def memory(table: bytes, file: str) -> int | None:
+    """Bytes of memory that the table says the machine has; None if it says nothing.
+
+    Raises:
+        FormatError: as `measured`, or a memory array without its size.
+    """
+    for kind, size, structure, _ in _structures(table, file):
+        if kind == _MEMORY_ARRAY:
+            reader = Reader(structure, file, min(_CAPACITY_AT, size), size)
+            kibibytes = reader.u32("maximum capacity")
+            if kibibytes != _IN_EXTENDED_FIELD:
+                return kibibytes << 10
+            reader.skip(_EXTENDED_CAPACITY_AT - reader.offset, "memory array")
+            return reader.u64("extended maximum capacity")
+    return None
+
+
+def _structures(table: bytes, file: str) -> Iterator[tuple[int, int, bytes, int]]:
+    """(type, size of the fields, the structure with its strings, offset) of each structure."""
     if len(table) > MAX_TABLE:
         raise FormatError(
             "the SMBIOS table is too large",
@@ -70,7 +99,6 @@ def measured(table: bytes, file: str) -> bytes:
             seen=f"{len(table)} bytes",
         )
     reader = Reader(table, file)
-    result = bytearray()
     kind = None
     while reader.remaining and kind != _END_OF_TABLE:
         offset = reader.offset
@@ -82,7 +110,7 @@ def measured(table: bytes, file: str) -> bytes:
         if end < 0:
             raise FormatError("an SMBIOS structure has no end", file=file, offset=offset)
         reader.skip(end + 2 - reader.offset, "strings")
-        result += _blank(kind, size, bytearray(table[offset : end + 2]), file, offset)
+        yield kind, size, table[offset : end + 2], offset
     if kind != _END_OF_TABLE or reader.remaining:
         raise FormatError(
             "the SMBIOS table does not end with its end marker",
@@ -91,7 +119,6 @@ def measured(table: bytes, file: str) -> bytes:
             expected=f"type {_END_OF_TABLE} as the last structure",
             seen=f"type {kind}, then {reader.remaining} bytes",
         )
-    return bytes(result)
 
 
 def _blank(kind: int, size: int, structure: bytearray, file: str, offset: int) -> bytearray:

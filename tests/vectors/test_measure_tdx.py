@@ -19,7 +19,7 @@ from measure import direct, eventlog, gpt, pcr, uki
 from measure.errors import FormatError
 from measure.eventlog import Event, EventType
 from measure.ovmf import TdxSection
-from measure.tdx import acpi, hob, machine, mrtd, rtmr, tdvf, variables
+from measure.tdx import acpi, hob, machine, mrtd, rtmr, smbios, tdvf, variables
 from measure.tdx.shape import Boot, PageOrder, TdxShape
 
 # Offsets in a version 4 quote: 48 bytes of header, then the TD report.
@@ -104,7 +104,7 @@ def test_rtmr_0_from_acpi_tables(vectors: Path, name: str) -> None:
     )
     tables = acpi.rebuild((folder / name / "acpi_tables.bin").read_bytes(), name)
     described = machine.Machine(
-        acpi.parse(tables.loader, tables.rsdp, tables.tables, name), b"", b"", b""
+        acpi.parse(tables.loader, tables.rsdp, tables.tables, name), b"", None, b"", b""
     )
     events = [
         ("td_hob", sha384(hob.build(firmware_with(UBUNTU), shape.memory))),
@@ -134,6 +134,16 @@ def test_rtmr_0_of_a_live_machine(vectors: Path) -> None:
     assert events[2:8] == [e.digest for e in pcr.secure_boot_events("sha384")]
     assert events[11:] == [sha384(data) for _, data in variables.only_application("UiApp")]
     assert eventlog.extend(events, 1, "sha384").hex() == fixture["rtmr0"]
+
+
+def test_smbios_tables_of_real_machines() -> None:
+    recorded = load(Path(__file__).parent / "tdx" / "smbios.json")
+    for entry in recorded:
+        table = bytes.fromhex(entry["table"])
+        found = hashlib.new(entry["bank"], smbios.measured(table, "smbios")).hexdigest()
+        assert found == entry["digest"], entry["source"]
+        assert smbios.memory(table, "smbios") == entry["memory_mib"] << 20
+    assert len(recorded) == 2
 
 
 # --- quotes with their event logs -------------------------------------------------------------

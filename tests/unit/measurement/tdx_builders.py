@@ -11,6 +11,7 @@ from measurement import ovmf_builders
 from measure.tdx import acpi
 
 PAGE = 0x1000
+MEMORY = 2 << 30
 # data offset, data size, address, size in memory, type, attributes
 SECTIONS = (
     (PAGE, 2 * PAGE, 0xFFFFD000, 2 * PAGE, 0, 1),
@@ -67,10 +68,11 @@ def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
     return head + fields + (b"".join(s + b"\0" for s in strings) or b"\0") + b"\0"
 
 
-def smbios() -> bytes:
-    """A system with a serial number and a UUID, OEM strings, and the end marker."""
+def smbios(memory: int = MEMORY) -> bytes:
+    """A system with a serial number and a UUID, OEM strings, memory, and the end marker."""
     system = structure(1, b"\1\2\0\3" + bytes(range(1, 17)) + b"\6\0\0", b"Maker", b"Box", b"S123")
-    return system + structure(11, b"\1", b"secret") + structure(127, b"")
+    array = structure(16, struct.pack("<BBBIHH", 1, 3, 6, memory >> 10, 0xFFFE, 1))
+    return system + structure(11, b"\1", b"secret") + array + structure(127, b"")
 
 
 def machine_files() -> dict[str, bytes]:

@@ -165,6 +165,14 @@ def test_a_direct_boot_of_a_disks_kernel(
     assert of_disk == rtmr.predict(DIRECT, firmware, described, kernel)
 
 
+def test_the_description_of_another_machine(
+    firmware: tdvf.Tdvf, described: machine.Machine, kernel: rtmr.DirectBoot
+) -> None:
+    larger = dataclasses.replace(DIRECT, memory=3 << 30)
+    with pytest.raises(InputError, match="machine with other memory"):
+        rtmr.predict(larger, firmware, described, kernel)
+
+
 def test_boot_from_disk_without_a_disk(
     firmware: tdvf.Tdvf, described: machine.Machine, kernel: rtmr.DirectBoot
 ) -> None:
@@ -187,7 +195,7 @@ def test_firmware_with_enrolled_keys(described: machine.Machine, kernel: rtmr.Di
 
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], set[int]]] = {
-    "memory": ({"memory": 3 << 30}, {}, {}, {0}),
+    "memory": ({"memory": 3 << 30}, {"smbios": build.smbios(3 << 30)}, {}, {0}),
     "ACPI": ({}, {"tables": build.acpi_tables([b"FACS", b"DSDT", b"FACP", b"RSDT"])}, {}, {0}),
     "SMBIOS": ({}, {"smbios": build.structure(127, b"")}, {}, {0}),
     "boot menu": ({}, {"boot-menu": b"\1\0"}, {}, {0}),
