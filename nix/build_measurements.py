@@ -27,6 +27,7 @@ def main() -> None:
     report = f"{out}/measurements.json"
     measure("image", "--name", name, *inputs, "--output", report)
     measure("corim", "write", report, "--output", f"{out}/measurements.corim")
+    measure("picture", report, "--output", f"{out}/measurements.svg")
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ rec {
       "layers.json" = disk;
       "measurements.corim" = measurements;
       "measurements.json" = measurements;
+      "measurements.svg" = measurements;
       role = disk;
       "sbom.spdx.json" = disk;
       "uki.efi" = disk;

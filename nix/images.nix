@@ -128,9 +128,9 @@ release // forDebugging // {
 
   measurements = lib.links {
     name = "measurements";
-    description = "Expected measurements of all images, as JSON and as CoRIM";
+    description = "Expected measurements of all images, as JSON, as CoRIM and as a picture";
     links = builtins.listToAttrs (builtins.concatMap
-      (role: map (kind: { name = "${role}.${kind}"; value = "${release.${role}}/measurements.${kind}"; }) [ "json" "corim" ])
+      (role: map (kind: { name = "${role}.${kind}"; value = "${release.${role}}/measurements.${kind}"; }) [ "json" "corim" "svg" ])
       (builtins.attrNames release));
   };
 
