@@ -1,26 +1,35 @@
-"""`measure diff`: what differs between two measurements files."""
+"""`measure diff`: which component differs between two measurements files."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from measure import explain, report
-from measure.commands.common import DIFFERENT, SAME, Commands, read, register
+from measure.commands.common import DIFFERENT, SAME, Commands, print_json, read, register
 
 
 def add(commands: Commands) -> None:
     """Registers the command."""
     parser = register(
-        commands, "diff", run, "compare two measurements.json files", "diff expected.json seen.json"
+        commands,
+        "diff",
+        run,
+        "say which components differ between two measurements.json files",
+        "diff expected.json seen.json",
     )
-    parser.add_argument("a", help="expected")
-    parser.add_argument("b", help="seen")
+    parser.add_argument("expected", help="measurements.json")
+    parser.add_argument("seen", help="the other one")
+    parser.add_argument("--json", action="store_true", help="a list of objects, for scripts")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command."""
-    a = report.parse(read(options.a), options.a)
-    b = report.parse(read(options.b), options.b)
-    found = explain.diff(a, b, options.a, options.b)
-    print(explain.render(found))
+    expected = report.parse(read(options.expected), options.expected)
+    seen = report.parse(read(options.seen), options.seen)
+    found = explain.diff(expected, seen, options.expected, options.seen)
+    if options.json:
+        print_json([asdict(item) | {"component": item.component.value} for item in found])
+    else:
+        print(explain.render(found))
     return DIFFERENT if found else SAME

@@ -1,0 +1,238 @@
+"""The command line: what each command prints, and what it says of bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from measurement import builders, ovmf_builders, platforms
+
+import measure
+from measure import __main__ as cli
+from measure import report
+
+CHECKOUT = Path(measure.__file__).parents[1]
+COMMANDS = [
+    "image",
+    "pcrs",
+    "snp",
+    "snp-id",
+    "tdx",
+    "eventlog",
+    "explain",
+    "diff",
+    "corim",
+    "picture",
+]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in a folder with small inputs: exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    shapes = {
+        "format": "confide-shapes/1",
+        "vtpm": ["ovmf-disk", "ovmf-direct"],
+        "sev-snp": [
+            {"vmm": "qemu", "vcpu_type": "EPYC-Milan", "vcpus": [1, 4], "guest_features": 1}
+        ],
+        "tdx": [],
+    }
+    for name, data in {
+        "disk": builders.bootable_disk(),
+        "uki": builders.uki(),
+        "other-uki": builders.uki({".uname": b"6.12.1"}),
+        "fw": builders.firmware(),
+        "fw-snp": ovmf_builders.image(),
+        "shapes": json.dumps(shapes).encode(),
+        "m.json": platforms.encoded(),
+    }.items():
+        Path(name).write_bytes(data)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(list(arguments))
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return call
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_starts_with_the_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert f"example:\n  python -m measure {command} " in text
+
+
+def test_the_list_of_commands_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    found = re.findall(r"^    ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(found) == sorted(COMMANDS)
+
+
+def test_image_for_two_platforms(run: Run) -> None:
+    status, out, err = run(
+        "image", "--disk", "disk", "--uki", "uki", "--shapes", "shapes", "--firmware", "fw",
+        "--firmware-sev-snp", "fw-snp",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    measured = report.parse(out.encode(), "m")
+    found = report.read(measured, "m")
+    assert [p.shape.name for p in found.vtpm] == ["ovmf-disk", "ovmf-direct"]
+    assert [p.shape.name for p in found.sev_snp] == ["qemu-epyc-milan-1", "qemu-epyc-milan-4"]
+    assert measured["image"] == "disk"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--firmware", "none"), "none: cannot read: No such file or directory"),
+        ((), "--firmware goes with machines of platform vtpm"),
+        (("--firmware", "fw", "--firmware-sev-snp", "fw-snp"), "--firmware-sev-snp goes with"),
+        (("--firmware", "fw", "--firmware-tdx", "fw"), "--firmware-tdx goes with"),
+        (("--firmware", "fw", "--acpi", "."), "--firmware-tdx and --acpi go together"),
+        (("--firmware", "fw", "--shapes", "shapes"), "--firmware-sev-snp goes with"),
+        (("--firmware", "fw", "--shapes", "uki"), "uki: not JSON"),
+        (("--firmware", "fw", "--uki", "other-uki"), "other-uki: the disk boots another UKI"),
+        (("--firmware", "disk"), "disk at offset 0x0: no firmware volume"),
+        (("--firmware", "fw", "-o", "none/x"), "none/x: cannot write"),
+    ],
+)
+def test_image_says_what_is_wrong(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    status, out, err = run("image", "--disk", "disk", *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("measure: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_pcrs(run: Run) -> None:
+    status, out, _ = run("pcrs", "--disk", "disk", "--firmware", "fw", "--json")
+    measured = platforms.measurements()["platforms"]["vtpm"][0]
+    assert (status, json.loads(out)) == (0, measured["pcrs"])
+    _, lines, _ = run("pcrs", "--disk", "disk", "--firmware", "fw", "--shape", "ovmf-direct")
+    assert f" 4 {platforms.measurements()['platforms']['vtpm'][1]['pcrs']['4']}" in lines
+    assert run("pcrs", "--disk", "disk")[0] == 2
+    assert run("pcrs", "--disk", "disk", "--shape", "gce-tdx")[0] == 0
+
+
+def test_diff(run: Run) -> None:
+    assert run("diff", "m.json", "m.json")[0] == 0
+    assert run("diff", "m.json", "m.json", "--json") == (0, "[]\n", "")
+    run("image", "--disk", "disk", "--firmware", "fw", "-o", "a.json")
+    Path("disk2").write_bytes(builders.bootable_disk(builders.uki({".initrd": b"another"})))
+    run("image", "--disk", "disk2", "--firmware", "fw", "-o", "b.json")
+    status, out, _ = run("diff", "a.json", "b.json", "--json")
+    found = json.loads(out)
+    assert status == 1
+    causes = [item for item in found if not item["follows"] and item["component"] == "initrd"]
+    assert causes
+    assert set(found[0]) == {"register", "component", "description", "expected", "seen", "follows"}
+    status, out, _ = run("diff", "a.json", "b.json")
+    assert status == 1
+    assert "PCR 11: initrd: section .initrd" in out
+
+
+def test_corim(run: Run) -> None:
+    assert run("corim", "write", "m.json", "--creator", "Example Ltd", "-o", "c")[0] == 0
+    status, out, _ = run("corim", "show", "c", "--json")
+    shown = json.loads(out)
+    assert (status, shown["signer"], shown["validity"]) == (0, None, [None, None])
+    status, out, _ = run("corim", "compare", "c", "m.json")
+    assert status == 0
+    assert out == f"no difference: {len(shown['values'])} values of 8 machines\n"
+    run("corim", "write", "m.json", "--shape", "qemu-2", "--not-after", "2027-01-01", "-o", "one")
+    _, out, _ = run("corim", "show", "one")
+    assert "not after 2027-01-01 00:00:00 UTC" in out
+    assert out.count("Intel/TDX") == 1
+    status, out, _ = run("corim", "compare", "one", "m.json")
+    assert status == 1
+    assert out.count("only in the measurements: ") == len(shown["values"]) - 7
+    assert "only in the CoRIM" not in out
+
+
+def test_corim_for_one_launch_digest(run: Run) -> None:
+    arguments = ("corim", "write", "m.json", "--launch-measurement", "1")
+    assert run(*arguments, "--shape", "ec2-2", "-o", "c")[0] == 0
+    assert "AMD/SEV-SNP/launch-measurement" in run("corim", "show", "c")[1]
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "room for one machine" in err
+    status, _, err = run(*arguments, "--shape", "bochs")
+    assert status == 2
+    assert "no such machine in the measurements; expected" in err
+
+
+def test_corim_signed_with_a_program_that_knows_nothing_of_it(run: Run) -> None:
+    run("corim", "write", "m.json", "-o", "c")
+    assert run(
+        "corim", "to-be-signed", "c", "--algorithm", "ES384", "--signer", "Example Ltd", "-o", "tbs"
+    )[0] == 0  # fmt: skip
+    curve = "ec_paramgen_curve:P-384"
+    for arguments in (
+        ["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", "key"],
+        ["dgst", "-sha384", "-sign", "key", "-out", "sig", "tbs"],
+    ):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+    assert run("corim", "assemble", "tbs", "sig", "-o", "signed")[0] == 0
+    assert "signed by Example Ltd, ES384 (not verified)" in run("corim", "show", "signed")[1]
+    assert run("corim", "compare", "signed", "m.json")[0] == 0
+    status, _, err = run("corim", "assemble", "tbs", "tbs")
+    assert status == 2
+    assert "not a signature in DER" in err
+
+
+def test_picture(run: Run) -> None:
+    assert run("picture", "m.json", "-o", "p.svg") == (0, "", "")
+    assert Path("p.svg").read_text().startswith("<svg ")
+    status, out, _ = run("picture", "m.json", "--shape", "ec2-2")
+    assert status == 0
+    assert "sev-snp ec2-2" in out
+
+
+def test_every_command_but_corim_works_without_cbor2() -> None:
+    """As in the sandbox that builds the images, and on an auditor's machine."""
+    script = """
+import sys
+sys.modules["cbor2"] = None
+from measure import __main__
+sys.exit(__main__.main(["picture", "m.json"]) or __main__.main(["corim", "show", "m.json"]))
+"""
+    folder = CHECKOUT.joinpath("tests")
+    with_report = subprocess.run(
+        [sys.executable, "-c", script.replace("m.json", "/dev/stdin", 1)],
+        input=platforms.encoded(),
+        capture_output=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(CHECKOUT)},
+        check=False,
+    )
+    assert b"launch digest" in with_report.stdout
+    assert (
+        with_report.stderr == b"measure: CBOR needs the Python package cbor2, version 6 or later\n"
+    )
+    assert with_report.returncode == 2
+
+
+def test_a_reader_that_stops_early(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_bytes(platforms.encoded())
+    command = f"{sys.executable} -m measure picture m.json | head -c 1"
+    shown = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(CHECKOUT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+    )
+    assert shown.stderr == b""
