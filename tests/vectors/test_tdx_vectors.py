@@ -66,7 +66,7 @@ CASES = [
 ]
 
 AUTHENTICITY = (
-    "PCK certificate: root key",
+    "root key",
     "PCK certificate: chain",
     "QE report signature",
     "QE report: attestation key",

@@ -28,6 +28,8 @@ PSS_SHA384 = padding.PSS(padding.MGF1(SHA384), SHA384.digest_size)
 MAX_CRL = 1 << 20  # bytes; AMD's has a few hundred, Intel's some thousand
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+# A critical extension says so by a BOOLEAN that is true: without these bytes, none is (X.690, 8.2).
+_CRITICAL = b"\x01\x01\xff"
 _KNOWN_CRL_EXTENSIONS = (ExtensionOID.CRL_NUMBER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
 
 
@@ -111,7 +113,7 @@ def load_crl(der: bytes, what: str) -> x509.CertificateRevocationList:
     try:
         crl = x509.load_der_x509_crl(der)
         unknown = [e for e in crl.extensions if e.critical and e.oid not in _KNOWN_CRL_EXTENSIONS]
-        for entry in crl:
+        for entry in crl if _CRITICAL in der else ():
             unknown += [
                 e for e in entry.extensions if e.critical and e.oid != x509.CertificateIssuer.oid
             ]
@@ -176,6 +178,8 @@ def is_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificat
             issuer = directory[0] if directory else issuer
         except x509.ExtensionNotFound:
             pass
+        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            return True  # an entry of this list that cannot be read may be about it
         if entry.serial_number == certificate.serial_number and issuer == certificate.issuer:
             return True
     return False

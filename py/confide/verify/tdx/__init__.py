@@ -80,7 +80,7 @@ def verify_quote(
             QeIdentity.parse(collateral.qe_identity),
         )
         certificates = Certificates(quote, collateral)
-        pck = PckExtension.read(certificates.pck[0])
+        pck = PckExtension.read(certificates.pck)
     except FormatError as error:
         return _unreadable("certificates and collateral", error)
     qe = quote.qe_report

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from confide.errors import FormatError
@@ -36,8 +37,6 @@ from confide.verify.x509 import (
 
 ECDSA_SHA256 = SignatureAlgorithmOID.ECDSA_WITH_SHA256
 
-Chain = tuple[x509.Certificate, ...]
-
 
 @dataclass(frozen=True)
 class _Part:
@@ -54,6 +53,7 @@ _ROOT = _Part(("Intel SGX Root CA",))
 _PCK_CA = _Part(("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"))
 _PCK_CHAIN = (_Part(("Intel SGX PCK Certificate",), is_ca=False), _PCK_CA, _ROOT)
 _SIGNING_CHAIN = (_Part(("Intel SGX TCB Signing",), is_ca=False), _ROOT)
+_PIN = "pinned key of Intel SGX Root CA"
 _KNOWN_CRITICAL = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE)
 
 
@@ -61,34 +61,45 @@ class Certificates:
     """The certificates and revocation lists of one verification.
 
     Chains share certificates, above all the root: each is read once, and checked once in its place.
-    Raises FormatError for bytes that are no P-256 certificate or no list.
+    `pck` is the leaf of the quote's chain; the keys are those of the three leaves. Raises
+    FormatError for bytes that are no P-256 certificate or no list.
     """
 
     def __init__(self, quote: Quote, collateral: TdxCollateral) -> None:
         self._read: dict[bytes, x509.Certificate] = {}
         self._problems: dict[tuple[bytes, bytes, _Part], str] = {}
-        self._pck_chain = quote.pck_chain
-        self._collateral = collateral
-        self.pck = self._load(quote.pck_chain, "PCK")
-        self.tcb_info = self._load(collateral.tcb_info_chain, "TCB info")
-        self.qe_identity = self._load(collateral.qe_identity_chain, "QE identity")
+        self._chains = {
+            "PCK certificate": (quote.pck_chain, _PCK_CHAIN),
+            "TCB info signer": (collateral.tcb_info_chain, _SIGNING_CHAIN),
+            "QE identity signer": (collateral.qe_identity_chain, _SIGNING_CHAIN),
+        }
+        keys = [self._load(name, chain) for name, (chain, _) in self._chains.items()]
+        self.pck_key, self.tcb_info_key, self.qe_identity_key = keys
+        self.pck = self._read[quote.pck_chain[0]]
         self._root_crl = load_crl(collateral.root_ca_crl, "root CA's")
         self._pck_crl = load_crl(collateral.pck_crl, "PCK CA's")
 
     def check(self, now: int) -> list[Check]:
         """All checks of the chains and of revocation, at `now` (unix seconds)."""
-        tcb_info, qe_identity = self._collateral.tcb_info_chain, self._collateral.qe_identity_chain
-        checks = self._check_chain("PCK certificate", self._pck_chain, _PCK_CHAIN)
-        checks += self._check_chain("TCB info signer", tcb_info, _SIGNING_CHAIN)
-        checks += self._check_chain("QE identity signer", qe_identity, _SIGNING_CHAIN)
+        last = dict.fromkeys(chain[-1] for chain, _ in self._chains.values())
+        checks = [
+            check_equal(
+                "root key", roots.INTEL_SGX.spki_sha256, spki_sha256(self._read[root]), _PIN
+            )
+            for root in last
+        ]
+        checks += [
+            self._check_chain(name, chain, parts) for name, (chain, parts) in self._chains.items()
+        ]
         checks += [
             check_validity(f"validity of {_common_name(certificate)}", certificate, now)
             for certificate in self._read.values()
         ]
-        if len(self.pck) != len(_PCK_CHAIN):
+        pck_chain, parts = self._chains["PCK certificate"]
+        if len(pck_chain) != len(parts):
             return checks  # the check of the chain has failed: there is no CA to ask for a list
-        leaf, ca, root = self.pck
-        others = [c for c in self._read.values() if c is not leaf]
+        leaf, ca, root = (self._read[der] for der in pck_chain)
+        others = [certificate for certificate in self._read.values() if certificate is not leaf]
         return [
             *checks,
             check_crl("root CA's revocation list", self._root_crl, root, ECDSA_SHA256, now),
@@ -97,31 +108,25 @@ class Certificates:
             _check_revoked("CA and signers", self._root_crl, others),
         ]
 
-    def _load(self, chain: Sequence[bytes], what: str) -> Chain:
+    def _load(self, name: str, chain: Sequence[bytes]) -> ec.EllipticCurvePublicKey:
+        """Reads what was not read before; returns the key of the leaf."""
         if not chain:
-            raise FormatError("bad-chain", f"the {what} certificate chain is empty")
+            raise FormatError("bad-chain", f"the chain of the {name} is empty")
         for der in chain:
             if der not in self._read:
-                certificate = load_certificate(der, what)
-                public_key_of(certificate, what)
-                self._read[der] = certificate
-        return tuple(self._read[der] for der in chain)
+                self._read[der] = load_certificate(der, name)
+                public_key_of(self._read[der], name)
+        return public_key_of(self._read[chain[0]], name)
 
-    def _check_chain(
-        self, name: str, chain: Sequence[bytes], parts: Sequence[_Part]
-    ) -> list[Check]:
-        root = spki_sha256(self._read[chain[-1]])
+    def _check_chain(self, name: str, chain: Sequence[bytes], parts: Sequence[_Part]) -> Check:
         expected = ", signed by ".join(map(str, parts))
         problem = f"{len(chain)} certificates" if len(chain) != len(parts) else ""
         issuers = (*chain[1:], chain[-1])
         for der, issuer, part in zip(chain, issuers, parts, strict=False):
             problem = problem or self._problem(der, issuer, part)
-        return [
-            check_equal(f"{name}: root key", roots.INTEL_SGX.spki_sha256, root, "pinned root"),
-            Check(
-                f"{name}: chain", expected, problem or expected, not problem, "Intel's hierarchy"
-            ),
-        ]
+        return Check(
+            f"{name}: chain", expected, problem or expected, not problem, "Intel's hierarchy"
+        )
 
     def _problem(self, der: bytes, issuer: bytes, part: _Part) -> str:
         """What is wrong with a certificate in this place, "" if nothing is."""

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from confide.formats.certificates import public_key_of
 from confide.formats.pck import PckExtension
 from confide.formats.tdx import QeReport, Quote
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TdxCollateral
@@ -35,10 +34,14 @@ _ZERO32 = bytes(32)
 
 def check_quote(quote: Quote, certificates: Certificates) -> list[Check]:
     """The three signatures that lead from the PCK to the TD report."""
-    pck = public_key_of(certificates.pck[0], "PCK")
     bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + _ZERO32
     return [
-        _check_signature("QE report signature", pck, quote.qe_signature, quote.qe_report_bytes),
+        _check_signature(
+            "QE report signature",
+            certificates.pck_key,
+            quote.qe_signature,
+            quote.qe_report_bytes,
+        ),
         check_equal(
             "QE report: attestation key", bound, quote.qe_report.report_data, "attestation key"
         ),
@@ -83,14 +86,14 @@ def check_documents(
     return [
         _check_signature(
             "TCB info: signature",
-            public_key_of(certificates.tcb_info[0], "TCB info"),
+            certificates.tcb_info_key,
             collateral.tcb_info_signature,
             collateral.tcb_info,
         ),
         _check_current("TCB info: time", info.issue_date, info.next_update, now),
         _check_signature(
             "QE identity: signature",
-            public_key_of(certificates.qe_identity[0], "QE identity"),
+            certificates.qe_identity_key,
             collateral.qe_identity_signature,
             collateral.qe_identity,
         ),
