@@ -86,6 +86,7 @@ def test_foreign_firmware_names_file_offset_expected_and_seen() -> None:
 def test_too_large() -> None:
     with pytest.raises(FormatError, match="too large"):
         ovmf.parse(bytes(ovmf.MAX_IMAGE + 1), "fw")
+    ovmf.parse(build.image().rjust(ovmf.MAX_IMAGE, b"\0"), "fw")
 
 
 def with_table(body: bytes, length: int | None = None) -> bytes:

@@ -390,6 +390,12 @@ def test_guest_features_by_name() -> None:
     assert features.names(0x1) == ["SNPActive"]
     assert features.names(0x21) == ["SNPActive", "DebugVirtualization"]
     assert features.names(1 << 40 | 1) == ["SNPActive", "bit 40"]
+    # The order of the APM's table; bits 11 and 13 have no name.
+    assert " ".join(features.names(0xFFFF)) == (
+        "SNPActive vTOM ReflectVC RestrictedInjection AlternateInjection DebugVirtualization "
+        "PreventHostIBS BTBIsolation VmplSSS SecureTSC VmgexitParameter bit 11 IbsVirtualization "
+        "bit 13 VmsaRegProt SmtProtection"
+    )
 
 
 @pytest.mark.parametrize(
