@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 
+from confide.coordinator.ca import Authority
+from confide.formats.certificates import key_usage
 from confide.formats.fields import Fields
 from confide.formats.gpu import GpuDevice, GpuEvidence
 from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
@@ -51,18 +53,6 @@ BLOCKS = 64
 _DAY = 86400
 
 
-@dataclass(frozen=True)
-class Authority:
-    """A key with its certificate."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
-
-
 def issue(
     name: str,
     issuer: Authority | None,
@@ -85,7 +75,7 @@ def issue(
         .serial_number(x509.random_serial_number())
         .not_valid_before(datetime.fromtimestamp(start, UTC))
         .not_valid_after(datetime.fromtimestamp(end, UTC))
-        .add_extension(_usage(ca), critical=True)
+        .add_extension(key_usage(ca=ca), critical=True)
     )
     if ca:
         builder = builder.add_extension(x509.BasicConstraints(True, path_length), critical=True)
@@ -358,20 +348,6 @@ def verify(
 def failed(verdict: Verdict) -> list[str]:
     """The names of the checks that failed."""
     return [check.name for check in verdict.checks if not check.passed]
-
-
-def _usage(ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _fwid(digest: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from confide.coordinator.ca import Authority
 from confide.formats.gpu_collateral import OcspAnswer
 from confide.verify.nvidia.revocation import Revocation
 from confide.verify.verdict import Check
@@ -17,7 +18,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support.simulated_gpu import (
     NOW,
     OCSP_NONCE,
-    Authority,
     SimulatedNvidia,
     failed,
     issue,

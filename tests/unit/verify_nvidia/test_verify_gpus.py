@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from confide.coordinator.ca import Authority
 from confide.errors import VerificationError
 from confide.formats.gpu import GpuEvidence
 from confide.formats.gpu_collateral import GpuCollateral
@@ -16,7 +17,6 @@ from tests.support.simulated_gpu import (
     FWID,
     NONCE,
     NOW,
-    Authority,
     SimulatedGpu,
     SimulatedNvidia,
     composite_fwid,
