@@ -9,6 +9,7 @@ from measure import image
 from measure.commands.common import SAME, Commands, map_file, print_json, read, register
 from measure.errors import InputError
 from measure.image import DiskImage
+from measure.report import tdx as report
 from measure.tdx import machine, rtmr, shapefile, tdvf
 from measure.tdx.rtmr import DirectBoot, Prediction
 from measure.tdx.shape import Boot, PageOrder
@@ -76,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
         _boots(options),
     )
     if options.json:
-        print_json(_as_json(prediction))
+        (platform,) = report.write([prediction])
+        print_json({**platform, "zero": list(rtmr.ZERO_FIELDS)})
     else:
         _print_table(prediction)
     return SAME
@@ -99,27 +101,6 @@ def _boots(options: argparse.Namespace) -> DirectBoot | DiskImage:
     if options.initrd is None or options.append is None:
         raise InputError("--kernel needs --initrd and --append")
     return DirectBoot(read(options.kernel), read(options.initrd), options.append)
-
-
-def _as_json(prediction: Prediction) -> dict[str, Any]:
-    shape = shapefile.dump(prediction.shape)
-    return {
-        "shape": shape,
-        "mrtd": {order.value: value.hex() for order, value in prediction.mrtd.items()},
-        "rtmrs": {str(number): value.hex() for number, value in prediction.rtmrs().items()},
-        "zero": list(rtmr.ZERO_FIELDS),
-        "events": {
-            str(number): [
-                {
-                    "component": event.component.value,
-                    "description": event.description,
-                    "digest": event.digest.hex(),
-                }
-                for event in prediction.of(number)
-            ]
-            for number in rtmr.COVERS
-        },
-    }
 
 
 def _print_table(prediction: Prediction) -> None:

@@ -359,7 +359,7 @@ def test_command_for_a_disk(
     assert status == 0
     assert printed["mrtd"] == {o.value: v.hex() for o, v in expected.mrtd.items()}
     assert printed["rtmrs"] == {str(n): v.hex() for n, v in expected.rtmrs().items()}
-    assert printed["shape"]["attributes"] == "0x10000000"
+    assert printed["attributes"] == "0x10000000"
     assert printed["zero"] == ["MRCONFIGID", "MROWNER", "MROWNERCONFIG"]
     assert [e["digest"] for n in "0123" for e in printed["events"][n]] == [
         e.digest.hex() for n in range(4) for e in expected.of(n)
