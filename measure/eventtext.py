@@ -36,7 +36,7 @@ def _text(event: Event) -> str:
     if event.type == EventType.IPL:
         return _either(data)
     if event.type == EventType.EVENT_TAG:
-        return _either(data[8:])  # after tag and size, 4 bytes each
+        return _either(_tagged(data))
     if event.type in _ASCII:
         return data.decode("ascii", "replace")
     if event.type in _STRUCTURE_WITH_NAME and data:
@@ -48,6 +48,12 @@ def _text(event: Event) -> str:
         entries = range(gpt.HEADER_SIZE + 8, len(data) - gpt.ENTRY_SIZE + 1, gpt.ENTRY_SIZE)
         return ", ".join(utf16(data[at + 56 : at + gpt.ENTRY_SIZE]) for at in entries)
     return data[:24].hex()
+
+
+def _tagged(data: bytes) -> bytes:
+    """Behind tag and size, 4 bytes each; some kernels leave them out in a confidential machine."""
+    has_header = len(data) >= 8 and int.from_bytes(data[4:8], "little") == len(data) - 8
+    return data[8:] if has_header else data
 
 
 def _either(data: bytes) -> str:
