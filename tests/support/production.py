@@ -1,0 +1,154 @@
+"""SIMULATED: a production service: its manifest, its machines' evidence, and all their collateral.
+
+Every vendor in it is simulated; only a test that puts the simulated roots in the place of the real
+ones (`pin`) believes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from confide.formats.canonical import json_encode
+from confide.formats.collateral import Bundle, Item
+from confide.formats.evidence import Evidence
+from confide.formats.gpu import gpu_nonce
+from confide.formats.manifest import Manifest
+from confide.formats.pck import PckExtension
+from confide.formats.pem import write_chain
+from confide.formats.snp import Product
+from confide.formats.tdx_collateral import TdxCollateral
+from confide.verify import roots
+from confide.verify.nvidia import verify_gpus
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.support import simulated_gpu
+from tests.support.simulated_amd import (
+    LAUNCH_DIGEST,
+    TCBS,
+    SimulatedChip,
+    intermediate,
+    make_crl,
+    root,
+    root_of,
+)
+from tests.support.simulated_gpu import SimulatedGpu, SimulatedNvidia
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT, SimulatedIntel
+from tests.support.snp_policy import policy_json
+
+MADE = 1_780_000_000
+
+
+def manifest_value(**changes: Any) -> dict[str, Any]:
+    """A production manifest that accepts the simulated machines, as a plain value."""
+    machine = {
+        "sev-snp": [{"shape": "simulated", "launch_digest": LAUNCH_DIGEST.hex()}],
+        "tdx": [REFERENCE.to_json()],
+    }
+    gpus = simulated_gpu.policy().to_json()
+    model = {"name": "large", "root_hash": "cd" * 32, "hash_offset": 4096}
+    return {
+        "format": "confide-manifest/2",
+        "mode": "production",
+        "platforms": {"sev-snp": policy_json(), "tdx": POLICY.to_json()},
+        "roles": {
+            "coordinator": machine,
+            "secret-service": machine,
+            "worker-gpu": machine | {"gpus": gpus},
+        },
+        "models": [model | {"tasks": ["chat"], "roles": ["worker-gpu"]}],
+        "update_keys": [],
+        "recovery_keys": [],
+    } | changes
+
+
+def manifest(**changes: Any) -> Manifest:
+    return Manifest.parse(json_encode(manifest_value(**changes)))
+
+
+@dataclass
+class Production:
+    """One simulated vendor of each kind, and a machine of each."""
+
+    chip: SimulatedChip = field(default_factory=SimulatedChip)
+    intel: SimulatedIntel = field(default_factory=SimulatedIntel)
+    nvidia: SimulatedNvidia = field(default_factory=SimulatedNvidia)
+    gpu: SimulatedGpu = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gpu = self.nvidia.gpu()
+
+    def pin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put the simulated roots in the place of the vendors'."""
+        amd = {product: root_of(product) for product in Product}
+        monkeypatch.setattr("confide.verify.snp.chain.ROOTS", amd)
+        monkeypatch.setattr(roots, "INTEL_SGX", self.intel.pinned)
+        gpus = partial(verify_gpus, roots=self.nvidia.roots)
+        monkeypatch.setattr("confide.verify.evidence.verify_gpus", gpus)
+
+    def snp(self, report_data: bytes, *, certificates: int = 3) -> Evidence:
+        """SEV-SNP evidence that comes with this many certificates."""
+        evidence = self.chip.evidence(report_data)
+        return replace(evidence, endorsements=evidence.endorsements[:certificates])
+
+    def tdx(self, report_data: bytes) -> Evidence:
+        report = replace(REPORT, report_data=report_data)
+        return Evidence("tdx", self.intel.quote(report), (), EVENT_LOG)
+
+    def with_gpu(self, evidence: Evidence, report_data: bytes) -> Evidence:
+        """The evidence of the same machine, with its GPU's."""
+        return replace(evidence, gpus=(self.gpu.evidence(gpu_nonce(report_data)),))
+
+    def bundle(self) -> Bundle:
+        """All that any of these machines needs."""
+        chip = self.chip
+        tcb = TCBS[chip.product].hex()
+        vcek = f"amd/vcek/{chip.product.value}/{chip.hardware_id.hex()}/{tcb}"
+        items = {
+            vcek: Item(chip.certificate(), MADE),
+            "amd/milan/ask": Item(intermediate().der, MADE),
+            "amd/milan/ark": Item(root().der, MADE),
+            "amd/milan/crl": Item(make_crl(issuer=root(Product.MILAN)), MADE),
+        }
+        return Bundle(items | self._intel() | self._nvidia())
+
+    def _intel(self) -> dict[str, Item]:
+        collateral: TdxCollateral = self.intel.collateral()
+        fmspc = PckExtension.read(self.intel.pck.certificate).fmspc.hex()
+        return {
+            f"intel/tcb-info/{fmspc}": pcs_answer(
+                "tcbInfo",
+                collateral.tcb_info,
+                collateral.tcb_info_signature,
+                collateral.tcb_info_chain,
+            ),
+            "intel/qe-identity": pcs_answer(
+                "enclaveIdentity",
+                collateral.qe_identity,
+                collateral.qe_identity_signature,
+                collateral.qe_identity_chain,
+            ),
+            "intel/crl/root": Item(collateral.root_ca_crl, MADE),
+            "intel/crl/platform": Item(collateral.pck_crl, MADE),
+        }
+
+    def _nvidia(self) -> dict[str, Item]:
+        rims = {f"nvidia/rim/{k}": Item(v, MADE) for k, v in self.nvidia.rims(self.gpu).items()}
+        items = dict(rims)
+        for chain in (self.gpu.chain[1:], self.nvidia.rim_chain):
+            for certificate, issuer in pairwise(chain):
+                der = certificate.certificate.public_bytes(Encoding.DER)
+                answer = self.nvidia.answer(certificate, issuer)
+                name = f"nvidia/ocsp/{hashlib.sha256(der).hexdigest()}"
+                items[name] = Item(answer.response, MADE, nonce=answer.nonce)
+        return items
+
+
+def pcs_answer(name: str, inner: bytes, signature: bytes, chain: tuple[bytes, ...]) -> Item:
+    """As Intel's service answers: the signed object inside another, and its signers' chain."""
+    body = b'{"%s":%s,"signature":"%s"}' % (name.encode(), inner, signature.hex().encode())
+    return Item(body, MADE, chain=write_chain(chain))
