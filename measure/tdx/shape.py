@@ -15,6 +15,7 @@ MIB = 1 << 20
 MAX_MEMORY = 1 << 51  # half of the largest guest address space: the other half is shared memory
 
 # Releases of edk2, as (year, month), between which its measurements changed.
+_FIRST_KNOWN = (2024, 2)
 _SEPARATOR_MOVED = (2024, 11)
 _LAST_WITHOUT_VMM_DATA = (2025, 2)
 _FIRST_WITH_VMM_DATA = (2026, 5)
@@ -79,11 +80,11 @@ class TdxShape:
         for what, value in (("attributes", self.attributes), ("xfam", self.xfam)):
             if not 0 <= value < 1 << 64:
                 raise InputError(f"shape {self.name}: {what} are not 64 bits", seen=f"{value:#x}")
-        between = _LAST_WITHOUT_VMM_DATA < self.edk2 < _FIRST_WITH_VMM_DATA
-        if between or self.edk2 > _LAST_KNOWN:
+        old = _FIRST_KNOWN <= self.edk2 <= _LAST_WITHOUT_VMM_DATA
+        if not old and not _FIRST_WITH_VMM_DATA <= self.edk2 <= _LAST_KNOWN:
             raise UnsupportedError(
                 f"shape {self.name}: what firmware of this edk2 release measures is not known",
-                expected="up to 2025.02, 2026.05 or 2026.08",
+                expected="2024.02 to 2025.02, or 2026.05 to 2026.08",
                 seen=f"{self.edk2[0]}.{self.edk2[1]:02}",
             )
         boot_variables = self.measured_boot_variables()

@@ -257,6 +257,7 @@ def test_mapping_of_tpm_registers() -> None:
         ({"memory": 1 << 60}, "bad memory size"),
         ({"attributes": 1 << 64}, "attributes are not 64 bits"),
         ({"xfam": -1}, "xfam are not 64 bits"),
+        ({"edk2": (2023, 11)}, "not known"),
         ({"edk2": (2025, 5)}, "not known"),
         ({"edk2": (2026, 2)}, "not known"),
         ({"edk2": (2026, 11)}, "not known"),
