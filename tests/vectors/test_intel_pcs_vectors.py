@@ -63,7 +63,7 @@ def test_any_change_of_an_answer_is_refused_or_breaks_the_signature(
 
 def test_truncated_answers(sample: tuple[str, bytes, bytes]) -> None:
     name, body, _ = sample
-    for size in (0, 1, 20, len(body) // 2, len(body) - 1):
+    for size in (0, 1, 20, len(body) // 2, len(body.rstrip()) - 1):
         with pytest.raises(FormatError):
             intel_pcs.split_signed(body[:size], name)
     with pytest.raises(FormatError):
