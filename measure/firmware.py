@@ -148,15 +148,31 @@ def _files(data: bytes, file: str) -> Iterator[_File]:
     header_size = header.u16("header length")
     header.skip(2, "checksum")
     extension = header.u16("extension header offset")
-    words = Reader(data, file).take(header_size, "volume header")
-    checksum = sum(int.from_bytes(words[i : i + 2], "little") for i in range(0, header_size, 2))
-    if signature != b"_FVH" or filesystem != _FFS2 or checksum & 0xFFFF or length > len(data):
+    if signature != b"_FVH" or filesystem != _FFS2:
         raise FormatError(
             "no firmware volume",
             file=file,
             offset=0,
-            expected="_FVH, FFS2, a valid checksum",
-            seen=f"{signature!r}, {filesystem}, sum {checksum & 0xFFFF:#x}, {length:#x} bytes",
+            expected=f"_FVH, {_FFS2}",
+            seen=f"{signature!r}, {filesystem}",
+        )
+    words = Reader(data, file).take(header_size, "volume header")
+    checksum = sum(int.from_bytes(words[i : i + 2], "little") for i in range(0, header_size, 2))
+    if checksum & 0xFFFF:
+        raise FormatError(
+            "the firmware volume's checksum is wrong",
+            file=file,
+            offset=0,
+            expected="a sum of 0",
+            seen=f"{checksum & 0xFFFF:#x}",
+        )
+    if length > len(data):
+        raise FormatError(
+            "the firmware volume is truncated",
+            file=file,
+            offset=0,
+            expected=f"{length} bytes",
+            seen=f"{len(data)} bytes",
         )
     start = header_size
     if extension:

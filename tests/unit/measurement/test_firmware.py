@@ -74,7 +74,7 @@ def altered(offset: int, value: bytes) -> bytes:
     ("offset", "value", "message"),
     [
         (16, b"\0", "no firmware volume"),
-        (32, b"\xff" * 8, "no firmware volume"),
+        (32, b"\xff" * 8, "volume is truncated"),
         (40, b"_FVX", "no firmware volume"),
         (48, b"\xff\xff", "volume header is truncated"),
         (72 + 18, b"\x0c", "exactly one a volume image, seen 0"),
@@ -100,7 +100,7 @@ def test_unchanged_volume_passes_the_same_alteration() -> None:
 def test_bad_volume_checksum() -> None:
     data = bytearray(builders.firmware())
     data[0] ^= 1
-    with pytest.raises(FormatError, match="no firmware volume"):
+    with pytest.raises(FormatError, match="checksum is wrong"):
         firmware.measure(bytes(data), "fw")
 
 
