@@ -36,6 +36,7 @@ SGX_OID = "1.2.840.113741.1.13.1"
 FMSPC = bytes.fromhex("90c06f000000")
 SVNS = [3, 3, 2, 2, 4, 1, 0, 5] + [0] * 8
 MRSIGNER = bytes(range(32))
+INSTANCE = b"\x66" * 16
 SHA256 = hashes.SHA256()
 MEASURED = (b"\x30" * 48, b"\x31" * 48, b"\x32" * 48)  # one event in each of RTMR0 to RTMR2
 
@@ -72,9 +73,15 @@ POLICY = TdxPolicy(
     attributes=Masked(2**64 - 1, SEPT_VE_DISABLE),
     xfam=Masked(2**64 - 1, REPORT.xfam),
     mrseam=None,
+    mrconfigids=(bytes(48),),
+    mrowners=(bytes(48),),
+    mrownerconfigs=(bytes(48),),
+    fmspcs=None,
+    platform_instances=(INSTANCE,),
     tcb_statuses=(TcbStatus.UP_TO_DATE,),
     advisories=(),
     minimum_tcb_evaluation_data_number=17,
+    opt_outs=frozenset(),
 )
 
 
@@ -419,7 +426,7 @@ def pck_extension(
     *,
     fmspc: bytes = FMSPC,
     pce_id: bytes = bytes(2),
-    instance: bytes = b"\x66" * 16,
+    instance: bytes = INSTANCE,
 ) -> bytes:
     """Intel's SGX extension, in DER."""
     numbers = [_der(0x02, _integer(svn)) for svn in [*svns, pce]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from confide.formats.pem import read_chain, write_chain
 from confide.formats.tdx import Quote, TdReport
 from confide.formats.tdx_collateral import TcbStatus, TdxCollateral
-from confide.formats.tdx_policy import Masked, TdxPolicy, TdxReference
+from confide.formats.tdx_policy import Masked, OptOut, TdxPolicy, TdxReference
 from confide.verify.tdx import verify_quote
 from confide.verify.verdict import Verdict
 
@@ -111,12 +111,15 @@ def policy_of(report: TdReport, advisories: tuple[str, ...] = ()) -> TdxPolicy:
         attributes=Masked(2**64 - 1, report.attributes),
         xfam=Masked(2**64 - 1, report.xfam),
         mrseam=None,
+        mrconfigids=(report.mrconfigid,),
+        mrowners=(report.mrowner,),
+        mrownerconfigs=(report.mrownerconfig,),
+        fmspcs=None,
+        platform_instances=(),
         tcb_statuses=tuple(status for status in TcbStatus if status is not TcbStatus.REVOKED),
         advisories=advisories,
         minimum_tcb_evaluation_data_number=0,
-        mrconfigid=report.mrconfigid,
-        mrowner=report.mrowner,
-        mrownerconfig=report.mrownerconfig,
+        opt_outs=frozenset({OptOut.ANY_PLATFORM}),
     )
 
 

@@ -12,6 +12,9 @@ from cryptography.hazmat import asn1
 
 from confide.errors import FormatError
 
+FMSPC_SIZE = 6
+INSTANCE_SIZE = 16
+
 _SGX = "1.2.840.113741.1.13.1"
 _SGX_OID = x509.ObjectIdentifier(_SGX)
 _COMPONENTS = 16
@@ -80,14 +83,15 @@ def _read(extension: _Extension) -> PckExtension:
         raise ValueError("an unknown TCB field")
     numbers = [item.value.parse(int) for item in extension.tcb.values[:-1]]
     instance = extension.platform_instance_id
-    if instance is not None and instance.oid.dotted_string != f"{_SGX}.6":
-        raise ValueError("an unknown field")
+    for number, item in ((6, instance), (7, extension.configuration)):
+        if item is not None and item.oid.dotted_string != f"{_SGX}.{number}":
+            raise ValueError("an unknown field")
     return PckExtension(
-        fmspc=_octets(extension.fmspc, 6),
+        fmspc=_octets(extension.fmspc, FMSPC_SIZE),
         pce_id=_octets(extension.pce_id, 2),
         sgx_svns=bytes(numbers[:_COMPONENTS]),
         pce_svn=numbers[_COMPONENTS],
-        platform_instance_id=None if instance is None else _octets(instance, 16),
+        platform_instance_id=None if instance is None else _octets(instance, INSTANCE_SIZE),
     )
 
 

@@ -65,6 +65,11 @@ class TdReport:
     tee_tcb_svn2: bytes | None = None
     mrservicetd: bytes | None = None
 
+    @property
+    def registers(self) -> dict[str, bytes]:
+        """The five measurements by name: MRTD, RTMR0 to RTMR3."""
+        return name_registers(self.mrtd, self.rtmrs)
+
     @classmethod
     def parse(cls, data: bytes) -> TdReport:
         """`data` is 584 or 648 bytes: the caller has checked which."""
@@ -173,6 +178,11 @@ class Quote:
             ),
             trailing=len(data) - reader.at,
         )
+
+
+def name_registers(mrtd: bytes, rtmrs: tuple[bytes, ...]) -> dict[str, bytes]:
+    """Measurements by the names that people know: MRTD, RTMR0 to RTMR3."""
+    return {"MRTD": mrtd} | {f"RTMR{number}": value for number, value in enumerate(rtmrs)}
 
 
 class _Reader:

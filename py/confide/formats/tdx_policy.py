@@ -1,8 +1,9 @@
 """What a manifest says of TDX: the measurements it accepts, and the rules for everything else.
 
-Nothing is left open by leaving it out: each rule is a required field, except the identities that a
-host may bind to a TD (zeros unless stated) and opt-outs, whose names start with insecure_. An empty
-list accepts nothing.
+Rules that hold for every policy which `TdxPolicy.read` returns:
+- Everything that a quote states and a host could choose has a reference value. An empty list
+  accepts nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
+- Debugging, and any platform of Intel's instead of listed ones, need such an opt-out.
 
 Source: Intel TDX Module Base Architecture Specification, "TD ATTRIBUTES", "XFAM".
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from confide.errors import FormatError
 from confide.formats.canonical import Json
 from confide.formats.fields import Fields, check_name, from_hex
-from confide.formats.tdx import MEASUREMENT_SIZE, RTMRS
+from confide.formats.pck import FMSPC_SIZE, INSTANCE_SIZE
+from confide.formats.tdx import MEASUREMENT_SIZE, RTMRS, name_registers
 from confide.formats.tdx_collateral import TcbStatus, read_advisories
 
 ATTRIBUTE_DEBUG = 1 << 0
@@ -23,10 +26,18 @@ ATTRIBUTE_SEPT_VE_DISABLE = 1 << 28
 # DEBUG, SEPT_VE_DISABLE, PKS, KL, PERFMON. Not among them: MIGRATABLE (29), under which another TD
 # may move this one to another host; report 1.0 does not even say which.
 KNOWN_ATTRIBUTES = 1 << 0 | 1 << 28 | 1 << 30 | 1 << 31 | 1 << 63
-# The rule for MRSEAM that accepts each TDX module which Intel signed and TCB info knows.
+# In the place of a list: what Intel's signature vouches for is enough.
 SIGNED_BY_INTEL = "signed-by-intel"
-ZERO = bytes(MEASUREMENT_SIZE)
-FMSPC_SIZE = 6
+_STATUSES = tuple(status for status in TcbStatus if status is not TcbStatus.REVOKED)
+_WHAT = "TDX policy"
+
+
+class OptOut(StrEnum):
+    """What a manifest can leave unchecked, by the name it has there."""
+
+    ALLOW_DEBUG = "insecure_allow_debug"
+    ALLOW_SEPT_VE = "insecure_allow_sept_ve"
+    ANY_PLATFORM = "insecure_any_platform"
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class TdxReference:
     @property
     def registers(self) -> dict[str, bytes]:
         """The five measurements by name: MRTD, RTMR0 to RTMR3."""
-        return {"MRTD": self.mrtd} | {f"RTMR{n}": value for n, value in enumerate(self.rtmrs)}
+        return name_registers(self.mrtd, self.rtmrs)
 
     @classmethod
     def read(cls, fields: Fields) -> TdxReference:
@@ -84,108 +95,94 @@ class Masked:
 class TdxPolicy:
     """The rules for every TDX machine of a manifest.
 
-    `attributes` and `xfam` are the TD's. `mrseam` lists the accepted TDX modules (48 bytes each);
-    None stands for `SIGNED_BY_INTEL`. `mrconfigid`, `mrowner`, `mrownerconfig` (48 bytes) are what
-    the host may have bound to the TD. A TCB status or an advisory that is not listed is refused,
-    and so is TCB info or a QE identity below the evaluation data number. `fmspcs` (6 bytes each)
-    lists the accepted kinds of platform, None accepts each that TCB info is there for.
+    `attributes` and `xfam` are the TD's. `mrseam` lists the accepted TDX modules (48 bytes each),
+    `fmspcs` the accepted kinds of platform (6 bytes each); None stands for `SIGNED_BY_INTEL`: each
+    that Intel's TCB info knows. `mrconfigids`, `mrowners` and `mrownerconfigs` (48 bytes each) are
+    what the host may have bound to the TD; zeros are "nothing", and have to be listed, too.
+    `platform_instances` (16 bytes each) are the accepted machines, unless `insecure_any_platform`
+    accepts every one. TCB statuses and advisories that are not listed are refused, and so is TCB
+    info or a QE identity below the evaluation data number.
     """
 
     attributes: Masked
     xfam: Masked
     mrseam: tuple[bytes, ...] | None
+    mrconfigids: tuple[bytes, ...]
+    mrowners: tuple[bytes, ...]
+    mrownerconfigs: tuple[bytes, ...]
+    fmspcs: tuple[bytes, ...] | None
+    platform_instances: tuple[bytes, ...]
     tcb_statuses: tuple[TcbStatus, ...]
     advisories: tuple[str, ...]
     minimum_tcb_evaluation_data_number: int
-    mrconfigid: bytes = ZERO
-    mrowner: bytes = ZERO
-    mrownerconfig: bytes = ZERO
-    fmspcs: tuple[bytes, ...] | None = None
-    insecure_allow_debug: bool = False
-    insecure_allow_sept_ve: bool = False
+    opt_outs: frozenset[OptOut]
 
     @classmethod
     def read(cls, fields: Fields) -> TdxPolicy:
-        """Raises FormatError for a rule that is missing, unknown or says nothing."""
+        """Read the policy and close `fields`. Raises FormatError for a value unset or unknown."""
         policy = cls(
             attributes=Masked.read(fields.map("attributes"), "the rule for attributes"),
             xfam=Masked.read(fields.map("xfam"), "the rule for xfam"),
-            mrseam=_read_mrseam(fields),
-            tcb_statuses=_read_statuses(fields),
+            mrseam=_values_or_signed(fields, "mrseam", MEASUREMENT_SIZE),
+            mrconfigids=_values(fields, "mrconfigids", MEASUREMENT_SIZE),
+            mrowners=_values(fields, "mrowners", MEASUREMENT_SIZE),
+            mrownerconfigs=_values(fields, "mrownerconfigs", MEASUREMENT_SIZE),
+            fmspcs=_values_or_signed(fields, "fmspcs", FMSPC_SIZE),
+            platform_instances=_values(fields, "platform_instances", INSTANCE_SIZE),
+            tcb_statuses=tuple(map(TcbStatus, _names(fields, "tcb_statuses", _STATUSES))),
             advisories=read_advisories(fields.list("advisories")),
             minimum_tcb_evaluation_data_number=fields.integer("minimum_tcb_evaluation_data_number"),
-            mrconfigid=_identity(fields, "mrconfigid"),
-            mrowner=_identity(fields, "mrowner"),
-            mrownerconfig=_identity(fields, "mrownerconfig"),
-            fmspcs=_hexes(fields, "fmspcs", FMSPC_SIZE) if fields.has("fmspcs") else None,
-            insecure_allow_debug=_opt_out(fields, "insecure_allow_debug"),
-            insecure_allow_sept_ve=_opt_out(fields, "insecure_allow_sept_ve"),
+            opt_outs=frozenset(map(OptOut, _names(fields, "opt_outs", OptOut))),
         )
         fields.done()
+        if policy.platform_instances and OptOut.ANY_PLATFORM in policy.opt_outs:
+            raise _bad("platform_instances", f"none, because of {OptOut.ANY_PLATFORM}", "some")
         return policy
 
     def to_json(self) -> dict[str, Json]:
-        """As it stands in a manifest; what has its default is left out."""
-        value: dict[str, Json] = {
+        """As it stands in a manifest."""
+        return {
             "attributes": self.attributes.to_json(),
             "xfam": self.xfam.to_json(),
-            "mrseam": SIGNED_BY_INTEL if self.mrseam is None else _to_hex(self.mrseam),
-            "tcb_statuses": [str(status) for status in self.tcb_statuses],
+            "mrseam": _to_hex(self.mrseam),
+            "mrconfigids": _to_hex(self.mrconfigids),
+            "mrowners": _to_hex(self.mrowners),
+            "mrownerconfigs": _to_hex(self.mrownerconfigs),
+            "fmspcs": _to_hex(self.fmspcs),
+            "platform_instances": _to_hex(self.platform_instances),
+            "tcb_statuses": [status.value for status in self.tcb_statuses],
             "advisories": list(self.advisories),
             "minimum_tcb_evaluation_data_number": self.minimum_tcb_evaluation_data_number,
+            "opt_outs": [opt_out.value for opt_out in OptOut if opt_out in self.opt_outs],
         }
-        for name in ("mrconfigid", "mrowner", "mrownerconfig"):
-            if (identity := getattr(self, name)) != ZERO:
-                value[name] = identity.hex()
-        if self.fmspcs is not None:
-            value["fmspcs"] = _to_hex(self.fmspcs)
-        for name in ("insecure_allow_debug", "insecure_allow_sept_ve"):
-            if getattr(self, name):
-                value[name] = True
-        return value
 
 
-def _read_mrseam(fields: Fields) -> tuple[bytes, ...] | None:
-    value = fields.take("mrseam")
-    if value == SIGNED_BY_INTEL:
-        return None
-    return _hexes(Fields({"mrseam": value}, "TDX policy"), "mrseam", MEASUREMENT_SIZE)
+def _names(fields: Fields, name: str, legal: Iterable[str]) -> list[str]:
+    """Some of the legal names, in their order: so that one policy has one encoding."""
+    names = list(legal)
+    items = fields.list(name)
+    in_order = [item for item in names if item in items]
+    if items != in_order:
+        raise _bad(name, f"some of these, in order: {' '.join(names)}", ascii(items)[:200])
+    return in_order
 
 
-def _read_statuses(fields: Fields) -> tuple[TcbStatus, ...]:
-    legal = [status for status in TcbStatus if status is not TcbStatus.REVOKED]
-    statuses = []
-    for item in fields.list("tcb_statuses"):
-        if item not in legal:
-            raise _bad("a TCB status", " or ".join(legal), ascii(item)[:80])
-        statuses.append(TcbStatus(str(item)))
-    return tuple(statuses)
-
-
-def _identity(fields: Fields, name: str) -> bytes:
-    return fields.hex(name, MEASUREMENT_SIZE) if fields.has(name) else ZERO
-
-
-def _opt_out(fields: Fields, name: str) -> bool:
-    """An opt-out that is there is true: a false one would look like one in force."""
-    if not fields.has(name):
-        return False
-    if fields.take(name) is not True:
-        raise _bad(name, "true, or no such field", "another value")
-    return True
-
-
-def _hexes(fields: Fields, name: str, size: int) -> tuple[bytes, ...]:
+def _values(fields: Fields, name: str, size: int) -> tuple[bytes, ...]:
     values = []
     for item in fields.list(name):
         if not isinstance(item, str):
-            raise _bad(name, "hex digits", type(item).__name__)
+            raise _bad(f"an item of {name}", f"{2 * size} hex digits", type(item).__name__)
         values.append(from_hex(item, size, f"an item of {name}"))
     return tuple(values)
 
 
-def _to_hex(values: Iterable[bytes]) -> list[Json]:
-    return [value.hex() for value in values]
+def _values_or_signed(fields: Fields, name: str, size: int) -> tuple[bytes, ...] | None:
+    value = fields.take(name)
+    return None if value == SIGNED_BY_INTEL else _values(Fields({name: value}, _WHAT), name, size)
+
+
+def _to_hex(values: Iterable[bytes] | None) -> Json:
+    return SIGNED_BY_INTEL if values is None else [value.hex() for value in values]
 
 
 def _bits(fields: Fields, name: str) -> int:
@@ -196,4 +193,6 @@ def _bits(fields: Fields, name: str) -> int:
 
 
 def _bad(what: str, expected: str, seen: str) -> FormatError:
-    return FormatError("bad-policy", f"{what} of TDX is wrong", expected=expected, seen=seen)
+    return FormatError(
+        "bad-tdx-policy", f"the TDX policy is wrong: {what}", expected=expected, seen=seen
+    )

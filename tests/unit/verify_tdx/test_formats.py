@@ -15,7 +15,7 @@ from confide.formats.pck import PckExtension
 from confide.formats.pem import read_chain, write_chain
 from confide.formats.tdx import MAX_QUOTE, Quote
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TcbStatus, TdxCollateral
-from confide.formats.tdx_policy import TdxPolicy, TdxReference
+from confide.formats.tdx_policy import OptOut, TdxPolicy, TdxReference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -400,16 +400,27 @@ FULL_POLICY = TdxPolicy(
     attributes=POLICY.attributes,
     xfam=POLICY.xfam,
     mrseam=(b"\1" * 48, b"\2" * 48),
+    mrconfigids=(b"\3" * 48,),
+    mrowners=(b"\4" * 48, bytes(48)),
+    mrownerconfigs=(b"\5" * 48,),
+    fmspcs=(b"\6" * 6,),
+    platform_instances=(b"\7" * 16,),
     tcb_statuses=tuple(status for status in TcbStatus if status is not TcbStatus.REVOKED),
     advisories=("INTEL-SA-00001",),
     minimum_tcb_evaluation_data_number=1,
-    mrconfigid=b"\3" * 48,
-    mrowner=b"\4" * 48,
-    mrownerconfig=b"\5" * 48,
-    fmspcs=(b"\6" * 6,),
-    insecure_allow_debug=True,
-    insecure_allow_sept_ve=True,
+    opt_outs=frozenset({OptOut.ALLOW_DEBUG, OptOut.ALLOW_SEPT_VE}),
 )
+LISTS = [
+    "mrseam",
+    "mrconfigids",
+    "mrowners",
+    "mrownerconfigs",
+    "fmspcs",
+    "platform_instances",
+    "tcb_statuses",
+    "advisories",
+    "opt_outs",
+]
 
 
 @pytest.mark.parametrize("policy", [POLICY, FULL_POLICY], ids=["short", "full"])
@@ -419,12 +430,32 @@ def test_policy_there_and_back(policy: TdxPolicy) -> None:
 
 
 def test_empty_lists_stay_empty() -> None:
-    value = FULL_POLICY.to_json()
-    for name in ("mrseam", "tcb_statuses", "advisories", "fmspcs"):
-        value[name] = []
+    value = FULL_POLICY.to_json() | {name: [] for name in LISTS}
     policy = TdxPolicy.read(Fields(value, "policy"))
-    assert policy.mrseam == policy.tcb_statuses == policy.advisories == policy.fmspcs == ()
+    assert all(len(getattr(policy, name)) == 0 for name in LISTS)
     assert policy.to_json() == value
+
+
+def test_any_platform_goes_with_no_list() -> None:
+    value = FULL_POLICY.to_json() | {"opt_outs": ["insecure_any_platform"]}
+    with pytest.raises(FormatError, match="none, because of insecure_any_platform"):
+        TdxPolicy.read(Fields(value, "policy"))
+    TdxPolicy.read(Fields(value | {"platform_instances": []}, "policy"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["insecure_allow_sept_ve", "insecure_allow_debug"],
+        ["insecure_allow_debug", "insecure_allow_debug"],
+        ["insecure_any"],
+        ["allow_debug"],
+        [["insecure_allow_debug"]],
+    ],
+)
+def test_names_have_one_order(names: list[Any]) -> None:
+    with pytest.raises(FormatError):
+        TdxPolicy.read(Fields(FULL_POLICY.to_json() | {"opt_outs": names}, "policy"))
 
 
 @pytest.mark.parametrize("name", sorted(FULL_POLICY.to_json()))

@@ -13,7 +13,7 @@ from confide.formats.evidence import Evidence
 from confide.formats.fields import Fields
 from confide.formats.tdx import Quote
 from confide.formats.tdx_collateral import TcbInfo, TcbStatus
-from confide.formats.tdx_policy import Masked, TdxPolicy
+from confide.formats.tdx_policy import Masked, OptOut, TdxPolicy
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509 import Certificate
 from verify_tdx.conftest import Verify, failed
@@ -34,6 +34,7 @@ from tests.support.simulated_intel import (
     issue,
     level,
     module,
+    pck_extension,
     revocation_list,
     software,
     tcb_info,
@@ -93,7 +94,9 @@ def test_debug_td_passes_only_by_the_option_whose_name_says_so(
     intel: SimulatedIntel, verify: Verify
 ) -> None:
     insecure = replace(
-        POLICY, attributes=Masked(2**64 - 2, SEPT_VE_DISABLE), insecure_allow_debug=True
+        POLICY,
+        attributes=Masked(2**64 - 2, SEPT_VE_DISABLE),
+        opt_outs=frozenset({OptOut.ALLOW_DEBUG}),
     )
     verdict = verify(intel.quote(DEBUG_REPORT), policy=insecure)
     verdict.require()
@@ -105,7 +108,7 @@ def test_sept_ve_disable_is_demanded(intel: SimulatedIntel, verify: Verify) -> N
     quote = intel.quote(replace(REPORT, attributes=0))
     lenient = replace(POLICY, attributes=Masked(SEPT_VE_DISABLE << 1, 0))
     assert failed(verify(quote, policy=lenient)) == ["TD attributes: SEPT_VE_DISABLE"]
-    verify(quote, policy=replace(lenient, insecure_allow_sept_ve=True)).require()
+    verify(quote, policy=replace(lenient, opt_outs=frozenset({OptOut.ALLOW_SEPT_VE}))).require()
 
 
 @pytest.mark.parametrize("bit", [1, 4, 7, 8, 16, 27, 29, 32, 62])
@@ -159,7 +162,7 @@ def test_security_version_that_is_no_byte_is_refused(
 
 def test_revoked_cannot_be_accepted() -> None:
     value = POLICY.to_json() | {"tcb_statuses": ["UpToDate", "Revoked"]}
-    with pytest.raises(FormatError, match="a TCB status"):
+    with pytest.raises(FormatError, match="tcb_statuses"):
         TdxPolicy.read(Fields(value, "policy"))
 
 
@@ -319,12 +322,29 @@ def test_references_are_never_mixed(intel: SimulatedIntel, verify: Verify) -> No
 
 
 @pytest.mark.parametrize("name", ["mrconfigid", "mrowner", "mrownerconfig"])
-def test_what_the_host_binds_is_zero_unless_stated(
+def test_what_the_host_binds_must_be_listed(
     intel: SimulatedIntel, verify: Verify, name: str
 ) -> None:
     quote = intel.quote(replace(REPORT, **{name: b"\1" * 48}))
     assert failed(verify(quote)) == [name.upper()]
-    verify(quote, policy=replace(POLICY, **{name: b"\1" * 48})).require()
+    verify(quote, policy=replace(POLICY, **{name + "s": (b"\1" * 48,)})).require()
+    assert failed(verify(policy=replace(POLICY, **{name + "s": ()}))) == [name.upper()]
+
+
+def test_machine_that_the_manifest_does_not_list(intel: SimulatedIntel, verify: Verify) -> None:
+    for listed in ((), (bytes(16),)):
+        policy = replace(POLICY, platform_instances=listed)
+        assert failed(verify(policy=policy)) == ["platform instance"]
+    insecure = replace(POLICY, platform_instances=(), opt_outs=frozenset({OptOut.ANY_PLATFORM}))
+    verdict = verify(policy=insecure)
+    verdict.require()
+    (check,) = (c for c in verdict.checks if c.name == "platform instance")
+    assert check.expected == "anything, because of insecure_any_platform"
+
+
+def test_machine_that_states_no_instance(intel: SimulatedIntel, verify: Verify) -> None:
+    intel.pck = intel.issue_pck(extension=pck_extension(instance=b""))
+    assert failed(verify(intel.quote())) == ["platform instance"]
 
 
 def test_evaluation_data_number_below_the_minimum(intel: SimulatedIntel, verify: Verify) -> None:

@@ -16,8 +16,8 @@ from confide.formats.tdx import Quote, TdReport
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.formats.tdx_policy import TdxPolicy, TdxReference
 from confide.verify.tdx.chain import Certificates
-from confide.verify.tdx.policy import check_report, check_tcb
-from confide.verify.tdx.signatures import check_documents, check_platform, check_qe, check_quote
+from confide.verify.tdx.policy import check_platform, check_report, check_tcb
+from confide.verify.tdx.signatures import check_documents, check_qe, check_quote, check_tcb_info
 from confide.verify.tdx.tcb import appraise, first_level
 from confide.verify.verdict import Check, Verdict
 from measure import eventlog
@@ -75,10 +75,8 @@ def verify_quote(
 ) -> Verdict:
     """The checks of `verify_tdx` on which trust rests: all but form and event log."""
     try:
-        info, identity = (
-            TcbInfo.parse(collateral.tcb_info),
-            QeIdentity.parse(collateral.qe_identity),
-        )
+        info = TcbInfo.parse(collateral.tcb_info)
+        identity = QeIdentity.parse(collateral.qe_identity)
         certificates = Certificates(quote, collateral)
         pck = PckExtension.read(certificates.pck)
     except FormatError as error:
@@ -91,7 +89,8 @@ def verify_quote(
             *check_quote(quote, certificates),
             *check_documents(collateral, certificates, info, identity, now),
             *check_qe(qe, identity),
-            *check_platform(quote, pck, info),
+            *check_tcb_info(quote, pck, info),
+            *check_platform(pck, policy),
             *check_tcb(appraisal, info, identity, policy),
             *check_report(
                 quote.report, report_data=report_data, references=references, policy=policy

@@ -4,7 +4,8 @@ Rules that hold when every check passes:
 - The report binds the caller's data.
 - The TD is not a debug one, cannot be moved to another host, and has no attribute that is unknown.
 - One reference of the manifest matches in MRTD and all four RTMRs; references are never mixed.
-- What the host could have bound to the TD besides is as the manifest says: zeros by default.
+- What the host could have bound to the TD besides is as the manifest says.
+- The machine, and what Intel thinks of it, are among what the manifest accepts.
 
 Source: Intel TDX Module Base Architecture Specification, "TD ATTRIBUTES" and "Measurement".
 """
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confide.formats.tdx import TdReport
+from confide.formats.pck import PckExtension
+from confide.formats.tdx import MEASUREMENT_SIZE, TdReport
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo
 from confide.formats.tdx_policy import (
     ATTRIBUTE_DEBUG,
     ATTRIBUTE_SEPT_VE_DISABLE,
     KNOWN_ATTRIBUTES,
-    ZERO,
+    OptOut,
     TdxPolicy,
     TdxReference,
 )
@@ -53,22 +55,36 @@ def check_report(
     if policy.mrseam is not None:
         checks.append(OneOf("MRSEAM", policy.mrseam, _MANIFEST).check(report.mrseam))
     checks += [
-        Equals("MRCONFIGID", policy.mrconfigid, _MANIFEST).check(report.mrconfigid),
-        Equals("MROWNER", policy.mrowner, _MANIFEST).check(report.mrowner),
-        Equals("MROWNERCONFIG", policy.mrownerconfig, _MANIFEST).check(report.mrownerconfig),
+        OneOf("MRCONFIGID", policy.mrconfigids, _MANIFEST).check(report.mrconfigid),
+        OneOf("MROWNER", policy.mrowners, _MANIFEST).check(report.mrowner),
+        OneOf("MROWNERCONFIG", policy.mrownerconfigs, _MANIFEST).check(report.mrownerconfig),
     ]
     if report.mrservicetd is not None:
-        checks.append(Equals("MRSERVICETD", ZERO, _VERIFIER).check(report.mrservicetd))
+        checks.append(
+            Equals("MRSERVICETD", bytes(MEASUREMENT_SIZE), _VERIFIER).check(report.mrservicetd)
+        )
     return checks + _check_references(report, references)
+
+
+def check_platform(pck: PckExtension, policy: TdxPolicy) -> list[Check]:
+    """Whether the manifest accepts this machine."""
+    instance: Claim
+    if OptOut.ANY_PLATFORM in policy.opt_outs:
+        instance = InsecureAny("platform instance", OptOut.ANY_PLATFORM, _MANIFEST)
+    else:
+        instance = OneOf("platform instance", policy.platform_instances, _MANIFEST)
+    checks = [instance.check(pck.platform_instance_id or "not stated")]
+    if policy.fmspcs is not None:
+        checks.append(OneOf("platform FMSPC", policy.fmspcs, _MANIFEST).check(pck.fmspc))
+    return checks
 
 
 def check_tcb(
     appraisal: Appraisal, info: TcbInfo, identity: QeIdentity, policy: TdxPolicy
 ) -> list[Check]:
-    """Whether the manifest accepts the platform and what Intel thinks of it."""
+    """Whether the manifest accepts what Intel thinks of the platform, and how recently."""
     minimum = policy.minimum_tcb_evaluation_data_number
-    unknown = [a for a in appraisal.advisories if a not in policy.advisories]
-    checks = [
+    return [
         OneOf("TCB status", policy.tcb_statuses, _MANIFEST).check(
             appraisal.status or appraisal.reason
         ),
@@ -76,7 +92,7 @@ def check_tcb(
             "TCB advisories",
             "none but " + " ".join(policy.advisories) if policy.advisories else "none",
             " ".join(appraisal.advisories) or "none",
-            not unknown,
+            set(appraisal.advisories) <= set(policy.advisories),
             _MANIFEST,
         ),
         AtLeast("TCB info: evaluation data number", minimum, _MANIFEST).check(
@@ -86,19 +102,16 @@ def check_tcb(
             identity.evaluation_data_number
         ),
     ]
-    if policy.fmspcs is not None:
-        checks.append(OneOf("platform FMSPC", policy.fmspcs, _MANIFEST).check(info.fmspc))
-    return checks
 
 
 def _check_attributes(attributes: int, policy: TdxPolicy) -> list[Check]:
     debug: Claim = Bits("TD attributes: DEBUG", ATTRIBUTE_DEBUG, 0, _VERIFIER)
-    if policy.insecure_allow_debug:
-        debug = InsecureAny("TD attributes: DEBUG", "insecure_allow_debug", _MANIFEST)
+    if OptOut.ALLOW_DEBUG in policy.opt_outs:
+        debug = InsecureAny("TD attributes: DEBUG", OptOut.ALLOW_DEBUG, _MANIFEST)
     sept = ATTRIBUTE_SEPT_VE_DISABLE
     sept_ve: Claim = Bits("TD attributes: SEPT_VE_DISABLE", sept, sept, _VERIFIER)
-    if policy.insecure_allow_sept_ve:
-        sept_ve = InsecureAny("TD attributes: SEPT_VE_DISABLE", "insecure_allow_sept_ve", _MANIFEST)
+    if OptOut.ALLOW_SEPT_VE in policy.opt_outs:
+        sept_ve = InsecureAny("TD attributes: SEPT_VE_DISABLE", OptOut.ALLOW_SEPT_VE, _MANIFEST)
     others = Bits("TD attributes: no others", _ALL_BITS & ~KNOWN_ATTRIBUTES, 0, _VERIFIER)
     wanted = Bits("TD attributes", policy.attributes.mask, policy.attributes.value, _MANIFEST)
     return [claim.check(attributes) for claim in (debug, sept_ve, others, wanted)]
@@ -108,7 +121,7 @@ def _check_references(report: TdReport, references: Sequence[TdxReference]) -> l
     """The registers beside those of the reference with the fewest that differ."""
     if not references:
         return [Check("measurements", "one of the accepted shapes", "no shape", False, _MANIFEST)]
-    seen = TdxReference("", report.mrtd, report.rtmrs).registers
+    seen = report.registers
     closest = min(references, key=lambda r: sum(r.registers[name] != seen[name] for name in seen))
     return [
         Equals(

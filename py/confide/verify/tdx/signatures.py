@@ -101,7 +101,7 @@ def check_documents(
     ]
 
 
-def check_platform(quote: Quote, pck: PckExtension, info: TcbInfo) -> list[Check]:
+def check_tcb_info(quote: Quote, pck: PckExtension, info: TcbInfo) -> list[Check]:
     """Whether TCB info is about this kind of platform, and knows who signed its TDX module."""
     report = quote.report
     module = module_identity(info, report.tee_tcb_svn)
