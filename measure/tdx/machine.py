@@ -15,6 +15,7 @@ from pathlib import Path
 
 from measure.errors import FormatError, InputError
 from measure.tdx import acpi, smbios
+from measure.tdx.smbios import Statements
 
 FILES = ("table-loader", "rsdp", "tables", "smbios", "boot-menu", "bootorder")
 MAX_FILE = acpi.MAX_TABLES
@@ -29,14 +30,14 @@ class Machine:
     Attributes:
         acpi: the three files of ACPI tables.
         smbios: the bytes of the SMBIOS table that are hashed.
-        memory: bytes of memory according to that table; None if it does not say.
+        statements: what that table says in words and numbers.
         boot_menu: whether QEMU asks the firmware for its boot menu, 2 bytes.
         bootorder: the devices to boot from, as QEMU names them, each with its NUL.
     """
 
     acpi: acpi.Tables
     smbios: bytes
-    memory: int | None
+    statements: Statements
     boot_menu: bytes
     bootorder: bytes
 
@@ -69,7 +70,7 @@ def parse(files: dict[str, bytes], name: str) -> Machine:
     return Machine(
         acpi.parse(files["table-loader"], files["rsdp"], files["tables"], name),
         smbios.measured(files["smbios"], f"{name} (smbios)"),
-        smbios.memory(files["smbios"], f"{name} (smbios)"),
+        smbios.statements(files["smbios"], f"{name} (smbios)"),
         boot_menu,
         bootorder,
     )

@@ -10,6 +10,7 @@ reverse order in which the two drivers have asked to be called, and TdTcg2Dxe as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,9 @@ COVERS = {
 MRTD_COVERS = "firmware code, and the layout of memory when the machine starts"
 # Fields of the quote that the VMM sets at launch: 48 bytes each, zero in every shape.
 ZERO_FIELDS = ("MRCONFIGID", "MROWNER", "MROWNERCONFIG")
+
+
+_RELEASE = re.compile(r"20[0-9]{2}\.[0-9]{2}(?![0-9])", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -90,18 +94,31 @@ def predict(
 
     Raises:
         UnsupportedError: something whose effect is not known.
-        InputError: a boot from disk without a disk image, or the description of a machine of
-            another memory size.
+        InputError: a boot from disk without a disk image, or the description of a machine with
+            other memory or firmware.
         FormatError: the kernel is not a PE image.
     """
-    if machine.memory not in (None, shape.memory):
+    _require_same_machine(shape, machine)
+    orders = {order: mrtd.measure(firmware, order) for order in PageOrder}
+    return Prediction(shape, orders, tuple(_boot(shape, firmware, machine, boots)))
+
+
+def _require_same_machine(shape: TdxShape, machine: Machine) -> None:
+    """Compares what both say: Debian's firmware gives its release in SMBIOS, as QEMU the memory."""
+    said = machine.statements
+    if said.memory not in (None, shape.memory):
         raise InputError(
             f"shape {shape.name}: the SMBIOS table is of a machine with other memory",
             expected=f"{shape.memory} bytes",
-            seen=f"{machine.memory} bytes",
+            seen=f"{said.memory} bytes",
         )
-    orders = {order: mrtd.measure(firmware, order) for order in PageOrder}
-    return Prediction(shape, orders, tuple(_boot(shape, firmware, machine, boots)))
+    release = f"{shape.edk2[0]}.{shape.edk2[1]:02}"
+    if _RELEASE.match(said.firmware_version) and not said.firmware_version.startswith(release):
+        raise InputError(
+            f"shape {shape.name}: the SMBIOS table is of firmware of another release",
+            expected=release,
+            seen=said.firmware_version,
+        )
 
 
 def direct_boot(image: uki.Uki) -> DirectBoot:

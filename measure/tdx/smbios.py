@@ -18,9 +18,10 @@ MAX_TABLE = 0xFFFF
 _HEADER_SIZE = 4
 _END_OF_TABLE = 127
 _FIRST_OEM_TYPE = 128
-_MEMORY_ARRAY = 16
+_FIRMWARE, _MEMORY_ARRAY = 0, 16
+_VERSION_AT = 0x05
 _CAPACITY_AT, _EXTENDED_CAPACITY_AT = 0x07, 0x0F
-_IN_EXTENDED_FIELD = 0x80000000
+_IN_EXTENDED_FIELD = 0x80000000 << 10
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,19 @@ class _Field:
     offset: int
     size: int = 1
     text: bool = False
+
+
+@dataclass(frozen=True)
+class Statements:
+    """What a table says of its machine.
+
+    Attributes:
+        memory: bytes; None if it does not say.
+        firmware_version: the firmware's own version; "" if it does not say.
+    """
+
+    memory: int | None
+    firmware_version: str
 
 
 _SERIAL = _Field(0x07, text=True)
@@ -72,21 +86,26 @@ def measured(table: bytes, file: str) -> bytes:
     )
 
 
-def memory(table: bytes, file: str) -> int | None:
-    """Bytes of memory that the table says the machine has; None if it says nothing.
+def statements(table: bytes, file: str) -> Statements:
+    """What the table says that a machine's shape says too.
 
     Raises:
-        FormatError: as `measured`, or a memory array without its size.
+        FormatError: as `measured`, or a structure without the field in question.
     """
-    for kind, size, structure, _ in _structures(table, file):
-        if kind == _MEMORY_ARRAY:
+    memory, version = None, ""
+    for kind, size, structure, offset in _structures(table, file):
+        if kind == _FIRMWARE:
+            number = Reader(structure, file, min(_VERSION_AT, size), size).u8("firmware version")
+            if number:
+                start, stop = _string(structure, size, number, file, offset)
+                version = structure[start:stop].decode("ascii", "replace")
+        elif kind == _MEMORY_ARRAY:
             reader = Reader(structure, file, min(_CAPACITY_AT, size), size)
-            kibibytes = reader.u32("maximum capacity")
-            if kibibytes != _IN_EXTENDED_FIELD:
-                return kibibytes << 10
-            reader.skip(_EXTENDED_CAPACITY_AT - reader.offset, "memory array")
-            return reader.u64("extended maximum capacity")
-    return None
+            memory = reader.u32("maximum capacity") << 10
+            if memory == _IN_EXTENDED_FIELD:
+                reader.skip(_EXTENDED_CAPACITY_AT - reader.offset, "memory array")
+                memory = reader.u64("extended maximum capacity")
+    return Statements(memory, version)
 
 
 def _structures(table: bytes, file: str) -> Iterator[tuple[int, int, bytes, int]]:
@@ -138,7 +157,7 @@ def _blank(kind: int, size: int, structure: bytearray, file: str, offset: int) -
 
 
 def _string(
-    structure: bytearray, size: int, number: int, file: str, offset: int
+    structure: bytes | bytearray, size: int, number: int, file: str, offset: int
 ) -> tuple[int, int]:
     """Where a structure's string lies; strings are numbered from 1."""
     start = size

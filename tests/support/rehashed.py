@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from measure import direct, image, pe, uki
@@ -19,6 +20,7 @@ from measure.image import DiskImage
 from measure.tdx import machine, rtmr, tdvf
 from measure.tdx.rtmr import RTMR_OF_PCR
 from measure.tdx.shape import Boot, PageOrder, TdxShape
+from measure.tdx.smbios import Statements
 
 # The release of the flake's firmware for machines with a TPM.
 EDK2 = (2025, 2)
@@ -40,7 +42,9 @@ def predicted(
     shape = TdxShape("s", 4 << 30, EDK2, PageOrder.SINGLE, 0, 0, boot, boot_variables)
     code = tdvf.parse((firmware / "OVMF.tdx.fd").read_bytes(), "OVMF.tdx.fd")
     folder = next(path for path in sorted(acpi_tables.iterdir()) if path.is_dir())
-    found = rtmr.predict(shape, code, machine.read(str(folder)), disk)
+    # RTMR 1 and 2 do not depend on the machine; these files are of one with newer firmware.
+    described = replace(machine.read(str(folder)), statements=Statements(None, ""))
+    found = rtmr.predict(shape, code, described, disk)
     return {number: [event.digest for event in found.of(number)] for number in (1, 2)}
 
 

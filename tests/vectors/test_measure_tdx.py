@@ -104,7 +104,11 @@ def test_rtmr_0_from_acpi_tables(vectors: Path, name: str) -> None:
     )
     tables = acpi.rebuild((folder / name / "acpi_tables.bin").read_bytes(), name)
     described = machine.Machine(
-        acpi.parse(tables.loader, tables.rsdp, tables.tables, name), b"", None, b"", b""
+        acpi.parse(tables.loader, tables.rsdp, tables.tables, name),
+        b"",
+        smbios.Statements(None, ""),
+        b"",
+        b"",
     )
     events = [
         ("td_hob", sha384(hob.build(firmware_with(UBUNTU), shape.memory))),
@@ -142,7 +146,8 @@ def test_smbios_tables_of_real_machines() -> None:
         table = bytes.fromhex(entry["table"])
         found = hashlib.new(entry["bank"], smbios.measured(table, "smbios")).hexdigest()
         assert found == entry["digest"], entry["source"]
-        assert smbios.memory(table, "smbios") == entry["memory_mib"] << 20
+        said = smbios.statements(table, "smbios")
+        assert said == smbios.Statements(entry["memory_mib"] << 20, entry["firmware_version"])
     assert len(recorded) == 2
 
 
@@ -345,3 +350,4 @@ def test_acpi_tables_are_as_qemu_makes_them(acpi_tables: Path) -> None:
         found = machine.read(str(folder))
         assert acpi.rebuild(found.acpi.tables, folder.name) == found.acpi, folder.name
         assert found.boot_menu == bytes(2)
+        assert found.statements.firmware_version.startswith("2026.08")

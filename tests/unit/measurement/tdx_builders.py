@@ -68,11 +68,12 @@ def structure(kind: int, fields: bytes, *strings: bytes) -> bytes:
     return head + fields + (b"".join(s + b"\0" for s in strings) or b"\0") + b"\0"
 
 
-def smbios(memory: int = MEMORY) -> bytes:
-    """A system with a serial number and a UUID, OEM strings, memory, and the end marker."""
+def smbios(memory: int = MEMORY, version: bytes = b"2026.08+ds-2") -> bytes:
+    """A system with a serial number and a UUID, OEM strings, memory, firmware, the end marker."""
     system = structure(1, b"\1\2\0\3" + bytes(range(1, 17)) + b"\6\0\0", b"Maker", b"Box", b"S123")
     array = structure(16, struct.pack("<BBBIHH", 1, 3, 6, memory >> 10, 0xFFFE, 1))
-    return system + structure(11, b"\1", b"secret") + array + structure(127, b"")
+    firmware = structure(0, b"\1\2" + bytes(20), b"Debian", version)
+    return system + structure(11, b"\1", b"secret") + array + firmware + structure(127, b"")
 
 
 def machine_files() -> dict[str, bytes]:

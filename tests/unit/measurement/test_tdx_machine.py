@@ -185,15 +185,19 @@ def test_bad_smbios_table(table: bytes, message: str) -> None:
         smbios.measured(table, "dmi")
 
 
-def test_memory_in_the_table() -> None:
+def test_what_the_table_says() -> None:
     end = build.structure(127, b"")
-    assert smbios.memory(build.smbios(), "dmi") == build.MEMORY
-    assert smbios.memory(end, "dmi") is None
+    expected = smbios.Statements(build.MEMORY, "2026.08+ds-2")
+    assert smbios.statements(build.smbios(), "dmi") == expected
+    assert smbios.statements(end, "dmi") == smbios.Statements(None, "")
     large = struct.pack("<BBBIHHQ", 1, 3, 6, 0x80000000, 0xFFFE, 1, 3 << 40)
-    assert smbios.memory(build.structure(16, large) + end, "dmi") == 3 << 40
-    for fields in (large[:7], large[:11]):
+    array = build.structure(16, large)
+    assert smbios.statements(array + end, "dmi").memory == 3 << 40
+    for size in (6, 11):
         with pytest.raises(FormatError, match="truncated"):
-            smbios.memory(build.structure(16, fields[:6]) + end, "dmi")
+            smbios.statements(build.structure(16, large[:size]) + end, "dmi")
+    with pytest.raises(FormatError, match="string 2"):
+        smbios.statements(build.structure(0, b"\0\2" + bytes(20), b"x") + end, "dmi")
 
 
 @settings(max_examples=300)
@@ -204,7 +208,7 @@ def test_changed_smbios_table(data: st.DataObject) -> None:
         table[data.draw(st.integers(0, len(table) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(MeasureError):
         assert len(smbios.measured(bytes(table), "dmi")) == len(table)
-        smbios.memory(bytes(table), "dmi")
+        smbios.statements(bytes(table), "dmi")
 
 
 # --- the folder -------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ def test_a_machines_folder(tmp_path: Path, tables: acpi.Tables) -> None:
     assert found == machine.Machine(
         tables,
         smbios.measured(build.smbios(), "dmi"),
-        build.MEMORY,
+        smbios.Statements(build.MEMORY, "2026.08+ds-2"),
         bytes(2),
         b"/rom@genroms/linuxboot_dma.bin\0",
     )

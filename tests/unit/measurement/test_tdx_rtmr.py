@@ -59,6 +59,12 @@ def kernel(disk: image.DiskImage) -> rtmr.DirectBoot:
     return rtmr.direct_boot(disk.uki)
 
 
+def described_by(version: bytes) -> machine.Machine:
+    """A machine whose firmware says that it is of this version."""
+    files = {**build.machine_files(), "smbios": build.smbios(version=version)}
+    return machine.parse(files, "m")
+
+
 def names(prediction: rtmr.Prediction, register: int) -> list[str]:
     return [event.description for event in prediction.of(register)]
 
@@ -118,10 +124,8 @@ def test_a_machine_without_boot_order(
     assert "fw_cfg bootorder" not in names(rtmr.predict(DIRECT, firmware, without, kernel), 0)
 
 
-def test_old_firmware(
-    firmware: tdvf.Tdvf, described: machine.Machine, kernel: rtmr.DirectBoot
-) -> None:
-    found = rtmr.predict(OLD, firmware, described, kernel)
+def test_old_firmware(firmware: tdvf.Tdvf, kernel: rtmr.DirectBoot) -> None:
+    found = rtmr.predict(OLD, firmware, described_by(b"2025.02-8"), kernel)
     boot_variables = ["variable BootOrder", "variable Boot0000"]
     assert names(found, 0) == [*MEMORY, *SECURE_BOOT, *ACPI, *boot_variables]
     assert names(found, 1) == ["PE image of the kernel", CALLING, "separator", *EXIT]
@@ -129,7 +133,7 @@ def test_old_firmware(
     assert found.of(2)[0].digest == sha384(command_line)
     assert "UiApp".encode("utf-16-le") in OLD.measured_boot_variables()[1][1]
 
-    older = rtmr.predict(OLDER, firmware, described, kernel)
+    older = rtmr.predict(OLDER, firmware, described_by(b"unknown"), kernel)
     assert names(older, 0) == [*MEMORY, *SECURE_BOOT, *ACPI, *boot_variables, "separator"]
     assert names(older, 1) == ["PE image of the kernel", CALLING, *EXIT]
     assert older.rtmrs()[2] == found.rtmrs()[2]
@@ -171,6 +175,8 @@ def test_the_description_of_another_machine(
     larger = dataclasses.replace(DIRECT, memory=3 << 30)
     with pytest.raises(InputError, match="machine with other memory"):
         rtmr.predict(larger, firmware, described, kernel)
+    with pytest.raises(InputError, match=r"expected 2025.02, seen 2026.08\+ds-2"):
+        rtmr.predict(OLD, firmware, described, kernel)
 
 
 def test_boot_from_disk_without_a_disk(
