@@ -49,7 +49,8 @@ CASES: dict[str, tuple[bytes, bytes, tuple[str, ...]]] = {
         GOOD_FIRMWARE, ("(EFI/BOOT/BOOTX64.EFI)", "expected systemd-stub 252, 257, 262")),
     "overlapping sections": (disk_with({"EFI/BOOT/BOOTX64.EFI": overlapping()}), GOOD_FIRMWARE,
         ("(EFI/BOOT/BOOTX64.EFI) at offset 0x", "overlaps", "expected within 0x")),
-    "truncated firmware": (GOOD_DISK, GOOD_FIRMWARE[:-100], ("code.fd at offset 0x0", "volume is truncated", "bytes, seen")),
+    "truncated firmware": (GOOD_DISK, GOOD_FIRMWARE[:-100],
+        ("code.fd at offset 0x0", "volume is truncated", "bytes, seen")),
     "foreign firmware": (GOOD_DISK, b"\x55\xaa" * 4096, ("code.fd at offset 0x0", "expected _FVH")),
     "empty firmware": (GOOD_DISK, b"", ("code.fd at offset 0x0", "expected 16 bytes")),
 }  # fmt: skip
