@@ -59,7 +59,7 @@ def check_chain(name: str, chain: Chain, root: Root, now: int) -> list[Check]:
     fault = _fault(chain)
     return [
         check_equal(
-            f"{name} root", root.spki_sha256, spki_sha256(chain[-1]), f"{root.vendor}'s root key"
+            f"{name} root", root.spki_sha256, spki_sha256(chain[-1]), f"{root.vendor} root key"
         ),
         Check(
             f"{name} chain",

@@ -6,6 +6,7 @@ which does that once for all GPUs.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -82,7 +83,7 @@ def check_device(
             signed,
             "GPU certificate",
         ),
-        check_equal(f"{label} nonce", nonce, report.nonce, "the machine's own report"),
+        check_equal(f"{label} nonce", nonce, report.nonce, "machine's report"),
         *_check_firmware(device),
         OneOf(f"{label} architecture", tuple(policy.architectures), _MANIFEST).check(architecture),
         _check_chip(device),
@@ -115,22 +116,24 @@ def report_signature_is_valid(leaf: x509.Certificate, report: Report) -> bool:
 
 def _chip(chain: Chain) -> str:
     """The chip in the name of the provisioner: "NVIDIA GH100 Provisioner ICA 1"."""
-    words = _common_name(chain[_PROVISIONER]).split(" ")
-    if len(words) < 3 or words[0] != "NVIDIA" or words[2] != "Provisioner":
+    name = _common_name(chain[_PROVISIONER])
+    match = re.match(r"NVIDIA ([A-Z0-9_]{2,8}) Provisioner ", name)
+    if match is None:
         raise FormatError(
             "bad-gpu-evidence",
             "the GPU's certificates do not name its chip",
             expected="a provisioner of GPUs",
-            seen=ascii(" ".join(words))[:80],
+            seen=ascii(name)[:80],
         )
-    if words[1].startswith("LS"):
+    chip = match[1]
+    if chip.startswith("LS"):
         raise FormatError(
             "nvswitch-unsupported",
             "this is the evidence of an NVSwitch, which is not supported",
             expected="evidence of a GPU",
-            seen=words[1],
+            seen=chip,
         )
-    return words[1]
+    return chip
 
 
 def _check_chip(device: Device) -> Check:
@@ -138,12 +141,12 @@ def _check_chip(device: Device) -> Check:
     expected = [chip for chip, kind in CHIPS.items() if kind == device.evidence.device.architecture]
     stated = device.report.opaque.get(Field.CHIP_INFO, device.chip.encode()).rstrip(b"\0")
     leaf = _common_name(device.chain[0]).split(" ")[0]
+    agreed = stated == device.chip.encode() and leaf == device.chip
     seen = device.chip
-    if stated != device.chip.encode() or leaf != device.chip:
-        seen += f", but the leaf says {leaf!a} and the report {stated[:16]!a}"
-    return Check(
-        f"{device.label} chip", " or ".join(expected), seen, seen in expected, "certificates"
-    )
+    if not agreed:
+        seen += f", but the leaf says {leaf[:16]!a} and the report {stated[:16]!a}"
+    passed = agreed and device.chip in expected
+    return Check(f"{device.label} chip", " or ".join(expected), seen, passed, "certificates")
 
 
 def _check_firmware(device: Device) -> list[Check]:
