@@ -109,6 +109,14 @@ let
     layers = [ (programs.layer "client") ];
     code = [ programs.code ];
   };
+
+  manifest = { name, description, measured, options ? [ ] }: lib.build {
+    inherit name description;
+    builder = "${python}/bin/python3";
+    env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
+    args = [ "-m" "confide" "manifest" "build" "--model" model-tiny "--output" (builtins.placeholder "out") ]
+      ++ options ++ [ "--measurements" ] ++ builtins.attrValues measured;
+  };
 in
 release // forDebugging // {
   inherit model-tiny;
@@ -134,12 +142,16 @@ release // forDebugging // {
       (builtins.attrNames release));
   };
 
-  manifest = lib.build {
+  manifest = manifest {
     name = "manifest.json";
     description = "Development manifest of these images and the tiny model";
-    builder = "${python}/bin/python3";
-    env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
-    args = [ "-m" "confide" "manifest" "build" "--model" model-tiny "--output" (builtins.placeholder "out") "--measurements" ]
-      ++ builtins.attrValues forRunner;
+    measured = forRunner;
+  };
+
+  manifest-production = manifest {
+    name = "production.json";
+    description = "Production manifest of these images: SEV-SNP and TDX, by release/policy.json";
+    measured = release;
+    options = [ "--policy" "${lib.folder "policy.json" ../release/policy.json}" ];
   };
 }
