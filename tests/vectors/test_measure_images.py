@@ -130,6 +130,8 @@ def test_the_readmes_launch_digest(
 ) -> None:
     (tmp_path / "m.json").write_bytes(report.encode(measured))
     started = firmware / "OVMF.amdsev.fd"
-    for machine in measured["platforms"]["sev-snp"]:
+    machines = [m for m in measured["platforms"]["sev-snp"] if m["vcpus"] == 4]
+    assert len(machines) == 3
+    for machine in machines:
         digest = run_by_hand(tmp_path, "launch.py", "m.json", started, machine["shape"])
         assert digest == machine["launch_digest"], machine["shape"]
