@@ -241,8 +241,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "an empty list of measurements": _set([], "roles", "coordinator", "tdx"),
     "no measurement at all": _set({}, "roles", "coordinator"),
     **{f"no {field} (SEV-SNP)": _drop(*SNP, field) for field in manifest_value()[SNP[0]][SNP[1]]},
-    **{f"no {field} (TDX)": _drop(*TDX, field) for field in ("attributes", "xfam", "mrseam",
-        "tcb_statuses", "advisories", "minimum_tcb_evaluation_data_number")},
+    **{f"no {field} (TDX)": _drop(*TDX, field) for field in manifest_value()[TDX[0]][TDX[1]]},
     **{f"no {field} (GPUs)": _drop(*GPUS, field)
         for field in manifest_value()["roles"]["worker-gpu"]["gpus"]},
 }  # fmt: skip
