@@ -38,6 +38,15 @@ SVNS = [3, 3, 2, 2, 4, 1, 0, 5] + [0] * 8
 MRSIGNER = bytes(range(32))
 INSTANCE = b"\x66" * 16
 SHA256 = hashes.SHA256()
+PLATFORM_STATUSES = [
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "Revoked",
+]
 MEASURED = (b"\x30" * 48, b"\x31" * 48, b"\x32" * 48)  # one event in each of RTMR0 to RTMR2
 
 

@@ -21,6 +21,7 @@ from confide.verify import roots
 
 from tests.support.simulated_intel import (
     NOW,
+    PLATFORM_STATUSES,
     REPORT,
     REPORT_15,
     QuotingEnclave,
@@ -300,20 +301,10 @@ def test_mutation_of_upstream(intel: SimulatedIntel, name: str) -> None:
 
 # --- statuses ------------------------------------------------------------------------------------
 
-STATUSES = [
-    "UpToDate",
-    "SWHardeningNeeded",
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-    "Revoked",
-]
-
 
 @pytest.mark.parametrize("enclave", ["UpToDate", "OutOfDate", "Revoked"])
 @pytest.mark.parametrize("tdx_module", ["UpToDate", "OutOfDate", "Revoked"])
-@pytest.mark.parametrize("platform", STATUSES)
+@pytest.mark.parametrize("platform", PLATFORM_STATUSES)
 @pytest.mark.parametrize("report", [REPORT, REPORT_15], ids=["1.0", "1.5"])
 def test_status_of_three_parts(
     intel: SimulatedIntel, report, platform: str, tdx_module: str, enclave: str
@@ -334,7 +325,7 @@ def test_status_of_three_parts(
     ("launched", "running"),
     [((5, 1), (7, 1)), ((5, 1), (6, 1)), ((7, 1), (7, 1)), ((5, 1), (5, 0))],
 )
-@pytest.mark.parametrize("platform", STATUSES)
+@pytest.mark.parametrize("platform", PLATFORM_STATUSES)
 def test_status_after_the_module_was_updated(
     intel: SimulatedIntel, platform: str, launched: tuple[int, int], running: tuple[int, int]
 ) -> None:

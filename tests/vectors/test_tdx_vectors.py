@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,15 @@ from confide.verify.tdx import verify_tdx
 from confide.verify.x509 import spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
 
-from tests.support.simulated_intel import event_log
+from tests.support.simulated_intel import SimulatedIntel, event_log
 from tests.support.tdx_vectors import (
     ACCEPTED,
     COLLATERAL,
@@ -289,3 +297,35 @@ def with_chain(quote: bytes, chain: tuple[bytes, ...]) -> bytes:
     certification = quote[770:at_chain] + inner
     signature = quote[636:764] + struct.pack("<HI", 6, len(certification)) + certification
     return quote[:632] + struct.pack("<I", len(signature)) + signature
+
+
+# --- the same chains by cryptography's own verifier ----------------------------------------------
+
+
+def library_accepts(chain: tuple[bytes, ...], now: int) -> bool:
+    """Without what is particular to the web: names and extended usages."""
+    leaf, *issuers = map(x509.load_der_x509_certificate, chain)
+    any_extensions = ExtensionPolicy.permit_all()
+    builder = PolicyBuilder().store(Store([issuers[-1]])).time(datetime.fromtimestamp(now, UTC))
+    builder = builder.extension_policies(
+        ca_policy=any_extensions.require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None),
+        ee_policy=any_extensions,
+    )
+    try:
+        return len(builder.build_client_verifier().verify(leaf, issuers[:-1]).chain) == len(chain)
+    except VerificationError:
+        return False
+
+
+@pytest.mark.parametrize("name", QUOTES)
+def test_library_accepts_the_same_chains(vectors: Path, name: str) -> None:
+    chain = Quote.parse(read_quote(vectors, name)).pck_chain
+    stranger = Quote.parse(SimulatedIntel().quote()).pck_chain
+    collateral = read_collateral(vectors, NEWER_90C06F)
+    ours = "PCK certificate: chain", "validity of Intel SGX PCK Certificate"
+    for now in (at(2022, 1, 1), MARCH_2026, at(2034, 1, 1)):
+        names = failed(verify_recorded(read_quote(vectors, name), collateral, now))
+        assert library_accepts(chain, now) == (not set(ours) & set(names))
+        assert library_accepts(chain, now) == (now == MARCH_2026)
+    assert not library_accepts((chain[0], *stranger[1:]), MARCH_2026)
+    assert not library_accepts((chain[0], chain[2]), MARCH_2026)

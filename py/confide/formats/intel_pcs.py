@@ -1,59 +1,152 @@
-"""Intel's Provisioning Certification Service: its answers, taken apart without a byte changed.
+"""What to ask Intel's Provisioning Certification Service for, and how to read its answers.
 
-What Intel signed is one JSON object inside the answer, and the signature is over exactly the bytes
-that stand there: parsing them and writing them out again would break it.
+Nothing here does I/O or believes anything: a quote says which collateral it needs, the answers say
+what they hold, and verifying both is the verifier's. Intel's service, and a cache of it that
+somebody else runs, answer alike.
 
 Source: Intel's Provisioning Certification Service API, version 4: "Get TCB Info", "Get Quoting
-Enclave Identity"; each comes with its signers' chain (PEM) in a header.
+Enclave Identity", "Get Revocation List"; Intel SGX PCK Certificate and CRL Profile Specification.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote_to_bytes
+
+from cryptography.x509.oid import NameOID
 
 from confide.errors import FormatError
-from confide.formats.collateral import Item
+from confide.formats.certificates import load_certificate
+from confide.formats.pck import FMSPC_SIZE, PckExtension
 from confide.formats.pem import read_chain
-from confide.formats.tdx_collateral import SIGNATURE_SIZE, SIGNING_CHAIN_LENGTH, TdxCollateral
+from confide.formats.tdx import Quote
+from confide.formats.tdx_collateral import (
+    SIGNING_CHAIN_LENGTH,
+    QeIdentity,
+    TcbInfo,
+    TdxCollateral,
+)
 
-_SIGNATURE = re.compile(rb'\s*,\s*"signature"\s*:\s*"([0-9a-fA-F]{128})"\s*\}\s*')
+SERVICE = "https://api.trustedservices.intel.com"
+ROOT_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+
+_DOCUMENT = re.compile(rb'\{"(\w+)":(\{.*\}),"signature":"([0-9a-fA-F]{128})"\}\s*', re.DOTALL)
 
 
-def split_signed(body: bytes, name: str) -> tuple[bytes, bytes]:
-    """The object called `name` as it stands in an answer, and the signature (64 bytes) over it.
+class PckCa(StrEnum):
+    """The CA that issued a PCK certificate, as the service names it."""
 
-    Raises FormatError unless the answer is `{"NAME": OBJECT, "signature": "HEX"}`.
-    """
-    start = re.match(rb'\s*\{\s*"' + name.encode() + rb'"\s*:\s*(?=\{)', body)
-    at = body.rfind(b"}", 0, body.rfind(b'"signature"')) + 1
-    end = _SIGNATURE.fullmatch(body, at)
-    if start is None or end is None or start.end() >= at:
+    PLATFORM = "platform"
+    PROCESSOR = "processor"
+
+
+class Item(StrEnum):
+    """The four answers that make a TDX platform's collateral."""
+
+    TCB_INFO = "TCB info"
+    QE_IDENTITY = "QE identity"
+    PCK_CRL = "PCK CA's revocation list"
+    ROOT_CRL = "root CA's revocation list"
+
+
+# The header that holds the signer's chain, URL-encoded PEM. Lists need none: the CA that signed
+# them is in the quote's own chain.
+CHAIN_HEADERS = {
+    Item.TCB_INFO: "TCB-Info-Issuer-Chain",
+    Item.QE_IDENTITY: "SGX-Enclave-Identity-Issuer-Chain",
+}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What collateral is kept under: the kind of platform (6 bytes) and the CA of its PCK."""
+
+    fmspc: bytes
+    ca: PckCa
+
+    @classmethod
+    def of(cls, quote: Quote) -> Platform:
+        """What the quote's PCK certificate says, unverified. Raises FormatError."""
+        certificate = load_certificate(quote.pck_chain[0], "PCK")
+        names = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+        issuer = str(names[0].value) if names else ""
+        for ca in PckCa:
+            if issuer == f"Intel SGX PCK {ca.capitalize()} CA":
+                return cls(PckExtension.read(certificate).fmspc, ca)
         raise FormatError(
-            "bad-collateral",
-            f"Intel's {name} is not of the form",
-            expected=f'{{"{name}": ..., "signature": {2 * SIGNATURE_SIZE} hex digits}}',
-            seen=f"{len(body)} bytes",
+            "bad-pck-certificate",
+            "the PCK certificate is from no CA that Intel's service knows",
+            expected="Intel SGX PCK Platform CA or Intel SGX PCK Processor CA",
+            seen=ascii(issuer)[:80],
         )
-    return body[start.end() : at], bytes.fromhex(end[1].decode())
 
 
-def collateral(
-    *, tcb_info: Item, qe_identity: Item, root_ca_crl: bytes, pck_crl: bytes
-) -> TdxCollateral:
-    """What a verifier takes, from Intel's answers. Raises FormatError."""
-    info, info_signature = split_signed(tcb_info.data, "tcbInfo")
-    identity, identity_signature = split_signed(qe_identity.data, "enclaveIdentity")
+@dataclass(frozen=True)
+class Answer:
+    """The body of an answer and, where `CHAIN_HEADERS` names one, the value of that header."""
+
+    body: bytes
+    chain: str = ""
+
+
+def urls(platform: Platform, service: str = SERVICE, root_crl: str = ROOT_CRL) -> dict[Item, str]:
+    """Where each item is; `service` is Intel's, or the base URL of a cache with the same paths."""
+    tdx, sgx = f"{service}/tdx/certification/v4", f"{service}/sgx/certification/v4"
+    if len(platform.fmspc) != FMSPC_SIZE:
+        raise FormatError("bad-fmspc", "an FMSPC has another size", expected=f"{FMSPC_SIZE} bytes")
+    return {
+        Item.TCB_INFO: f"{tdx}/tcb?fmspc={platform.fmspc.hex().upper()}",
+        Item.QE_IDENTITY: f"{tdx}/qe/identity",
+        Item.PCK_CRL: f"{sgx}/pckcrl?ca={platform.ca}&encoding=der",
+        Item.ROOT_CRL: root_crl,
+    }
+
+
+def collateral(answers: Mapping[Item, Answer]) -> TdxCollateral:
+    """The collateral that four answers hold. Raises FormatError if one is missing or malformed."""
+    missing = [item for item in Item if item not in answers]
+    if missing:
+        raise FormatError("missing-collateral", f"there is no {missing[0]} in the collateral")
+    info, info_signature, info_chain = _read(Item.TCB_INFO, answers, "tcbInfo")
+    identity, identity_signature, identity_chain = _read(
+        Item.QE_IDENTITY, answers, "enclaveIdentity"
+    )
+    TcbInfo.parse(info)
+    QeIdentity.parse(identity)
     return TdxCollateral(
         tcb_info=info,
         tcb_info_signature=info_signature,
-        tcb_info_chain=_chain(tcb_info, "TCB info"),
+        tcb_info_chain=info_chain,
         qe_identity=identity,
         qe_identity_signature=identity_signature,
-        qe_identity_chain=_chain(qe_identity, "QE identity"),
-        root_ca_crl=root_ca_crl,
-        pck_crl=pck_crl,
+        qe_identity_chain=identity_chain,
+        root_ca_crl=answers[Item.ROOT_CRL].body,
+        pck_crl=answers[Item.PCK_CRL].body,
     )
 
 
-def _chain(item: Item, what: str) -> tuple[bytes, ...]:
-    return read_chain(item.chain, f"{what} signer", max_certificates=SIGNING_CHAIN_LENGTH)
+def _read(
+    item: Item, answers: Mapping[Item, Answer], key: str
+) -> tuple[bytes, bytes, tuple[bytes, ...]]:
+    """Document, signature and signer's chain: {"tcbInfo": document, "signature": hex}.
+
+    The document is cut out as it stands, because the signature is over its very bytes.
+    """
+    answer = answers[item]
+    found = _DOCUMENT.fullmatch(answer.body)
+    if found is None or found[1] != key.encode():
+        raise FormatError(
+            "bad-collateral",
+            f"the {item} of Intel's service has another form",
+            expected=f'{{"{key}":{{…}},"signature":"128 hex digits"}}',
+            seen=ascii(answer.body[:40]),
+        )
+    chain = read_chain(
+        unquote_to_bytes(answer.chain),
+        f"chain of the {item}",
+        max_certificates=SIGNING_CHAIN_LENGTH,
+    )
+    return found[2], bytes.fromhex(found[3].decode()), chain

@@ -17,6 +17,7 @@ from confide.verify.tdx.tcb import Appraisal, appraise, first_level
 
 from tests.support.simulated_intel import (
     FMSPC,
+    PLATFORM_STATUSES,
     REPORT,
     REPORT_15,
     SVNS,
@@ -33,15 +34,6 @@ PCK = PckExtension(FMSPC, bytes(2), bytes(SVNS), 13, None)
 UP_TO_DATE = "UpToDate"
 OUT_OF_DATE = "OutOfDate"
 REVOKED = "Revoked"
-PLATFORM_STATUSES = [
-    "UpToDate",
-    "SWHardeningNeeded",
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-    "Revoked",
-]
 # What each of PLATFORM_STATUSES becomes beside an outdated module or enclave.
 WITH_OUT_OF_DATE = [
     "OutOfDate",
