@@ -20,7 +20,11 @@ _STRUCTURE_WITH_NAME = frozenset({
 
 def summary(event: Event) -> str:
     """What an event's data says, in printable ASCII, at most 100 characters."""
-    text = _text(event).rstrip("\0")[:MAX_LENGTH]
+    return printable(_text(event).rstrip("\0")[:MAX_LENGTH])
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for everything that could act on a terminal."""
     return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from measure import eventlog, explain, image, report
 from measure.commands.common import DIFFERENT, SAME, Commands, map_file, read, register
 from measure.commands.image import Inputs, add_machines, measure
+from measure.eventtext import printable
 from measure.explain import evidence
 from measure.uki import Section
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     clues = explain.Clues(command_line=line, kernel=kernel, files=files)
     found = explain.explain(seen, measured, options.image, clues)
     for note in found.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     print(f"compared with machine shape {found.compared_with}")
     print(explain.render(found.differences))
     return DIFFERENT if found.differences else SAME

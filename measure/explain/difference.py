@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Protocol, TypeAlias, TypeVar
 
+from measure.eventtext import printable
 from measure.pcr import Component
 
 NOTHING = "nothing"
@@ -95,7 +96,10 @@ class Explanation:
 
 
 def render(found: Sequence[Difference]) -> str:
-    """The differences for people: causes first, each with expected and seen below each other."""
+    """The differences for people: causes first, each with expected and seen below each other.
+
+    Texts from the machine are printable in it, whatever they hold.
+    """
     if not found:
         return "no difference: everything predicted is as expected"
     lines = []
@@ -106,7 +110,7 @@ def render(found: Sequence[Difference]) -> str:
             f"  expected  {difference.expected}",
             f"  seen      {difference.seen}",
         ]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def align(register: str, expected: Sequence[Step], seen: Sequence[Step]) -> list[Difference]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from measure import direct
 from measure.errors import MeasureError
+from measure.explain.commandline import command_lines
 from measure.explain.difference import NOTHING, Clues, Difference, Explanation
 from measure.explain.evidence import SnpEvidence
 from measure.pcr import Component
@@ -37,13 +38,17 @@ _MAX_COMMAND_LINE = 64 << 10
 
 @dataclass(frozen=True)
 class _Change:
-    """One launch that differs from a predicted one in a single component."""
+    """One launch that differs from a predicted one in a single component.
+
+    `command_line` is its own, where that is what differs.
+    """
 
     component: Component
     description: str
     expected: str
     seen: str
     launch: Launch
+    command_line: str = ""
 
 
 def explain(
@@ -61,15 +66,16 @@ def explain(
     tried: list[str] = []
     for launch in dict.fromkeys(prediction.launch for prediction in predictions):
         alike = [p for p in predictions if p.launch == launch]
-        found = _other_count(seen.measurement, launch, alike)
-        if found is not None:
-            return found
+        other_size = _other_count(seen.measurement, launch, alike)
+        if other_size is not None:
+            return other_size
         for change in _changes(launch, command_line, seen.signature, clues):
             tried.append(change.component.value)
             digests = change.launch.digests_for(p.shape.vcpus for p in alike)
             for prediction in alike:
                 if digests[prediction.shape.vcpus] == seen.measurement:
-                    return Explanation(prediction.shape.name, (_difference(change),))
+                    found = _differences(change, command_line)
+                    return Explanation(prediction.shape.name, tuple(found))
     return _unexplained(seen.measurement, predictions, tried)
 
 
@@ -107,8 +113,13 @@ def _other_count(
     return None
 
 
-def _difference(change: _Change) -> Difference:
-    return Difference(REGISTER, change.component, change.description, change.expected, change.seen)
+def _differences(change: _Change, command_line: str) -> Iterator[Difference]:
+    """The change, and for a command line the layers whose root hash it changes."""
+    yield Difference(REGISTER, change.component, change.description, change.expected, change.seen)
+    if change.component is Component.COMMAND_LINE:
+        for found in command_lines(REGISTER, command_line, change.command_line):
+            if found.component is Component.ROOT_HASH:
+                yield found
 
 
 def _unexplained(
@@ -213,9 +224,10 @@ def _kernels(
     for text in _lines(command_line, clues):
         hashed = hashlib.sha256(text + b"\0").digest()
         if hashed != kernel.command_line:
-            seen = ascii(text.decode("ascii", "replace"))[:400]
-            found = change(Component.COMMAND_LINE, seen, replace(kernel, command_line=hashed))
-            yield replace(found, expected=ascii(command_line))
+            line = text.decode("ascii", "replace")
+            hashes = replace(kernel, command_line=hashed)
+            found = change(Component.COMMAND_LINE, ascii(line)[:400], hashes)
+            yield replace(found, expected=ascii(command_line), command_line=line)
     for name, data in clues.files:
         hashed = hashlib.sha256(data).digest()
         yield change(Component.KERNEL, name, replace(kernel, kernel=hashed))

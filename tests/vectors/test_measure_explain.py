@@ -56,8 +56,9 @@ def test_launch_digests(measured: Any, predicted: Any, clues: explain.Clues) -> 
         assert alone.component is Component.UNEXPLAINED
         found = explained(measured, evidence, clues)
         assert found.compared_with == prediction.shape.name
-        (cause,) = found.differences
+        cause, *layers = found.differences
         assert cause.component is Component.COMMAND_LINE
+        assert layers and {d.component for d in layers} == {Component.ROOT_HASH}
         assert cause.expected == repr(measured[EXPECTED]["command_line"])
 
 

@@ -94,6 +94,16 @@ def test_the_machines_command_line() -> None:
         assert (found.component, found.seen) == (Component.COMMAND_LINE, repr(line))
 
 
+def test_a_command_line_names_the_layer() -> None:
+    lines = [f"{LINE} confide.layer=base,{digit * 64},12" for digit in "ab"]
+    kernels = [KernelHashes.of(b"kernel", b"initrd", line.encode()) for line in lines]
+    (measurement,) = (p.digest for p in predictions(kernels[1])[:1])
+    seen, clues = SnpEvidence(measurement, None), Clues(command_line=lines[1])
+    found = sev_snp.explain(seen, predictions(kernels[0]), lines[0], clues).differences
+    assert [d.component for d in found] == [Component.COMMAND_LINE, Component.ROOT_HASH]
+    assert found[1].seen == "b" * 64 + " (12 blocks)"
+
+
 @pytest.mark.parametrize(
     ("component", "measurement", "data"),
     [

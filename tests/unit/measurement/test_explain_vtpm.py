@@ -125,6 +125,14 @@ def test_a_replaced_command_line_is_read_from_register_12() -> None:
     assert names(found) == {("PCR 12", Component.COMMAND_LINE)}
 
 
+def test_what_a_host_writes_cannot_act_on_a_terminal() -> None:
+    line = "quiet \x1b[2J\x1b]0;title\x07 \u202e confide.layer=\x1b[1m"
+    passed = builders.log_event(12, 0x0D, (line + "\0").encode("utf-16-le"))
+    rendered = explain.render(explained(log_of(predict(), passed)))
+    assert "words that are not layers" in rendered
+    assert all(" " <= character <= "~" or character == "\n" for character in rendered)
+
+
 def test_diff_names_root_hash() -> None:
     line = builders.COMMAND_LINE.replace(builders.ROOT_HASH.encode(), b"cd" * 32)
     found = explain.diff(measurements(), measurements(changed_uki(cmdline=line)), "a", "b")
