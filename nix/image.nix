@@ -91,7 +91,7 @@ rec {
     env = { inherit name disk options; };
   };
 
-  # image { ... }: what is known of a disk, in one folder.
+  # image { ... }: what is known of a disk, in one folder; its attribute `disk` is the disk alone.
   image = { name, disk, measurements, description }: lib.links {
     name = "image-${name}";
     inherit description;
@@ -106,7 +106,7 @@ rec {
       "sbom.spdx.json" = disk;
       "uki.efi" = disk;
     };
-  };
+  } // { inherit disk; };
 
   # modelDisk { ... }: a disk with a model and its entry for the manifest.
   modelDisk = { name, description, model, tasks, roles }: build {

@@ -86,8 +86,8 @@ def main() -> int:
             subprocess.run([RUN, "nix-store", "--export", *sources()], stdout=stream, check=True)
         store.run("nix-store", "--import", stdin=exported)
         exported.unlink()
-        first = store.build(".#coordinator")
-        ok = report("coordinator image from an empty store", first, 25)
+        first = store.build(".#coordinator.disk")
+        ok = report("coordinator's disk from an empty store", first, 25)
         everything = first + store.build(*OUTPUTS)
         ok &= report("all images and the manifest from an empty store", everything, 240)
         module = store.clone / "py" / "confide" / "errors.py"
