@@ -117,6 +117,7 @@ def test_qemu_with_a_disk(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     sections = disk_image.parse(builders.bootable_disk(), "disk").uki.sections
     cli.main([*BASE, "--disk", "disk", *ONE, "--qemu", "--extract", str(folder)])
     text = capsys.readouterr().out
+    assert "policy=0x30000," in text and "-m 4G" in text
     assert f"-kernel {folder}/linux" in text and f"-initrd {folder}/initrd" in text
     assert (folder / "linux").read_bytes() == sections[Section.LINUX]
     # What is started is what was measured: the raw section, not the stub's longer initrd.
