@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confide.formats.evidence import Evidence, VtpmReport
 from measurement import builders, ovmf_builders, platforms, samples
 
 from measure import __main__ as cli
@@ -47,6 +48,8 @@ OTHER_INITRD = tuple(
     dataclasses.replace(event, digest=b"x" * 48) if event.rtmr == 2 else event
     for event in TDX.events
 )
+VTPM = samples.predict()
+SAME = "no difference: everything predicted is as expected"
 FILES = {
     "m.json": platforms.encoded(),
     "disk.raw": builders.bootable_disk(),
@@ -122,3 +125,19 @@ def test_explain(run: Run, arguments: tuple[str, ...], status: int, text: str) -
     seen, printed = run(*arguments)
     assert text in printed
     assert seen == status
+
+
+@pytest.mark.parametrize(
+    ("evidence", "shape"),
+    [
+        (Evidence("vtpm", VtpmReport(b"q", b"s", VTPM.pcrs()).encode(), (), FILES["log"]),
+         "ovmf-disk"),
+        (Evidence("sev-snp", FILES["snp"], (b"VCEK",), b""), "qemu-epyc-milan-4"),
+        (Evidence("tdx", FILES["quote"], (), FILES["ccel"]), "qemu-2"),
+    ],
+)  # fmt: skip
+def test_what_a_role_sends(run: Run, tmp_path: Path, evidence: Evidence, shape: str) -> None:
+    """The map as the project's own code encodes it, which `measure` reads without that code."""
+    (tmp_path / "evidence").write_bytes(evidence.encode())
+    status, printed = run("@evidence", *JSON)
+    assert (status, printed) == (0, f"compared with machine shape {shape}\n{SAME}\n")
