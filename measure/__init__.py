@@ -1,5 +1,5 @@
 """Expected measurements of a disk image, computed without booting it.
 
-Standard library only; independent of everything else in this repository, so that an
-auditor can read and run it alone: `python -m measure --help`.
+Standard library, and cbor2 for what is CBOR; independent of everything else in this repository, so
+that an auditor can read and run it alone: `python -m measure --help`.
 """

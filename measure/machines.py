@@ -27,6 +27,7 @@ from measure.tdx.shape import TdxShape
 
 FORMAT = "confide-shapes/1"
 MAX_SHAPES_FILE = 1 << 20
+MAX_MACHINES = 256  # of a platform
 
 _TDX_START_FIELDS = {"vcpus": int, "disks": int, "machine": str}
 _SNP_FIELDS = {"vmm", "vcpu_type", "vcpus", "guest_features"}
@@ -136,6 +137,13 @@ def _list(value: Any, what: str, file: str) -> list[Any]:
 
 
 def _unique(names: Sequence[str], file: str) -> None:
+    if len(names) > MAX_MACHINES:
+        raise FormatError(
+            "too many machines of a platform",
+            file=file,
+            expected=f"at most {MAX_MACHINES}",
+            seen=str(len(names)),
+        )
     for name in names:
         if names.count(name) > 1:
             raise FormatError("a machine is there twice", file=file, seen=name)

@@ -18,9 +18,11 @@ from typing import Any
 from measure import pcr
 from measure.errors import FormatError, InputError, MeasureError
 from measure.image import DiskImage, Layer, parse_layers
+from measure.machines import MAX_MACHINES
 from measure.report import snp as snp_json
 from measure.report import tdx as tdx_json
 from measure.report import vtpm as vtpm_json
+from measure.report.events import is_line
 from measure.snp import prediction as snp
 from measure.snp.kernel import KernelHashes
 from measure.tdx import rtmr
@@ -61,8 +63,10 @@ def build(
         predictions: for one platform at least.
 
     Raises:
-        InputError: no prediction.
+        InputError: no prediction, or a name that is not printable ASCII.
     """
+    if not is_line(name):
+        raise InputError("bad name of an image", expected="printable ASCII", seen=ascii(name)[:80])
     predicted = _write(predictions)
     if not predicted["platforms"]:
         raise InputError("no platform to measure for; give a firmware")
@@ -111,10 +115,16 @@ def parse(data: bytes, file: str) -> dict[str, Any]:
             seen=f"{report.get('format')!r}: {sorted(report)}"[:200],
         )
     line = report["command_line"]
-    if not isinstance(line, str) or report["layers"] != _layers(parse_layers(line, file)):
+    for field in ("image", "command_line"):
+        if not is_line(report[field]):
+            raise FormatError(
+                f"bad {field} in the measurements",
+                file=file,
+                expected="printable ASCII",
+                seen=ascii(report[field])[:80],
+            )
+    if report["layers"] != _layers(parse_layers(line, file)):
         raise FormatError("the layers are not those of the command line", file=file)
-    if not isinstance(report["image"], str):
-        raise FormatError("bad image name in the measurements", file=file)
     read(report, file)
     return report
 
@@ -139,11 +149,6 @@ def read(report: dict[str, Any], file: str) -> Predictions:
     return found
 
 
-def predictions(report: dict[str, Any], file: str) -> Sequence[pcr.Prediction]:
-    """The vtpm predictions in a report; raises as `read` does."""
-    return read(report, file).vtpm
-
-
 def _write(found: Predictions) -> dict[str, Any]:
     """The two fields of a report that hold predictions."""
     platforms: dict[str, Any] = {}
@@ -160,6 +165,8 @@ def _write(found: Predictions) -> dict[str, Any]:
 
 def _read(report: dict[str, Any]) -> Predictions:
     platforms = report["platforms"]
+    if any(len(listed) > MAX_MACHINES for listed in platforms.values()):
+        raise ValueError(f"more than {MAX_MACHINES} machines of a platform")
     sev_snp: Sequence[snp.Prediction] = ()
     if SEV_SNP in platforms:
         firmware = snp_json.read_firmware(report["firmware"][SEV_SNP])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from measure.pcr import Component
-from measure.report.vtpm import event
+from measure.report import events
 from measure.tdx import shapefile
 from measure.tdx.rtmr import COVERS, Prediction, RtmrEvent
 from measure.tdx.shape import PageOrder
 
 # measurements.json calls a machine's name "shape" on every platform.
 _NAME, _SHAPE = "name", "shape"
+_DIGEST_SIZE = 48
 
 
 def write(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
@@ -36,27 +36,19 @@ def _write(prediction: Prediction) -> dict[str, Any]:
         **fields,
         "mrtd": {order.value: value.hex() for order, value in prediction.mrtd.items()},
         "rtmrs": {str(rtmr): value.hex() for rtmr, value in prediction.rtmrs().items()},
-        "events": {
-            str(rtmr): [event(e.component, e.description, e.digest) for e in prediction.of(rtmr)]
-            for rtmr in COVERS
-        },
+        "events": {str(rtmr): events.write(prediction.of(rtmr)) for rtmr in COVERS},
     }
 
 
 def _read(item: dict[str, Any]) -> Prediction:
     fields = {key: item[key] for key in (shapefile.FIELDS | {shapefile.OPTIONAL}) & set(item)}
     fields[_NAME] = item[_SHAPE]
-    events = [
-        RtmrEvent(
-            int(rtmr),
-            Component(logged["component"]),
-            str(logged["description"]),
-            bytes.fromhex(logged["digest"]),
-        )
+    found = [
+        RtmrEvent(int(rtmr), *events.read(event, _DIGEST_SIZE))
         for rtmr, listed in item["events"].items()
-        for logged in listed
+        for event in listed
     ]
     mrtd = {order: bytes.fromhex(item["mrtd"][order.value]) for order in PageOrder}
-    if any(len(value) != 48 for value in mrtd.values()):
+    if any(len(value) != _DIGEST_SIZE for value in mrtd.values()):
         raise ValueError("MRTD is not 48 bytes")
-    return Prediction(shapefile.load(fields, "measurements"), mrtd, tuple(events))
+    return Prediction(shapefile.load(fields, "measurements"), mrtd, tuple(found))

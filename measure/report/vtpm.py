@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from measure.pcr import Component, PcrEvent, Prediction
+from measure.pcr import PcrEvent, Prediction
+from measure.report import events
 from measure.shapes import VTPM_SHAPES
+
+_DIGEST_SIZE = 32
 
 
 def write(predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
@@ -23,33 +26,20 @@ def read(platform: list[dict[str, Any]]) -> list[Prediction]:
     return [_read(item) for item in platform]
 
 
-def event(component: Component, description: str, digest: bytes) -> dict[str, str]:
-    """One event, of any platform."""
-    return {"component": component.value, "description": description, "digest": digest.hex()}
-
-
 def _write(prediction: Prediction) -> dict[str, Any]:
     shape = prediction.shape
     return {
         "shape": shape.name,
         "pcrs": {str(pcr): value.hex() for pcr, value in prediction.pcrs().items()},
-        "events": {
-            str(pcr): [event(e.component, e.description, e.digest) for e in prediction.of(pcr)]
-            for pcr in shape.predicted
-        },
+        "events": {str(pcr): events.write(prediction.of(pcr)) for pcr in shape.predicted},
         "left_out": {str(pcr): why for pcr, why in shape.left_out.items()},
     }
 
 
 def _read(item: dict[str, Any]) -> Prediction:
-    events = [
-        PcrEvent(
-            int(pcr),
-            Component(event["component"]),
-            str(event["description"]),
-            bytes.fromhex(event["digest"]),
-        )
+    found = [
+        PcrEvent(int(pcr), *events.read(event, _DIGEST_SIZE))
         for pcr, listed in item["events"].items()
         for event in listed
     ]
-    return Prediction(VTPM_SHAPES[item["shape"]], tuple(events))
+    return Prediction(VTPM_SHAPES[item["shape"]], tuple(found))

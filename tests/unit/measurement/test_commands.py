@@ -14,7 +14,7 @@ from measurement import builders, ovmf_builders, platforms
 
 import measure
 from measure import __main__ as cli
-from measure import report
+from measure import cbor, report
 
 CHECKOUT = Path(measure.__file__).parents[1]
 COMMANDS = [
@@ -172,6 +172,16 @@ def test_corim_for_one_launch_digest(run: Run) -> None:
     status, _, err = run(*arguments, "--shape", "bochs")
     assert status == 2
     assert "no such machine in the measurements; expected" in err
+
+
+def test_what_a_corim_says_cannot_reach_the_terminal(run: Run) -> None:
+    run("corim", "write", "m.json", "-o", "c")
+    outer = cbor.decode(Path("c").read_bytes(), "c").value
+    outer[0] = "\x1b[2Jid"
+    Path("c").write_bytes(cbor.encode(cbor.Tag(501, outer)))
+    status, out, _ = run("corim", "show", "c")
+    assert (status, "\x1b" in out) == (0, False)
+    assert "id        ?[2Jid" in out
 
 
 def test_corim_signed_with_a_program_that_knows_nothing_of_it(run: Run) -> None:

@@ -78,6 +78,7 @@ def test_one_machine_for_each_number_of_vcpus() -> None:
         (lambda v: v["tdx"][0].pop("page_order"), "bad fields in a TDX shape"),
         (lambda v: v["tdx"][0].update(page_order="any"), "bad page_order"),
         (lambda v: v["tdx"].append(1), "bad tdx machine"),
+        (lambda v: v["sev-snp"][0].update(vcpus=[*range(1, 256)] * 2), "too many machines"),
     ],
 )
 def test_malformed_machines(change: Any, message: str) -> None:

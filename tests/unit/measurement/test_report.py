@@ -186,6 +186,39 @@ def test_no_platform_at_all() -> None:
         report.build("x", {}, None, Predictions())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\x00", "schön", "\u202e", 7, None])
+def test_text_that_could_deceive_a_terminal(text: object) -> None:
+    """Everything that commands print of a file is printable ASCII."""
+    measured = platforms.measurements()
+    paths = [("image",), ("command_line",)]
+    for platform, register in (("vtpm", "4"), ("tdx", "0")):
+        paths.append(("platforms", platform, 0, "events", register, 0, "description"))
+    for path in paths:
+        changed = copy.deepcopy(measured)
+        parent = changed
+        for key in path[:-1]:
+            parent = parent[key]
+        parent[path[-1]] = text
+        with pytest.raises(FormatError):
+            report.parse(report.encode(changed), "m")
+
+
+def test_a_digest_of_another_size() -> None:
+    for platform, register in (("vtpm", "4"), ("tdx", "0")):
+        measured = platforms.measurements()
+        machine = measured["platforms"][platform][0]
+        machine["events"][register][0]["digest"] += "00"
+        with pytest.raises(FormatError, match="a digest of"):
+            report.parse(report.encode(measured), "m")
+
+
+def test_too_many_machines() -> None:
+    measured = platforms.measurements()
+    measured["platforms"]["sev-snp"] *= 100
+    with pytest.raises(FormatError, match="more than 256 machines"):
+        report.parse(report.encode(measured), "m")
+
+
 def test_other_orders_of_equal_content_are_refused() -> None:
     measured = platforms.measurements()
     for data in (
