@@ -1,6 +1,6 @@
 """Measure a disk: everything that measure/ says about it, as files of one folder.
 
-Reads the environment: name, disk (folder of build_disk.py), options (of `measure image`: what the
+Reads the environment: image (its name), disk (folder of build_disk.py), options (of `measure image`: what the
 machines are, and their firmware), out.
 """
 
@@ -20,7 +20,7 @@ def measure(command: str, *arguments: str) -> None:
 
 def main() -> None:
     """Build $out."""
-    out, disk, name = Path(os.environ["out"]), Path(os.environ["disk"]), os.environ["name"]
+    out, disk, name = Path(os.environ["out"]), Path(os.environ["disk"]), os.environ["image"]
     out.mkdir()
     inputs = ["--disk", f"{disk}/disk.raw", "--uki", f"{disk}/uki.efi"]
     inputs += os.environ["options"].split()

@@ -88,7 +88,7 @@ rec {
     description = "Expected measurements of the image ${name}";
     inherit python;
     script = ./build_measurements.py;
-    env = { inherit name disk options; };
+    env = { image = name; inherit disk options; };
   };
 
   # image { ... }: what is known of a disk, in one folder; its attribute `disk` is the disk alone.
