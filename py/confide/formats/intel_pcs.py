@@ -58,6 +58,7 @@ CHAIN_HEADERS = {
     Item.TCB_INFO: "TCB-Info-Issuer-Chain",
     Item.QE_IDENTITY: "SGX-Enclave-Identity-Issuer-Chain",
 }
+_KEYS = {Item.TCB_INFO: b"tcbInfo", Item.QE_IDENTITY: b"enclaveIdentity"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ class Platform:
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of an answer and, where `CHAIN_HEADERS` names one, the value of that header."""
+    """The body of an answer and, where `CHAIN_HEADERS` names one, the value of that header.
+
+    The value may be decoded already: there is no per cent sign in PEM.
+    """
 
     body: bytes
     chain: str = ""
@@ -110,9 +114,9 @@ def collateral(answers: Mapping[Item, Answer]) -> TdxCollateral:
     missing = [item for item in Item if item not in answers]
     if missing:
         raise FormatError("missing-collateral", f"there is no {missing[0]} in the collateral")
-    info, info_signature, info_chain = _read(Item.TCB_INFO, answers, "tcbInfo")
-    identity, identity_signature, identity_chain = _read(
-        Item.QE_IDENTITY, answers, "enclaveIdentity"
+    info, info_signature, info_chain = read_signed(Item.TCB_INFO, answers[Item.TCB_INFO])
+    identity, identity_signature, identity_chain = read_signed(
+        Item.QE_IDENTITY, answers[Item.QE_IDENTITY]
     )
     TcbInfo.parse(info)
     QeIdentity.parse(identity)
@@ -128,20 +132,19 @@ def collateral(answers: Mapping[Item, Answer]) -> TdxCollateral:
     )
 
 
-def _read(
-    item: Item, answers: Mapping[Item, Answer], key: str
-) -> tuple[bytes, bytes, tuple[bytes, ...]]:
+def read_signed(item: Item, answer: Answer) -> tuple[bytes, bytes, tuple[bytes, ...]]:
     """Document, signature and signer's chain: {"tcbInfo": document, "signature": hex}.
 
-    The document is cut out as it stands, because the signature is over its very bytes.
+    The document is cut out as it stands, because the signature is over its very bytes. Raises
+    FormatError.
     """
-    answer = answers[item]
+    key = _KEYS[item]
     found = _DOCUMENT.fullmatch(answer.body)
-    if found is None or found[1] != key.encode():
+    if found is None or found[1] != key:
         raise FormatError(
             "bad-collateral",
             f"the {item} of Intel's service has another form",
-            expected=f'{{"{key}":{{…}},"signature":"128 hex digits"}}',
+            expected=f'{{"{key.decode()}":{{…}},"signature":"128 hex digits"}}',
             seen=ascii(answer.body[:40]),
         )
     chain = read_chain(

@@ -9,13 +9,12 @@ Evidence that cannot be read needs nothing: its verifier says what is wrong with
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import hashes
 
 from confide.errors import FormatError
 from confide.formats import intel_pcs
@@ -24,7 +23,6 @@ from confide.formats.collateral import Bundle, Item
 from confide.formats.evidence import Evidence
 from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
 from confide.formats.manifest import Manifest, Role
-from confide.formats.pck import PckExtension
 from confide.formats.snp import Product, Report, SigningKey
 from confide.formats.snp_certificates import EndorsementKey
 from confide.formats.snp_collateral import SnpCollateral
@@ -39,31 +37,37 @@ from confide.verify.x509 import extension
 MAX_ISSUERS = 3
 _TURIN_CHIP_ID_SIZE = 8
 
+About = tuple[x509.Certificate, ...]
+"""The certificate that an item is about, and for a question to its issuer, that one's; unverified.
+
+Empty for the items whose names say everything.
+"""
+
 
 class Shelf:
-    """A bundle, and the names of the items that were asked for and are not in it."""
+    """A bundle, and what was asked for and is not in it: names, and what these are about."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self.missing: list[str] = []
+        self.missing: dict[str, About] = {}
 
-    def take(self, name: str) -> Item | None:
+    def take(self, name: str, *about: x509.Certificate) -> Item | None:
         """The item of this name; None, and noted, if there is none."""
         item = self._bundle.get(name)
-        if item is None and name not in self.missing:
-            self.missing.append(name)
+        if item is None:
+            self.missing[name] = about
         return item
 
-    def data(self, name: str) -> bytes | None:
+    def data(self, name: str, *about: x509.Certificate) -> bytes | None:
         """The bytes of the item of this name."""
-        item = self.take(name)
+        item = self.take(name, *about)
         return item.data if item else None
 
 
 def missing_for(
     evidence: Evidence, role: Role, manifest: Manifest, bundle: Bundle
-) -> tuple[str, ...]:
-    """The names of the items that verifying this evidence would need and `bundle` does not have."""
+) -> Mapping[str, About]:
+    """The items that verifying this evidence would need and `bundle` does not have, by name."""
     shelf = Shelf(bundle)
     if evidence.platform == "sev-snp":
         snp_collateral(evidence, shelf)
@@ -73,7 +77,7 @@ def missing_for(
         with_issuers(evidence, shelf)
     if role.gpus is not None:
         gpu_collateral(evidence, shelf)
-    return tuple(shelf.missing)
+    return shelf.missing
 
 
 def snp_collateral(evidence: Evidence, shelf: Shelf) -> SnpCollateral:
@@ -100,24 +104,26 @@ def snp_collateral(evidence: Evidence, shelf: Shelf) -> SnpCollateral:
 def tdx_collateral(evidence: Evidence, shelf: Shelf) -> TdxCollateral | None:
     """Intel's statements on the quote's kind of platform; None if one is missing or unreadable."""
     try:
-        leaf = load_certificate(Quote.parse(evidence.report).pck_chain[0], "PCK")
-        fmspc = PckExtension.read(leaf).fmspc
+        platform = intel_pcs.Platform.of(Quote.parse(evidence.report))
     except FormatError:
         return None
-    issuer = leaf.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
-    kind = "platform" if any("Platform" in str(name.value) for name in issuer) else "processor"
-    tcb_info = shelf.take(f"intel/tcb-info/{fmspc.hex()}")
-    qe_identity = shelf.take("intel/qe-identity")
-    root_crl = shelf.data("intel/crl/root")
-    pck_crl = shelf.data(f"intel/crl/{kind}")
-    if tcb_info is None or qe_identity is None or root_crl is None or pck_crl is None:
-        return None
+    names = {
+        intel_pcs.Item.TCB_INFO: f"intel/tcb-info/{platform.fmspc.hex()}",
+        intel_pcs.Item.QE_IDENTITY: "intel/qe-identity",
+        intel_pcs.Item.ROOT_CRL: "intel/crl/root",
+        intel_pcs.Item.PCK_CRL: f"intel/crl/{platform.ca}",
+    }
+    found = {kind: shelf.take(name) for kind, name in names.items()}
+    answers = {kind: intel_answer(item) for kind, item in found.items() if item is not None}
     try:
-        return intel_pcs.collateral(
-            tcb_info=tcb_info, qe_identity=qe_identity, root_ca_crl=root_crl, pck_crl=pck_crl
-        )
+        return intel_pcs.collateral(answers)
     except FormatError:
         return None
+
+
+def intel_answer(item: Item) -> intel_pcs.Answer:
+    """An item as Intel's service gave it."""
+    return intel_pcs.Answer(item.data, item.chain.decode("ascii", "replace"))
 
 
 def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:
@@ -125,19 +131,16 @@ def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:
     found = [read_device(f"GPU {number}", data)[1] for number, data in enumerate(evidence.gpus)]
     devices = [device for device in found if device is not None]
     rims = {}
-    certificates: dict[bytes, None] = {}
+    questions: dict[str, About] = {}
     for device in devices:
         # A GPU makes its own leaf, and the root is pinned: NVIDIA is asked about those between.
-        certificates.update(dict.fromkeys(map(_der, device.chain[1:-1])))
+        questions |= _questions(device.chain[1:])
     for rim_id in _rim_ids(devices):
         xml = shelf.data(f"nvidia/rim/{rim_id}")
         if xml is not None:
             rims[rim_id] = xml
-            certificates.update(dict.fromkeys(map(_der, rim_signers(xml)[:-1])))
-    answers = [
-        shelf.take(f"nvidia/ocsp/{hashlib.sha256(certificate).hexdigest()}")
-        for certificate in certificates
-    ]
+            questions |= _questions(rim_signers(xml))
+    answers = [shelf.take(name, *about) for name, about in questions.items()]
     ocsp = tuple(OcspAnswer(a.data, a.nonce.ljust(NONCE_SIZE, b"\0")) for a in answers if a)
     return GpuCollateral(rims, ocsp)
 
@@ -151,7 +154,7 @@ def with_issuers(evidence: Evidence, shelf: Shelf) -> Evidence:
             key = extension(certificate, x509.AuthorityKeyIdentifier)
             if certificate.issuer == certificate.subject or key is None or not key.key_identifier:
                 break
-            issuer = shelf.data(f"google/issuer/{key.key_identifier.hex()}")
+            issuer = shelf.data(f"google/issuer/{key.key_identifier.hex()}", certificate)
             if issuer is None:
                 break
             chain.append(issuer)
@@ -179,5 +182,9 @@ def _rim_ids(devices: Iterable[Device]) -> dict[str, None]:
     )
 
 
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
+def _questions(chain: About) -> dict[str, About]:
+    """What to ask of each certificate but the last, by the item's name: (certificate, issuer)."""
+    return {
+        f"nvidia/ocsp/{certificate.fingerprint(hashes.SHA256()).hex()}": (certificate, issuer)
+        for certificate, issuer in pairwise(chain)
+    }

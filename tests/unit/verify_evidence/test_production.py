@@ -136,7 +136,7 @@ def test_nothing_is_missing_from_the_whole_bundle(production: Production) -> Non
     role = manifest().role("worker-gpu")
     for evidence in (production.snp(REPORT_DATA, certificates=0), production.tdx(REPORT_DATA)):
         whole = production.with_gpu(evidence, REPORT_DATA)
-        assert missing_for(whole, role, manifest(), production.bundle()) == ()
+        assert missing_for(whole, role, manifest(), production.bundle()) == {}
 
 
 def test_what_is_missing_is_named(production: Production, verify: Call) -> None:

@@ -134,7 +134,7 @@ def test_issuers_that_are_not_there_are_named_one_after_the_other(manifest: Mani
     (first,) = missing_for(evidence, role, manifest, Bundle())
     (second,) = missing_for(evidence, role, manifest, bundle(CA))
     assert {first, second} == set(bundle(CA, ROOT).items)
-    assert missing_for(evidence, role, manifest, bundle(CA, ROOT)) == ()
+    assert missing_for(evidence, role, manifest, bundle(CA, ROOT)) == {}
 
 
 @pytest.mark.usefixtures("pinned")
