@@ -98,12 +98,25 @@ def with_log(seen: Evidence, data: bytes, file: str) -> Evidence:
     """The same with the event log that belongs to it.
 
     Raises:
-        FormatError: not a log.
+        FormatError: not a log, or not of this platform.
         InputError: evidence that has a log already, or of a platform that has none.
     """
     if isinstance(seen, SnpEvidence) or seen.log is not None:
         raise InputError("this evidence goes with no event log", file=file)
-    return replace(seen, log=eventlog.parse(data, file))
+    return replace(seen, log=_log(data, file, ccel=isinstance(seen, TdxEvidence)))
+
+
+def _log(data: bytes, file: str, *, ccel: bool) -> EventLog:
+    log = eventlog.parse(data, file)
+    if ccel != log.is_ccel:
+        kinds = ("a TPM's event log", "a confidential-computing event log")
+        raise FormatError(
+            "the event log is of another platform",
+            file=file,
+            expected=kinds[ccel],
+            seen=kinds[not ccel],
+        )
+    return log
 
 
 def _report(data: bytes, file: str) -> SnpEvidence | TdxEvidence | None:
@@ -127,8 +140,8 @@ def _map(data: bytes, file: str) -> Evidence:
             expected="platform, report, endorsements, event_log, gpus",
             seen=", ".join(sorted(fields))[:100],
         )
-    log = eventlog.parse(raw_log, f"{file} (event_log)") if raw_log else None
-    inner = f"{file} (report)"
+    inner, log_file = f"{file} (report)", f"{file} (event_log)"
+    log = _log(raw_log, log_file, ccel=platform == "tdx") if raw_log else None
     if platform == "vtpm":
         return VtpmEvidence(log, _pcrs(report, inner))
     parsed = _report(report, inner)

@@ -116,6 +116,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         (("@quote", *DISK), 2, "not measured for platform tdx"),
         (("@quote", *JSON, "--event-log", "@snp"), 2, "not crypto-agile"),
         (("@snp", *JSON, "--event-log", "@ccel"), 2, "goes with no event log"),
+        (("@quote", *JSON, "--event-log", "@log"), 2, "the event log is of another platform"),
         (("@x", *JSON), 2, "PCR index is truncated"),
         (("@log", "--image", "@disk.raw"), 2, "--firmware goes with machines of platform vtpm"),
         (("@log", "--image", "@x"), 2, "partition table header is truncated"),
@@ -141,3 +142,16 @@ def test_what_a_role_sends(run: Run, tmp_path: Path, evidence: Evidence, shape: 
     (tmp_path / "evidence").write_bytes(evidence.encode())
     status, printed = run("@evidence", *JSON)
     assert (status, printed) == (0, f"compared with machine shape {shape}\n{SAME}\n")
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence("vtpm", VtpmReport(b"q", b"s", VTPM.pcrs()).encode(), (), FILES["ccel"]),
+        Evidence("tdx", FILES["quote"], (), FILES["log"]),
+    ],
+)
+def test_a_log_of_another_platform(run: Run, tmp_path: Path, evidence: Evidence) -> None:
+    (tmp_path / "evidence").write_bytes(evidence.encode())
+    status, printed = run("@evidence", *JSON)
+    assert status == 2 and "the event log is of another platform" in printed

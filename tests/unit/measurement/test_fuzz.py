@@ -11,7 +11,7 @@ import cbor2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from measurement import builders, samples
+from measurement import builders, platforms
 
 from measure import (
     ccel,
@@ -67,11 +67,27 @@ def parse_evidence(data: bytes) -> object:
     return explain.render(found.differences)
 
 
-def evidence_of_a_role() -> bytes:
+QUOTE = b"\4\0\2\0\x81".ljust(800, b"\0")
+SNP_REPORT = b"\3".ljust(1184, b"\0")
+
+
+def evidence_of_a_role(platform: str, report: bytes, log: bytes) -> bytes:
+    fields = {"platform": platform, "report": report, "endorsements": [], "event_log": log}
+    return cbor2.dumps({**fields, "gpus": []}, canonical=True)
+
+
+def vtpm_evidence() -> bytes:
     report = {"quote": b"q", "signature": b"s", "pcrs": {"0": bytes(32), "11": bytes(32)}}
-    fields = {"platform": "vtpm", "report": cbor2.dumps(report, canonical=True)}
     log = builders.log([(4, 4, bytes(4)), (11, 0x0D, b"text")])
-    return cbor2.dumps({**fields, "endorsements": [], "event_log": log, "gpus": []}, canonical=True)
+    return evidence_of_a_role("vtpm", cbor2.dumps(report, canonical=True), log)
+
+
+def tdx_evidence() -> bytes:
+    log = builders.log_header([(0x0C, 48)])
+    for register, text in ((1, b"hob"), (2, b"\0\0\0\0"), (3, b".linux\0")):
+        log += struct.pack("<IIIH", register, 0x0D, 1, 0x0C) + bytes(48)
+        log += struct.pack("<I", len(text)) + text
+    return evidence_of_a_role("tdx", QUOTE, log)
 
 
 def ccel_table() -> bytes:
@@ -107,7 +123,7 @@ def measurements() -> bytes:
     )
 
 
-REPORT = samples.measurements()
+REPORT = platforms.measurements()
 PARSERS: dict[str, tuple[Parser, bytes]] = {
     "pe": (parse_pe, builders.pe([(".a", b"A" * 9)], certificate=b"C" * 8)),
     "uki": (parse_uki, builders.uki()),
@@ -119,14 +135,19 @@ PARSERS: dict[str, tuple[Parser, bytes]] = {
     "disk": (parse_disk, builders.bootable_disk()),
     "ccel table": (lambda data: ccel.parse_table(data, "f"), ccel_table()),
     "kernel": (lambda data: direct.rewritten_kernel(data, 1, 1 << 30, "f"), bzimage()),
-    "vtpm evidence": (lambda data: evidence.parse(data, "f"), evidence_of_a_role()),
-    "snp report": (lambda data: evidence.parse(data, "f"), b"\3".ljust(1184, b"\0")),
-    "quote": (lambda data: evidence.parse(data, "f"), b"\4\0\2\0\x81".ljust(800, b"\0")),
+    "vtpm evidence": (lambda data: evidence.parse(data, "f"), vtpm_evidence()),
+    "snp report": (lambda data: evidence.parse(data, "f"), SNP_REPORT),
+    "quote": (lambda data: evidence.parse(data, "f"), QUOTE),
     "tdreport": (lambda data: evidence.parse(data, "f"), b"\x81".ljust(1024, b"\0")),
     "report": (lambda data: report.parse(data, "f"), measurements()),
     "layers": (parse_layers, b"confide.layer=a," + b"ab" * 32 + b",1 quiet"),
 }
-PARSERS["explained evidence"] = (parse_evidence, evidence_of_a_role())
+PARSERS |= {
+    "explained vtpm": (parse_evidence, vtpm_evidence()),
+    "explained tdx": (parse_evidence, tdx_evidence()),
+    "explained tdx log": (parse_evidence, cbor2.loads(tdx_evidence())["event_log"]),
+    "explained sev-snp": (parse_evidence, evidence_of_a_role("sev-snp", SNP_REPORT, b"")),
+}
 LIMITS = settings(
     max_examples=60, deadline=5_000, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -183,7 +204,8 @@ def test_no_size_in_the_input_decides_about_memory(name: str) -> None:
     """A number near its maximum, wherever it is, makes no parser take memory for it."""
     parser, valid = PARSERS[name]
     most = 4 * len(valid) + (8 << 20)
-    for offset in range(0, min(len(valid), 512), 16 if len(valid) > 1 << 20 else 4):
+    slow = len(valid) > 1 << 20 or name.startswith("explained")
+    for offset in range(0, min(len(valid), 512), 32 if slow else 4):
         for value in (b"\xff\xff\xff\x7f", b"\0\0\0\x3f"):
             data = valid[:offset] + value + valid[offset + 4 :]
             tracemalloc.start()
