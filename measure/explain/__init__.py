@@ -54,10 +54,8 @@ def _vtpm(
 ) -> Explanation:
     if seen.log is None:
         return vtpm.without_log(seen.pcrs or {}, predictions.vtpm)
-    found = vtpm.explain(seen.log, predictions.vtpm, line, clues)
-    hidden = [] if seen.pcrs is None else vtpm.differs_from_quote(seen.log, seen.pcrs)
-    notes = _notes(seen.log, seen.pcrs is not None)
-    return replace(found, notes=notes, differences=(*hidden, *found.differences))
+    found = vtpm.explain(seen.log, seen.pcrs or {}, predictions.vtpm, line, clues)
+    return replace(found, notes=_notes(seen.log, seen.pcrs is not None))
 
 
 def _notes(log: EventLog, quoted: bool) -> tuple[str, ...]:

@@ -42,11 +42,16 @@ _MEMORY_SIZES = range(256 << 20, (2 << 30) + (129 << 20), 128 << 20)
 
 
 def explain(
-    log: EventLog, predictions: Sequence[Prediction], expected_line: str, clues: Clues
+    log: EventLog,
+    quoted: Mapping[int, bytes],
+    predictions: Sequence[Prediction],
+    expected_line: str,
+    clues: Clues,
 ) -> Explanation:
     """Compares a log with the prediction that is nearest to it.
 
     Args:
+        quoted: registers of the same machine, as far as they are known.
         predictions: at least one, for the same image.
         expected_line: the image's command line.
 
@@ -67,7 +72,10 @@ def explain(
     if seen_line is not None:
         register = "PCR 11" if prediction.of(11) else "PCR 9"
         found += command_lines(register, expected_line, seen_line)
-    return Explanation(prediction.shape.name, tuple(found))
+    # The running system extends registers that no prediction covers, and logs that elsewhere.
+    covered = {n: value for n, value in quoted.items() if n in prediction.shape.covers}
+    hidden = _differs_from_quote(log, covered)
+    return Explanation(prediction.shape.name, (*hidden, *found))
 
 
 def diff(expected: Prediction, seen: Prediction) -> list[Difference]:
@@ -78,7 +86,7 @@ def diff(expected: Prediction, seen: Prediction) -> list[Difference]:
     return mark(found, CONSEQUENCES)
 
 
-def differs_from_quote(log: EventLog, quoted: Mapping[int, bytes]) -> list[Difference]:
+def _differs_from_quote(log: EventLog, quoted: Mapping[int, bytes]) -> list[Difference]:
     """The quoted registers that the log does not replay to."""
     values = log.replay()
     start = {number: initial_value(number, "sha256", log.startup_locality) for number in quoted}

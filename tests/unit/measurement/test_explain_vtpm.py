@@ -208,6 +208,13 @@ def test_evidence_of_a_role() -> None:
     assert (found.differences, found.notes) == ((), ())
 
 
+def test_registers_that_the_running_system_extends_are_not_the_logs_business() -> None:
+    prediction = predict()
+    registers = {**prediction.pcrs(), 10: b"i" * 32, 15: b"s" * 32}
+    found = explain_role(role_evidence(log_bytes(prediction), registers))
+    assert found.differences == ()
+
+
 def test_a_log_alone_is_not_taken_for_the_machines_state() -> None:
     seen = VtpmEvidence(log_of(predict()), None)
     found = explain.explain(seen, measurements(), "m", explain.Clues())
