@@ -114,7 +114,6 @@ def parse(data: bytes, file: str) -> dict[str, Any]:
             expected=f"{FORMAT}: {sorted(_FIELDS)}",
             seen=f"{report.get('format')!r}: {sorted(report)}"[:200],
         )
-    line = report["command_line"]
     for field in ("image", "command_line"):
         if not is_line(report[field]):
             raise FormatError(
@@ -123,7 +122,7 @@ def parse(data: bytes, file: str) -> dict[str, Any]:
                 expected="printable ASCII",
                 seen=ascii(report[field])[:80],
             )
-    if report["layers"] != _layers(parse_layers(line, file)):
+    if report["layers"] != _layers(parse_layers(report["command_line"], file)):
         raise FormatError("the layers are not those of the command line", file=file)
     read(report, file)
     return report
@@ -139,7 +138,7 @@ def read(report: dict[str, Any], file: str) -> Predictions:
         found = _read(report)
         complete = all(report[field] == value for field, value in _write(found).items())
     except (KeyError, TypeError, ValueError, AttributeError, MeasureError) as error:
-        reason = f"{type(error).__name__} {error}"
+        reason = ascii(f"{type(error).__name__} {error}")[1:-1][:200]
         raise FormatError("bad platform in the measurements", file=file, seen=reason) from None
     if not complete or not report["platforms"]:
         raise FormatError(
