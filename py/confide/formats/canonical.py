@@ -22,6 +22,9 @@ MAX_DEPTH = 16
 # Integers on the wire fit in 64 signed bits, so that every language reads them alike.
 MAX_INT = 2**63 - 1
 DEFAULT_LIMIT = 1 << 20
+# Values in one CBOR message, keys and containers among them. An empty list is one byte on the wire
+# and some hundred in memory, so a limit on bytes alone would not bound what decoding costs.
+MAX_VALUES = 1 << 16
 
 
 class _NoTags(dict[int, Callable[..., Any]]):
@@ -76,9 +79,11 @@ def cbor_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Cbor:
     """Read deterministic CBOR of at most `limit` bytes. `what` names the message in errors.
 
     Raises FormatError for tags, floats, indefinite lengths, lengths and integers that are not
-    shortest, unsorted or double keys, keys that are not text, trailing bytes, depth over 16.
+    shortest, unsorted or double keys, keys that are not text, trailing bytes, depth over 16, more
+    than `MAX_VALUES` values.
     """
     _check_size(data, what, limit)
+    _check_count(data, what)
     try:
         value: Cbor = cbor2.loads(data, semantic_decoders=_NO_TAGS, max_depth=MAX_DEPTH)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -105,6 +110,34 @@ def _check_size(data: bytes, what: str, limit: int) -> None:
             expected=f"at most {limit} bytes",
             seen=f"{len(data)} bytes",
         )
+
+
+def _check_count(data: bytes, what: str) -> None:
+    """Counts the heads, of which each value has one: type, and length or number (RFC 8949, 3)."""
+    at = count = 0
+    while at < len(data):
+        kind, argument = divmod(data[at], 32)
+        if argument > 27:
+            raise FormatError(
+                "bad-cbor",
+                f"{what} is not CBOR",
+                expected="lengths that are stated",
+                seen=f"byte {data[at]:#04x} at {at}",
+            )
+        at += 1
+        if argument >= 24:
+            size = 1 << argument - 24
+            argument = int.from_bytes(data[at : at + size])
+            at += size
+        if kind in (2, 3):  # bytes and text; what is in a list or a map has heads of its own
+            at += argument
+        count += 1
+        if count > MAX_VALUES:
+            raise FormatError(
+                "bad-cbor",
+                f"{what} has too many values",
+                expected=f"at most {MAX_VALUES}",
+            )
 
 
 def _check_text(value: str, what: str) -> None:

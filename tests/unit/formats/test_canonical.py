@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
 from confide.errors import ConfideError, FormatError
 from confide.formats.canonical import (
     MAX_DEPTH,
+    MAX_VALUES,
     cbor_decode,
     cbor_encode,
     json_decode,
@@ -153,6 +155,35 @@ def test_size_limit() -> None:
         cbor_decode(data, what="test", limit=len(data) - 1)
     with pytest.raises(FormatError, match="too large"):
         json_decode(b"{}\n", what="test", limit=2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x9a\x00\x01\x00\x00" + b"\x80" * 65536,
+        b"\x9a\x00\x01\x00\x00" + b"\xa0" * 65536,
+        b"\x82\x41\x00\x9a\x00\x01\x00\x00" + b"\xf6" * 65536,
+        # A string of stated length hides what is in it; one of unstated length must not.
+        b"\x82\x5f\x41\x00\xff\x9a\x00\x01\x00\x00" + b"\x80" * 65536,
+    ],
+    ids=["lists", "maps", "after a string", "after a string without a length"],
+)
+def test_number_of_values_is_limited(data: bytes) -> None:
+    """Each empty list is one byte that takes a hundred in memory: the size alone bounds nothing."""
+    tracemalloc.start()
+    with pytest.raises(FormatError) as error:
+        cbor_decode(data, what="test", limit=1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error.value.code == "bad-cbor"
+    assert peak < 1 << 20
+
+
+def test_as_many_values_as_the_limit() -> None:
+    value = [b"\x80" * 1000, *[None] * (MAX_VALUES - 2)]
+    assert cbor_decode(cbor_encode(value), what="test") == value
+    with pytest.raises(FormatError, match="values"):
+        cbor_decode(cbor_encode([*value, None]), what="test")
 
 
 def nested(depth: int) -> Any:
