@@ -11,9 +11,10 @@ from confide.runner.system import Build
 from confide.runner.vm import Machine
 
 from measure import eventlog
+from measure.pcr import Component
 from measure.tdx.shape import Boot
 from tests.support import rehashed
-from tests.support.attested import evidence, predicted_pcrs
+from tests.support.attested import evidence, explained, predicted_pcrs
 
 BOOT_SECONDS = 300
 
@@ -55,6 +56,16 @@ def test_no_register_that_shows_the_way_of_booting_is_that_of_a_disk_boot(
     """The same image booted another way is another machine, and a manifest pins one of them."""
     for register in (4, 5, 9, 11):
         assert pcrs[register].hex() != predicted["ovmf-disk"][str(register)]
+
+
+def test_explain_finds_no_difference(attested: Evidence, build: Build) -> None:
+    found = explained(attested, build.images / "coordinator")
+    assert (found.compared_with, found.differences, found.notes) == ("ovmf-direct", (), ())
+
+
+def test_explain_names_what_another_image_differs_in(attested: Evidence, build: Build) -> None:
+    found = explained(attested, build.images / "secret-service").differences
+    assert [(d.register, d.component) for d in found] == [("PCR 9", Component.COMMAND_LINE)]
 
 
 def test_the_parts_are_those_of_the_unified_kernel_image(build: Build) -> None:

@@ -18,7 +18,7 @@ from confide.runner.vm import Machine
 from measure import eventlog, gpt, image, uki
 from measure.tdx.shape import Boot
 from tests.support import rehashed
-from tests.support.attested import evidence, predicted_pcrs, quoted_pcrs
+from tests.support.attested import evidence, explained, predicted_pcrs, quoted_pcrs
 
 BOOT_SECONDS = 300
 
@@ -38,6 +38,12 @@ def test_prediction_equals_the_quote(
     pcrs: dict[int, bytes], predicted: dict[str, str], register: int
 ) -> None:
     assert pcrs[register].hex() == predicted[str(register)]
+
+
+def test_explain_finds_no_difference(system: System, build: Build) -> None:
+    sent = evidence(system.machine("coordinator").url)
+    found = explained(sent, build.images / "coordinator")
+    assert (found.compared_with, found.differences, found.notes) == ("ovmf-disk", (), ())
 
 
 def test_what_a_tdx_machine_would_have_measured(

@@ -10,6 +10,9 @@ import requests
 from confide.formats.coordinator import Attestation, encode_nonce
 from confide.formats.evidence import Evidence, VtpmReport
 
+from measure import explain, report
+from measure.explain import evidence as measured_evidence
+
 
 def evidence(url: str) -> Evidence:
     """The evidence for a fresh nonce of the coordinator at `url`."""
@@ -22,7 +25,14 @@ def quoted_pcrs(url: str) -> dict[int, bytes]:
     return dict(VtpmReport.parse(evidence(url).report).pcrs)
 
 
+def explained(sent: Evidence, image: Path) -> explain.Explanation:
+    """What `measure explain` says of evidence and the image in a folder."""
+    measured = report.parse((image / "measurements.json").read_bytes(), image.name)
+    seen = measured_evidence.parse(sent.encode(), "evidence")
+    return explain.explain(seen, measured, image.name, explain.Clues())
+
+
 def predicted_pcrs(image: Path) -> dict[str, dict[str, str]]:
     """The register values in hex of the image in a folder: {machine: {register: value}}."""
-    report = json.loads((image / "measurements.json").read_text())
-    return {platform["shape"]: platform["pcrs"] for platform in report["platforms"]["vtpm"]}
+    content = json.loads((image / "measurements.json").read_text())
+    return {platform["shape"]: platform["pcrs"] for platform in content["platforms"]["vtpm"]}
