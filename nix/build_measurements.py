@@ -1,7 +1,7 @@
 """Measure a disk: everything that measure/ says about it, as files of one folder.
 
-Reads the environment: image (its name), disk (folder of build_disk.py), options (of `measure image`: what the
-machines are, and their firmware), out.
+Reads the environment: image (its name), disk (folder of build_disk.py), options (of `measure
+image`: what the machines are, and their firmware), out.
 """
 
 from __future__ import annotations
