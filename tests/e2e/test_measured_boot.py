@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -62,6 +63,12 @@ def test_manifest_pins_what_was_predicted_for_every_role(build: Build) -> None:
         [reference] = manifest.role(role).vtpm
         pinned = {str(n): v.hex() for n, v in reference.pcrs.items()}
         assert pinned == predicted_pcrs(build.images / role)["ovmf-disk"]
+
+
+def test_measurements_name_their_image(build: Build) -> None:
+    for role in ROLES:
+        report = json.loads((build.images / role / "measurements.json").read_text())
+        assert report["image"] == role
 
 
 def test_all_roles_differ(build: Build) -> None:
