@@ -234,6 +234,24 @@ def test_two_signers_at_a_time(intel: SimulatedIntel, verify: Verify) -> None:
     assert failed(verify(collateral=crossed)) == ["TCB info: signature"]
 
 
+def test_one_good_signer_does_not_vouch_for_the_other(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    """What was found of one certificate, issuer and place is not taken for another's."""
+    good = intel.collateral()
+    signer, root = intel.signing_chain
+    ca = issue("Intel SGX TCB Signing", intel.root, ca=True)
+    renewed = issue("Intel SGX TCB Signing", intel.root, key=intel.tcb_signer.key)
+    stranger = SimulatedIntel().root
+    for chain, names in (
+        ((ca.der, root), ["QE identity signer: chain", "QE identity: signature"]),
+        ((signer, stranger.der), ["root key", "QE identity signer: chain"]),
+        ((renewed.der, root), []),
+    ):
+        mixed = replace(good, qe_identity_chain=chain)
+        assert failed(verify(collateral=mixed)) == names
+
+
 def test_certificate_past_its_time(intel: SimulatedIntel, verify: Verify) -> None:
     end = datetime.fromtimestamp(NOW, UTC) + timedelta(seconds=5)
     intel.tcb_signer = issue("Intel SGX TCB Signing", intel.root, not_after=end)

@@ -199,6 +199,27 @@ def test_relaunch_does_not_heal_the_platform(name: str, expected: str) -> None:
     assert relaunch(svns(7, 1, 3), level(name)) == expected
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("UpToDate", "UpToDate", "TDRelaunchAdvised"),
+        ("ConfigurationNeeded", "UpToDate", "TDRelaunchAdvisedConfigurationNeeded"),
+        ("ConfigurationAndSWHardeningNeeded", "UpToDate", "TDRelaunchAdvisedConfigurationNeeded"),
+        ("UpToDate", "ConfigurationNeeded", "TDRelaunchAdvisedConfigurationNeeded"),
+        ("UpToDate", "OutOfDateConfigurationNeeded", "TDRelaunchAdvisedConfigurationNeeded"),
+        ("OutOfDate", "UpToDate", "OutOfDate"),
+        ("OutOfDateConfigurationNeeded", "UpToDate", "OutOfDate"),
+        ("Revoked", "UpToDate", "OutOfDate"),
+    ],
+)
+def test_relaunch_where_sgx_and_tdx_reach_different_levels(
+    first: str, second: str, expected: str
+) -> None:
+    """SGX reaches the first level, the TD as it was launched only the second."""
+    levels = [level(first, tdx=[5, 0, 4]), level(second)]
+    assert relaunch(svns(7, 1, 4), *levels) == expected
+
+
 def test_relaunch_is_not_advised_while_an_old_module_runs() -> None:
     assert relaunch(svns(6, 1, 3), level()) == OUT_OF_DATE
     newest = [level(tdx=[5, 0, 4]), level()]
@@ -224,9 +245,11 @@ def test_relaunch_on_a_module_of_version_0() -> None:
 
 
 def test_relaunch_on_a_module_that_is_unknown() -> None:
-    assert relaunch(svns(9, 9, 9), level()) is None
     known = module("TDX_01", software(6), software(5, OUT_OF_DATE))
-    assert relaunch(svns(9, 9, 9), level(), modules=[known, module("TDX_09")]) is None
+    report = replace(REPORT_15, tee_tcb_svn2=svns(9, 9, 9))
+    unknown = Appraisal(None, reason="the TDX module that runs now is not in TCB info")
+    assert result(level(), report=report, modules=[known]) == unknown
+    assert result(level(), report=report, modules=[known, module("TDX_09")]) == unknown
 
 
 def test_report_1_0_knows_no_relaunch() -> None:

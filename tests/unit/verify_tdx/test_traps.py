@@ -48,6 +48,8 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 def test_good_evidence(intel: SimulatedIntel, verify: Verify, report) -> None:
     verdict = verify(intel.quote(report))
     verdict.require()
+    version = "4, TD report 1.0" if report is REPORT else "5, TD report 1.5"
+    assert verdict.checks[0].seen == f"version {version}, 0 bytes after its end"
     names = [check.name for check in verdict.checks]
     assert len(set(names)) == len(names)
     assert all(check.expected and check.seen and check.source for check in verdict.checks)
@@ -175,6 +177,39 @@ def test_ca_in_the_place_of_a_signer(intel: SimulatedIntel, verify: Verify) -> N
     assert failed(verify(collateral=intel.collateral())) == names
 
 
+@pytest.mark.parametrize("name", ["Intel SGX PCK Certificate", "Intel SGX TCB Signing 2", "Intel"])
+def test_other_leaf_of_the_root_in_the_place_of_the_signer(
+    intel: SimulatedIntel, verify: Verify, name: str
+) -> None:
+    """Whatever else Intel's root certifies one day must not speak for Intel's TCB."""
+    intel.tcb_signer = issue(name, intel.root)
+    verdict = verify(collateral=intel.collateral())
+    assert failed(verdict) == ["TCB info signer: chain", "QE identity signer: chain"]
+
+
+def test_other_ca_of_the_root_in_the_place_of_the_pck_ca(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    intel.platform_ca = issue("Intel SGX Other CA", intel.root, ca=True)
+    intel.pck = intel.issue_pck()
+    assert failed(verify(intel.quote())) == ["PCK certificate: chain"]
+
+
+def test_root_with_the_right_key_that_did_not_sign_itself(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    """Its time and extensions are then nobody's word."""
+    key = intel.root.key
+    forged = issue("Intel SGX Root CA", SimulatedIntel().root, ca=True, key=key)
+    intel.root = forged
+    names = failed(verify(intel.quote(), collateral=intel.collateral()))
+    assert names == [
+        "PCK certificate: chain",
+        "TCB info signer: chain",
+        "QE identity signer: chain",
+    ]
+
+
 def test_pck_in_the_place_of_the_signer(intel: SimulatedIntel, verify: Verify) -> None:
     """Every platform has a PCK: it must not be able to speak for Intel."""
     intel.tcb_signer = intel.pck
@@ -287,6 +322,16 @@ def test_module_signed_by_another(intel: SimulatedIntel, verify: Verify) -> None
     known = module("TDX_01", software(5), mrsigner=b"\1" * 48)
     info = tcb_info(tdxModuleIdentities=[known])
     verify(quote, collateral=intel.collateral(info)).require()
+
+
+def test_module_of_version_0_has_an_identity_of_its_own(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    quote = intel.quote(replace(REPORT, tee_tcb_svn=bytes([5, 0, 3] + [0] * 13)))
+    verify(quote).require()
+    other = tcb_info(tdxModule=module("", mrsigner=b"\1" * 48))
+    names = failed(verify(quote, collateral=intel.collateral(other)))
+    assert names == ["TDX module: MRSIGNERSEAM"]
 
 
 def test_debug_module_is_refused_whatever_tcb_info_says(
