@@ -18,6 +18,7 @@ from measure.commands.common import (
     write,
 )
 from measure.errors import InputError
+from measure.eventtext import printable
 
 # measure.corim needs cbor2, which the other commands do without: functions import it themselves.
 if TYPE_CHECKING:
@@ -160,18 +161,18 @@ def _show(options: argparse.Namespace) -> int:
             }
         )
         return SAME
-    print(f"id        {_plain(corim.identity)}")
-    print(f"profile   {_plain(corim.profile) or 'none'}")
-    print(f"signed by {_plain(signer) + ' (not verified)' if signer else 'nobody'}")
+    print(f"id        {printable(corim.identity)}")
+    print(f"profile   {printable(corim.profile) or 'none'}")
+    print(f"signed by {printable(signer) + ' (not verified)' if signer else 'nobody'}")
     for bound, seconds in zip(("not before", "not after"), corim.validity, strict=True):
         if seconds is not None:
             print(f"{bound:<9} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC")
     tag = None
     for value in corim.values:
         if value.tag != tag:
-            print("\n" + _plain(f"{value.tag}: {value.environment}"))
+            print("\n" + printable(f"{value.tag}: {value.environment}"))
             tag = value.tag
-        print(_plain(f"  {value.element:<12} {value.kind:<8} {value.value}"))
+        print(printable(f"  {value.element:<12} {value.kind:<8} {value.value}"))
     return SAME
 
 
@@ -195,12 +196,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _line(value: Value) -> str:
-    return _plain(f"{value.tag}: {value.element} {value.kind} {value.value}")
-
-
-def _plain(text: str) -> str:
-    """Without what could move a terminal's cursor: the file may be anybody's."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(f"{value.tag}: {value.element} {value.kind} {value.value}")
 
 
 def _to_be_signed(options: argparse.Namespace) -> int:

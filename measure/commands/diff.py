@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 
 from measure import explain, report
 from measure.commands.common import DIFFERENT, SAME, Commands, print_json, read, register
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     seen = report.parse(read(options.seen), options.seen)
     found = explain.diff(expected, seen, options.expected, options.seen)
     if options.json:
-        print_json([asdict(item) | {"component": item.component.value} for item in found])
+        print_json(explain.as_json(found))
     else:
         print(explain.render(found))
     return DIFFERENT if found else SAME

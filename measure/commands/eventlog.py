@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from measure import ccel, eventcheck, eventlog
-from measure.commands.common import DIFFERENT, SAME, Commands, read, register
+from measure.commands.common import DIFFERENT, SAME, Commands, print_json, read, register
+from measure.eventlog import EventLog
 from measure.eventtext import summary
 
 
@@ -19,6 +21,7 @@ def add(commands: Commands) -> None:
         "eventlog binary_bios_measurements",
     )
     parser.add_argument("log", help="a TPM's (binary_bios_measurements) or a CCEL")
+    parser.add_argument("--json", action="store_true", help="one object, for scripts")
     parser.add_argument("--table", metavar="FILE", help="the ACPI table CCEL of the log")
 
 
@@ -29,18 +32,46 @@ def run(options: argparse.Namespace) -> int:
         table = ccel.parse_table(read(options.table), options.table)
         table.check_log(data, options.log)
     log = eventlog.parse(data, options.log)
+    found = eventcheck.contradictions(log)
+    if options.json:
+        print_json(_as_json(log) | {"contradictions": [str(item) for item in found]})
+    else:
+        _print(log)
+        for contradiction in found:
+            print(f"contradiction: {contradiction}")
+    return DIFFERENT if found else SAME
+
+
+def _print(log: EventLog) -> None:
     bank = "sha384" if log.is_ccel else "sha256"
     for event in log.events:
         digest = event.digests.get(bank, b"").hex() or "-"
         print(f"{event.pcr:>2} {event.type_name:<30} {digest} {summary(event)}")
+    for name, registers in _registers(log).items():
+        for number, value in registers.items():
+            print(f"{name} {number:>2} {value}")
+
+
+def _as_json(log: EventLog) -> dict[str, Any]:
+    events = [
+        {
+            "register": event.pcr,
+            "type": event.type_name,
+            "digests": {bank: digest.hex() for bank, digest in event.digests.items()},
+            "text": summary(event),
+        }
+        for event in log.events
+    ]
+    return {"events": events, "registers": _registers(log)}
+
+
+def _registers(log: EventLog) -> dict[str, dict[str, str]]:
+    """What the log replays to: the RTMRs of a CCEL, a TPM's registers by bank."""
     if log.is_ccel:
-        for number, value in log.rtmrs().items():
-            print(f"RTMR {number} {value.hex()}")
+        banks = {"RTMR": log.rtmrs()}
     else:
-        for name in log.banks:
-            for number, value in sorted(log.replay(name).items()):
-                print(f"{name} {number:>2} {value.hex()}")
-    found = eventcheck.contradictions(log)
-    for contradiction in found:
-        print(f"contradiction: {contradiction}")
-    return DIFFERENT if found else SAME
+        banks = {bank: dict(sorted(log.replay(bank).items())) for bank in log.banks}
+    return {
+        bank: {str(number): value.hex() for number, value in registers.items()}
+        for bank, registers in banks.items()
+    }

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from measure import eventlog, explain, image, report
-from measure.commands.common import DIFFERENT, SAME, Commands, map_file, read, register
+from measure.commands.common import DIFFERENT, SAME, Commands, map_file, print_json, read, register
 from measure.commands.image import Inputs, add_machines, measure
 from measure.eventtext import printable
 from measure.explain import evidence
@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
         help="firmware, kernel, initrd or command line that the machine may have been started "
         "with instead, where there is no event log (may be repeated)",
     )
+    parser.add_argument("--json", action="store_true", help="one object, for scripts")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,10 +67,20 @@ def run(options: argparse.Namespace) -> int:
     files = [(path, read(path)) for path in options.candidates]
     clues = explain.Clues(command_line=line, kernel=kernel, files=files)
     found = explain.explain(seen, measured, options.image, clues)
-    for note in found.notes:
-        print(f"note: {printable(note)}")
-    print(f"compared with machine shape {found.compared_with}")
-    print(explain.render(found.differences))
+    if options.json:
+        differences = explain.as_json(found.differences)
+        print_json(
+            {
+                "compared_with": found.compared_with,
+                "notes": found.notes,
+                "differences": differences,
+            }
+        )
+    else:
+        for note in found.notes:
+            print(f"note: {printable(note)}")
+        print(f"compared with machine shape {found.compared_with}")
+        print(explain.render(found.differences))
     return DIFFERENT if found.differences else SAME
 
 

@@ -16,11 +16,11 @@ from measure import eventcheck, report
 from measure.errors import InputError
 from measure.eventlog import EventLog
 from measure.explain import sev_snp, tdx, vtpm
-from measure.explain.difference import Clues, Difference, Explanation, Kernel, render
+from measure.explain.difference import Clues, Difference, Explanation, Kernel, as_json, render
 from measure.explain.evidence import Evidence, SnpEvidence, VtpmEvidence
 from measure.explain.reports import diff
 
-__all__ = ["Clues", "Difference", "Explanation", "Kernel", "diff", "explain", "render"]
+__all__ = ["Clues", "Difference", "Explanation", "Kernel", "as_json", "diff", "explain", "render"]
 
 _UNQUOTED = "an event log alone is the host's word: only a quote says that it is complete"
 

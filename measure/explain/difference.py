@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import SequenceMatcher
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from measure.eventtext import printable
 from measure.pcr import Component
@@ -93,6 +93,11 @@ class Explanation:
     compared_with: str
     differences: tuple[Difference, ...]
     notes: tuple[str, ...] = ()
+
+
+def as_json(found: Sequence[Difference]) -> list[dict[str, Any]]:
+    """The differences for programs, in their order: an object of the attributes each."""
+    return [asdict(difference) | {"component": difference.component.value} for difference in found]
 
 
 def render(found: Sequence[Difference]) -> str:

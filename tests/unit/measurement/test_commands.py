@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from measurement import builders, ovmf_builders, platforms
+from measurement import builders, ovmf_builders, platforms, samples
 
 import measure
 from measure import __main__ as cli
@@ -142,6 +142,30 @@ def test_diff(run: Run) -> None:
     status, out, _ = run("diff", "a.json", "b.json")
     assert status == 1
     assert "PCR 11: initrd: section .initrd" in out
+
+
+def test_explain_and_eventlog_for_scripts(run: Run) -> None:
+    prediction = samples.predict()
+    Path("log").write_bytes(samples.log_bytes(prediction))
+    status, out, _ = run("explain", "log", "--image", "m.json", "--json")
+    said = json.loads(out)
+    assert (status, said["compared_with"], said["differences"]) == (0, "ovmf-disk", [])
+    assert said["notes"]
+    status, out, _ = run("eventlog", "log", "--json")
+    said = json.loads(out)
+    assert (status, said["contradictions"]) == (0, [])
+    expected = {str(n): v.hex() for n, v in prediction.pcrs().items() if prediction.of(n)}
+    assert said["registers"] == {"sha256": expected}
+    assert [e["digests"]["sha256"] for e in said["events"]] == [
+        e.digest.hex() for e in prediction.events
+    ]
+    other = samples.predict(samples.changed_uki(initrd=b"another"))
+    Path("log").write_bytes(samples.log_bytes(other))
+    status, out, _ = run("explain", "log", "--image", "m.json", "--json")
+    assert status == 1
+    assert {d["component"] for d in json.loads(out)["differences"] if not d["follows"]} == {
+        "initrd"
+    }
 
 
 def test_corim(run: Run) -> None:
