@@ -19,6 +19,7 @@ let
   guestCode = lib.folderWithout "confide" ../py/confide [
     "__main__.py"
     "cli.py"
+    "collateral"
     "demo.py"
     "formats/cose.py"
     "gateway"

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from confide.errors import ConfideError, ConfigError
 
 if TYPE_CHECKING:
-    from confide.collateral.finder import FindCollateral
+    from confide.collateral.finder import Finder
+    from confide.formats.evidence import Evidence
     from confide.verify.verdict import Verdict
 
 PASSED, FAILED, USAGE = 0, 1, 2
@@ -31,6 +32,7 @@ _PROGRAMS = {
         "one address for a whole service, trusted with nothing",
     ),
     "proxy": ("confide.proxy.__main__", "OpenAI's API on this computer, verified and sealed"),
+    "collateral": ("confide.collateral.command", "what vendors say of hardware: fetch, keep, show"),
     "demo": ("confide.demo", "boot the whole service here, ask one question, show the checks"),
 }
 """Commands with their own options: name -> (module with `main(argv) -> exit status`, help)."""
@@ -69,10 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "verify",
         help="check that a service is what a manifest says",
-        description="Asks a service for its proof (or reads a saved one) and checks all of it.",
+        description="Asks a service for its proof (or reads a saved one) and checks all of it. A "
+        "saved proof is judged by the collateral in it, and nobody is asked for anything.",
     )
     command.add_argument(
-        "service", metavar="URL|FILE", help="a gateway or coordinator, or a file made by --save"
+        "service",
+        metavar="URL|FILE",
+        help="a gateway or coordinator; a file made by --save; or the evidence of one machine",
     )
     _manifest_option(command)
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="for the gateway")
@@ -82,9 +87,15 @@ def _parser() -> argparse.ArgumentParser:
         "--at",
         type=int,
         metavar="UNIX",
-        help="judge as of this time (default: now; for a file, when it was made by its own word)",
+        help="judge as of this time (default: now; for a saved proof, when it was made by its own "
+        "word; for evidence, by the collateral in --collateral alone)",
     )
     command.add_argument("--json", action="store_true", help="the verdict as JSON")
+    evidence = command.add_argument_group("for the evidence of one machine")
+    evidence.add_argument("--role", metavar="ROLE", help="what the machine says it is")
+    evidence.add_argument(
+        "--report-data", type=bytes.fromhex, metavar="HEX", help="the 64 bytes that it must bind"
+    )
     command.set_defaults(run=_verify)
 
     command = commands.add_parser(
@@ -160,23 +171,71 @@ def _manifest_option(command: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from confide.operator import MAX_RECORD, Record, fetch_record, read_file, verify_record
+    from confide.formats.evidence import Evidence
+    from confide.operator import (
+        Record,
+        fetch_record,
+        read_api_key,
+        read_proof,
+        verify_record,
+        write_file,
+    )
 
     manifest = _read_manifest(options.manifest)
-    if "://" in options.service:
-        api_key = ""
-        if options.api_key_file:
-            api_key = read_file(options.api_key_file, "API key file", 4096).decode().strip()
-        record = fetch_record(options.service, manifest, _finder(options), api_key=api_key)
-        now = int(time.time())
+    live = "://" in options.service
+    if live:
+        api_key = read_api_key(options.api_key_file)
+        proof: Record | Evidence = fetch_record(
+            options.service, manifest, _finder(options), api_key=api_key
+        )
     else:
-        record = Record.parse(read_file(Path(options.service), "saved proof", MAX_RECORD))
-        now = record.time
+        proof = read_proof(Path(options.service))
+    if isinstance(proof, Evidence):
+        return _verify_evidence(proof, manifest, options)
+    if options.role is not None or options.report_data is not None:
+        raise ConfigError(
+            "not-evidence",
+            "--role and --report-data are for the evidence of one machine",
+            seen="a saved proof, which says both itself" if not live else "a service's address",
+        )
     if options.save:
-        _write(options.save, record.encode())
+        write_file(options.save, proof.encode())
+    now = int(time.time()) if live else proof.time
     now = now if options.at is None else options.at
-    verdict = verify_record(record, manifest, now=now)
+    verdict = verify_record(proof, manifest, now=now)
     return _report(verdict, manifest, options, what=options.service, now=now)
+
+
+def _verify_evidence(evidence: Evidence, manifest_bytes: bytes, options: argparse.Namespace) -> int:
+    from confide.collateral.finder import read_bundle
+    from confide.formats.binding import REPORT_DATA_SIZE
+    from confide.formats.collateral import Bundle
+    from confide.formats.manifest import Manifest
+    from confide.verify.evidence import verify_evidence
+
+    if options.role is None or len(options.report_data or b"") != REPORT_DATA_SIZE:
+        raise ConfigError(
+            "incomplete-options",
+            "the file is the evidence of one machine, which does not say what it is for",
+            expected=f"--role ROLE and --report-data HEX, {REPORT_DATA_SIZE} bytes",
+        )
+    manifest = Manifest.parse(manifest_bytes)
+    if options.at is None:
+        now = int(time.time())
+        collateral = _finder(options).find(evidence, manifest.role(options.role), manifest)
+    else:
+        # Cache and vendors only know what is so today.
+        now = options.at
+        collateral = read_bundle(options.collateral) if options.collateral else Bundle()
+    verdict = verify_evidence(
+        evidence,
+        report_data=options.report_data,
+        manifest=manifest,
+        role=options.role,
+        collateral=collateral,
+        now=now,
+    )
+    return _report(verdict, manifest_bytes, options, what=options.service, now=now)
 
 
 def _set(options: argparse.Namespace) -> int:
@@ -187,7 +246,7 @@ def _set(options: argparse.Namespace) -> int:
     return _report(verdict, manifest, options, what=options.coordinator, now=int(time.time()))
 
 
-def _finder(options: argparse.Namespace) -> FindCollateral:
+def _finder(options: argparse.Namespace) -> Finder:
     from confide.collateral.finder import make_finder
 
     def report(line: str) -> None:
@@ -198,9 +257,10 @@ def _finder(options: argparse.Namespace) -> FindCollateral:
 
 def _build(options: argparse.Namespace) -> int:
     from confide.manifest_builder import Policy, build_manifest, development_policy
+    from confide.operator import write_file
 
     policy = Policy.read(options.policy) if options.policy else development_policy()
-    _write(options.output, build_manifest(options.measurements, options.model, policy))
+    write_file(options.output, build_manifest(options.measurements, options.model, policy))
     return PASSED
 
 
@@ -284,18 +344,6 @@ def _read_manifest(path: Path) -> bytes:
     from confide.operator import read_file
 
     return read_file(path, "manifest", MAX_MANIFEST)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise ConfigError(
-            "unwritable-file",
-            "the file cannot be written",
-            expected=str(path),
-            seen=error.strerror or type(error).__name__,
-        ) from error
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from confide.formats.binding import NONCE_SIZE
 from confide.formats.canonical import cbor_decode, cbor_encode
 from confide.formats.collateral import MAX_BUNDLE, Bundle
 from confide.formats.coordinator import MAX_ATTESTATION, Attestation
+from confide.formats.evidence import Evidence
 from confide.formats.fields import Fields
 from confide.formats.manifest import Manifest
 from confide.formats.secrets import MAX_REPLY, KeyExchangeReply
@@ -75,6 +76,17 @@ class Record:
         )
         fields.done()
         return record
+
+
+def read_proof(path: Path) -> Record | Evidence:
+    """A saved record, or the evidence of one machine by itself.
+
+    Raises ConfigError if the file cannot be read, FormatError if it is neither.
+    """
+    data = read_file(path, "saved proof", MAX_RECORD)
+    value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
+    is_evidence = isinstance(value, dict) and "platform" in value
+    return Evidence.parse(data) if is_evidence else Record.parse(data)
 
 
 def fetch_record(
@@ -166,6 +178,11 @@ def set_manifest(
     return verdict
 
 
+def read_api_key(path: Path | None) -> str:
+    """The gateway's key in this file, "" without one. Raises ConfigError."""
+    return read_file(path, "API key file", 4096).decode().strip() if path else ""
+
+
 def read_file(path: Path, what: str, limit: int) -> bytes:
     """A file of at most `limit` bytes. Raises ConfigError."""
     try:
@@ -183,3 +200,16 @@ def read_file(path: Path, what: str, limit: int) -> bytes:
             "unreadable-file", f"the {what} is too large", expected=f"at most {limit} bytes"
         )
     return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Make or replace a file. Raises ConfigError."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(
+            "unwritable-file",
+            "the file cannot be written",
+            expected=str(path),
+            seen=error.strerror or type(error).__name__,
+        ) from error

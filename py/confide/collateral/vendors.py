@@ -3,8 +3,12 @@
 Pure: requests are described, answers are taken apart, nothing is sent. Nothing in an answer is
 believed either: it is kept as it came, and a verifier checks it each time it is used.
 
-Source: AMD 57230 "VCEK Certificate and KDS Interface Specification"; Intel PCS API version 4; NVIDIA
-RIM service and OCSP (RFC 6960, RFC 8954 nonce).
+Evidence, which anybody may write, decides what is asked for. So hosts are constants, or of one
+cloud's storage, and evidence puts nothing into a URL but hex digits, numbers, a quoted id or path.
+
+Source: AMD 57230 "VCEK Certificate and KDS Interface Specification"; Intel's Provisioning
+Certification Service API, version 4; NVIDIA's RIM service, and OCSP (RFC 6960, 4.1 and appendix A;
+RFC 8954: the nonce); RFC 5280, 4.2.2.1 (where an issuer's certificate is).
 """
 
 from __future__ import annotations
@@ -20,122 +24,139 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from confide.errors import FormatError
+from confide.formats import intel_pcs
+from confide.formats.collateral import Item
+from confide.formats.pck import FMSPC_SIZE
 from confide.formats.pem import read_chain
 from confide.formats.snp import TCB_LAYOUTS, Product
 from confide.formats.spdm import NONCE_SIZE
+from confide.verify.collateral import About
+from confide.verify.x509 import extension
 
-AMD = "https://kdsintf.amd.com"
-INTEL = "https://api.trustedservices.intel.com"
-INTEL_ROOT_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-NVIDIA_RIM = "https://rim.attestation.nvidia.com"
-NVIDIA_OCSP = "https://ocsp.ndis.nvidia.com"
 
+@dataclass(frozen=True)
+class Vendor:
+    """A service; `without` says what still works while it does not."""
+
+    name: str
+    without: str
+
+
+_HELD = "what a bundle or the cache has of it is used as long as it lasts"
+AMD = Vendor("AMD's key distribution service", f"{_HELD}, and TDX machines and GPUs need none")
+INTEL = Vendor("Intel's certification service", f"{_HELD}, and SEV-SNP machines and GPUs need none")
+NVIDIA_RIM = Vendor("NVIDIA's RIM service", f"{_HELD}, and machines without GPUs need none")
+NVIDIA_OCSP = Vendor("NVIDIA's OCSP service", f"{_HELD}, and machines without GPUs need none")
+GOOGLE = Vendor("Google's certificate storage", f"{_HELD}, and only this cloud's vTPMs need it")
+
+_AMD_URL = "https://kdsintf.amd.com"
+_NVIDIA_RIM_URL = "https://rim.attestation.nvidia.com/v1/rim"
+_NVIDIA_OCSP_URL = "https://ocsp.ndis.nvidia.com/"
+_GOOGLE_HOSTS = ".storage.googleapis.com"
 _SPL = {
+    "fmc": "fmcSPL",
     "bootloader": "blSPL",
     "tee": "teeSPL",
     "snp": "snpSPL",
     "microcode": "ucodeSPL",
-    "fmc": "fmcSPL",
 }
-_CHAINS = {"tcb-info": "TCB-Info-Issuer-Chain", "qe-identity": "SGX-Enclave-Identity-Issuer-Chain"}
-CertificatePair = tuple[x509.Certificate, x509.Certificate]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer: the body, and headers by lower-case name."""
+    """A good HTTP answer: body, headers by lower-case name, and when it came (unix seconds)."""
 
     body: bytes
     headers: Mapping[str, str]
+    fetched: int
 
-
-@dataclass(frozen=True)
-class Parts:
-    """What an answer holds: items by name, as (data, chain, nonce)."""
-
-    items: Mapping[str, tuple[bytes, bytes, bytes]]
+    def item(self, *, chain: bytes = b"", nonce: bytes = b"") -> Item:
+        """The body as an item."""
+        return Item(self.body, self.fetched, chain, nonce)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request, and what its answer gives. `body` is None for GET."""
+    """One HTTP request, GET unless it has a body, and `read`: what items an answer to it holds.
 
-    vendor: str
+    `read` raises FormatError for an answer of another form.
+    """
+
+    vendor: Vendor
     url: str
-    read: Callable[[Answer], Parts]
+    read: Callable[[Answer], Mapping[str, Item]]
     body: bytes | None = None
     content_type: str = ""
 
 
-def request_for(name: str, certificates: Mapping[str, CertificatePair]) -> Request | None:
-    """What to ask, and whom, for the item `name`; None if no vendor has such an item.
+def request_for(name: str, about: About) -> Request | None:
+    """What to ask, and whom, for the item `name`; None if no vendor has it.
 
-    `certificates` has, by item name, the certificate an OCSP question is about and its issuer, and
-    for a vTPM's issuer a certificate that it signed (twice).
+    `name` and `about` are as `verify.collateral.missing_for` gives them.
     """
-    vendor, _, rest = name.partition("/")
-    parts = rest.split("/")
-    if vendor == "amd" and parts[0] == "vcek" and len(parts) == 4:
-        return _vcek(name, Product(parts[1]), bytes.fromhex(parts[2]), bytes.fromhex(parts[3]))
-    if vendor == "amd" and len(parts) == 2:
-        return _amd(Product(parts[0]), parts[1])
-    if vendor == "intel":
-        return _intel(name, parts)
-    if vendor == "nvidia" and parts[0] == "rim" and len(parts) == 2:
-        url = f"{NVIDIA_RIM}/v1/rim/{urllib.parse.quote(parts[1], safe='')}"
-        return Request("NVIDIA's RIM service", url, lambda answer: _rim(name, answer))
-    if name in certificates and vendor == "nvidia":
-        return _ocsp(name, *certificates[name])
-    if name in certificates and vendor == "google":
-        return _issuer(name, certificates[name][0])
+    match name.split("/"):
+        case ["amd", "vcek", product, chip, tcb]:
+            return _vcek(name, Product(product), bytes.fromhex(chip), bytes.fromhex(tcb))
+        case ["amd", product, "crl"]:
+            url = f"{_AMD_URL}/vcek/v1/{product.capitalize()}/crl"
+            return Request(AMD, url, lambda answer: {name: answer.item()})
+        case ["amd", product, ("ask" | "ark")]:
+            return _amd_chain(product, "vcek", "ask")
+        case ["amd", product, "asvk"]:
+            return _amd_chain(product, "vlek", "asvk")
+        case ["intel", *kind]:
+            return _intel(name, kind)
+        case ["nvidia", "rim", rim_id]:
+            url = f"{_NVIDIA_RIM_URL}/{urllib.parse.quote(rim_id, safe='')}"
+            return Request(NVIDIA_RIM, url, lambda answer: {name: _rim(answer)})
+        case ["nvidia", "ocsp", _]:
+            return _ocsp(name, *about)
+        case ["google", "issuer", _]:
+            return _issuer(name, *about)
     return None
 
 
 def _vcek(name: str, product: Product, chip: bytes, tcb: bytes) -> Request:
     levels = {_SPL[part]: tcb[at] for part, at in TCB_LAYOUTS[product].items()}
-    query = urllib.parse.urlencode(levels)
-    url = f"{AMD}/vcek/v1/{product.value.capitalize()}/{chip.hex()}?{query}"
-    return Request("AMD's key distribution service", url, lambda answer: _one(name, answer.body))
-
-
-def _amd(product: Product, kind: str) -> Request | None:
     family = product.value.capitalize()
-    vendor = "AMD's key distribution service"
-    if kind == "crl":
-        name = f"amd/{product.value}/crl"
-        url = f"{AMD}/vcek/v1/{family}/crl"
-        return Request(vendor, url, lambda answer: _one(name, answer.body))
-    service = {"ask": "vcek", "ark": "vcek", "asvk": "vlek"}.get(kind)
-    if service is None:
-        return None
-    intermediate = "asvk" if service == "vlek" else "ask"
-
-    def read(answer: Answer) -> Parts:
-        chain = read_chain(answer.body, "AMD's chain", max_certificates=2)
-        names = (f"amd/{product.value}/{intermediate}", f"amd/{product.value}/ark")
-        return Parts({n: (der, b"", b"") for n, der in zip(names, chain, strict=True)})
-
-    return Request(vendor, f"{AMD}/{service}/v1/{family}/cert_chain", read)
+    url = f"{_AMD_URL}/vcek/v1/{family}/{chip.hex()}?{urllib.parse.urlencode(levels)}"
+    return Request(AMD, url, lambda answer: {name: answer.item()})
 
 
-def _intel(name: str, parts: list[str]) -> Request | None:
-    vendor = "Intel's provisioning certification service"
-    api = f"{INTEL}/tdx/certification/v4"
-    match parts:
-        case ["tcb-info", fmspc]:
-            url = f"{api}/tcb?fmspc={fmspc}"
-            return Request(vendor, url, lambda answer: _signed_json(name, "tcb-info", answer))
+def _amd_chain(product: str, service: str, intermediate: str) -> Request:
+    """Intermediate and root come in one answer."""
+
+    def read(answer: Answer) -> dict[str, Item]:
+        chain = read_chain(answer.body, "chain of AMD's service", max_certificates=2)
+        names = (f"amd/{product}/{intermediate}", f"amd/{product}/ark")
+        return {n: Item(der, answer.fetched) for n, der in zip(names, chain, strict=False)}
+
+    return Request(AMD, f"{_AMD_URL}/{service}/v1/{product.capitalize()}/cert_chain", read)
+
+
+def _intel(name: str, kind: list[str]) -> Request | None:
+    fmspc, ca = bytes(FMSPC_SIZE), intel_pcs.PckCa.PLATFORM
+    match kind:
+        case ["tcb-info", digits]:
+            wanted, fmspc = intel_pcs.Item.TCB_INFO, bytes.fromhex(digits)
         case ["qe-identity"]:
-            url = f"{api}/qe/identity"
-            return Request(vendor, url, lambda answer: _signed_json(name, "qe-identity", answer))
+            wanted = intel_pcs.Item.QE_IDENTITY
         case ["crl", "root"]:
-            return Request(vendor, INTEL_ROOT_CRL, lambda answer: _one(name, answer.body))
-        case ["crl", ("processor" | "platform") as ca]:
-            url = f"{INTEL}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der"
-            return Request(vendor, url, lambda answer: _one(name, answer.body))
-    return None
+            wanted = intel_pcs.Item.ROOT_CRL
+        case ["crl", issuer]:
+            wanted, ca = intel_pcs.Item.PCK_CRL, intel_pcs.PckCa(issuer)
+        case _:
+            return None
+    header = intel_pcs.CHAIN_HEADERS.get(wanted, "")
+
+    def read(answer: Answer) -> dict[str, Item]:
+        chain = answer.headers.get(header.lower(), "")
+        return {name: answer.item(chain=urllib.parse.unquote_to_bytes(chain))}
+
+    return Request(INTEL, intel_pcs.urls(intel_pcs.Platform(fmspc, ca))[wanted], read)
 
 
 def _ocsp(name: str, certificate: x509.Certificate, issuer: x509.Certificate) -> Request:
@@ -147,53 +168,35 @@ def _ocsp(name: str, certificate: x509.Certificate, issuer: x509.Certificate) ->
         .build()
     )
     return Request(
-        "NVIDIA's OCSP service",
         NVIDIA_OCSP,
-        lambda answer: Parts({name: (answer.body, b"", nonce)}),
+        _NVIDIA_OCSP_URL,
+        lambda answer: {name: answer.item(nonce=nonce)},
         body=question.public_bytes(Encoding.DER),
         content_type="application/ocsp-request",
     )
 
 
 def _issuer(name: str, certificate: x509.Certificate) -> Request | None:
-    """Google's certificates say where their issuer's is; only its own storage is asked."""
-    try:
-        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
-    except x509.ExtensionNotFound:
-        return None
-    for description in access.value:
-        location = description.access_location
-        if description.access_method != x509.oid.AuthorityInformationAccessOID.CA_ISSUERS:
+    """A certificate says where its issuer's is; only Google's own storage is asked."""
+    access = extension(certificate, x509.AuthorityInformationAccess) or ()
+    for description in access:
+        if description.access_method != AuthorityInformationAccessOID.CA_ISSUERS:
             continue
-        if not isinstance(location, x509.UniformResourceIdentifier):
-            continue
-        url = urllib.parse.urlsplit(location.value)
-        if (url.hostname or "").endswith(".storage.googleapis.com"):
-            secure = urllib.parse.urlunsplit(url._replace(scheme="https"))
-            return Request("Google's storage", secure, lambda answer: _one(name, answer.body))
+        url = urllib.parse.urlsplit(str(description.access_location.value))
+        host = url.hostname or ""
+        if host.endswith(_GOOGLE_HOSTS):
+            # Neither the port nor the user nor the scheme that the certificate names.
+            path = urllib.parse.quote(url.path, safe="/%")
+            return Request(GOOGLE, f"https://{host}{path}", lambda answer: {name: answer.item()})
     return None
 
 
-def _one(name: str, der: bytes) -> Parts:
-    return Parts({name: (der, b"", b"")})
-
-
-def _signed_json(name: str, kind: str, answer: Answer) -> Parts:
-    header = answer.headers.get(_CHAINS[kind].lower())
-    if header is None:
-        raise FormatError(
-            "bad-answer", "Intel's answer comes without its signers", expected=_CHAINS[kind]
-        )
-    chain = urllib.parse.unquote_to_bytes(header)
-    return Parts({name: (answer.body, chain, b"")})
-
-
-def _rim(name: str, answer: Answer) -> Parts:
-    """{"id": ..., "rim": XML in base64, "sha256": ...}."""
+def _rim(answer: Answer) -> Item:
+    """{"id": ..., "rim": XML in base64, "sha256": ...}; the XML is signed, the rest is not."""
     try:
         rim = base64.b64decode(json.loads(answer.body)["rim"], validate=True)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(
-            "bad-answer", "NVIDIA's answer holds no RIM", expected="base64 in a field rim"
+            "bad-answer", "the answer holds no RIM", expected="base64 in a field rim"
         ) from error
-    return Parts({name: (rim, b"", b"")})
+    return Item(rim, answer.fetched)
