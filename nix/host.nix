@@ -85,7 +85,7 @@ rec {
   # machine is given, so it gets no firmware, and of the option ROMs only what any machine loads.
   qemu-tdx = hostRoot {
     name = "qemu-tdx";
-    root = lib.unpackDebs { name = "qemu-tdx-root"; debs = sources.debs "forky" [ "qemu-tdx" ]; };
+    root = lib.unpackDebs { name = "qemu-tdx-root"; debs = sources.debs "trixie-backports" [ "qemu-tdx" ]; };
     description = "QEMU for confidential machines, to make the ACPI tables that they measure";
     wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu";
     list = ''

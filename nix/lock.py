@@ -117,7 +117,7 @@ def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, 
     releases = {}
     for release, spec in wanted.items():
         with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
-            apt = Apt(Path(directory), spec["suites"], mirrors)
+            apt = Apt(Path(directory), spec["suites"], mirrors, spec.get("prefer", {}))
             packages: dict[str, Any] = {}
             sets = {}
             for name, top in spec["sets"].items():
@@ -134,7 +134,14 @@ def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, 
 class Apt:
     """apt with private directories and an empty dpkg status, so that a closure is complete."""
 
-    def __init__(self, directory: Path, suites: list[str], mirrors: download.Mirrors) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        suites: list[str],
+        mirrors: download.Mirrors,
+        prefer: dict[str, list[str]],
+    ) -> None:
+        """`prefer` has, by suite, packages that are taken from it though another has them too."""
         keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
         for name in ("lists/partial", "cache/archives/partial", "etc"):
             (directory / name).mkdir(parents=True)
@@ -145,12 +152,18 @@ class Apt:
                 for suite in suites
             )
         )
+        (directory / "etc/preferences").write_text(
+            "".join(
+                f"Package: {' '.join(packages)}\nPin: release n={suite}\nPin-Priority: 990\n\n"
+                for suite, packages in prefer.items()
+            )
+        )
         self.sites = mirrors.main + mirrors.security
         self.config = directory / "apt.conf"
         self.config.write_text(f"""
 Dir::State "{directory}"; Dir::State::status "{directory}/status"; Dir::Cache "{directory}/cache";
 Dir::Etc::sourcelist "{directory}/etc/sources.list"; Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::preferences "{directory}/etc/preferences"; Dir::Etc::preferencesparts "/dev/null";
 APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }};
 APT::Install-Recommends "false"; Acquire::Languages "none"; Acquire::ForceHash "SHA256";
 APT::Update::Error-Mode "any"; Debug::NoLocking "true"; APT::Sandbox::User "";
