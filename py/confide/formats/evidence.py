@@ -21,8 +21,8 @@ class Evidence:
     """CBOR map {platform, report, endorsements, event_log, gpus}; at most 1 MiB in all.
 
     `report` is the platform's own report (for vtpm: an encoded `VtpmReport`), `endorsements` are
-    DER certificates, leaf first, `event_log` is the raw firmware log. `gpus` holds one evidence
-    byte string per GPU; a format for them is not defined yet, so a verifier refuses any.
+    DER certificates, leaf first, `event_log` is the raw firmware log. `gpus` holds one byte string
+    per GPU, each an encoded `formats.gpu.GpuEvidence`.
     """
 
     platform: str

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,7 +32,8 @@ from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.formats.binding import join_report_data
 from confide.formats.certificates import LEAF_LIFETIME
 from confide.formats.coordinator import JoinReply, JoinRequest, MeshReply
-from confide.formats.gpu import GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
+from confide.formats.evidence import Evidence
+from confide.formats.gpu import GpuDevice, gpu_binding
 from confide.formats.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 
@@ -60,13 +61,13 @@ class JoinClient(Protocol):
 
 
 class Gpus(Protocol):
-    """What a node needs of issue.nvidia.NvidiaGpus."""
+    """What a node needs of mesh.gpus.AttestedGpus: a node without GPUs need not import that."""
 
     def devices(self) -> Sequence[GpuDevice]:
         """Every GPU, in a fixed order."""
 
-    def evidence(self, nonce: bytes) -> Sequence[GpuEvidence]:
-        """Every GPU's signed report over this nonce, in the order of `devices`."""
+    def attach(self, evidence: Evidence, report_data: bytes, manifest: Manifest) -> Evidence:
+        """The machine's evidence with that of its GPUs, which are then ready for work."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,12 @@ class Node:
             manifest=mesh.manifest,
             models=self._models,
             mesh_ca=mesh.mesh_ca,
-            gpus=gpu_binding(self._gpus.devices() if self._gpus else ()),
+            gpus=gpu_binding(self._gpus.devices() if self._gpus is not None else ()),
         )
         evidence = self._attester.evidence(report_data)
-        if self._gpus:
+        if self._gpus is not None:
             # After the machine's own evidence, over what that binds: so neither goes without it.
-            items = self._gpus.evidence(gpu_nonce(report_data))
-            evidence = replace(evidence, gpus=tuple(item.encode() for item in items))
+            evidence = self._gpus.attach(evidence, report_data, manifest)
         started = self._monotonic()
         reply = self._client.join(
             JoinRequest(

@@ -44,14 +44,25 @@ def verify_evidence(
     shelf = Shelf(collateral)
     verdict = _verify_machine(evidence, report_data, manifest, accepted, shelf, now)
     verdict += _verify_gpus(evidence, report_data, accepted, shelf, now)
-    if shelf.missing and not verdict.passed:
-        # Said first of all: what else failed may have failed for the want of it.
-        missing = Check(
-            "collateral", "all that this evidence needs", f"no {', '.join(shelf.missing)}",
-            False, "collateral: `confide collateral fetch` gets it",
-        )  # fmt: skip
-        return Verdict((missing,)) + verdict
-    return verdict
+    return _with_missing(verdict, shelf)
+
+
+def verify_gpu_evidence(
+    evidence: Evidence,
+    *,
+    report_data: bytes,
+    manifest: Manifest,
+    role: str,
+    collateral: Bundle,
+    now: int,
+) -> Verdict:
+    """Those checks of `verify_evidence` that are about GPUs: what a machine asks of its own ones.
+
+    Raises PolicyError if the manifest does not have the role.
+    """
+    shelf = Shelf(collateral)
+    verdict = _verify_gpus(evidence, report_data, manifest.role(role), shelf, now)
+    return _with_missing(verdict, shelf)
 
 
 def _verify_machine(
@@ -106,6 +117,17 @@ def _verify_gpus(
         collateral=gpu_collateral(evidence, shelf),
         now=now,
     )
+
+
+def _with_missing(verdict: Verdict, shelf: Shelf) -> Verdict:
+    """What was missing, said first of all: what failed may have failed for the want of it."""
+    if verdict.passed or not shelf.missing:
+        return verdict
+    missing = Check(
+        "collateral", "all that this evidence needs", f"no {', '.join(shelf.missing)}",
+        False, "collateral: `confide collateral fetch` gets it",
+    )  # fmt: skip
+    return Verdict((missing,)) + verdict
 
 
 def _names(role: Role) -> str:

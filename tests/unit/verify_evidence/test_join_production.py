@@ -1,0 +1,283 @@
+"""A worker with a GPU joins under a production manifest, end to end in one process.
+
+SIMULATED SEV-SNP processor, GPU and vendors, a FAKE driver; coordinator, node and verifiers are the
+real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pynvml
+import pytest
+from confide.coordinator.domain import Coordinator
+from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
+from confide.formats.canonical import json_encode
+from confide.formats.collateral import Bundle, Item
+from confide.formats.coordinator import JoinReply, JoinRequest, MeshReply
+from confide.formats.evidence import Evidence
+from confide.formats.gpu import gpu_nonce
+from confide.issue.nvidia import NvidiaGpus
+from confide.mesh.gpus import AttestedGpus
+from confide.mesh.join import Node
+from confide.verify.mesh import verify_leaf
+
+from tests.support.fake_nvml import FakeNvml
+from tests.support.production import Production, manifest_value
+from tests.support.simulated_amd import NOW, SimulatedChip
+from tests.support.simulated_machine import Clock
+
+ROLE = "worker-gpu"
+READY = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
+NOT_READY = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
+DEBUG = 1 << 19
+# This machine is no TDX one, and brings its certificates along.
+UNUSED = ("intel/", "amd/vcek/", "amd/milan/ask", "amd/milan/ark")
+
+
+@dataclass
+class SimulatedAttester:
+    """A SIMULATED processor that attests; a test may alter its evidence."""
+
+    chip: SimulatedChip
+    alter: Callable[[Evidence, bytes], Evidence] = lambda evidence, _: evidence
+
+    def evidence(self, report_data: bytes) -> Evidence:
+        return self.alter(self.chip.evidence(report_data), report_data)
+
+
+@dataclass
+class Relay:
+    """A JoinClient without a network; a test may alter what passes through it."""
+
+    coordinator: Coordinator
+    on_request: Callable[[JoinRequest], JoinRequest] = lambda request: request
+    on_collateral: Callable[[Bundle], Bundle] = lambda bundle: bundle
+
+    def mesh(self) -> MeshReply:
+        return self.coordinator.mesh()
+
+    def collateral(self) -> Bundle:
+        return self.on_collateral(Bundle.parse(self.coordinator.collateral()))
+
+    def challenge(self) -> bytes:
+        return self.coordinator.challenge()
+
+    def join(self, request: JoinRequest) -> JoinReply:
+        return self.coordinator.join(self.on_request(request))
+
+
+@dataclass
+class Setting:
+    """A coordinator with manifest and collateral, and a machine that wants to join."""
+
+    production: Production
+    clock: Clock
+    coordinator: Coordinator = field(init=False)
+    relay: Relay = field(init=False)
+    attester: SimulatedAttester = field(init=False)
+    nvml: FakeNvml = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.coordinator = Coordinator(SimulatedAttester(self.production.chip), now=self.clock)
+        self.coordinator.set_manifest(json_encode(manifest_value()))
+        self.coordinator.set_collateral(self.production.bundle().encode())
+        self.relay = Relay(self.coordinator)
+        self.attester = SimulatedAttester(self.production.chip)
+        self.nvml = FakeNvml([self.production.gpu])
+
+    def node(self, *, models: tuple[str, ...] = ("large",), gpus: bool = True) -> Node:
+        attested = AttestedGpus(NvidiaGpus(self.nvml), ROLE, self.relay.collateral, now=self.clock)
+        return Node(
+            ROLE,
+            self.attester,
+            self.relay,
+            models=models,
+            gpus=attested if gpus else None,
+            now=self.clock,
+        )
+
+    def refusal(self, *, gpus: bool = True) -> ConfideError:
+        """Why the machine may not join."""
+        node = self.node(gpus=gpus)
+        with pytest.raises(ConfideError) as caught:
+            node.join()
+        with pytest.raises(UnavailableError, match="not a member"):
+            node.membership()
+        return caught.value
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+    production = Production()
+    production.pin(monkeypatch)
+    return Setting(production, Clock(NOW))
+
+
+def without(bundle: Bundle, prefix: str) -> Bundle:
+    return Bundle({k: v for k, v in bundle.items.items() if not k.startswith(prefix)})
+
+
+def test_a_worker_with_a_gpu_gets_its_certificate(setting: Setting) -> None:
+    node = setting.node()
+    joined = node.join()
+    identity = verify_leaf(joined.certificate, joined.mesh_ca, joined.root_ca, role=ROLE, now=NOW)
+    assert (identity.role, identity.models) == (ROLE, ("large",))
+    assert identity.public_key == joined.private_key.public_key()
+    assert node.state == "ready"
+    assert setting.nvml.ready == READY
+
+
+def test_the_gpu_is_set_ready_last_of_all(setting: Setting) -> None:
+    setting.node().join()
+    calls = setting.nvml.calls
+    ready = calls.index("nvmlSystemSetConfComputeGpusReadyState")
+    assert "nvmlDeviceGetConfComputeGpuAttestationReport" in calls[:ready]
+    assert calls[ready:] == ["nvmlSystemSetConfComputeGpusReadyState", "nvmlShutdown"]
+
+
+def test_it_attests_its_gpu_again_with_every_certificate(setting: Setting) -> None:
+    """A GPU that was good an hour ago is taken back when it is so no more."""
+    node = setting.node()
+    node.join()
+    setting.nvml.gpus = [setting.production.gpu.with_measurement(7, bytes(48))]
+    with pytest.raises(VerificationError, match="GPU 0 driver measurements"):
+        node.join()
+    assert setting.nvml.ready == NOT_READY
+
+
+@pytest.mark.parametrize(
+    ("prefix", "missing"),
+    [
+        ("", "amd/milan/crl"),
+        ("amd/milan/crl", "amd/milan/crl"),
+        ("nvidia/rim/", "nvidia/rim/NV_GPU_DRIVER"),
+        ("nvidia/ocsp/", "nvidia/ocsp/"),
+    ],
+)
+def test_without_collateral(setting: Setting, prefix: str, missing: str) -> None:
+    """The coordinator lacks it. The machine has it from elsewhere, so that its own GPUs pass."""
+    whole = setting.production.bundle()
+    setting.coordinator.set_collateral(without(whole, prefix).encode())
+    setting.relay.on_collateral = lambda _: whole
+    error = setting.refusal()
+    assert (type(error), error.code) == (VerificationError, "not-verified")
+    assert "'collateral'" in str(error)
+    assert missing in error.seen
+
+
+def test_a_machine_without_collateral_does_not_set_its_gpu_ready(setting: Setting) -> None:
+    setting.coordinator.set_collateral(Bundle().encode())
+    error = setting.refusal()
+    assert "'collateral'" in str(error)
+    assert "nvidia/rim/" in error.seen
+    assert setting.nvml.ready == NOT_READY
+
+
+def test_collateral_that_has_ended(setting: Setting) -> None:
+    whole = setting.production.bundle()
+    setting.clock.now = NOW + 40 * 86400
+    setting.relay.on_collateral = lambda _: whole
+    assert "revocation of" in str(setting.refusal())
+
+
+def test_another_machines_gpu(setting: Setting) -> None:
+    """Its evidence is genuine and fresh, but it signed what another machine's report binds."""
+    elsewhere = setting.production.gpu.evidence(gpu_nonce(bytes(64)))
+
+    def exchange(request: JoinRequest) -> JoinRequest:
+        evidence = replace(Evidence.parse(request.evidence), gpus=(elsewhere,))
+        return replace(request, evidence=evidence.encode())
+
+    setting.relay.on_request = exchange
+    error = setting.refusal()
+    assert (type(error), error.code) == (VerificationError, "not-verified")
+    assert "'GPU 0 nonce'" in str(error)
+
+
+def test_another_gpu_that_answers_for_this_one(setting: Setting) -> None:
+    """A second good GPU signs the right nonce, but the machine's report binds the first."""
+    other = setting.production.nvidia.gpu("GPU-1")
+    items = dict(setting.production.bundle().items)
+    setting.production.gpu = other
+    setting.coordinator.set_collateral(Bundle(items).merged(setting.production.bundle()).encode())
+
+    def exchange(request: JoinRequest) -> JoinRequest:
+        evidence = Evidence.parse(request.evidence)
+        nonce = gpu_nonce(evidence.report[0x50:0x90])
+        return replace(request, evidence=replace(evidence, gpus=(other.evidence(nonce),)).encode())
+
+    setting.relay.on_request = exchange
+    assert "'report data'" in str(setting.refusal())
+
+
+def test_a_debug_report(setting: Setting) -> None:
+    """Its signature, its chain and all it binds are right: only the policy speaks against it."""
+    setting.attester.chip = setting.production.chip.but(
+        policy=setting.production.chip.policy | DEBUG
+    )
+    error = setting.refusal()
+    assert (type(error), error.code) == (VerificationError, "not-verified")
+    assert "'guest policy: debug'" in str(error)
+
+
+def test_zero_gpus(setting: Setting) -> None:
+    """A machine that says so, and one whose GPU was taken out of the evidence on the way."""
+    error = setting.refusal(gpus=False)
+    assert "'number of GPUs'" in str(error)
+
+    def take_out(request: JoinRequest) -> JoinRequest:
+        evidence = replace(Evidence.parse(request.evidence), gpus=())
+        return replace(request, evidence=evidence.encode())
+
+    setting.relay.on_request = take_out
+    assert "'report data'" in str(setting.refusal())
+
+
+def test_a_driver_without_gpus(setting: Setting) -> None:
+    setting.nvml.gpus = []
+    assert setting.refusal().code == "no-gpu"
+
+
+def test_a_gpu_without_confidential_mode(setting: Setting) -> None:
+    setting.nvml.settings["ccFeature"] = pynvml.NVML_CC_SYSTEM_FEATURE_DISABLED
+    error = setting.refusal()
+    assert (type(error), error.code) == (PolicyError, "gpu-cc-off")
+
+
+def test_a_gpu_with_other_firmware_is_never_ready(setting: Setting) -> None:
+    setting.nvml.gpus = [setting.production.gpu.with_measurement(7, bytes(48))]
+    assert "'GPU 0 driver measurements'" in str(setting.refusal())
+    assert setting.nvml.ready == NOT_READY
+
+
+def test_evidence_of_another_join(setting: Setting) -> None:
+    """Whatever was recorded answers a challenge that is used up."""
+    recorded: list[JoinRequest] = []
+
+    def record(request: JoinRequest) -> JoinRequest:
+        recorded.append(request)
+        return request
+
+    setting.relay.on_request = record
+    setting.node().join()
+    with pytest.raises(VerificationError) as caught:
+        setting.coordinator.join(recorded[0])
+    assert caught.value.code == "stale-nonce"
+    setting.relay.on_request = lambda request: replace(recorded[0], nonce=request.nonce)
+    assert "'report data'" in str(setting.refusal())
+
+
+def test_a_hostile_bundle_makes_joining_fail_and_nothing_worse(setting: Setting) -> None:
+    """Anybody may bring collateral: each item replaced by garbage is a check that fails."""
+    whole = setting.production.bundle()
+    setting.relay.on_collateral = lambda _: whole
+    for name in whole.items:
+        for garbage in (b"", b"\0", b"<a/>", bytes(5000)):
+            hostile = Bundle({**whole.items, name: Item(garbage, NOW)})
+            setting.coordinator.set_collateral(hostile.encode())
+            if name.startswith(UNUSED):
+                setting.node().join()
+            else:
+                assert setting.refusal().code == "not-verified", name
