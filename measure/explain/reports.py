@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from measure import report
+from measure import pcr, report
 from measure.explain import sev_snp, tdx, vtpm
 from measure.explain.commandline import command_lines
 from measure.explain.difference import NOTHING, Difference
 from measure.pcr import Component
+from measure.snp import prediction
+from measure.tdx import rtmr
+
+_Prediction = TypeVar("_Prediction", pcr.Prediction, prediction.Prediction, rtmr.Prediction)
 
 
 def diff(a: dict[str, Any], b: dict[str, Any], file_a: str, file_b: str) -> list[Difference]:
@@ -21,37 +25,26 @@ def diff(a: dict[str, Any], b: dict[str, Any], file_a: str, file_b: str) -> list
         FormatError: malformed measurements.
     """
     expected, seen = report.read(a, file_a), report.read(b, file_b)
-    found: list[Difference] = []
-    tpms = _by_shape(expected.vtpm), _by_shape(seen.vtpm)
-    found += _only_in_one("vtpm", *tpms)
-    for name in tpms[0].keys() & tpms[1].keys():
-        found += vtpm.diff(tpms[0][name], tpms[1][name])
-    launches = _by_shape(expected.sev_snp), _by_shape(seen.sev_snp)
-    found += _only_in_one("sev-snp", *launches)
-    for name in launches[0].keys() & launches[1].keys():
-        found += sev_snp.diff(launches[0][name], launches[1][name])
-    domains = _by_shape(expected.tdx), _by_shape(seen.tdx)
-    found += _only_in_one("tdx", *domains)
-    for name in domains[0].keys() & domains[1].keys():
-        found += tdx.diff(domains[0][name], domains[1][name])
-    found += command_lines("command line", a["command_line"], b["command_line"])
+    found = [
+        *_machines(report.VTPM, expected.vtpm, seen.vtpm, vtpm.diff),
+        *_machines(report.SEV_SNP, expected.sev_snp, seen.sev_snp, sev_snp.diff),
+        *_machines(report.TDX, expected.tdx, seen.tdx, tdx.diff),
+        *command_lines("command line", a["command_line"], b["command_line"]),
+    ]
     return list(dict.fromkeys(found))
 
 
-def _by_shape(predictions: Any) -> dict[str, Any]:
-    return {prediction.shape.name: prediction for prediction in predictions}
-
-
-def _only_in_one(
-    platform: str, expected: Mapping[str, object], seen: Mapping[str, object]
-) -> list[Difference]:
-    return [
-        Difference(
-            platform,
-            Component.SHAPE,
-            name,
-            "measured" if name in expected else NOTHING,
-            "measured" if name in seen else NOTHING,
-        )
-        for name in sorted(expected.keys() ^ seen.keys())
-    ]
+def _machines(
+    platform: str,
+    expected: Sequence[_Prediction],
+    seen: Sequence[_Prediction],
+    compare: Callable[[_Prediction, _Prediction], list[Difference]],
+) -> Iterator[Difference]:
+    """What differs on one platform: machines that only one side has, then the common ones."""
+    left, right = ({p.shape.name: p for p in side} for side in (expected, seen))
+    for name in sorted(left.keys() ^ right.keys()):
+        wanted, got = ("measured" if name in side else NOTHING for side in (left, right))
+        yield Difference(platform, Component.SHAPE, name, wanted, got)
+    for name, one in left.items():
+        if name in right:
+            yield from compare(one, right[name])
