@@ -14,7 +14,7 @@ let
   };
 in
 rec {
-  # Debian stable's alone, for what must not depend on packages of Debian testing.
+  # Debian stable's alone, for what must not depend on packages of Debian testing and backports.
   vtpm = "${unpacked "firmware" "trixie"}/usr/share/OVMF/OVMF_CODE_4M.fd";
 
   firmware = host.runPython {

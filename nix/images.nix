@@ -89,7 +89,7 @@ let
     layers = [ debug.layer ];
     files = [ debug.files ];
   };
-  # The same disks without what takes packages of Debian testing, which leave the mirrors within days: the demo and the
+  # The same disks without what takes packages of Debian testing or backports, which leave the mirrors: the demo and the
   # development manifest must not depend on those.
   forRunner = imagesFor runnersMachine { };
 
