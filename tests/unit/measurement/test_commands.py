@@ -141,8 +141,6 @@ def test_diff(run: Run) -> None:
     assert set(found[0]) == {"register", "component", "description", "expected", "seen", "follows"}
     status, out, _ = run("diff", "a.json", "b.json")
     assert status == 1
-    numbers = [int(n) for n in re.findall(r"^PCR ([0-9]+): [^(]*$", out, re.MULTILINE)]
-    assert numbers == sorted(numbers)
     assert "PCR 11: initrd: section .initrd" in out
 
 

@@ -133,6 +133,20 @@ def test_what_a_host_writes_cannot_act_on_a_terminal() -> None:
     assert all(" " <= character <= "~" or character == "\n" for character in rendered)
 
 
+def test_differences_come_in_the_order_of_the_machines() -> None:
+    """The same in every run: the machines' names are never put into a set."""
+    other = changed_uki(initrd=b"another")
+
+    def diff(machines: Sequence[Shape]) -> list[explain.Difference]:
+        sides = [measurements(uki, machines=machines) for uki in (None, other)]
+        return explain.diff(sides[0], sides[1], "a", "b")
+
+    one_by_one = [difference for shape in BOTH for difference in diff([shape])]
+    assert len({difference.register for difference in one_by_one}) > 2
+    assert diff(BOTH) == list(dict.fromkeys(one_by_one))
+    assert diff(BOTH[::-1]) != diff(BOTH)
+
+
 def test_diff_names_root_hash() -> None:
     line = builders.COMMAND_LINE.replace(builders.ROOT_HASH.encode(), b"cd" * 32)
     found = explain.diff(measurements(), measurements(changed_uki(cmdline=line)), "a", "b")
