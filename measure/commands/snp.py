@@ -188,11 +188,20 @@ def _boot(options: argparse.Namespace, parts: _Parts | None) -> qemu.Boot | None
         return None
     kernel_path, initrd_path = options.kernel or "", options.initrd or ""
     if options.extract:
-        folder = Path(options.extract)
+        folder = _folder(options.extract)
         kernel_path, initrd_path = str(folder / "linux"), str(folder / "initrd")
         write(kernel_path, bytes(parts.kernel))
         write(initrd_path, bytes(parts.initrd))
     return qemu.Boot(kernel_path, initrd_path, parts.command_line.decode("utf-8"))
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder: {error.strerror}", file=path) from None
+    return folder
 
 
 def _parts(options: argparse.Namespace) -> _Parts | None:

@@ -184,7 +184,7 @@ def test_from_digest_to_a_launch_that_checks_itself(
         ([*DIRECT, "--vcpus", "1,2", "--vcpu-type", "EPYC", "--qemu"], "one number of vCPUs"),
         ([*DIRECT, *ONE, "--extract", "."], "--extract takes kernel and initrd out of --disk"),
         ([*BASE, *ONE, "--disk", "disk", "--qemu"], "write them with --extract DIR"),
-        ([*BASE, *ONE, "--disk", "disk", "--qemu", "--extract", "no"], "no/linux: cannot write"),
+        ([*BASE, *ONE, "--disk", "disk", "--qemu", "--extract", "disk/no"], "disk/no: cannot make"),
         ([*DIRECT, "--vcpus", "1", "--vmm", "ec2", "--qemu"], "needs a QEMU as --vmm"),
         ([*DIRECT, "--vcpus", "1", "--vcpu-signature", "1", "--qemu"], "and --vcpu-type"),
         ([*DIRECT, *ONE, "--id-check", "kernel"], "kernel: not what `measure snp-id` prints"),
