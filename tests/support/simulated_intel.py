@@ -449,6 +449,8 @@ def pck_extension(
     }
     if instance:
         items[6] = _der(0x04, instance)
+        # Dynamic platform, cached keys and SMT: all true, as on most servers.
+        items[7] = _sequence(*(_item(f"7.{n}", _der(0x01, b"\xff")) for n in (1, 2, 3)))
     return _sequence(*(_item(str(number), value) for number, value in items.items()))
 
 

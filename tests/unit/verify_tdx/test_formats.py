@@ -206,7 +206,9 @@ def test_pck_extension() -> None:
         pck_extension(pce_id=bytes(3)),
         pck_extension(fmspc=bytes(7)),
         pck_extension(instance=bytes(15)),
-        pck_extension().replace(b"\x0d\x01\x04", b"\x0d\x01\x09"),
+        pck_extension().replace(b"\x0d\x01\x04\x04", b"\x0d\x01\x09\x04"),  # FMSPC
+        pck_extension().replace(b"\x0d\x01\x06\x04", b"\x0d\x01\x09\x04"),  # instance
+        pck_extension().replace(b"\x0d\x01\x07\x30", b"\x0d\x01\x09\x30"),  # configuration
         pck_extension() + b"\0",
         pck_extension().replace(b"\x02\x01\x05", b"\x04\x01\x05"),  # an octet string for a number
     ],
