@@ -16,6 +16,8 @@ from confide.formats.certificates import UNREADABLE, load_certificate
 from confide.formats.collateral import Item
 from confide.formats.gpu_collateral import MAX_ANSWER
 from confide.formats.rim import load_rim_xml
+from confide.formats.snp import CHIP_ID_SIZE, Product, Tcb
+from confide.formats.snp_certificates import EndorsementKey
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo
 from confide.verify.collateral import intel_answer
 from confide.verify.x509 import load_crl
@@ -46,6 +48,8 @@ def end_of(name: str, item: Item) -> int | None:
             return _end_of_answer(name, item)
         case ["nvidia", "rim", _]:
             load_rim_xml(item.data)
+        case ["amd", "vcek", product, chip, tcb]:
+            _check_vcek(name, item, product, bytes.fromhex(chip), bytes.fromhex(tcb))
         case _:
             load_certificate(item.data, name)
     return None
@@ -54,6 +58,14 @@ def end_of(name: str, item: Item) -> int | None:
 def is_young(item: Item, now: int) -> bool:
     """Whether nothing newer is worth asking for. A time of fetching that is to come proves none."""
     return 0 <= now - item.fetched < RENEW_AFTER
+
+
+def _check_vcek(name: str, item: Item, product: str, chip: bytes, tcb: bytes) -> None:
+    """It is kept for good, so another chip's must not take its place."""
+    key = EndorsementKey.parse(item.data)
+    wanted = (Product(product), chip.ljust(CHIP_ID_SIZE, b"\0"), Tcb.parse(tcb, key.product))
+    if (key.product, key.chip_id, key.tcb) != wanted:
+        raise _bad(name, "the certificate of this chip and TCB version", "that of another")
 
 
 def _signed(kind: intel_pcs.Item, item: Item) -> bytes:

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 from verify_vtpm.conftest import NOW, REPORT_DATA, FakeTpm
 
 CLOUD = InsecureCloud("google")
@@ -60,7 +60,11 @@ def issue(name: str, issuer: str, *, ca: bool = True, **changes: Any) -> x509.Ce
     )
     if ca:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-    elif changes.get("instance", True):
+    if "issuer_at" in changes:
+        at = x509.UniformResourceIdentifier(changes["issuer_at"])
+        where = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, at)
+        builder = builder.add_extension(x509.AuthorityInformationAccess([where]), critical=False)
+    if not ca and changes.get("instance", True):
         instance = x509.ObjectIdentifier(GOOGLE_INSTANCE_OID)
         builder = builder.add_extension(x509.UnrecognizedExtension(instance, b"\x30\0"), False)
     return builder.sign(KEYS[issuer], hashes.SHA256())

@@ -1,0 +1,64 @@
+"""SIMULATED vendors and machines that the tests of collateral share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from collateral.simulated_vendors import SimulatedVendors, pages_of
+from confide.collateral.cache import Cache
+from confide.collateral.finder import Finder
+from confide.formats.collateral import Bundle
+
+from tests.support.production import Production
+from tests.support.simulated_amd import NOW
+
+MakeFinder = Callable[..., Finder]
+
+
+@pytest.fixture(scope="session")
+def made() -> Production:
+    return Production()
+
+
+@pytest.fixture
+def production(made: Production, monkeypatch: pytest.MonkeyPatch) -> Production:
+    made.pin(monkeypatch)
+    return made
+
+
+@pytest.fixture
+def vendors(production: Production) -> Iterator[SimulatedVendors]:
+    with SimulatedVendors(pages_of(production)) as started:
+        yield started
+
+
+@pytest.fixture
+def problems() -> list[str]:
+    """What a finder has reported."""
+    return []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def make_finder(vendors: SimulatedVendors, problems: list[str], folder: Path) -> MakeFinder:
+    """A finder as a new process has it: at this time, with this bundle, the folder as it is."""
+
+    def make(
+        now: int = NOW, bundle: Bundle | None = None, *, online: bool = True, **changes: Any
+    ) -> Finder:
+        return Finder(
+            bundle or Bundle(),
+            cache=Cache(folder, problems.append),
+            fetcher=vendors.fetcher(now, **changes) if online else None,
+            report=problems.append,
+            clock=lambda: now,
+        )
+
+    return make
