@@ -20,6 +20,7 @@ let
     "__main__.py"
     "cli.py"
     "collateral"
+    "corim_command.py"
     "demo.py"
     "formats/cose.py"
     "gateway"
