@@ -14,6 +14,7 @@ from confide.errors import FormatError
 
 FMSPC_SIZE = 6
 INSTANCE_SIZE = 16
+MAX_PCE_SVN = 0xFFFF
 
 _SGX = "1.2.840.113741.1.13.1"
 _SGX_OID = x509.ObjectIdentifier(_SGX)
@@ -66,7 +67,7 @@ class PckExtension:
             if not isinstance(extension, x509.UnrecognizedExtension):
                 raise ValueError("not raw bytes")
             return _read(asn1.decode_der(_Extension, extension.value))
-        except (ValueError, OverflowError, x509.ExtensionNotFound) as error:
+        except (ValueError, x509.ExtensionNotFound) as error:
             raise FormatError(
                 "bad-pck-certificate",
                 "the PCK certificate does not say which platform it is for",
@@ -82,6 +83,8 @@ def _read(extension: _Extension) -> PckExtension:
     if [item.oid.dotted_string for item in extension.tcb.values] != _TCB_OIDS:
         raise ValueError("an unknown TCB field")
     numbers = [item.value.parse(int) for item in extension.tcb.values[:-1]]
+    if not 0 <= numbers[_COMPONENTS] <= MAX_PCE_SVN:
+        raise ValueError("PCESVN is no 16-bit number")
     instance = extension.platform_instance_id
     for number, item in ((6, instance), (7, extension.configuration)):
         if item is not None and item.oid.dotted_string != f"{_SGX}.{number}":

@@ -180,6 +180,33 @@ def test_revocation_list_with_an_unknown_critical_extension(
     assert failed(verify(collateral=collateral)) == ["certificates and collateral"]
 
 
+def entry(serial: int, *, critical: bool) -> x509.RevokedCertificate:
+    """An entry whose reason cannot be read."""
+    reason = x509.UnrecognizedExtension(x509.CRLReason.oid, b"\xff")
+    return (
+        x509.RevokedCertificateBuilder()
+        .serial_number(serial)
+        .revocation_date(datetime.fromtimestamp(NOW, UTC))
+        .add_extension(reason, critical=critical)
+        .build()
+    )
+
+
+def test_entry_that_cannot_be_read(intel: SimulatedIntel, verify: Verify) -> None:
+    """It counts for its serial number; a critical one makes the list useless (RFC 5280, 5.3)."""
+    serial = intel.pck.certificate.serial_number
+
+    def of(revoked: x509.RevokedCertificate) -> list[str]:
+        crl = revocation_list(
+            intel.platform_ca, change=lambda builder: builder.add_revoked_certificate(revoked)
+        )
+        return failed(verify(collateral=intel.collateral(pck_crl=crl)))
+
+    assert of(entry(serial, critical=False)) == ["PCK certificate: revocation"]
+    assert of(entry(serial + 1, critical=False)) == []
+    assert of(entry(serial + 1, critical=True)) == ["certificates and collateral"]
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_short_pck_chain(intel: SimulatedIntel, verify: Verify, count: int) -> None:
     names = failed(verify(intel.quote(chain=intel.pck_chain[:count])))

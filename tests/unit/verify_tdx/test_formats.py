@@ -203,6 +203,8 @@ def test_pck_extension() -> None:
     [
         pck_extension(svns=SVNS[:15]),
         pck_extension(svns=[*SVNS, 0]),
+        pck_extension(pce=0x10000),
+        pck_extension(pce=1 << 80),
         pck_extension(pce_id=bytes(3)),
         pck_extension(fmspc=bytes(7)),
         pck_extension(instance=bytes(15)),
@@ -210,6 +212,7 @@ def test_pck_extension() -> None:
         pck_extension().replace(b"\x0d\x01\x06\x04", b"\x0d\x01\x09\x04"),  # instance
         pck_extension().replace(b"\x0d\x01\x07\x30", b"\x0d\x01\x09\x30"),  # configuration
         pck_extension() + b"\0",
+        pck_extension().replace(b"\x02\x01\x05", b"\x02\x01\xfb"),  # -5
         pck_extension().replace(b"\x02\x01\x05", b"\x04\x01\x05"),  # an octet string for a number
     ],
 )
