@@ -168,7 +168,7 @@ def _recognise(difference: Difference, kernel: Kernel) -> Difference:
         except MeasureError:
             return difference
         if difference.seen.startswith(rewritten):
-            size = f"{memory >> 20} MiB" if memory < 2 << 30 else "2 GiB or more"
+            size = f"{memory >> 20} MiB" if memory <= 2 << 30 else "more than 2 GiB"
             description = f"QEMU before 10 rewrote the kernel's setup header ({size} of memory)"
             return replace(difference, component=Component.VMM, description=description)
     return difference

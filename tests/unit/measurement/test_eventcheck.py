@@ -57,6 +57,8 @@ def test_a_digest_that_is_not_that_of_the_data(kind: int) -> None:
 def test_the_hash_of_a_value_is_only_good_for_boot_variables() -> None:
     assert check(builders.log_event(1, BOOT, variable(b"v"), digest_of(b"v"))) == []
     assert len(check(builders.log_event(1, DRIVER, variable(b"v"), digest_of(b"v")))) == 1
+    nothing = b"G" * 16 + bytes(16)  # no name and no value
+    assert check(builders.log_event(1, BOOT, nothing, digest_of(b""))) == []
     wrong = variable(b"v", size=2)
     assert len(check(builders.log_event(1, BOOT, wrong, digest_of(b"v")))) == 1
     assert len(check(builders.log_event(1, BOOT, b"short", digest_of(b"v")))) == 1

@@ -73,7 +73,9 @@ CHANGES: Sequence[tuple[Component, bytes, str, str]] = (
 
 @pytest.mark.parametrize(("component", "measurement", "expected", "seen"), CHANGES)
 def test_single_changes(component: Component, measurement: bytes, expected: str, seen: str) -> None:
-    (found,) = explained(measurement).differences
+    explanation = explained(measurement)
+    assert explanation.compared_with.startswith("qemu-epyc-milan-")
+    (found,) = explanation.differences
     assert (found.register, found.component) == ("launch digest", component)
     assert (found.expected, found.seen) == (expected, seen)
 

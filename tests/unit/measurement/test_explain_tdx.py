@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from measurement import builders
+from measurement import builders, tdx_builders
 
 from measure import eventlog, explain
 from measure.errors import FormatError, InputError
 from measure.explain import Clues, Explanation, evidence, tdx
 from measure.explain.evidence import TdxEvidence
 from measure.pcr import Component
+from measure.tdx import mrtd, tdvf
 from measure.tdx.rtmr import Prediction, RtmrEvent
 from measure.tdx.shape import Boot, PageOrder, TdxShape
 
@@ -56,7 +57,7 @@ def changed(at: int, digest: bytes) -> Prediction:
     return replace(PREDICTION, events=(*EVENTS[:at], event, *EVENTS[at + 1 :]))
 
 
-def ccel(events: Sequence[RtmrEvent]) -> eventlog.EventLog:
+def ccel_bytes(events: Sequence[RtmrEvent]) -> bytes:
     """A confidential-computing log; the separator is logged as one."""
     data = builders.log_header([(0x0C, 48)])
     for event in events:
@@ -65,7 +66,11 @@ def ccel(events: Sequence[RtmrEvent]) -> eventlog.EventLog:
         kind = 4 if separator else APPLICATION if event.rtmr == 1 else IPL
         data += struct.pack("<IIIH", event.rtmr + 1, kind, 1, 0x0C) + event.digest
         data += struct.pack("<I", len(text)) + text
-    return eventlog.parse(data)
+    return data
+
+
+def ccel(events: Sequence[RtmrEvent]) -> eventlog.EventLog:
+    return eventlog.parse(ccel_bytes(events))
 
 
 def explained(seen: TdxEvidence, clues: Clues = NO_CLUES) -> Explanation:
@@ -99,6 +104,43 @@ def test_mrtd_of_other_firmware() -> None:
     (found,) = explained(replace(seen_in(PREDICTION), mrtd=bytes(48))).differences
     assert (found.register, found.component) == ("MRTD", Component.FIRMWARE)
     assert (found.expected, found.seen) == ((b"S" * 48).hex(), "00" * 48)
+
+
+def test_mrtd_of_a_firmware_to_try() -> None:
+    first, second = tdx_builders.firmware(), tdx_builders.firmware(store=b"V" * 0x1000)
+    longer = tdx_builders.firmware(tdx_builders.changed(3, 3, 0x3000))
+    values = [mrtd.measure(tdvf.parse(f, "f"), PageOrder.SINGLE) for f in (first, second, longer)]
+    assert values[0] == values[1] != values[2]  # the variable store is not in MRTD
+    seen = replace(seen_in(PREDICTION), mrtd=values[2])
+    files = [("no firmware", b"x"), ("first", first), ("longer", longer)]
+    (found,) = explained(seen, Clues(files=files)).differences
+    assert (found.register, found.component) == ("MRTD", Component.FIRMWARE)
+    assert (found.expected, found.seen) == ("another", "longer")
+
+
+@pytest.mark.parametrize(
+    ("rtmr", "kind", "data", "component"),
+    [
+        (0, 0x8000000B, b"\x03hob", Component.MEMORY),
+        (0, 0x80000002, bytes(32), Component.BOOT_VARIABLES),
+        (0, 0x0D, b".initrd\0", Component.ADDED),
+        (1, APPLICATION, b"program", Component.KERNEL),
+        (1, 0x80000006, b"table", Component.PARTITION_TABLE),
+        (2, IPL, ".cmdline\0".encode("utf-16-le"), Component.COMMAND_LINE),
+        (2, IPL, ".splash\0".encode("utf-16-le"), Component.UKI_OTHER),
+        (2, APPLICATION, b"program", Component.ADDED),
+        (2, TAG, b"Linux initrd\0", Component.INITRD),
+        (3, ACTION, b"of the running system", Component.ADDED),
+    ],
+)
+def test_an_event_too_many_is_called_what_it_looks_like(
+    rtmr: int, kind: int, data: bytes, component: Component
+) -> None:
+    extra = struct.pack("<IIIH", rtmr + 1, kind, 1, 0x0C) + b"d" * 48
+    log = eventlog.parse(ccel_bytes(EVENTS) + extra + struct.pack("<I", len(data)) + data)
+    (found,) = explained(TdxEvidence(log, None, None, None, None)).differences
+    assert (found.register, found.component) == (f"RTMR {rtmr}", component)
+    assert found.expected == "nothing" and found.seen.startswith((b"d" * 48).hex())
 
 
 def test_attributes_and_xfam() -> None:

@@ -97,6 +97,33 @@ def test_explain_missing_event() -> None:
     assert {(d.register, d.seen) for d in found} == {("PCR 9", "nothing"), ("PCR 11", "nothing")}
 
 
+@pytest.mark.parametrize(
+    ("register", "kind", "data", "component"),
+    [
+        (0, 8, b"v\0", Component.FIRMWARE),
+        (2, 0x80000003, b"driver", Component.ADDED),
+        (4, 0x80000003, b"program", Component.UKI),
+        (4, 0x80000007, b"action", Component.BOOT_PATH),
+        (5, 0x80000006, b"table", Component.PARTITION_TABLE),
+        (5, 0x80000007, b"action", Component.BOOT_PATH),
+        (7, 0x80000001, bytes(32), Component.SECURE_BOOT),
+        (9, 6, bytes(8) + b"more", Component.ADDED),
+        (11, 0x0D, ".initrd\0".encode("utf-16-le"), Component.INITRD),
+        (11, 0x0D, ".splash\0".encode("utf-16-le"), Component.UKI_OTHER),
+        (11, 0x0D, "enter-initrd\0".encode("utf-16-le"), Component.ADDED),
+        (12, 6, bytes(8) + b"credential", Component.ADDED),
+        (12, 0x0D, b"not what is hashed", Component.COMMAND_LINE),
+        (13, 0x0D, ".initrd\0".encode("utf-16-le"), Component.ADDED),
+    ],
+)
+def test_an_event_too_many_is_called_what_it_looks_like(
+    register: int, kind: int, data: bytes, component: Component
+) -> None:
+    (found,) = explained(log_of(predict(), builders.log_event(register, kind, data, b"d" * 32)))
+    assert (found.register, found.component) == (f"PCR {register}", component)
+    assert found.expected == "nothing" and found.seen.startswith((b"d" * 32).hex())
+
+
 def test_root_hash_is_named_when_the_command_line_is_known() -> None:
     other = "cd" * 32
     line = builders.COMMAND_LINE.decode().replace(builders.ROOT_HASH, other)
@@ -188,7 +215,9 @@ def bzimage() -> bytes:
     return bytes(image)
 
 
-@pytest.mark.parametrize(("memory", "text"), [(1 << 30, "1024 MiB"), (4 << 30, "2 GiB or more")])
+@pytest.mark.parametrize(
+    ("memory", "text"), [(1 << 30, "1024 MiB"), (2 << 30, "2048 MiB"), (4 << 30, "more than 2 GiB")]
+)
 def test_a_kernel_that_an_old_qemu_rewrote_is_recognised(memory: int, text: str) -> None:
     kernel = bzimage()
     rewritten = direct.rewritten_kernel(kernel, 12, memory, "k")
