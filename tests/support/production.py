@@ -84,8 +84,8 @@ class Production:
 
     def pin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the simulated roots in the place of the vendors'."""
-        amd = {product: root_of(product) for product in Product}
-        monkeypatch.setattr("confide.verify.snp.chain.ROOTS", amd)
+        product = self.chip.product
+        monkeypatch.setattr("confide.verify.snp.chain.ROOTS", {product: root_of(product)})
         monkeypatch.setattr(roots, "INTEL_SGX", self.intel.pinned)
         gpus = partial(verify_gpus, roots=self.nvidia.roots)
         monkeypatch.setattr("confide.verify.evidence.verify_gpus", gpus)

@@ -15,7 +15,7 @@ from confide.formats import intel_pcs
 from confide.formats.certificates import UNREADABLE, load_certificate
 from confide.formats.collateral import Item
 from confide.formats.gpu_collateral import MAX_ANSWER
-from confide.formats.rim import load_rim_xml
+from confide.formats.rim import Rim, load_rim_xml, signing_certificates
 from confide.formats.snp import CHIP_ID_SIZE, Product, Tcb
 from confide.formats.snp_certificates import EndorsementKey
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo
@@ -47,7 +47,9 @@ def end_of(name: str, item: Item) -> int | None:
         case ["nvidia", "ocsp", _]:
             return _end_of_answer(name, item)
         case ["nvidia", "rim", _]:
-            load_rim_xml(item.data)
+            document = load_rim_xml(item.data)
+            Rim.read(document)
+            signing_certificates(document)
         case ["amd", "vcek", product, chip, tcb]:
             _check_vcek(name, item, product, bytes.fromhex(chip), bytes.fromhex(tcb))
         case _:

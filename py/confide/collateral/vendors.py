@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -55,7 +56,8 @@ GOOGLE = Vendor("Google's certificate storage", f"{_HELD}, and only this cloud's
 _AMD_URL = "https://kdsintf.amd.com"
 _NVIDIA_RIM_URL = "https://rim.attestation.nvidia.com/v1/rim"
 _NVIDIA_OCSP_URL = "https://ocsp.ndis.nvidia.com/"
-_GOOGLE_HOSTS = ".storage.googleapis.com"
+# Certificates say http; nothing else that evidence might name is ever asked.
+_GOOGLE_URL = re.compile(r"https?://([a-z0-9-]+\.storage\.googleapis\.com/[A-Za-z0-9/._-]*)")
 _SPL = {
     "fmc": "fmcSPL",
     "bootloader": "blSPL",
@@ -182,12 +184,9 @@ def _issuer(name: str, certificate: x509.Certificate) -> Request | None:
     for description in access:
         if description.access_method != AuthorityInformationAccessOID.CA_ISSUERS:
             continue
-        url = urllib.parse.urlsplit(str(description.access_location.value))
-        host = url.hostname or ""
-        if host.endswith(_GOOGLE_HOSTS):
-            # Neither the port nor the user nor the scheme that the certificate names.
-            path = urllib.parse.quote(url.path, safe="/%")
-            return Request(GOOGLE, f"https://{host}{path}", lambda answer: {name: answer.item()})
+        found = _GOOGLE_URL.fullmatch(str(description.access_location.value))
+        if found:
+            return Request(GOOGLE, f"https://{found[1]}", lambda answer: {name: answer.item()})
     return None
 
 

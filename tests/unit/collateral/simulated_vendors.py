@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
@@ -131,15 +132,15 @@ class _ToLoopback(HTTPAdapter):
         super().__init__()
         self._port = port
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         parts = urlsplit(str(request.url))
         query = f"?{parts.query}" if parts.query else ""
         request.url = f"http://127.0.0.1:{self._port}/{parts.netloc}{parts.path}{query}"
-        return super().send(request, *args, **kwargs)
+        return super().send(request, **kwargs)
 
 
 class _Nowhere(HTTPAdapter):
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         raise AssertionError(f"asked without TLS: {request.url}")
 
 
@@ -189,7 +190,7 @@ def answer(production: Production, question: bytes) -> bytes:
     nonce = asked.extensions.get_extension_for_class(OCSPNonce).value.nonce
     assert len(nonce) == 32
     for chain in (production.gpu.chain[1:], production.nvidia.rim_chain):
-        for certificate, issuer in zip(chain, chain[1:], strict=False):
+        for certificate, issuer in pairwise(chain):
             if certificate.certificate.serial_number == asked.serial_number:
                 return production.nvidia.answer(certificate, issuer, nonce=nonce).response
     return ocsp.OCSPResponseBuilder.build_unsuccessful(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from collateral.simulated_vendors import (
     SimulatedVendors,
     always,
 )
-from confide.collateral.finder import Finder
+from confide.collateral.finder import Finder, read_bundle
 from confide.collateral.freshness import RENEW_AFTER
 from confide.errors import ConfigError
 from confide.formats.collateral import Bundle, Item
@@ -27,11 +26,12 @@ from confide.formats.evidence import Evidence
 from confide.formats.manifest import Manifest, Platforms, Role
 from confide.verify.evidence import verify_evidence
 from verify_vtpm import test_cloud as cloud
+from verify_vtpm.conftest import REPORT_DATA as CLOUD_DATA
 from verify_vtpm.test_cloud import CLOUD, CloudTpm, der, issue
 
 from tests.support import simulated_intel
 from tests.support.production import Production, manifest
-from tests.support.simulated_amd import MADE, NOW, Product, make_crl, root
+from tests.support.simulated_amd import MADE, NOW, make_crl, root
 from tests.support.simulated_machine import SimulatedMachine, manifest_bytes
 
 REPORT_DATA = bytes(range(32)) + bytes(32)
@@ -112,7 +112,7 @@ def test_the_issuers_of_a_clouds_vtpm(vendors: SimulatedVendors, make_finder: Ma
     found = find(make_finder(), (evidence, "coordinator", NOW), by)
     verdict = verify_evidence(
         evidence,
-        report_data=cloud.REPORT_DATA,
+        report_data=CLOUD_DATA,
         manifest=by,
         role="coordinator",
         collateral=found,
@@ -152,7 +152,7 @@ def test_what_has_ended_is_fetched_anew(
     # At its very end it is good, one second later it is not; the vendor has the next one.
     assert find(make_finder(last, online=False), asked).get(CRL) == first.get(CRL)
     page = f"{KDS}/vcek/v1/Milan/crl"
-    following = make_crl(issuer=root(Product.MILAN), start=end, end=end + timedelta(days=30))
+    following = make_crl(issuer=root(), start=end, end=end + timedelta(days=30))
     vendors.pages[page] = always(following)
     found = find(make_finder(last + 1), asked)
     assert found.get(CRL) == Item(following, last + 1)
@@ -182,7 +182,7 @@ def test_revocation_is_noticed_within_a_day_not_at_the_end(
 ) -> None:
     asked = machine(production, "SEV-SNP")
     find(make_finder(), asked)
-    newer = make_crl(issuer=root(Product.MILAN), end=MADE + timedelta(days=31))
+    newer = make_crl(issuer=root(), end=MADE + timedelta(days=31))
     vendors.pages[f"{KDS}/vcek/v1/Milan/crl"] = always(newer)
     count = len(vendors.asked)
     assert find(make_finder(NOW + RENEW_AFTER - 1), asked).items[CRL].data != newer
@@ -260,8 +260,8 @@ def test_an_item_that_a_vendor_does_not_have(
     del vendors.pages[f"{KDS}/vcek/v1/Milan/crl"]
     for later in (0, 1, 3599):
         found = find(make_finder(NOW + later), asked)
-        assert set(found.items) == set(production.bundle().items) & set(found.items)
         assert len(found.items) == 3
+        assert CRL not in found.items
     assert sum("crl" in at for at in vendors.asked) == 1
     assert problems == 3 * [
         "AMD's key distribution service does not have it (HTTP status 404) for amd/milan/crl: not "
@@ -356,7 +356,5 @@ def test_a_cache_that_cannot_be_written(
 
 
 def test_a_bundle_that_cannot_be_read(tmp_path: Path) -> None:
-    from confide.collateral.finder import read_bundle
-
     with pytest.raises(ConfigError, match="cannot be read"):
         read_bundle(tmp_path / "nothing")
