@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TypeVar, cast
 
 from confide.errors import FormatError
@@ -115,6 +115,14 @@ class Fields:
         if len(set(cast("list[str]", items))) != len(items):
             raise self._bad(name, "each name once", "a name twice")
         return tuple(cast("list[str]", items))
+
+    def choices(self, name: str, known: Iterable[str]) -> tuple[str, ...]:
+        """A list field of some of the known texts, in their order: one choice has one encoding."""
+        items, texts = self.list(name), tuple(known)
+        chosen = tuple(text for text in texts if text in items)
+        if items != list(chosen):
+            raise self._bad(name, f"some of these, in order: {' '.join(texts)}", ascii(items)[:200])
+        return chosen
 
     def map(self, name: str) -> Fields:
         """A map field, to be read and closed in turn."""

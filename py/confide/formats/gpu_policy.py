@@ -120,12 +120,12 @@ class GpuPolicy:
             architectures=_read_architectures(fields.map("architectures")),
             minimum_count=minimum,
             maximum_count=fields.integer("maximum_count", minimum=minimum, maximum=MAX_GPUS),
-            modes=_texts(fields, "modes", MODES),
+            modes=fields.choices("modes", MODES),
             insecure_ignored_measurements=_indexes(fields, "insecure_ignored_measurements"),
             insecure_revoked_grace_hours=fields.integer(
                 "insecure_revoked_grace_hours", maximum=MAX_GRACE_HOURS
             ),
-            opt_outs=frozenset(map(OptOut, _texts(fields, "opt_outs", tuple(OptOut)))),
+            opt_outs=frozenset(map(OptOut, fields.choices("opt_outs", OptOut))),
         )
         fields.done()
         return policy
@@ -171,12 +171,11 @@ def _read_architectures(fields: Fields) -> dict[str, SoftwareRules]:
     return rules
 
 
-def _texts(fields: Fields, name: str, one_of: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
     items = fields.list(name, max_items=64)
     texts = tuple(item for item in items if isinstance(item, str))
-    known = not one_of or all(text in one_of for text in texts)
-    if len(texts) != len(items) or len(set(texts)) != len(texts) or not known:
-        raise _bad(name, f"a list of {' or '.join(one_of) or 'texts'}, each once", "something else")
+    if len(texts) != len(items) or len(set(texts)) != len(texts):
+        raise _bad(name, "a list of texts, each once", "something else")
     return texts
 
 

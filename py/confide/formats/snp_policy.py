@@ -11,7 +11,7 @@ Source: AMD 56860 "SEV Secure Nested Paging Firmware ABI", rev. 1.58, tables 10,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -132,7 +132,7 @@ class SnpPolicy:
             host_data=_read_values(fields, "host_data", 32),
             chip_ids=_read_values(fields, "chip_ids", CHIP_ID_SIZE),
             csp_ids=_read_texts(fields, "csp_ids"),
-            opt_outs=frozenset(map(OptOut, _read_names(fields, "opt_outs", list(OptOut)))),
+            opt_outs=frozenset(map(OptOut, fields.choices("opt_outs", OptOut))),
         )
         fields.done()
         if policy.chip_ids and OptOut.ANY_CHIP in policy.opt_outs:
@@ -181,7 +181,7 @@ def _read_bits(fields: Fields, all_bits: _Flags) -> Bits[_Flags]:
     left = {bit_name(bit): bit for bit in all_bits}
     listed = {}
     for key in ("set", "clear", "insecure_any"):
-        names = _read_names(fields, key, left)
+        names = fields.choices(key, left)
         listed[key] = type(all_bits)(sum(left.pop(name) for name in names))
     fields.done()
     if left:
@@ -191,17 +191,6 @@ def _read_bits(fields: Fields, all_bits: _Flags) -> Bits[_Flags]:
 
 def _read_values(fields: Fields, name: str, size: int) -> tuple[bytes, ...]:
     return tuple(from_hex(text, size, f"an item of {name!r}") for text in _read_texts(fields, name))
-
-
-def _read_names(fields: Fields, name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Some of the known names, in their order: so that one policy has one encoding."""
-    names = _read_texts(fields, name)
-    in_order = tuple(item for item in known if item in names)
-    if names != in_order:
-        raise _bad(
-            name, "some of these, in order: " + " ".join(known), ascii(" ".join(names))[:200]
-        )
-    return names
 
 
 def _read_texts(fields: Fields, name: str) -> tuple[str, ...]:

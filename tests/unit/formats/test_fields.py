@@ -11,7 +11,7 @@ from confide.formats.fields import Fields, check_name, from_hex
 
 VALUE = {
     "text": "abc", "name": "a.b-1", "hex": "00ff", "blob": b"\x00\xff", "int": 7,
-    "list": [1], "names": ["a", "b"], "map": {"x": 1}, "bool": True,
+    "list": [1], "names": ["a", "b"], "choices": ["z", "b"], "map": {"x": 1}, "bool": True,
 }  # fmt: skip
 
 
@@ -24,6 +24,7 @@ def test_reads_everything() -> None:
     assert fields.integer("int", minimum=7, maximum=7) == 7
     assert fields.list("list") == [1]
     assert fields.names("names") == ("a", "b")
+    assert fields.choices("choices", ("z", "x", "y", "b")) == ("z", "b")
     inner = fields.map("map")
     assert inner.integer("x") == 1
     inner.done()
@@ -53,6 +54,10 @@ def test_reads_everything() -> None:
         lambda f: f.list("list", max_items=0),
         lambda f: f.names("list"),
         lambda f: f.names("names", max_items=1),
+        lambda f: f.choices("choices", ("b", "z")),
+        lambda f: f.choices("choices", ("z",)),
+        lambda f: f.choices("list", ("z", "b")),
+        lambda f: f.choices("text", ("abc",)),
         lambda f: f.map("list"),
         lambda f: f.done(),
         lambda f: (f.text("text"), f.text("text")),

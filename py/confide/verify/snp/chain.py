@@ -99,13 +99,16 @@ def check_revocation(chain: Chain, crl: bytes | None, policy: SnpPolicy, now: in
         parsed = load_crl(crl, "root's")
     except FormatError as error:
         return [Check(name, error.expected, str(error), False, "collateral")]
+    listed = check_crl(name, parsed, chain.root, _PSS, now)
+    if not listed.passed:
+        return [listed]  # what it says of a certificate is nobody's word
     revoked = [
         part
         for part, certificate in zip(_NAMES, chain.certificates, strict=True)
         if is_revoked(parsed, certificate)
     ]
     return [
-        check_crl(name, parsed, chain.root, _PSS, now),
+        listed,
         Check("revocation", "none", " ".join(revoked) or "none", not revoked, "revocation list"),
     ]
 
