@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from collateral.simulated_vendors import SimulatedVendors, pages_of
+from collateral.simulated_vendors import Page, SimulatedVendors, pages_of
 from confide.collateral.cache import Cache
 from confide.collateral.finder import Finder
 from confide.formats.collateral import Bundle
@@ -29,9 +29,15 @@ def production(made: Production, monkeypatch: pytest.MonkeyPatch) -> Production:
     return made
 
 
+@pytest.fixture(scope="session")
+def pages(made: Production) -> dict[str, Page]:
+    return pages_of(made)
+
+
 @pytest.fixture
-def vendors(production: Production) -> Iterator[SimulatedVendors]:
-    with SimulatedVendors(pages_of(production)) as started:
+def vendors(production: Production, pages: dict[str, Page]) -> Iterator[SimulatedVendors]:
+    """Vendors that the test may change; the machines' roots are pinned."""
+    with SimulatedVendors(pages) as started:
         yield started
 
 

@@ -105,7 +105,7 @@ class SimulatedVendors:
         fault = self.faults.get(host)
         if isinstance(fault, list):
             fault = fault.pop(0) if fault else None
-        page = self.pages.get(address, lambda _: Reply(404))
+        page: Page = self.pages.get(address, lambda _: Reply(404))
         reply = fault or page(body)
         time.sleep(reply.seconds)
         handler.send_response(reply.status)
