@@ -19,6 +19,7 @@ test: bootstrap
 	CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/result-test/model \
 	CONFIDE_MANIFEST=$(CURDIR)/result-test/manifest CONFIDE_QEMU=$(CURDIR)/result-test/qemu \
 	CONFIDE_DEBUG_IMAGE=$(CURDIR)/result-test/debug-image CONFIDE_FIRMWARE=$(CURDIR)/result-test/firmware \
+	CONFIDE_MODEL_TOOLS=$(CURDIR)/result-test/model-tools \
 	CONFIDE_ACPI_TABLES=$(CURDIR)/result-test/acpi-tables \
 	CONFIDE_SYSTEMD_MEASURE=$(CURDIR)/result-test/systemd-measure/usr/lib/systemd/systemd-measure \
 	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=. $(TESTS) $(ARGS)

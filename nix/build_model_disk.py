@@ -1,46 +1,36 @@
-"""Make a model disk of a Hugging Face model directory, and the model's entry for the manifest.
+"""Make a model disk of a model's folder, by the code of `confide model pack`, so with its bits.
 
-The output folder gets model.disk (erofs, then the dm-verity hash tree: no verity superblock, salt
-of 32 zero bytes; py/confide/worker/verity.py is the reader), model.json, an entry of the manifest's
-list of models, and the model's expected.json if it has one. The file system is not compressed:
-weights do not compress, and the engine maps them. Needs mkfs.erofs, veritysetup and
-SOURCE_DATE_EPOCH; the bits depend on names, modes and contents of the model's files alone.
+$out gets model.disk, model.json (the model's entry for a manifest) and the model's expected.json if
+it has one. Reads the environment: model_name, model, tasks and roles (separated by spaces),
+tools, out.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import build_layer
+from confide.model.pack import pack, write_entry
+from confide.model.source import scan
 
 
 def main() -> None:
-    """Read the arguments, write model.disk and model.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", required=True, help="the model's name in the API")
-    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--task", nargs="+", required=True, choices=["chat", "completion"])
-    parser.add_argument("--role", nargs="+", required=True, help="roles that may serve it")
-    parser.add_argument("--output", type=Path, required=True)
-    args = parser.parse_args()
+    """Build $out."""
+    environment = os.environ
+    model, out = Path(environment["model"]), Path(environment["out"])
+    out.mkdir()
+    disk = pack(scan(model), out / "model.disk", Path(environment["tools"]), no_progress)
+    tasks, roles = environment["tasks"].split(), environment["roles"].split()
+    write_entry(out / "model.json", disk.entry(environment["model_name"], tasks, roles))
+    if (model / "expected.json").exists():
+        shutil.copyfile(model / "expected.json", out / "expected.json")
 
-    args.output.mkdir(parents=True, exist_ok=True)
-    disk = args.output / "model.disk"
-    build_layer.make_erofs(args.model, disk, [])
-    root_hash, blocks = build_layer.append_verity(disk)
-    entry = {
-        "name": args.name,
-        "root_hash": root_hash,
-        "hash_offset": blocks * build_layer.BLOCK,
-        "tasks": args.task,
-        "roles": args.role,
-    }
-    if (args.model / "expected.json").exists():
-        shutil.copyfile(args.model / "expected.json", args.output / "expected.json")
-    (args.output / "model.json").write_text(json.dumps(entry, indent=2, sort_keys=True) + "\n")
+
+def no_progress(_total: int) -> Callable[[int], None]:
+    """A build's log does not say how far it is."""
+    return lambda _count: None
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ let
 
   packages = images // {
     inherit (lib) tools;
-    inherit (host) qemu qemu-tdx systemd-measure;
-    inherit (programs) confide measure test-env;
+    inherit (host) model-tools qemu qemu-tdx systemd-measure;
+    inherit (programs) confide measure pack test-env;
 
     proxy = programs.proxy {
       manifest = release;
@@ -36,7 +36,7 @@ let
       description = "What the end-to-end tests need, in one folder";
       links = {
         inherit (images) acpi-tables firmware images manifest;
-        inherit (host) qemu systemd-measure;
+        inherit (host) model-tools qemu systemd-measure;
         python = programs.test-env;
         model = images.model-tiny;
         debug-image = images.coordinator-debug;
@@ -55,6 +55,7 @@ in
     measure = app "measure";
     demo = app "demo";
     confide = app "confide";
+    pack = app "pack";
     fetch = {
       type = "app";
       # In the flake's own source, which is in the store already. Nix 2.8 ends in a failed assertion

@@ -72,6 +72,18 @@ rec {
     '';
   };
 
+  # They decide a model disk's bits, so the command and the builder have the same.
+  model-tools = hostRoot {
+    name = "model-tools";
+    root = lib.tools;
+    description = "mkfs.erofs and the tools that show and check what it made, for model disks";
+    list = ''
+      usr/bin/{mkfs,dump,fsck}.erofs
+      # loaded when a thread ends
+      usr/lib/x86_64-linux-gnu/libgcc_s.so.1
+    '';
+  };
+
   # Of the same systemd as the images' stub, to compare what it says a UKI measures to.
   systemd-measure = hostRoot {
     name = "systemd-measure";

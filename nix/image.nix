@@ -108,12 +108,17 @@ rec {
     };
   } // { inherit disk; };
 
-  # modelDisk { ... }: a disk with a model and its entry for the manifest.
-  modelDisk = { name, description, model, tasks, roles }: build {
+  # modelDisk { ... }: a disk with a model and its entry for the manifest, as `confide model pack` makes it.
+  modelDisk = { name, description, model, tasks, roles }: host.runPython {
     name = "model-${name}";
     inherit description;
-    script = "build_model_disk.py";
-    uses = [ "build_layer.py" "tree.py" ];
-    arguments = [ "--name ${name}" "--model ${model}" "--task ${words tasks}" "--role ${words roles}" ];
+    script = ./build_model_disk.py;
+    modules = [
+      (lib.links {
+        name = "model-code";
+        links.confide = lib.folderOnly "confide" ../py/confide [ "__init__.py" "errors.py" "formats" "model" ];
+      })
+    ];
+    env = { inherit model tasks roles; model_name = name; tools = host.model-tools; };
   };
 }

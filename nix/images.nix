@@ -25,6 +25,7 @@ let
     "formats/cose.py"
     "gateway"
     "manifest_builder.py"
+    "model"
     "operator.py"
     "proxy"
     "runner"

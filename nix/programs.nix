@@ -50,8 +50,17 @@ in
     name = "confide";
     module = "confide.cli";
     set = "client";
-    variables = { CONFIDE_QEMU = host.qemu; };
+    variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
+  };
+
+  pack = program {
+    name = "pack";
+    module = "confide.cli";
+    set = "client";
+    variables = { CONFIDE_MODEL_TOOLS = host.model-tools; };
+    arguments = [ "model" "pack" ];
+    description = "Make a model disk of a model's folder: the same bits on any machine";
   };
 
   # A client must trust what the release says, not what its user's environment says.

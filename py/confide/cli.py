@@ -34,6 +34,7 @@ _PROGRAMS = {
     "proxy": ("confide.proxy.__main__", "OpenAI's API on this computer, verified and sealed"),
     "collateral": ("confide.collateral.command", "what vendors say of hardware: fetch, keep, show"),
     "corim": ("confide.corim_command", "sign reference values, verify who signed them"),
+    "model": ("confide.model.command", "make model disks, and verify them"),
     "demo": ("confide.demo", "boot the whole service here, ask one question, show the checks"),
 }
 """Commands with their own options: name -> (module with `main(argv) -> exit status`, help)."""

@@ -80,7 +80,7 @@ def build_manifest(measurements: Sequence[Path], models: Sequence[Path], policy:
         mode=policy.mode,
         platforms=policy.platforms,
         roles=tuple(role for _, role in sorted(roles.items())),
-        models=tuple(sorted((_read_model(path) for path in models), key=lambda m: m.name)),
+        models=tuple(sorted((read_model(path) for path in models), key=lambda m: m.name)),
     )
     data = manifest.encode()
     # What is written must be what every reader accepts.
@@ -135,7 +135,11 @@ def _four(rtmrs: Mapping[int, bytes]) -> tuple[bytes, bytes, bytes, bytes]:
     return rtmrs[0], rtmrs[1], rtmrs[2], rtmrs[3]
 
 
-def _read_model(path: Path) -> Model:
+def read_model(path: Path) -> Model:
+    """A manifest's entry of a model, as `confide model pack` writes it: a file or its folder.
+
+    Raises ConfigError or FormatError, naming the file.
+    """
     file = path / "model.json" if path.is_dir() else path
     try:
         value = json.loads(read_file(file, "model file", MAX_MODEL_FILE))

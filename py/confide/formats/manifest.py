@@ -21,6 +21,7 @@ from confide.errors import FormatError, PolicyError
 from confide.formats.canonical import Json, json_decode, json_encode
 from confide.formats.fields import Fields
 from confide.formats.gpu_policy import GpuPolicy
+from confide.formats.hash_tree import BLOCK
 from confide.formats.snp_policy import SnpPolicy, SnpReference
 from confide.formats.tdx_policy import TdxPolicy, TdxReference
 from confide.formats.vtpm_policy import (
@@ -37,7 +38,6 @@ ROLES = ("coordinator", "secret-service", "worker-cpu", "worker-gpu")
 GPU_ROLES = ("worker-gpu",)
 TASKS = ("chat", "completion")
 MAX_MANIFEST = 1 << 20
-VERITY_BLOCK = 4096
 
 
 class _Reference(Protocol):
@@ -252,16 +252,16 @@ def _read_model(item: object, roles: tuple[Role, ...]) -> Model:
     model = Model(
         name=fields.name("name"),
         root_hash=fields.hex("root_hash", 32),
-        hash_offset=fields.integer("hash_offset", minimum=VERITY_BLOCK),
+        hash_offset=fields.integer("hash_offset", minimum=BLOCK),
         tasks=fields.names("tasks"),
         roles=fields.names("roles"),
     )
     fields.done()
-    if model.hash_offset % VERITY_BLOCK:
+    if model.hash_offset % BLOCK:
         raise FormatError(
             "manifest-models",
             f"model {model.name} has a hash tree between blocks",
-            expected=f"a multiple of {VERITY_BLOCK}",
+            expected=f"a multiple of {BLOCK}",
             seen=str(model.hash_offset),
         )
     if not model.tasks or not set(model.tasks) <= set(TASKS):

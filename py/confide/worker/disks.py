@@ -30,7 +30,8 @@ from typing import Protocol
 
 from confide.errors import ConfideError, ConfigError, PolicyError, VerificationError
 from confide.formats.coordinator import MeshReply
-from confide.formats.manifest import VERITY_BLOCK, Manifest, Model
+from confide.formats.hash_tree import BLOCK, root_hash
+from confide.formats.manifest import Manifest, Model
 from confide.mesh.client import CoordinatorClient
 from confide.mesh.config import read_config
 from confide.worker import verity
@@ -124,7 +125,7 @@ def find_disk(model: Model, system: System) -> Path:
         if size < need:
             seen.append(f"{device.name}: {size} bytes, so truncated or another disk")
             continue
-        found = verity.root_hash(system.read(device, model.hash_offset, VERITY_BLOCK))
+        found = root_hash(system.read(device, model.hash_offset, BLOCK))
         if found == model.root_hash:
             return device
         seen.append(f"{device.name}: root hash {found.hex()}")

@@ -15,6 +15,7 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
+from confide.formats import hash_tree
 from confide.formats.configdisk import ConfigDisk
 from confide.formats.coordinator import MeshReply
 from confide.formats.manifest import Manifest, Model, Platforms, Role
@@ -46,7 +47,7 @@ def test_root_hash_is_veritysetups() -> None:
     data = b"".join(bytes([i]) * BLOCK for i in range(129))
     disk, root = verity_disk(data)
     assert root.hex() == "1f80296d52e9502d1ec420acbe5c1c4f170ae9d262e899e57991ed8346ebc1a8"
-    assert verity.root_hash(disk[len(data) :][:BLOCK]) == root
+    assert hash_tree.root_hash(disk[len(data) :][:BLOCK]) == root
 
 
 # Sizes of the trees that veritysetup 2.7.5 writes.
@@ -55,7 +56,7 @@ def test_root_hash_is_veritysetups() -> None:
     [(2, 1), (127, 1), (128, 1), (129, 3), (16384, 129), (16385, 132), (40000, 317)],
 )
 def test_tree_size_is_veritysetups(data_blocks: int, blocks: int) -> None:
-    assert verity.tree_blocks(data_blocks) == blocks
+    assert hash_tree.disk_size(data_blocks) == (data_blocks + blocks) * BLOCK
 
 
 def test_table_names_every_parameter() -> None:
