@@ -69,6 +69,7 @@ _STATUS_BY_CODE = {
     "manifest-update-refused": 409,
     "key-exists": 409,
     "too-many-challenges": 429,
+    "too-many-uploads": 429,
     "too-many-keys": 429,
 }
 _STATUS_BY_CLASS: tuple[tuple[type[ConfideError], int], ...] = (
@@ -106,7 +107,7 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500
         code = "-".join(error.name.lower().split())
-        expected = f"at most {max_body} bytes" if status == 413 else ""
+        expected = f"at most {request.max_content_length} bytes" if status == 413 else ""
         if isinstance(error, ClientDisconnected):
             code, expected = "incomplete-body", f"data at least every {READ_SECONDS} s"
         plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)

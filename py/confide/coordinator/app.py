@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+
 from flask import Flask, Response, jsonify, request
 
 from confide.coordinator.domain import Coordinator
+from confide.errors import UnavailableError
 from confide.formats import coordinator as messages
 from confide.formats.canonical import cbor_encode
 from confide.formats.collateral import MAX_BUNDLE
 from confide.server import cbor_response, flask_app
 
+MAX_UPLOADS = 4
+"""Bundles of collateral that are received at once: each takes three times its size meanwhile."""
+
 
 def create_app(coordinator: Coordinator) -> Flask:
     """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
-    app = flask_app(__name__, max_body=max(messages.MAX_JOIN, MAX_BUNDLE))
+    app = flask_app(__name__, max_body=messages.MAX_JOIN)
+    uploads = threading.BoundedSemaphore(MAX_UPLOADS)
 
     def body() -> bytes:
         return request.get_data(cache=False)
@@ -38,7 +45,18 @@ def create_app(coordinator: Coordinator) -> Flask:
 
     @app.post("/v1/collateral")
     def set_collateral() -> Response:
-        coordinator.set_collateral(body())
+        if not uploads.acquire(blocking=False):
+            raise UnavailableError(
+                "too-many-uploads",
+                "others are bringing collateral",
+                expected=f"at most {MAX_UPLOADS} at once",
+                next="try again in a moment",
+            )
+        try:
+            request.max_content_length = MAX_BUNDLE
+            coordinator.set_collateral(body())
+        finally:
+            uploads.release()
         return cbor_response(cbor_encode({}))
 
     @app.get("/v1/collateral")

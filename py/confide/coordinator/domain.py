@@ -68,6 +68,7 @@ class Coordinator:
         self._challenges = Challenges(monotonic)
         self._mesh: _Mesh | None = None
         self._collateral = Bundle()
+        self._collateral_bytes = self._collateral.encode()
         self._lock = threading.Lock()
         # One quote at a time: a TPM is one slow device, and a queue here is better than in it.
         self._quote_lock = threading.Lock()
@@ -98,11 +99,13 @@ class Coordinator:
 
     def set_collateral(self, data: bytes) -> None:
         """Replace the vendors' statements that evidence is judged by. Raises FormatError."""
-        self._collateral = Bundle.parse(data)
+        collateral = Bundle.parse(data)
+        with self._lock:
+            self._collateral, self._collateral_bytes = collateral, data
 
     def collateral(self) -> bytes:
         """The vendors' statements as they were set, for whoever needs the same."""
-        return self._collateral.encode()
+        return self._collateral_bytes
 
     def mesh(self) -> MeshReply:
         """Manifest and CAs, for nodes that join. Raises UnavailableError without a manifest."""

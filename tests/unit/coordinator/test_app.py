@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from threading import Event, Semaphore
 
 import pytest
-from confide.coordinator.app import create_app
+from confide.coordinator.app import MAX_UPLOADS, create_app
 from confide.coordinator.domain import Coordinator
 from confide.errors import PolicyError
+from confide.formats.collateral import MAX_BUNDLE, Bundle, Item
 from confide.formats.coordinator import (
+    MAX_JOIN,
     Attestation,
     JoinRequest,
     encode_nonce,
@@ -19,6 +22,7 @@ from confide.formats.coordinator import (
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.test import TestResponse
 
 from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes, manifest_value
 
@@ -86,6 +90,61 @@ def test_damaged_message(client: FlaskClient, path: str, at: int, bit: int, cut:
     if path != "/v1/attest" or cut:
         assert answer.status_code >= 400
         assert answer.json is not None
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+def test_only_collateral_may_be_large(client: FlaskClient, path: str) -> None:
+    """A body is in memory before anything looks at it, and many may come at once."""
+    large = bytes(MAX_JOIN + 1)
+    assert client.post(path, data=large).status_code == 413
+    answer = client.post("/v1/collateral", data=large)
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "bad-cbor"
+    answer = client.post("/v1/collateral", data=bytes(MAX_BUNDLE + 1))
+    assert answer.status_code == 413
+    assert answer.json is not None
+    assert answer.json["error"]["expected"] == f"at most {MAX_BUNDLE} bytes"
+
+
+def test_collateral_comes_back_as_it_was_set() -> None:
+    coordinator = new_coordinator()
+    client = create_app(coordinator).test_client()
+    assert Bundle.parse(client.get("/v1/collateral").data) == Bundle()
+    bundle = Bundle({"amd/milan/crl": Item(b"crl", 7)}).encode()
+    assert client.post("/v1/collateral", data=bundle).status_code == 200
+    assert client.get("/v1/collateral").data == bundle
+    # What cannot be read replaces nothing
+    assert client.post("/v1/collateral", data=bundle[:-1]).status_code == 400
+    assert client.get("/v1/collateral").data == bundle
+
+
+def test_few_may_bring_collateral_at_once() -> None:
+    """Anybody may, so the memory for it is bounded: the others are asked to come again."""
+    coordinator = new_coordinator()
+    entered, leave = Semaphore(0), Event()
+
+    def slow(_: bytes) -> None:
+        entered.release()
+        leave.wait(10)
+
+    coordinator.set_collateral = slow  # type: ignore[method-assign]
+    app = create_app(coordinator)
+
+    def post() -> TestResponse:
+        return app.test_client().post("/v1/collateral", data=b"x")
+
+    with ThreadPoolExecutor(MAX_UPLOADS) as pool:
+        uploads = [pool.submit(post) for _ in range(MAX_UPLOADS)]
+        for _ in uploads:
+            assert entered.acquire(timeout=10)
+        refused = post()
+        leave.set()
+        assert [upload.result().status_code for upload in uploads] == [200] * MAX_UPLOADS
+    assert refused.status_code == 429
+    assert refused.json is not None
+    assert refused.json["error"]["code"] == "too-many-uploads"
+    assert post().status_code == 200
 
 
 def test_manifests_that_race() -> None:
