@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,6 +174,8 @@ def _manifest_option(command: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from confide.collateral.finder import read_bundle
+    from confide.formats.collateral import Bundle
     from confide.formats.evidence import Evidence
     from confide.operator import (
         Record,
@@ -200,6 +203,10 @@ def _verify(options: argparse.Namespace) -> int:
             "--role and --report-data are for the evidence of one machine",
             seen="a saved proof, which says both itself" if not live else "a service's address",
         )
+    if options.collateral and not live:
+        # What the proof came with goes first: it is of the same time.
+        more = read_bundle(options.collateral).items
+        proof = replace(proof, collateral=Bundle({**more, **proof.collateral.items}))
     if options.save:
         write_file(options.save, proof.encode())
     now = int(time.time()) if live else proof.time

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from collateral.simulated_vendors import KDS, Reply, SimulatedVendors
 from confide.cli import FAILED, PASSED, USAGE, main
 from confide.collateral.finder import Finder
 from confide.coordinator.domain import Coordinator
-from confide.formats.collateral import Bundle
+from confide.formats.collateral import Bundle, Item
 from confide.formats.evidence import Evidence
 from confide.mesh.client import CoordinatorClient
 from confide.operator import Record
 
 from tests.support.production import Production, manifest
 from tests.support.programs import free_port, program
-from tests.support.simulated_amd import NOW
+from tests.support.simulated_amd import MADE, NOW, make_crl, root
 from tests.support.simulated_machine import manifest_bytes
 
 REPORT_DATA = bytes(range(32)) + bytes(32)
@@ -158,10 +159,14 @@ def test_a_saved_record_carries_its_collateral(
     record = Record(nonce, NOW, attestation, b"", production.bundle())
     Path("record").write_bytes(record.encode())
     arguments = ["verify", "record", "--manifest", "manifest.json"]
+    stale = make_crl(issuer=root(), end=MADE + timedelta(hours=1))
+    Path("stale").write_bytes(Bundle({"amd/milan/crl": Item(stale, NOW + 1)}).encode())
     assert main(arguments) == PASSED
+    assert main([*arguments, "--collateral", "stale"]) == PASSED
     assert main([*arguments, "--role", "coordinator"]) == USAGE
     Path("record").write_bytes(replace(record, collateral=Bundle()).encode())
     assert main(arguments) == FAILED
+    assert main([*arguments, "--collateral", "all"]) == PASSED
     assert vendors.asked == []
     assert not folder.exists()
     # And its collateral can be got later.
