@@ -29,9 +29,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from confide.errors import FormatError
 from confide.formats import intel_pcs
+from confide.formats.certificates import UNREADABLE
 from confide.formats.collateral import Item
 from confide.formats.pck import FMSPC_SIZE
-from confide.formats.pem import read_chain
 from confide.formats.snp import TCB_LAYOUTS, Product
 from confide.formats.spdm import NONCE_SIZE
 from confide.verify.collateral import About
@@ -132,9 +132,14 @@ def _amd_chain(product: str, service: str, intermediate: str) -> Request:
     """Intermediate and root come in one answer."""
 
     def read(answer: Answer) -> dict[str, Item]:
-        chain = read_chain(answer.body, "chain of AMD's service", max_certificates=2)
+        # Lines end in LF or CRLF, as the product has it: this is not our one spelling of PEM.
+        try:
+            chain = x509.load_pem_x509_certificates(answer.body)
+        except UNREADABLE as error:
+            raise _bad_answer("certificates", "PEM") from error
         names = (f"amd/{product}/{intermediate}", f"amd/{product}/ark")
-        return {n: Item(der, answer.fetched) for n, der in zip(names, chain, strict=False)}
+        ders = (certificate.public_bytes(Encoding.DER) for certificate in chain)
+        return {n: Item(der, answer.fetched) for n, der in zip(names, ders, strict=False)}
 
     return Request(AMD, f"{_AMD_URL}/{service}/v1/{product.capitalize()}/cert_chain", read)
 
@@ -195,7 +200,9 @@ def _rim(answer: Answer) -> Item:
     try:
         rim = base64.b64decode(json.loads(answer.body)["rim"], validate=True)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FormatError(
-            "bad-answer", "the answer holds no RIM", expected="base64 in a field rim"
-        ) from error
+        raise _bad_answer("a RIM", "base64 in a field rim") from error
     return Item(rim, answer.fetched)
+
+
+def _bad_answer(what: str, expected: str) -> FormatError:
+    return FormatError("bad-answer", f"the answer does not hold {what}", expected=expected)
