@@ -173,9 +173,9 @@ def _decode(data: bytes, file: str) -> Any:
 def _pcrs(report: bytes, file: str) -> dict[int, bytes]:
     """The `pcrs` of a vTPM's report: a map from decimal text to 32 bytes."""
     pcrs = _fields(_fields(_decode(report, file), file).get("pcrs"), file)
+    numbers = {str(number) for number in range(eventlog.MAX_PCR + 1)}
     for name, value in pcrs.items():
-        numbered = name.isascii() and name.isdecimal() and len(name) <= 2
-        if not numbered or int(name) > eventlog.MAX_PCR or not _is_digest(value):
+        if name not in numbers or not _is_digest(value):
             raise FormatError(
                 "bad register in the report",
                 file=file,

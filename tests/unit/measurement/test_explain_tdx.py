@@ -228,6 +228,9 @@ def test_tdreport() -> None:
 
 
 def test_a_quote_of_an_enclave_is_refused() -> None:
+    for version in (3, 4, 5):
+        with pytest.raises(FormatError):
+            evidence.parse(struct.pack("<HHI", version, 2, 0) + bytes(1000), "q")
     sgx = struct.pack("<HHI40xHI", 5, 2, 0x81, 1, 384) + bytes(1000)
     with pytest.raises(FormatError, match="not of a TDX machine"):
         evidence.parse(sgx, "q")

@@ -302,6 +302,8 @@ def test_without_a_log_the_registers_are_compared() -> None:
         ({"report": cbor2.dumps({"pcrs": {"24": bytes(32)}})}, "bad register"),
         ({"report": cbor2.dumps({"pcrs": {"4": bytes(31)}})}, "bad register"),
         ({"report": cbor2.dumps({"pcrs": {"four": bytes(32)}})}, "bad register"),
+        ({"report": cbor2.dumps({"pcrs": {"04": bytes(32)}})}, "bad register"),
+        ({"report": cbor2.dumps({"pcrs": {4: bytes(32)}})}, "not a map"),
         ({"report": cbor2.dumps({"pcrs": [1]})}, "not a map"),
         ({"report": cbor2.dumps([1])}, "not a map"),
         ({"report": b"\xff"}, "not CBOR"),
