@@ -2,7 +2,8 @@
 
 Rules that hold when every check passes:
 - The chain ends in a self-signed certificate whose public key is the authority's; every certificate
-  above the leaf may sign certificates, and did sign the one below it; all are valid at `now`.
+  above the leaf may sign certificates, as deep as that goes, and did sign the one below it; all are
+  valid at `now`, and none has a critical extension that is not understood.
 - The leaf is no CA, and its issuer says of it that it is an attestation key: by the usage that the
   TCG has for this, or, with a cloud, by the cloud's own statement of the machine it belongs to.
 
@@ -15,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from confide.errors import FormatError
 from confide.formats.tpm import AK_USAGE_OID
@@ -31,6 +31,7 @@ from confide.verify.x509 import (
     is_signed_by,
     spki_sha256,
     subject,
+    unknown_critical,
 )
 
 MAX_CHAIN = 4
@@ -73,11 +74,11 @@ def check_chain(
 def attestation_key(
     certificate: x509.Certificate,
 ) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
-    """The key that a leaf certifies. Raises FormatError unless a TPM can have it."""
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise FormatError("bad-key", "the attestation key cannot be read") from error
+    """The key that a leaf certifies. Raises FormatError unless it is P-256 or RSA.
+
+    The key must be one that could be read (see `formats.certificates.load_certificate`).
+    """
+    key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
@@ -94,7 +95,11 @@ def _check_issuer(number: int, issuers: Sequence[x509.Certificate]) -> Check:
     """May sign certificates, and is signed by the next, the last by itself."""
     issuer = issuers[number]
     signer = issuers[min(number + 1, len(issuers) - 1)]
-    passed = is_ca(issuer) and _is_signed_by(issuer, signer)
+    passed = (
+        is_ca(issuer, below=number)
+        and unknown_critical(issuer) is None
+        and _is_signed_by(issuer, signer)
+    )
     is_root = number == len(issuers) - 1
     return Check(
         "issuer certificate",
@@ -116,7 +121,13 @@ def _check_leaf(
     constraints = extension(leaf, x509.BasicConstraints)
     # Without the extension it is no CA either (RFC 5280, 4.2.1.9), but the runner's always has it.
     may_issue = constraints.ca if constraints is not None else development
-    passed = is_ak and not may_issue and bool(issuers) and _is_signed_by(leaf, issuers[0])
+    passed = (
+        is_ak
+        and not may_issue
+        and unknown_critical(leaf, ExtensionOID.EXTENDED_KEY_USAGE) is None
+        and bool(issuers)
+        and _is_signed_by(leaf, issuers[0])
+    )
     return Check(
         "attestation key certificate",
         "signed by the issuer, for a TPM attestation key",

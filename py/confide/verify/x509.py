@@ -55,11 +55,28 @@ def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extensi
         return None
 
 
-def is_ca(certificate: x509.Certificate) -> bool:
-    """Whether the certificate says that its key may sign certificates."""
+def is_ca(certificate: x509.Certificate, *, below: int = 0) -> bool:
+    """Whether the certificate says that its key may sign certificates.
+
+    `below` is how many CA certificates stand between it and the chain's leaf.
+    """
     constraints = extension(certificate, x509.BasicConstraints)
     usage = extension(certificate, x509.KeyUsage)
-    return bool(constraints and constraints.ca and usage and usage.key_cert_sign)
+    if not (constraints and constraints.ca and usage and usage.key_cert_sign):
+        return False
+    return constraints.path_length is None or below <= constraints.path_length
+
+
+def unknown_critical(
+    certificate: x509.Certificate, *known: x509.ObjectIdentifier
+) -> x509.ObjectIdentifier | None:
+    """A critical extension that is neither about who may sign nor among the `known`; None if none.
+
+    It could restrict the certificate in a way that nobody here looks at (RFC 5280, 4.2).
+    """
+    known = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, *known)
+    unknown = (e.oid for e in certificate.extensions if e.critical and e.oid not in known)
+    return next(unknown, None)
 
 
 def is_signed_by(

@@ -29,7 +29,7 @@ from verify_vtpm.conftest import NOW, REPORT_DATA, FakeTpm
 CLOUD = InsecureCloud("google")
 START = datetime.fromtimestamp(NOW, UTC) - timedelta(days=1)
 ENDED = START + timedelta(hours=1)
-KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("root", "ca", "ak")}
+KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("root", "upper", "ca", "ak")}
 
 
 def issue(name: str, issuer: str, *, ca: bool = True, **changes: Any) -> x509.Certificate:
@@ -59,7 +59,11 @@ def issue(name: str, issuer: str, *, ca: bool = True, **changes: Any) -> x509.Ce
         )
     )
     if ca:
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        length = changes.get("path_length")
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=length), True)
+    if "critical" in changes:
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.25.1"), b"\5\0")
+        builder = builder.add_extension(unknown, critical=changes["critical"])
     if "issuer_at" in changes:
         at = x509.UniformResourceIdentifier(changes["issuer_at"])
         where = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, at)
@@ -162,14 +166,41 @@ def test_a_root_with_the_same_name_and_another_key(manifest: Manifest, monkeypat
         ),
         (AK, issue("ca", "root", end=ENDED), "issuer validity"),
         (AK, issue("ca", "root", ca=False), "issuer certificate"),
+        (
+            issue("ak", "ca", ca=False, critical=True),
+            CA,
+            "attestation key certificate",
+        ),
+        (AK, issue("ca", "root", critical=True), "issuer certificate"),
     ],
-    ids=["no instance", "a CA", "leaf has ended", "issuer has ended", "issuer may not sign"],
+    ids=[
+        "no instance",
+        "a CA",
+        "leaf has ended",
+        "issuer has ended",
+        "issuer may not sign",
+        "leaf has an unknown critical extension",
+        "issuer has one",
+    ],
 )
 def test_a_link_that_is_wrong(
     manifest: Manifest, leaf: x509.Certificate, ca: x509.Certificate, name: str
 ) -> None:
     evidence = dataclasses.replace(CloudTpm().evidence(), endorsements=(der(leaf),))
     assert failed(evidence, manifest, bundle(ca, ROOT)) == [name]
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize(("length", "wrong"), [(1, []), (0, ["issuer certificate"])])
+def test_a_ca_that_may_have_no_ca_below_it(
+    manifest: Manifest, length: int, wrong: list[str]
+) -> None:
+    """Root, upper CA, CA, key: the upper one may have as many CAs below it as it says."""
+    evidence = dataclasses.replace(
+        CloudTpm().evidence(), endorsements=(der(issue("ak", "ca", ca=False, critical=False)),)
+    )
+    upper = issue("upper", "root", path_length=length)
+    assert failed(evidence, manifest, bundle(issue("ca", "upper"), upper, ROOT)) == wrong
 
 
 @pytest.mark.usefixtures("pinned")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from confide.errors import FormatError
 from confide.formats.certificates import load_certificate
@@ -23,12 +23,11 @@ from confide.verify.x509 import (
     is_signed_by,
     spki_sha256,
     subject,
+    unknown_critical,
 )
 
 ALGORITHM = SignatureAlgorithmOID.ECDSA_WITH_SHA384
 Chain = tuple[x509.Certificate, ...]
-
-_KNOWN = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE)
 
 
 def load_chain(ders: Sequence[bytes], what: str) -> Chain:
@@ -79,14 +78,11 @@ def _fault(chain: Chain) -> str:
     if len(chain) < 2 or is_ca(leaf) or usage is None or not usage.digital_signature:
         return f"no leaf that may sign: {subject(leaf)}"
     for depth, (certificate, issuer) in enumerate(zip(chain, (*chain[1:], chain[-1]), strict=True)):
-        unknown = [e.oid for e in certificate.extensions if e.critical and e.oid not in _KNOWN]
-        if unknown:
-            return f"unknown critical extension {unknown[0].dotted_string}: {subject(certificate)}"
-        constraints = extension(issuer, x509.BasicConstraints)
-        length = constraints.path_length if constraints else None
-        if not is_ca(issuer) or (
-            length is not None and issuer is not certificate and length < depth
-        ):
+        unknown = unknown_critical(certificate)
+        if unknown is not None:
+            return f"unknown critical extension {unknown.dotted_string}: {subject(certificate)}"
+        # The root stands in the place of its own issuer, too: the last step has no CA of its own.
+        if not is_ca(issuer, below=min(depth, len(chain) - 2)):
             return f"may not sign this certificate: {subject(issuer)}"
         if not is_signed_by(certificate, issuer, ALGORITHM):
             return f"not signed by the next: {subject(certificate)}"
