@@ -44,6 +44,9 @@ class Reply:
     """To wait before the answer."""
     pieces: int = 1
     """In how many pieces the body comes."""
+    chunked: bool = False
+    """Sent in chunks, without a length; the last chunk is missing if `broken`."""
+    broken: bool = False
 
 
 Page = Callable[[bytes], Reply]
@@ -109,20 +112,26 @@ class SimulatedVendors:
         reply = fault or page(body)
         time.sleep(reply.seconds)
         handler.send_response(reply.status)
-        if "Content-Length" not in reply.headers:
-            handler.send_header("Content-Length", str(len(reply.body)))
+        if reply.chunked:
+            handler.send_header("Transfer-Encoding", "chunked")
+        else:
+            handler.send_header("Content-Length", str(len(reply.body) + reply.broken))
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.end_headers()
         size = -(-len(reply.body) // reply.pieces) or 1
         try:
             for at in range(0, len(reply.body), size):
-                handler.wfile.write(reply.body[at : at + size])
+                piece = reply.body[at : at + size]
+                head, tail = (b"%x\r\n" % len(piece), b"\r\n") if reply.chunked else (b"", b"")
+                handler.wfile.write(head + piece + tail)
                 if reply.pieces > 1:
                     time.sleep(0.002)
+            if reply.chunked and not reply.broken:
+                handler.wfile.write(b"0\r\n\r\n")
         except OSError:
             pass  # the client has had enough
-        if "Content-Length" in reply.headers:
+        if reply.broken:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_WR)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,10 +162,19 @@ def test_an_answer_that_does_not_come(
     assert len(vendors.asked) == ATTEMPTS
 
 
-def test_an_answer_that_breaks_off(vendors: SimulatedVendors) -> None:
-    error = refused(vendors, Reply(body=b"half", headers={"Content-Length": "8"}))
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_answer_that_breaks_off(vendors: SimulatedVendors, chunked: bool) -> None:
+    half = Reply(body=b"half of it", pieces=2, chunked=chunked, broken=True)
+    error = refused(vendors, half)
     assert error.vendor_wide
     assert len(vendors.asked) == ATTEMPTS
+    vendors.faults[HOST] = replace(half, broken=False)
+    assert vendors.fetcher(NOW).get(QUESTION).body == half.body
+
+
+def test_chunks_are_bounded_too(vendors: SimulatedVendors) -> None:
+    error = refused(vendors, Reply(body=bytes(MAX_BODY + 1), chunked=True))
+    assert str(MAX_BODY) in error.reason
 
 
 def test_a_vendor_that_is_not_there() -> None:
