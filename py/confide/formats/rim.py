@@ -33,6 +33,7 @@ _HASH = "{http://www.w3.org/2001/04/xmlenc#sha384}Hash"
 _DSIG = "{http://www.w3.org/2000/09/xmldsig#}"
 _DECLARATION = re.compile(r"<\?xml version=\"1\.0\"( encoding=\"(UTF|utf)-8\")?\?>\s*")
 _RESOURCE_ATTRIBUTES = {"type", "index", "active", "alternatives", "name", "size"}
+MAX_ATTRIBUTES = len(_RESOURCE_ATTRIBUTES) + MAX_ALTERNATIVES
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,13 @@ def load_rim_xml(data: bytes) -> etree._Element:
         raise _bad("elements and text only", "a declaration, comment or instruction")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
-        return etree.fromstring(text, parser)
+        root = etree.fromstring(text, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise _bad("well-formed XML", str(error).splitlines()[0][:120]) from error
+    # Canonicalization, which comes before any signature, sorts them in quadratic time.
+    if any(len(element.attrib) > MAX_ATTRIBUTES for element in root.iter()):
+        raise _bad(f"at most {MAX_ATTRIBUTES} attributes of an element", "more")
+    return root
 
 
 def signing_certificates(root: etree._Element) -> tuple[bytes, ...]:

@@ -95,6 +95,16 @@ def test_zero_gpus_where_some_are_wanted(production: Production, verify: Call) -
     assert failed(verdict) == ["number of GPUs"]
 
 
+def test_gpus_of_a_machine_that_failed_are_not_looked_at(
+    production: Production, verify: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing vouches for what its report binds, so nobody spends time on what hangs from that."""
+    monkeypatch.setattr("confide.verify.evidence.gpu_collateral", pytest.fail)
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    verdict = verify(evidence, "worker-gpu", report_data=bytes(64))
+    assert failed(verdict) == ["report data", "GPUs"]
+
+
 def test_gpus_where_none_are_wanted(production: Production, verify: Call) -> None:
     evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
     assert failed(verify(evidence)) == ["GPUs"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from confide.errors import FormatError
-from confide.formats.rim import MAX_RIM, Rim, load_rim_xml, signing_certificates
+from confide.formats.rim import MAX_ATTRIBUTES, MAX_RIM, Rim, load_rim_xml, signing_certificates
 from confide.verify.nvidia.rim import verify_rim
 from cryptography.hazmat.primitives.asymmetric import ec
 from lxml import etree
@@ -249,6 +249,8 @@ BOMB = (
         b"<a/><b/>",
         b"",
         b" " * (MAX_RIM + 1),
+        # Canonicalization sorts them, in quadratic time: as many as fit would take seconds.
+        b"<a " + b" ".join(b'a%d=""' % number for number in range(MAX_ATTRIBUTES + 1)) + b"/>",
     ],
 )
 def test_xml_that_is_refused(xml: bytes) -> None:
