@@ -56,3 +56,15 @@ def acpi_tables() -> Path:
 def systemd_measure() -> Path:
     """The program systemd-measure, of the same systemd as the images' stub."""
     return _built("CONFIDE_SYSTEMD_MEASURE")
+
+
+@pytest.fixture(scope="session")
+def model_tools() -> Path:
+    """The folder with bin/mkfs.erofs and the other programs for model disks."""
+    return _built("CONFIDE_MODEL_TOOLS")
+
+
+@pytest.fixture(scope="session")
+def built_model() -> Path:
+    """The folder of the flake's own model disk: model.disk and model.json."""
+    return _built("CONFIDE_MODEL")

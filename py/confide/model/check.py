@@ -56,10 +56,17 @@ def hash_offset_of(disk: Path) -> int:
 def verify(disk: Path, root: bytes, hash_offset: int, progress: Callable[[int], Progress]) -> int:
     """Check every block of a disk under a root hash (32 bytes); the bytes that were checked.
 
-    `hash_offset` is a multiple of BLOCK, at least 2 * BLOCK. Raises VerificationError for a disk
-    that is too short, has another root hash, or has a wrong block, and says where; OSError if it
-    cannot be read. What is behind the hash tree is nobody's and is not read.
+    Raises VerificationError for a disk that is too short, has another root hash, or has a wrong
+    block, and says where; OSError if it cannot be read. What is behind the hash tree is nobody's
+    and is not read.
     """
+    if hash_offset % BLOCK or hash_offset < 2 * BLOCK:
+        raise VerificationError(
+            "bad-hash-offset",
+            "no hash tree can be where this one is said to be",
+            expected=f"a multiple of {BLOCK}, at least {2 * BLOCK}",
+            seen=str(hash_offset),
+        )
     need = disk_size(hash_offset // BLOCK)
     with disk.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
