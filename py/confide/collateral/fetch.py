@@ -108,7 +108,7 @@ class Fetcher:
                 self._check_status(response)
                 body = self._read(response, deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _BusyError(f"cannot be reached ({type(error).__name__})") from error
+            raise _BusyError(f"gives no answer ({type(error).__name__})") from error
         answer_headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(body, answer_headers, int(self._clock()))
 
@@ -135,8 +135,6 @@ class Fetcher:
                 raise NoAnswerError(reason, REFUSED_SECONDS, vendor_wide=False)
             if self._monotonic() > deadline:
                 raise _BusyError(f"took more than {ANSWER_SECONDS:.0f} seconds for an answer")
-        if response.headers.get("Content-Length") not in (None, str(size)):
-            raise _BusyError("broke off an answer")
         return b"".join(parts)
 
     def _pause(self, response: requests.Response) -> float | None:

@@ -16,10 +16,10 @@ from confide.formats.certificates import UNREADABLE, load_certificate
 from confide.formats.collateral import Item
 from confide.formats.gpu_collateral import MAX_ANSWER
 from confide.formats.rim import Rim, load_rim_xml, signing_certificates
-from confide.formats.snp import CHIP_ID_SIZE, Product, Tcb
+from confide.formats.snp import TCB_LAYOUTS, TCB_SIZE
 from confide.formats.snp_certificates import EndorsementKey
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo
-from confide.verify.collateral import intel_answer
+from confide.verify.collateral import intel_answer, vcek_name
 from confide.verify.x509 import load_crl
 
 RENEW_AFTER = 86400
@@ -50,8 +50,8 @@ def end_of(name: str, item: Item) -> int | None:
             document = load_rim_xml(item.data)
             Rim.read(document)
             signing_certificates(document)
-        case ["amd", "vcek", product, chip, tcb]:
-            _check_vcek(name, item, product, bytes.fromhex(chip), bytes.fromhex(tcb))
+        case ["amd", "vcek", *_]:
+            _check_vcek(name, item)
         case _:
             load_certificate(item.data, name)
     return None
@@ -62,11 +62,14 @@ def is_young(item: Item, now: int) -> bool:
     return 0 <= now - item.fetched < RENEW_AFTER
 
 
-def _check_vcek(name: str, item: Item, product: str, chip: bytes, tcb: bytes) -> None:
+def _check_vcek(name: str, item: Item) -> None:
     """It is kept for good, so another chip's must not take its place."""
     key = EndorsementKey.parse(item.data)
-    wanted = (Product(product), chip.ljust(CHIP_ID_SIZE, b"\0"), Tcb.parse(tcb, key.product))
-    if (key.product, key.chip_id, key.tcb) != wanted:
+    levels = key.tcb.to_dict()
+    tcb = bytearray(TCB_SIZE)
+    for part, at in TCB_LAYOUTS[key.product].items():
+        tcb[at] = levels[part]
+    if key.chip_id is None or vcek_name(key.product, key.chip_id, bytes(tcb)) != name:
         raise _bad(name, "the certificate of this chip and TCB version", "that of another")
 
 

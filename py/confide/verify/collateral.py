@@ -90,15 +90,19 @@ def snp_collateral(evidence: Evidence, shelf: Shelf) -> SnpCollateral:
     prefix = f"amd/{product.value}"
     key, intermediate, root = [*evidence.endorsements, None, None, None][:3]
     if key is None and report.signing_key is SigningKey.VCEK:
-        size = _TURIN_CHIP_ID_SIZE if product is Product.TURIN else len(report.chip_id)
-        chip = report.chip_id[:size].hex()
-        key = shelf.data(f"amd/vcek/{product.value}/{chip}/{report.reported_tcb.hex()}")
+        key = shelf.data(vcek_name(product, report.chip_id, report.reported_tcb))
     if intermediate is None:
         is_vlek = report.signing_key is SigningKey.VLEK
         intermediate = shelf.data(f"{prefix}/{'asvk' if is_vlek else 'ask'}")
     if root is None:
         root = shelf.data(f"{prefix}/ark")
     return SnpCollateral(key, intermediate, root, shelf.data(f"{prefix}/crl"))
+
+
+def vcek_name(product: Product, chip_id: bytes, tcb: bytes) -> str:
+    """The item that is the VCEK of a chip (64 bytes) at a TCB version (8 bytes)."""
+    size = _TURIN_CHIP_ID_SIZE if product is Product.TURIN else len(chip_id)
+    return f"amd/vcek/{product.value}/{chip_id[:size].hex()}/{tcb.hex()}"
 
 
 def tdx_collateral(evidence: Evidence, shelf: Shelf) -> TdxCollateral | None:

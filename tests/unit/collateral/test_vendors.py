@@ -9,11 +9,13 @@ import pytest
 from confide.collateral.freshness import RENEW_AFTER, end_of, is_young
 from confide.collateral.vendors import Answer, request_for
 from confide.errors import FormatError
-from confide.formats.collateral import Item
+from confide.formats.collateral import Bundle, Item
 from confide.formats.pem import write_chain
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from verify_vtpm.test_cloud import issue
 
 from tests.support.production import Production
@@ -165,6 +167,26 @@ def test_items_that_are_something_else(made: Production, change: Callable[[bytes
             continue  # the parser leaves the end of its signature to the verifier
         with pytest.raises(FormatError):
             end_of(name, Item(change(item.data), item.fetched, item.chain))
+
+
+@pytest.fixture(scope="module")
+def bundle(made: Production) -> Bundle:
+    return made.bundle()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_whatever_comes_is_an_item_or_a_format_error(bundle: Bundle, data: st.DataObject) -> None:
+    """Bundles and vendors' answers are anybody's, and so are their names."""
+    items = bundle.items
+    name = data.draw(st.sampled_from([*items, "amd/vcek/x/y", "amd/vcek/milan/zz/zz", "a/b"]))
+    original = data.draw(st.sampled_from(list(items.values())))
+    at = data.draw(st.integers(0, len(original.data)))
+    changed = original.data[:at] + data.draw(st.binary(max_size=9)) + original.data[at + 1 :]
+    try:
+        end_of(name, Item(changed, 0, original.chain))
+    except FormatError as error:
+        assert "\n" not in str(error)
 
 
 def test_answers_without_an_end_are_of_no_use(made: Production) -> None:
