@@ -215,6 +215,22 @@ def test_a_bundle_from_the_future_does_not_stop_renewal(
     assert found.items[CRL].fetched == NOW + 2 * RENEW_AFTER
 
 
+def test_the_cache_stands_in_for_an_old_bundle(
+    production: Production, vendors: SimulatedVendors, make_finder: MakeFinder, problems: list[str]
+) -> None:
+    asked = machine(production, "SEV-SNP")
+    whole = find(make_finder(), asked)
+    ended = make_crl(issuer=root(), end=MADE + timedelta(hours=1))
+    old = Bundle({**whole.items, CRL: Item(ended, NOW - 1)})
+    assert find(make_finder(bundle=old, online=False), asked) == whole
+    assert problems == [f"the bundle's {CRL} is not used: it ended at 2027-01-14 09:00:00 UTC"]
+    # Of two that are good, the one that was fetched later.
+    newer = make_crl(issuer=root(), end=MADE + timedelta(days=31))
+    new = Bundle({CRL: Item(newer, NOW + 1)})
+    assert find(make_finder(bundle=new, online=False), asked).items[CRL].data == newer
+    assert len(vendors.asked) == 3
+
+
 # --- vendors that fail --------------------------------------------------------------------------
 
 
@@ -311,6 +327,19 @@ def test_the_certificate_of_another_chip_is_not_kept(
     vendors.pages[page] = always(production.chip.but(hardware_id=bytes(64)).certificate())
     assert not any("vcek" in name for name in find(make_finder(), asked).items)
     assert "that of another" in problems[0]
+
+
+def test_evidence_cannot_make_us_ask_forever(
+    production: Production,
+    vendors: SimulatedVendors,
+    make_finder: MakeFinder,
+    problems: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("confide.collateral.finder.MAX_REQUESTS", 5)
+    find(make_finder(), machine(production, "GPU"))
+    assert len(vendors.asked) == 5
+    assert problems == ["more than 5 requests for one evidence: the rest is not sent"]
 
 
 def test_refusals_of_another_clock_do_not_count(

@@ -1,0 +1,33 @@
+"""Every command in docs/operations.md is one that the programs take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from confide import cli
+from confide.collateral import command as collateral
+from confide.proxy.__main__ import parse_arguments
+
+PAGE = Path(__file__).parents[3] / "docs/operations.md"
+TEXT = PAGE.read_text().replace(" \\\n", " ")
+COMMANDS = [line.strip() for line in re.findall(r"^    (confide [a-z].*)$", TEXT, re.M)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("manifest.json").write_text("{}")
+    _, program, *options = shlex.split(command.replace("HEX", "00" * 64))
+    if program == "collateral":
+        assert vars(collateral._parser().parse_args(options))["run"]
+    elif program == "proxy":
+        assert parse_arguments(options).collateral == Path("service.collateral")
+    else:
+        assert vars(cli._parser().parse_args([program, *options]))["run"]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 8
