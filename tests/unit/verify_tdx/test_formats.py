@@ -297,6 +297,8 @@ def test_each_field_is_required_and_no_other_is_known(what: str) -> None:
         level(advisories=["INTEL-SA-1\n"]),
         level() | {"tcbDate": "2026-02-30T00:00:00Z"},
         level() | {"tcbDate": "2026-02-03T00:00:00+00:00"},
+        level() | {"tcbDate": "2026-02-03"},
+        level() | {"tcbDate": "20260203T000000Z"},
         level() | {"advisoryIDs": [1]},
         level() | {"unknown": 1},
     ],
@@ -304,6 +306,13 @@ def test_each_field_is_required_and_no_other_is_known(what: str) -> None:
 def test_level_of_another_form(change: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
         TcbInfo.parse(compact(tcb_info(change)))
+
+
+def test_component_with_comments_and_the_largest_number() -> None:
+    value = level(tdx=[255])
+    comments = {"category": "OS/VMM", "type": "TDX Module"}
+    value["tcb"]["tdxtcbcomponents"][0] |= comments
+    assert TcbInfo.parse(compact(tcb_info(value))).levels[0].tdx_svns == b"\xff" + bytes(15)
 
 
 def test_component_of_another_form() -> None:
@@ -478,6 +487,7 @@ def test_policy_of_another_form(name: str, other: object) -> None:
         ("0x0000000000000001", "0x0000000000000002"),
         ("0x1", "0x1"),
         ("ffffffffffffffff", "0x0000000000000000"),
+        ("00ffffffffffffffff", "0x0000000000000000"),
         ("0xFFFFFFFFFFFFFFFF", "0x0000000000000000"),
     ],
 )
