@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 from confide.errors import FormatError
-from confide.formats.fields import Fields
 from confide.formats.snp import Product, SigningKey
 from confide.formats.snp_certificates import (
     ARK_GUID,
@@ -22,7 +21,6 @@ from confide.formats.snp_certificates import (
     EndorsementKey,
     parse_certificate_table,
 )
-from confide.formats.snp_collateral import SnpCollateral
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -282,21 +280,3 @@ def test_any_entries_are_a_table_or_a_format_error(entries: list[tuple[UUID, int
         return
     for guid, offset, length in entries:
         assert parsed[guid] == data[offset : offset + length]
-
-
-# --- collateral ---------------------------------------------------------------------------------
-
-
-def test_collateral() -> None:
-    whole = SnpCollateral(b"vcek", b"ask", b"ark", b"crl")
-    assert SnpCollateral.read(Fields(whole.to_cbor(), "collateral")) == whole
-    assert SnpCollateral.read(Fields({}, "collateral")) == SnpCollateral()
-    assert SnpCollateral(root=b"ark").to_cbor() == {"root": b"ark"}
-
-
-@pytest.mark.parametrize(
-    "bad", [{"root": "text"}, {"root": bytes(16385)}, {"crl": bytes(2**18 + 1)}, {"other": b""}, []]
-)
-def test_bad_collateral(bad: object) -> None:
-    with pytest.raises(FormatError):
-        SnpCollateral.read(Fields(bad, "collateral"))

@@ -11,7 +11,6 @@ from confide.formats.canonical import Json, cbor_decode, cbor_encode, json_decod
 from confide.formats.fields import Fields
 from confide.formats.fwid import firmware_identity
 from confide.formats.gpu import GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
-from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
 from confide.formats.gpu_policy import GpuPolicy, version_parts
 from confide.formats.rim import rim_ids
 from confide.formats.spdm import MAX_REPORT, Field, Report, request
@@ -21,7 +20,6 @@ from tests.support.simulated_gpu import (
     FWID,
     NONCE,
     SimulatedGpu,
-    SimulatedNvidia,
     composite_fwid,
     issue,
     policy,
@@ -317,32 +315,3 @@ def test_versions_that_are_none(version: str) -> None:
     assert version_parts(version, 16) is None
     rule = policy().architectures["hopper"].driver
     assert not rule.accepts(version)
-
-
-def test_collateral_round_trip(nvidia: SimulatedNvidia, gpu: SimulatedGpu) -> None:
-    collateral = nvidia.collateral(gpu)
-    data = cbor_encode(collateral.to_cbor())
-    value = cbor_decode(data, what="collateral", limit=1 << 20)
-    assert GpuCollateral.read(fields(value)) == collateral
-    assert GpuCollateral.read(fields(GpuCollateral().to_cbor())) == GpuCollateral()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"rims": {}},
-        {"ocsp": []},
-        {"rims": {}, "ocsp": [], "more": 1},
-        {"rims": {"id": "text"}, "ocsp": []},
-        {"rims": {"id": bytes(256 * 1024 + 1)}, "ocsp": []},
-        {"rims": {"i" * 97: b""}, "ocsp": []},
-        {"rims": {str(n): b"" for n in range(65)}, "ocsp": []},
-        {"rims": {}, "ocsp": [{"response": b""}]},
-        {"rims": {}, "ocsp": [{"response": b"", "nonce": bytes(31)}]},
-        {"rims": {}, "ocsp": [{"response": bytes(16385), "nonce": bytes(32)}]},
-        {"rims": {}, "ocsp": [OcspAnswer(b"", bytes(32))]},
-    ],
-)
-def test_collateral_that_is_none(value: object) -> None:
-    with pytest.raises(FormatError):
-        GpuCollateral.read(fields(value))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from confide.coordinator.ca import Authority
-from confide.formats.gpu_collateral import OcspAnswer
+from confide.formats.gpu_collateral import MAX_ANSWER, OcspAnswer
 from confide.verify.nvidia.revocation import Revocation
 from confide.verify.verdict import Check
 from cryptography import x509
@@ -74,6 +74,13 @@ def test_no_answer(pair: tuple[Authority, Authority]) -> None:
 
 def test_garbage_is_no_answer(pair: tuple[Authority, Authority]) -> None:
     assert "no answer" in check(pair, b"", b"\x30\x03\x0a\x01\x06", bytes(100)).seen
+
+
+def test_a_large_answer_is_none(pair: tuple[Authority, Authority]) -> None:
+    nonce = bytes(MAX_ANSWER)
+    answer = OcspAnswer(ocsp_response(*pair, nonce=nonce), nonce)
+    seen = Revocation([answer], policy(), NOW).check(pair[0].certificate, pair[1].certificate)
+    assert "no answer" in seen.seen
 
 
 def test_garbage_does_not_hide_a_good_answer(pair: tuple[Authority, Authority]) -> None:

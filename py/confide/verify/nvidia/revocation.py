@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from confide.errors import FormatError
 from confide.formats.certificates import load_certificate
-from confide.formats.gpu_collateral import OcspAnswer
+from confide.formats.gpu_collateral import MAX_ANSWER, OcspAnswer
 from confide.formats.gpu_policy import GpuPolicy, OptOut
 from confide.verify.nvidia.chain import ALGORITHM, public_key
 from confide.verify.verdict import Check
@@ -122,6 +122,8 @@ class Revocation:
 
 def _load(der: bytes) -> ocsp.OCSPResponse | None:
     """A response about one certificate, encoded canonically; None for anything else."""
+    if len(der) > MAX_ANSWER:
+        return None
     try:
         response = ocsp.load_der_ocsp_response(der)
         # These are parsed when they are first asked for; malformed ones raise here.
