@@ -86,7 +86,7 @@ class Fetcher:
                 wanted = error.pause
                 if attempt == ATTEMPTS or (wanted or 0) > MAX_PAUSE:
                     seconds = min(max(int(wanted or 0), DOWN_SECONDS), MAX_RETRY_AFTER)
-                    reason = f"{error} (asked {attempt} times)" if attempt > 1 else str(error)
+                    reason = f"{error}, asked {attempt} times" if attempt > 1 else str(error)
                     raise NoAnswerError(reason, seconds, vendor_wide=True) from error
                 self._sleep(pause * (0.5 + self._jitter() / 2) if wanted is None else wanted)
                 pause *= 2
