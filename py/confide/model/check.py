@@ -15,7 +15,7 @@ from pathlib import Path
 
 from confide.errors import VerificationError
 from confide.formats.hash_tree import BLOCK, HASH, Level, disk_size, levels, root_hash
-from confide.model.hashing import Segment, hash_blocks, in_order, processes, segments
+from confide.model.hashing import Segment, hash_blocks, in_order, processes, read, segments
 from confide.model.progress import Progress
 
 # struct erofs_super_block: Linux, fs/erofs/erofs_fs.h
@@ -101,9 +101,8 @@ def first_wrong(check: Check) -> int | None:
     """
     segment = check.segment
     with check.disk.open("rb", buffering=0) as file:
-        data = os.pread(file.fileno(), segment.size, segment.offset)
-        stored = os.pread(file.fileno(), segment.blocks * HASH, segment.hashes)
-    computed = hash_blocks(data)
+        computed = hash_blocks(read(file.fileno(), segment.offset, segment.size))
+        stored = read(file.fileno(), segment.hashes, segment.blocks * HASH)
     if computed == stored:
         return None
     pairs = range(0, len(stored), HASH)

@@ -106,7 +106,7 @@ def _run(
         raise UnavailableError(
             "process-ended",
             "a process that was hashing was ended by the system",
-            expected="about 100 MiB of memory for each processor",
+            expected="about 50 MiB of memory for each processor",
             next="the same command goes on with it",
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -17,13 +18,14 @@ from typing import TypeVar
 
 from confide.formats.hash_tree import BLOCK, HASH, HASHES_PER_BLOCK, SALT, Level
 
-SEGMENT_BLOCKS = 64 * HASHES_PER_BLOCK
-"""Blocks that are worked on at once: 32 MiB. Whole blocks of hashes, so that no two share one."""
+SEGMENT_BLOCKS = 16 * HASHES_PER_BLOCK
+"""Blocks that are worked on at once: 8 MiB. Whole blocks of hashes, so that no two share one."""
 
 MAX_PROCESSES = 16
 """Each holds a segment in memory; no disk keeps more of them busy."""
 
 _SALTED = sha256(SALT)
+_buffer = bytearray()
 _PR_SET_PDEATHSIG = 1
 
 Task = TypeVar("Task")
@@ -51,13 +53,30 @@ def segments(level: Level, hashes: Level) -> Iterator[Segment]:
         yield Segment(level.offset + first * BLOCK, blocks, hashes.offset + first * HASH)
 
 
-def hash_blocks(data: bytes | bytearray) -> bytes:
+def read(descriptor: int, offset: int, size: int) -> memoryview:
+    """Bytes of a file, in memory that the next call uses again: new memory costs more than hashing.
+
+    Raises OSError, also if the file ends before.
+    """
+    global _buffer
+    if len(_buffer) < size:
+        _buffer = bytearray(size)
+    view = memoryview(_buffer)[:size]
+    done = 0
+    while done < size:
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if not count:
+            raise OSError(errno.EIO, "the file became shorter")
+        done += count
+    return view
+
+
+def hash_blocks(data: memoryview) -> bytes:
     """The salted hash of each block of `data` (whole blocks), one after the other."""
-    view = memoryview(data)
     hashes = []
-    for at in range(0, len(view), BLOCK):
+    for at in range(0, len(data), BLOCK):
         state = _SALTED.copy()
-        state.update(view[at : at + BLOCK])
+        state.update(data[at : at + BLOCK])
         hashes.append(state.digest())
     return b"".join(hashes)
 

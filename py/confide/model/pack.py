@@ -20,12 +20,12 @@ from pathlib import Path
 
 from confide.errors import ConfigError
 from confide.formats.hash_tree import BLOCK, disk_size, levels, root_hash
-from confide.model.hashing import Segment, hash_blocks, in_order, processes, segments
+from confide.model.hashing import Segment, hash_blocks, in_order, processes, read, segments
 from confide.model.layout import Layout, Piece, make_layout
 from confide.model.progress import Progress
 from confide.model.source import Source
 
-CHECKPOINT_SEGMENTS = 32
+CHECKPOINT_SEGMENTS = 128
 """After so many segments, 1 GiB, all that is done is on the disk and noted."""
 
 
@@ -170,7 +170,7 @@ def _fill(
     disk: Path,
     layout: Layout,
     journal: Journal,
-    hash_file: Callable[[bytes], None],
+    hash_file: Callable[[bytes | memoryview], None],
     count: Progress,
 ) -> None:
     """Write the data and the leaves of the tree; hash the file as far as the data goes."""
@@ -185,7 +185,7 @@ def _fill(
                 if (number + 1) % CHECKPOINT_SEGMENTS == 0:
                     _sync(disk)
                     journal.note(number + 1)
-            hash_file(file.read(segment.size))
+            hash_file(read(file.fileno(), segment.offset, segment.size))
             count(segment.size)
 
 
@@ -193,12 +193,12 @@ def fill(task: Fill) -> None:
     """Copy files' data into a segment and write its hashes. Raises OSError or ConfigError."""
     segment = task.segment
     with task.disk.open("r+b", buffering=0) as disk:
-        buffer = bytearray(os.pread(disk.fileno(), segment.size, segment.offset))
+        buffer = read(disk.fileno(), segment.offset, segment.size)
         for piece in task.pieces:
             start = max(piece.offset, segment.offset)
             end = min(piece.offset + piece.file.size, segment.offset + segment.size)
-            into = memoryview(buffer)[start - segment.offset : end - segment.offset]
-            _read(piece, start - piece.offset, into)
+            into = buffer[start - segment.offset : end - segment.offset]
+            _copy(piece, start - piece.offset, into)
         if task.pieces:
             _write(disk.fileno(), buffer, segment.offset)
         _write(disk.fileno(), hash_blocks(buffer), segment.hashes)
@@ -213,7 +213,7 @@ def _pieces_in(layout: Layout, segment: Segment) -> tuple[Piece, ...]:
     )
 
 
-def _read(piece: Piece, offset: int, into: memoryview) -> None:
+def _copy(piece: Piece, offset: int, into: memoryview) -> None:
     """Fill `into` from `offset` of a file on."""
     with piece.file.source.open("rb", buffering=0) as file:
         file.seek(offset)
@@ -229,7 +229,7 @@ def _read(piece: Piece, offset: int, into: memoryview) -> None:
             done += got
 
 
-def _write(descriptor: int, data: bytes | bytearray, offset: int) -> None:
+def _write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     done = 0
     while done < len(view):
@@ -237,7 +237,10 @@ def _write(descriptor: int, data: bytes | bytearray, offset: int) -> None:
 
 
 def _finish_tree(
-    disk: Path, data_blocks: int, hash_file: Callable[[bytes], None], count: Progress
+    disk: Path,
+    data_blocks: int,
+    hash_file: Callable[[bytes | memoryview], None],
+    count: Progress,
 ) -> bytes:
     """Write the tree above its leaves, hash the file's rest; the root hash."""
     _, *tree = levels(data_blocks)
