@@ -50,9 +50,9 @@ class NoAnswerError(Exception):
 
 
 class _BusyError(Exception):
-    """Asking again may help, after this pause if the vendor named one."""
+    """Asking again may help, after the seconds that the vendor named, 0 if it named none."""
 
-    def __init__(self, reason: str, pause: float | None = None) -> None:
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
         self.pause = pause
 
@@ -83,12 +83,11 @@ class Fetcher:
             try:
                 return self._ask(request)
             except _BusyError as error:
-                wanted = error.pause
-                if attempt == ATTEMPTS or (wanted or 0) > MAX_PAUSE:
-                    seconds = min(max(int(wanted or 0), DOWN_SECONDS), MAX_RETRY_AFTER)
+                if attempt == ATTEMPTS or error.pause > MAX_PAUSE:
+                    seconds = max(int(error.pause), DOWN_SECONDS)
                     reason = f"{error}, asked {attempt} times" if attempt > 1 else str(error)
                     raise NoAnswerError(reason, seconds, vendor_wide=True) from error
-                self._sleep(pause * (0.5 + self._jitter() / 2) if wanted is None else wanted)
+                self._sleep(max(error.pause, pause * (0.5 + self._jitter() / 2)))
                 pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
@@ -137,8 +136,8 @@ class Fetcher:
                 raise _BusyError(f"took more than {ANSWER_SECONDS:.0f} seconds for an answer")
         return b"".join(parts)
 
-    def _pause(self, response: requests.Response) -> float | None:
-        """Seconds that the vendor wants to be left alone: a number or a date."""
+    def _pause(self, response: requests.Response) -> float:
+        """Seconds that the vendor wants to be left alone, as a number or a date; else 0."""
         text = response.headers.get("Retry-After", "").strip()
         if text.isascii() and text.isdecimal():
             return min(float(text), MAX_RETRY_AFTER)
@@ -146,4 +145,4 @@ class Fetcher:
             date = email.utils.parsedate_to_datetime(text)
             return min(max(date.timestamp() - self._clock(), 0.0), MAX_RETRY_AFTER)
         except (ValueError, OverflowError):
-            return None
+            return 0.0

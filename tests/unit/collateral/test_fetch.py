@@ -107,11 +107,12 @@ def test_a_long_pause_is_remembered_and_not_waited_for(
     assert vendors.slept == []
 
 
-@pytest.mark.parametrize("wanted", ["", "-1", "soon", "1.5", "Mon, 99 Foo 2026 00:00:00 GMT"])
+@pytest.mark.parametrize("wanted", ["", "0", "-1", "soon", "1.5", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_pause_that_is_none(vendors: SimulatedVendors, wanted: str) -> None:
     error = refused(vendors, Reply(429, headers={"Retry-After": wanted}))
     assert error.seconds == DOWN_SECONDS
     assert len(vendors.asked) == ATTEMPTS
+    assert all(pause >= 0.5 for pause in vendors.slept)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
