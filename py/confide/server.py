@@ -64,6 +64,7 @@ MAX_CONNECTIONS = 1000
 
 _STATUS_BY_CODE = {
     "no-manifest": 404,
+    "none-refused": 404,
     "unknown-key": 404,
     "manifest-already-set": 409,
     "manifest-update-refused": 409,

@@ -32,7 +32,7 @@ from confide.verify.x509 import utc
 _EXAMPLES = """\
 examples:
   confide collateral fetch http://GATEWAY:9000 --manifest manifest.json -o service.collateral
-  confide collateral fetch worker.evidence --role worker-gpu --manifest manifest.json \\
+  confide collateral fetch http://COORDINATOR:8000 --refused --manifest manifest.json \\
       -o worker.collateral
   confide collateral bundle -o all.collateral service.collateral worker.collateral
   confide collateral show all.collateral
@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROLE",
         help="what the evidence in a file is of (default: %(default)s)",
     )
+    command.add_argument(
+        "--refused",
+        action="store_true",
+        help="for the machine that the coordinator at URL refused last",
+    )
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="for the gateway")
     add_collateral_options(command)
     command.add_argument("-o", "--output", type=Path, metavar="FILE")
@@ -113,8 +118,11 @@ def _parser() -> argparse.ArgumentParser:
 def _fetch(options: argparse.Namespace) -> int:
     manifest_bytes = read_file(options.manifest, "manifest", MAX_MANIFEST)
     manifest = Manifest.parse(manifest_bytes)
-    role = manifest.role(options.role)
-    evidence = _evidence(options, manifest_bytes)
+    if options.refused:
+        refused = CoordinatorClient(options.source).refused()
+        role, evidence = manifest.role(refused.role), Evidence.parse(refused.evidence)
+    else:
+        role, evidence = manifest.role(options.role), _evidence(options, manifest_bytes)
     finder = make_finder(options.collateral, online=not options.offline, report=_say, progress=_say)
     bundle = finder.find(evidence, role, manifest)
     missing = missing_for(evidence, role, manifest, bundle)

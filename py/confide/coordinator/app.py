@@ -63,6 +63,10 @@ def create_app(coordinator: Coordinator) -> Flask:
     def collateral() -> Response:
         return cbor_response(coordinator.collateral())
 
+    @app.get("/v1/refused")
+    def refused() -> Response:
+        return cbor_response(coordinator.refused().encode())
+
     @app.post("/v1/challenge")
     def challenge() -> Response:
         return cbor_response(messages.encode_nonce(coordinator.challenge()))

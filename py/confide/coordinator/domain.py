@@ -28,7 +28,13 @@ from confide.errors import PolicyError, UnavailableError
 from confide.formats.binding import coordinator_report_data, join_report_data
 from confide.formats.certificates import load_public_key
 from confide.formats.collateral import Bundle
-from confide.formats.coordinator import Attestation, JoinReply, JoinRequest, MeshReply
+from confide.formats.coordinator import (
+    Attestation,
+    JoinReply,
+    JoinRequest,
+    MeshReply,
+    RefusedJoin,
+)
 from confide.formats.evidence import Evidence
 from confide.formats.gpu import GpuEvidence, gpu_binding
 from confide.formats.history import append_entry, encode_history
@@ -68,6 +74,7 @@ class Coordinator:
         self._challenges = Challenges(monotonic)
         self._mesh: _Mesh | None = None
         self._collateral = Bundle()
+        self._refused: RefusedJoin | None = None
         self._collateral_bytes = self._collateral.encode()
         self._lock = threading.Lock()
         # One quote at a time: a TPM is one slow device, and a queue here is better than in it.
@@ -106,6 +113,15 @@ class Coordinator:
     def collateral(self) -> bytes:
         """The vendors' statements as they were set, for whoever needs the same."""
         return self._collateral_bytes
+
+    def refused(self) -> RefusedJoin:
+        """The latest join whose evidence did not pass: who brings collateral needs to see it.
+
+        Raises UnavailableError if there is none.
+        """
+        if self._refused is None:
+            raise UnavailableError("none-refused", "no machine's evidence was refused yet")
+        return self._refused
 
     def mesh(self) -> MeshReply:
         """Manifest and CAs, for nodes that join. Raises UnavailableError without a manifest."""
@@ -146,7 +162,7 @@ class Coordinator:
         load_public_key(request.public_key, "node")
         evidence = Evidence.parse(request.evidence)
         devices = [GpuEvidence.parse(gpu).device for gpu in evidence.gpus]
-        verify_evidence(
+        verdict = verify_evidence(
             evidence,
             report_data=join_report_data(
                 request.nonce,
@@ -162,7 +178,10 @@ class Coordinator:
             role=request.role,
             collateral=self._collateral,
             now=int(self._now()),
-        ).require()
+        )
+        if not verdict.passed:
+            self._refused = RefusedJoin(request.role, request.evidence)
+        verdict.require()
         leaf = issue_leaf(
             mesh.authority,
             role=request.role,

@@ -175,6 +175,27 @@ class JoinRequest:
 
 
 @dataclass(frozen=True)
+class RefusedJoin:
+    """GET /v1/refused: a join whose evidence did not pass, for whoever looks for collateral."""
+
+    role: str
+    evidence: bytes
+
+    def encode(self) -> bytes:
+        """As CBOR."""
+        return cbor_encode({"role": self.role, "evidence": self.evidence})
+
+    @classmethod
+    def parse(cls, data: bytes) -> RefusedJoin:
+        """Raises FormatError."""
+        message = cbor_decode(data, what="refused join", limit=MAX_JOIN)
+        fields = Fields(message, "the refused join")
+        refused = cls(fields.name("role"), fields.blob("evidence", max_length=MAX_EVIDENCE))
+        fields.done()
+        return refused
+
+
+@dataclass(frozen=True)
 class JoinReply:
     """The answer of POST /v1/join: the node's certificate and the CAs above it."""
 

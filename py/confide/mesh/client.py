@@ -64,6 +64,10 @@ class CoordinatorClient:
         """Give it these instead."""
         self._call("POST", "/collateral", bundle.encode(), 256)
 
+    def refused(self) -> messages.RefusedJoin:
+        """The latest join that the coordinator refused for its evidence."""
+        return messages.RefusedJoin.parse(self._call("GET", "/refused", None, messages.MAX_JOIN))
+
     def mesh(self) -> messages.MeshReply:
         """The current manifest and CAs."""
         answer = self._call("GET", "/manifest", None, messages.MAX_ATTESTATION)

@@ -16,9 +16,11 @@ from confide.cli import FAILED, PASSED, USAGE, main
 from confide.collateral.finder import Finder
 from confide.coordinator.domain import Coordinator
 from confide.formats.collateral import Bundle, Item
+from confide.formats.coordinator import RefusedJoin
 from confide.formats.evidence import Evidence
 from confide.mesh.client import CoordinatorClient
 from confide.operator import Record
+from confide.verify.collateral import missing_for
 
 from tests.support.production import Production, manifest
 from tests.support.programs import free_port, program
@@ -235,6 +237,20 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert fetch(role="nobody") == FAILED
     nobody = f"http://127.0.0.1:{free_port()}"
     assert main(["collateral", "push", "--coordinator", nobody, "all"]) == FAILED
+
+
+@pytest.mark.usefixtures("files")
+def test_for_the_machine_that_was_refused_last(
+    production: Production, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = production.snp(bytes(64), certificates=0)
+    refused = RefusedJoin("secret-service", evidence.encode())
+    monkeypatch.setattr(CoordinatorClient, "refused", lambda _: refused)
+    arguments = ["--refused", "--manifest", "manifest.json", "-o", "lacking"]
+    assert main(["collateral", "fetch", "http://127.0.0.1:1", *arguments]) == PASSED
+    assert set(read("lacking").items) == set(
+        missing_for(evidence, manifest().role("secret-service"), manifest(), Bundle())
+    )
 
 
 @pytest.mark.usefixtures("files")

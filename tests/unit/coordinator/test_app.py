@@ -15,10 +15,13 @@ from confide.formats.coordinator import (
     MAX_JOIN,
     Attestation,
     JoinRequest,
+    RefusedJoin,
     encode_nonce,
     encode_set_manifest,
     parse_manifest_set,
 )
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,3 +167,21 @@ def test_manifests_that_race() -> None:
         winners = [won for won in pool.map(attempt, manifests) if won]
     assert winners == [coordinator.mesh().manifest]
     assert coordinator.attest(bytes(32)).manifest == winners[0]
+
+
+def test_what_was_refused() -> None:
+    coordinator = new_coordinator()
+    coordinator.set_manifest(MANIFEST)
+    client = create_app(coordinator).test_client()
+    answer = client.get("/v1/refused")
+    assert answer.status_code == 404
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "none-refused"
+    evidence = SimulatedMachine("worker-cpu").evidence(bytes(64)).encode()
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    manifest_sha256 = sha256(MANIFEST).digest()
+    nonce = coordinator.challenge()
+    join = JoinRequest("worker-cpu", nonce, spki, b"", ("tiny",), manifest_sha256, evidence)
+    assert client.post("/v1/join", data=join.encode()).status_code == 403
+    assert RefusedJoin.parse(client.get("/v1/refused").data) == RefusedJoin("worker-cpu", evidence)

@@ -16,7 +16,7 @@ from confide.errors import (
     VerificationError,
 )
 from confide.formats.binding import join_report_data
-from confide.formats.coordinator import JoinRequest
+from confide.formats.coordinator import JoinRequest, RefusedJoin
 from confide.formats.gpu import gpu_binding
 from confide.formats.history import parse_history
 from confide.formats.manifest import Manifest
@@ -264,6 +264,21 @@ def test_altered_machine(setting: Setting, pcr: int) -> None:
 def test_garbage_evidence(setting: Setting, worker: SimulatedMachine, evidence: bytes) -> None:
     with pytest.raises(FormatError):
         setting.coordinator.join(replace(setting.request(worker), evidence=evidence))
+
+
+def test_the_latest_refused_evidence_is_kept(setting: Setting) -> None:
+    """Whoever looks for collateral has to see what was refused; what was not judged is not kept."""
+    with pytest.raises(UnavailableError) as error:
+        setting.coordinator.refused()
+    assert error.value.code == "none-refused"
+    for role in ("coordinator", "secret-service"):
+        request = setting.request(SimulatedMachine(role))
+        with pytest.raises(VerificationError):
+            setting.coordinator.join(request)
+        assert setting.coordinator.refused() == RefusedJoin("worker-cpu", request.evidence)
+        with pytest.raises(VerificationError):  # the nonce has been used
+            setting.coordinator.join(replace(request, evidence=b"other"))
+        assert setting.coordinator.refused().evidence == request.evidence
 
 
 def test_model_of_another_role(empty: Setting, worker: SimulatedMachine) -> None:
