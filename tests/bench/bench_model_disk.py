@@ -27,7 +27,7 @@ sys.path.insert(0, str(CHECKOUT / "py"))
 from confide.formats.hash_tree import BLOCK, SALT, disk_size, levels, root_hash  # noqa: E402
 from confide.model import check, hashing, pack, source  # noqa: E402
 
-ROUNDS = 3
+ROUNDS = 5
 MIN_RATIO = 1.0  # of the peer's rate
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from confide.errors import ConfigError
 from confide.formats.hash_tree import BLOCK, disk_size, levels, root_hash
+from confide.model import hashing
 from confide.model.hashing import Segment, hash_blocks, in_order, processes, read, segments
 from confide.model.layout import Layout, Piece, make_layout
 from confide.model.progress import Progress
@@ -67,11 +68,12 @@ class Fill:
 class Journal:
     """How much of a disk is done, beside it: {"plan": HEX, "segments": N}, and its lock.
 
-    `plan` is the SHA-256 of which files, of which size and time, go where; if that changed, the
-    pack starts from zero. The first `segments` segments of the data, and their hashes, are on the
-    disk for good. Done again after an interruption are the layout and the tree above the leaves
-    (below 1 % of the time), up to CHECKPOINT_SEGMENTS segments, and the SHA-256 of the whole file:
-    it depends on every byte before, so what was done is read, but not written, once more.
+    `plan` is the SHA-256 of which files, of which size and time, go where, and of how large a
+    segment is; if that changed, the pack starts from zero. The first `segments` segments of the
+    data, and their hashes, are on the disk for good. Done again after an interruption are the
+    layout and the tree above the leaves (below 1 % of the time), up to CHECKPOINT_SEGMENTS
+    segments, and the SHA-256 of the whole file: it depends on every byte before, so what was done
+    is read, but not written, once more.
     """
 
     descriptor: int
@@ -148,8 +150,8 @@ def _plan(layout: Layout) -> str:
         [str(piece.file.source), piece.file.size, piece.file.modified_ns, piece.offset]
         for piece in layout.pieces
     ]
-    metadata = _sparse_digest(layout)
-    return hashlib.sha256(json.dumps([metadata, facts]).encode()).hexdigest()
+    plan = [hashing.SEGMENT_BLOCKS, _sparse_digest(layout), facts]
+    return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 
 def _sparse_digest(layout: Layout) -> str:

@@ -215,9 +215,14 @@ def test_a_killed_pack_goes_on(folder: Path, model_tools: Path, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("small_segments")
-@pytest.mark.parametrize("change", ["touched", "added", "journal", "truncated"])
+@pytest.mark.parametrize("change", ["touched", "added", "journal", "truncated", "segment"])
 def test_what_was_done_for_something_else_is_not_used(
-    folder: Path, model_tools: Path, tmp_path: Path, made: Made, change: str
+    folder: Path,
+    model_tools: Path,
+    tmp_path: Path,
+    made: Made,
+    change: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = tmp_path / "model.disk"
     with pytest.raises(Interrupted):
@@ -228,6 +233,8 @@ def test_what_was_done_for_something_else_is_not_used(
         (folder / "empty 2").write_text("")
     elif change == "journal":
         (tmp_path / "model.disk.journal").write_text('{"plan": 7}')
+    elif change == "segment":
+        monkeypatch.setattr(hashing, "SEGMENT_BLOCKS", 256)
     else:
         os.truncate(tmp_path / "model.disk.partial", 9 << 20)
     made.log.unlink()
