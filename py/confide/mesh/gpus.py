@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+from confide.errors import VerificationError
 from confide.formats.collateral import Bundle
 from confide.formats.evidence import Evidence
 from confide.formats.gpu import GpuDevice, gpu_nonce
@@ -26,10 +28,11 @@ class GpuDriver(Protocol):
     def devices(self) -> Sequence[GpuDevice]:
         """Every GPU, in a fixed order."""
 
-    def make_ready(
-        self, nonce: bytes, verify: Callable[[Sequence[bytes]], Verdict]
-    ) -> tuple[bytes, ...]:
-        """Every GPU's evidence over `nonce`, once it has passed and the GPUs are set ready."""
+    def make_ready(self, nonce: bytes, verify: Callable[[Sequence[bytes]], Verdict]) -> object:
+        """Make every GPU's evidence over `nonce`, and set the GPUs ready if it passes, else not.
+
+        Raises VerificationError if it does not.
+        """
 
 
 class AttestedGpus:
@@ -52,23 +55,31 @@ class AttestedGpus:
         """Every GPU, in a fixed order: what the machine's report has to bind."""
         return self._driver.devices()
 
-    def attach(self, evidence: Evidence, report_data: bytes, manifest: Manifest) -> Evidence:
-        """The machine's evidence with that of its GPUs, which are then ready for work.
+    def attach(
+        self, evidence: Evidence, report_data: bytes, manifest: Manifest
+    ) -> tuple[Evidence, Verdict]:
+        """The machine's evidence with that of its GPUs, and the verdict on these.
 
-        `report_data` (64 bytes) is what the machine's own evidence binds. Raises VerificationError,
-        which names the check, if the GPUs are not what the manifest demands; they are then set not
-        ready. Raises UnavailableError or PolicyError if there is nothing to verify.
+        If it has passed, the GPUs are ready for work, else they are set not ready. `report_data`
+        (64 bytes) is what the machine's own evidence binds. Raises UnavailableError or PolicyError
+        if there is nothing to verify.
         """
         collateral = self._collateral()
+        attached, verdict = evidence, Verdict(())
 
         def verify(gpus: Sequence[bytes]) -> Verdict:
-            return verify_gpu_evidence(
-                replace(evidence, gpus=tuple(gpus)),
+            nonlocal attached, verdict
+            attached = replace(evidence, gpus=tuple(gpus))
+            verdict = verify_gpu_evidence(
+                attached,
                 report_data=report_data,
                 manifest=manifest,
                 role=self._role,
                 collateral=collateral,
                 now=int(self._now()),
             )
+            return verdict
 
-        return replace(evidence, gpus=self._driver.make_ready(gpu_nonce(report_data), verify))
+        with suppress(VerificationError):  # the verdict says it
+            self._driver.make_ready(gpu_nonce(report_data), verify)
+        return attached, verdict

@@ -36,6 +36,7 @@ from confide.formats.evidence import Evidence
 from confide.formats.gpu import GpuDevice, gpu_binding
 from confide.formats.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
+from confide.verify.verdict import Verdict
 
 if TYPE_CHECKING:
     from confide.issue.platform import Attester
@@ -66,8 +67,10 @@ class Gpus(Protocol):
     def devices(self) -> Sequence[GpuDevice]:
         """Every GPU, in a fixed order."""
 
-    def attach(self, evidence: Evidence, report_data: bytes, manifest: Manifest) -> Evidence:
-        """The machine's evidence with that of its GPUs, which are then ready for work."""
+    def attach(
+        self, evidence: Evidence, report_data: bytes, manifest: Manifest
+    ) -> tuple[Evidence, Verdict]:
+        """The machine's evidence with that of its GPUs; if these passed, they are ready."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +171,10 @@ class Node:
             gpus=gpu_binding(self._gpus.devices() if self._gpus is not None else ()),
         )
         evidence = self._attester.evidence(report_data)
+        gpus: Verdict | None = None
         if self._gpus is not None:
             # After the machine's own evidence, over what that binds: so neither goes without it.
-            evidence = self._gpus.attach(evidence, report_data, manifest)
+            evidence, gpus = self._gpus.attach(evidence, report_data, manifest)
         started = self._monotonic()
         reply = self._client.join(
             JoinRequest(
@@ -183,6 +187,9 @@ class Node:
                 evidence=evidence.encode(),
             )
         )
+        if gpus is not None:
+            # Not before: the coordinator shows what it refused to whoever brings it collateral.
+            gpus.require()
         membership = Membership(
             role=self.role,
             models=self._models,

@@ -18,9 +18,11 @@ from confide.formats.collateral import Bundle, Item
 from confide.formats.coordinator import JoinReply, JoinRequest, MeshReply
 from confide.formats.evidence import Evidence
 from confide.formats.gpu import gpu_nonce
+from confide.formats.manifest import Manifest
 from confide.issue.nvidia import NvidiaGpus
 from confide.mesh.gpus import AttestedGpus
 from confide.mesh.join import Node
+from confide.verify.collateral import missing_for
 from confide.verify.mesh import verify_leaf
 
 from tests.support.fake_nvml import FakeNvml
@@ -167,11 +169,24 @@ def test_without_collateral(setting: Setting, prefix: str, missing: str) -> None
     assert missing in error.seen
 
 
-def test_a_machine_without_collateral_does_not_set_its_gpu_ready(setting: Setting) -> None:
-    setting.coordinator.set_collateral(Bundle().encode())
+def test_without_collateral_the_coordinator_has_seen_what_is_needed(setting: Setting) -> None:
+    """The machine's own verdict fails first, but who brings collateral looks at the coordinator."""
+    whole = setting.production.bundle()
+    setting.coordinator.set_collateral(without(whole, "nvidia/").encode())
     error = setting.refusal()
     assert "'collateral'" in str(error)
     assert "nvidia/rim/" in error.seen
+    assert setting.nvml.ready == NOT_READY
+    refused = Evidence.parse(setting.coordinator.refused().evidence)
+    manifest = Manifest.parse(json_encode(manifest_value()))
+    found = missing_for(refused, manifest.role(ROLE), manifest, without(whole, "nvidia/"))
+    assert sum(name.startswith("nvidia/rim/") for name in found) == 2
+
+
+def test_a_gpu_that_only_the_coordinator_accepts(setting: Setting) -> None:
+    setting.relay.on_collateral = lambda _: Bundle()
+    error = setting.refusal()
+    assert "'collateral'" in str(error)
     assert setting.nvml.ready == NOT_READY
 
 
@@ -179,7 +194,7 @@ def test_collateral_that_has_ended(setting: Setting) -> None:
     whole = setting.production.bundle()
     setting.clock.now = NOW + 40 * 86400
     setting.relay.on_collateral = lambda _: whole
-    assert "revocation of" in str(setting.refusal())
+    assert "'revocation list'" in str(setting.refusal())
 
 
 def test_another_machines_gpu(setting: Setting) -> None:
