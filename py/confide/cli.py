@@ -22,7 +22,7 @@ from confide.errors import ConfideError, ConfigError
 if TYPE_CHECKING:
     from confide.collateral.finder import Finder
     from confide.formats.evidence import Evidence
-    from confide.verify.verdict import Verdict
+    from confide.verify.verdict import Check, Verdict
 
 PASSED, FAILED, USAGE = 0, 1, 2
 
@@ -185,6 +185,7 @@ def _verify(options: argparse.Namespace) -> int:
         verify_record,
         write_file,
     )
+    from confide.verify.verdict import Verdict
 
     manifest = _read_manifest(options.manifest)
     live = "://" in options.service
@@ -212,7 +213,18 @@ def _verify(options: argparse.Namespace) -> int:
     now = int(time.time()) if live else proof.time
     now = now if options.at is None else options.at
     verdict = verify_record(proof, manifest, now=now)
+    if not live and options.at is None:
+        verdict += Verdict((_own_time(now),))
     return _report(verdict, manifest, options, what=options.service, now=now)
+
+
+def _own_time(now: int) -> Check:
+    """Who hands over a proof picks the time that it states: what had ended since counts again."""
+    from confide.verify.verdict import Check
+    from confide.verify.x509 import utc
+
+    stated = f"{utc(now)}, by the proof's own word"
+    return Check("time", "when the proof was made", stated, True, "the proof; --at UNIX to choose")
 
 
 def _verify_evidence(evidence: Evidence, manifest_bytes: bytes, options: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def pem(folder: Path, name: str, certificate: x509.Certificate) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("key", "chain", "at"), product(KEYS, CHAINS, TIMES))
+@pytest.mark.parametrize(("key", "chain", "at"), list(product(KEYS, CHAINS, TIMES)))
 def test_chain(vectors: Path, tmp_path: Path, key: str, chain: str, at: str) -> None:
     leaf = x509.load_der_x509_certificate((vectors / key).read_bytes())
     above = x509.load_pem_x509_certificates((vectors / chain).read_bytes())[:2]

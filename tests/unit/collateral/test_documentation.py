@@ -9,20 +9,24 @@ from pathlib import Path
 import pytest
 from confide import cli
 from confide.collateral import command as collateral
+from confide.model import command as model
 from confide.proxy.__main__ import parse_arguments
 
 PAGE = Path(__file__).parents[3] / "docs/operations.md"
 TEXT = PAGE.read_text().replace(" \\\n", " ")
 COMMANDS = [line.strip() for line in re.findall(r"^    (confide [a-z].*)$", TEXT, re.M)]
+PARSERS = {"collateral": collateral._parser, "model": model._parser}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("manifest.json").write_text("{}")
-    _, program, *options = shlex.split(command.replace("HEX", "00" * 64))
-    if program == "collateral":
-        assert vars(collateral._parser().parse_args(options))["run"]
+    _, program, *options = shlex.split(
+        command.replace("HEX", "00" * (32 if "--root-hash" in command else 64)), comments=True
+    )
+    if program in PARSERS:
+        assert vars(PARSERS[program]().parse_args(options))["run"]
     elif program == "proxy":
         assert parse_arguments(options).collateral == Path("service.collateral")
     else:

@@ -52,9 +52,8 @@ def check_report(
     checks = [check_equal("report data", report_data, report.report_data, "nonce and bound data")]
     checks += _check_attributes(report.attributes, policy)
     checks.append(Bits("XFAM", policy.xfam.mask, policy.xfam.value, _MANIFEST).check(report.xfam))
-    if policy.mrseam is not None:
-        checks.append(OneOf("MRSEAM", policy.mrseam, _MANIFEST).check(report.mrseam))
     checks += [
+        _one_of_or_signed("MRSEAM", policy.mrseam, report.mrseam),
         OneOf("MRCONFIGID", policy.mrconfigids, _MANIFEST).check(report.mrconfigid),
         OneOf("MROWNER", policy.mrowners, _MANIFEST).check(report.mrowner),
         OneOf("MROWNERCONFIG", policy.mrownerconfigs, _MANIFEST).check(report.mrownerconfig),
@@ -73,10 +72,17 @@ def check_platform(pck: PckExtension, policy: TdxPolicy) -> list[Check]:
         instance = InsecureAny("platform instance", OptOut.ANY_PLATFORM, _MANIFEST)
     else:
         instance = OneOf("platform instance", policy.platform_instances, _MANIFEST)
-    checks = [instance.check(pck.platform_instance_id or "not stated")]
-    if policy.fmspcs is not None:
-        checks.append(OneOf("platform FMSPC", policy.fmspcs, _MANIFEST).check(pck.fmspc))
-    return checks
+    return [
+        instance.check(pck.platform_instance_id or "not stated"),
+        _one_of_or_signed("platform FMSPC", policy.fmspcs, pck.fmspc),
+    ]
+
+
+def _one_of_or_signed(name: str, accepted: Sequence[bytes] | None, seen: bytes) -> Check:
+    """What the manifest leaves to Intel is in the TCB's status; the verdict says so here."""
+    if accepted is None:
+        return Check(name, "any that Intel's TCB info knows", seen.hex(), True, _MANIFEST)
+    return OneOf(name, accepted, _MANIFEST).check(seen)
 
 
 def check_tcb(
