@@ -8,8 +8,6 @@ not QEMU's would only show as a wrong RTMR 0.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from measure.errors import FormatError
@@ -24,10 +22,7 @@ MAX_TABLE_COUNT = 4096
 _COMMAND_SIZE, _NAME_SIZE = 128, 56
 _END, _ALLOCATE, _ADD_POINTER, _ADD_CHECKSUM = 0, 1, 2, 3
 _HIGH, _SEGMENT_F = 1, 2  # zones of memory
-_HEADER_SIZE, _CHECKSUM_AT = 36, 9
-_RSDP_CHECKSUM_AT, _RSDP_POINTER_AT = 8, 16
-# Fields of FACP that point to other tables: offset and size.
-_FACP_POINTERS = ((36, 4), (40, 4), (140, 8))
+_HEADER_SIZE = 36
 
 
 @dataclass(frozen=True)
@@ -39,13 +34,6 @@ class Tables:
     tables: bytes
 
 
-@dataclass(frozen=True)
-class _Table:
-    signature: bytes
-    offset: int
-    size: int
-
-
 def parse(loader: bytes, rsdp: bytes, tables: bytes, file: str) -> Tables:
     """Checks the three files against each other; `file` names the machine they are from.
 
@@ -53,7 +41,7 @@ def parse(loader: bytes, rsdp: bytes, tables: bytes, file: str) -> Tables:
         FormatError: not what QEMU hands to firmware.
     """
     _check_size(loader, LOADER_UNIT, MAX_LOADER, f"{file} (table-loader)")
-    _list(tables, f"{file} (tables)")
+    _check_tables(tables, f"{file} (tables)")
     if len(rsdp) != RSDP_SIZE or rsdp[:8] != b"RSD PTR ":
         raise FormatError(
             "not the pointer to the ACPI tables",
@@ -65,70 +53,15 @@ def parse(loader: bytes, rsdp: bytes, tables: bytes, file: str) -> Tables:
     return Tables(loader, rsdp, tables)
 
 
-def rebuild(tables: bytes, file: str) -> Tables:
-    """The three files of a machine of which only the tables are known.
-
-    QEMU writes the commands in a fixed order for a fixed set of tables; true of QEMU 9 to 11 for
-    machines without a TPM.
-
-    Raises:
-        FormatError: not QEMU's tables.
-    """
-    listed = _list(tables, file)
-    rsdt = _only(listed, b"RSDT", file)
-    commands = b"".join(_commands(listed, rsdt, file))
-    loader = commands.ljust(-(-len(commands) // LOADER_UNIT) * LOADER_UNIT, b"\0")
-    rsdp = b"RSD PTR \0BOCHS \0" + rsdt.offset.to_bytes(4, "little")
-    return Tables(loader, rsdp, tables)
-
-
-def _commands(listed: list[_Table], rsdt: _Table, file: str) -> Iterator[bytes]:
-    """The commands in QEMU's order: each table is checksummed when its pointers are done."""
-    dsdt, facp = _only(listed, b"DSDT", file), _only(listed, b"FACP", file)
-    yield _allocate(RSDP, 16, _SEGMENT_F)
-    yield _allocate(TABLES, 64, _HIGH)
-    yield _checksum(dsdt)
-    for at, size in _FACP_POINTERS:
-        yield _pointer(TABLES, facp.offset + at, size)
-    yield _checksum(facp)
-    for table in listed:
-        if table.signature not in (b"FACS", b"DSDT", b"FACP", b"RSDT"):
-            yield _checksum(table)
-    for at in range(_HEADER_SIZE, rsdt.size, 4):
-        yield _pointer(TABLES, rsdt.offset + at, 4)
-    yield _checksum(rsdt)
-    yield _pointer(RSDP, _RSDP_POINTER_AT, 4)
-    yield _command(_ADD_CHECKSUM, RSDP, struct.pack("<3I", _RSDP_CHECKSUM_AT, 0, RSDP_SIZE))
-
-
-def _allocate(name: str, alignment: int, zone: int) -> bytes:
-    return _command(_ALLOCATE, name, struct.pack("<IB", alignment, zone))
-
-
-def _pointer(name: str, at: int, size: int) -> bytes:
-    target = TABLES.encode().ljust(_NAME_SIZE, b"\0")
-    return _command(_ADD_POINTER, name, target + struct.pack("<IB", at, size))
-
-
-def _checksum(table: _Table) -> bytes:
-    fields = (table.offset + _CHECKSUM_AT, table.offset, table.size)
-    return _command(_ADD_CHECKSUM, TABLES, struct.pack("<3I", *fields))
-
-
-def _command(kind: int, name: str, fields: bytes) -> bytes:
-    head = kind.to_bytes(4, "little") + name.encode().ljust(_NAME_SIZE, b"\0")
-    return (head + fields).ljust(_COMMAND_SIZE, b"\0")
-
-
-def _list(tables: bytes, file: str) -> list[_Table]:
-    """The tables in file order, to the zeros behind the last one."""
+def _check_tables(tables: bytes, file: str) -> None:
+    """Raises unless the file has tables, one behind the other, and then zeros."""
     _check_size(tables, TABLES_UNIT, MAX_TABLES, file)
-    listed: list[_Table] = []
+    count = 0
     reader = Reader(tables, file)
     while any(tables[reader.offset : reader.offset + 4]):
         offset = reader.offset
         signature, size = reader.take(4, "table signature"), reader.u32("table size")
-        if not signature.isalnum() or size < _HEADER_SIZE or len(listed) >= MAX_TABLE_COUNT:
+        if not signature.isalnum() or size < _HEADER_SIZE or count >= MAX_TABLE_COUNT:
             raise FormatError(
                 "not an ACPI table",
                 file=file,
@@ -137,24 +70,11 @@ def _list(tables: bytes, file: str) -> list[_Table]:
                 seen=f"{signature!r}, {size}",
             )
         reader.skip(size - 8, f"table {signature.decode('ascii')}")
-        listed.append(_Table(signature, offset, size))
-    if not listed or tables.count(0, reader.offset) != reader.remaining:
+        count += 1
+    if not count or tables.count(0, reader.offset) != reader.remaining:
         raise FormatError(
             "not ACPI tables", file=file, offset=reader.offset, expected="tables, then zeros"
         )
-    return listed
-
-
-def _only(listed: list[_Table], signature: bytes, file: str) -> _Table:
-    found = [table for table in listed if table.signature == signature]
-    if len(found) != 1:
-        raise FormatError(
-            "bad set of ACPI tables",
-            file=file,
-            expected=f"exactly one {signature.decode('ascii')}",
-            seen=str(len(found)),
-        )
-    return found[0]
 
 
 def _check_size(data: bytes, unit: int, limit: int, file: str) -> None:

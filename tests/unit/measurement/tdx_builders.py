@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from measurement import ovmf_builders
 
 from measure.tdx import acpi
+from tests.support import qemu_acpi
 
 PAGE = 0x1000
 MEMORY = 2 << 30
@@ -77,7 +78,7 @@ def smbios(memory: int = MEMORY, version: bytes = b"2026.08+ds-2") -> bytes:
 
 
 def machine_files() -> dict[str, bytes]:
-    tables = acpi.rebuild(acpi_tables(), "tables")
+    tables = qemu_acpi.rebuild(acpi_tables())
     return {
         "table-loader": tables.loader,
         "rsdp": tables.rsdp,

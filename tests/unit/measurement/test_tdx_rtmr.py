@@ -17,8 +17,9 @@ from measure import image, pe
 from measure.__main__ import main
 from measure.errors import FormatError, InputError, MeasureError, UnsupportedError
 from measure.pcr import Component
-from measure.tdx import acpi, hob, machine, mrtd, rtmr, shapefile, tdvf
+from measure.tdx import hob, machine, mrtd, rtmr, shapefile, tdvf
 from measure.tdx.shape import Boot, PageOrder, TdxShape
+from tests.support import qemu_acpi
 
 BOOT_VARIABLES = (("BootOrder", b"\2\0\1\0"), ("Boot0002", b"two"), ("Boot0001", b"one"))
 DIRECT = TdxShape(
@@ -220,7 +221,7 @@ def test_which_registers_show_a_change(
     in_shape, in_files, in_kernel, expected = CHANGES[what]
     files = {**build.machine_files(), **in_files}
     if "tables" in in_files:
-        rebuilt = acpi.rebuild(in_files["tables"], "t")
+        rebuilt = qemu_acpi.rebuild(in_files["tables"])
         files |= {"table-loader": rebuilt.loader, "rsdp": rebuilt.rsdp}
     before = rtmr.predict(DIRECT, firmware, machine.parse(build.machine_files(), "m"), kernel)
     after = rtmr.predict(
