@@ -13,8 +13,8 @@ from typing import Any
 from measure import cbor
 from measure.cbor import Tag
 from measure.corim import rules
+from measure.der import ecdsa_signature
 from measure.errors import FormatError, InputError
-from measure.reader import Reader
 
 _ALGORITHM, _CONTENT_TYPE, _META, _CWT_CLAIMS = 1, 3, 8, 15
 _ISSUER = 1
@@ -140,45 +140,9 @@ def _header(protected: bytes, file: str) -> tuple[Algorithm, str]:
 
 
 def _raw_signature(signature: bytes, algorithm: Algorithm, file: str) -> bytes:
-    """(r, s) of fixed size, from that or from DER: SEQUENCE { INTEGER r, INTEGER s }."""
+    """(r, s) of fixed size, from that or from DER."""
     size = algorithm.coordinate
     if len(signature) == 2 * size:
         return signature
-    reader = Reader(signature, file)
-    body = Reader(signature, file, *_der(reader, 0x30))
-    numbers = []
-    for _ in range(2):
-        start, end = _der(body, 0x02)
-        number = int.from_bytes(signature[start:end], "big", signed=True)
-        if not 0 < number < 1 << 8 * size:
-            raise _bad_signature(algorithm, file, start)
-        numbers.append(number.to_bytes(size, "big"))
-    if reader.remaining or body.remaining:
-        raise _bad_signature(algorithm, file, body.offset)
-    return b"".join(numbers)
-
-
-def _der(reader: Reader, tag: int) -> tuple[int, int]:
-    """Start and end of a DER element's content; these are all shorter than 128 bytes."""
-    offset = reader.offset
-    seen, size = reader.u8("DER tag"), reader.u8("DER length")
-    if seen != tag or size >= 0x80:
-        raise FormatError(
-            "not a signature in DER",
-            file=reader.file,
-            offset=offset,
-            expected=f"tag {tag:#x} and a short length",
-            seen=f"{seen:#x}, {size:#x}",
-        )
-    start = reader.offset
-    reader.skip(size, "DER content")
-    return start, reader.offset
-
-
-def _bad_signature(algorithm: Algorithm, file: str, offset: int) -> FormatError:
-    return FormatError(
-        f"not a signature for {algorithm.name}",
-        file=file,
-        offset=offset,
-        expected=f"two numbers of at most {algorithm.coordinate} bytes",
-    )
+    numbers = ecdsa_signature(signature, size, file)
+    return b"".join(number.to_bytes(size, "big") for number in numbers)

@@ -13,8 +13,8 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
+from measure.der import ecdsa_signature
 from measure.errors import FormatError, InputError
-from measure.reader import Reader
 from measure.snp.digest import DIGEST_SIZE
 
 BLOCK_SIZE = 96
@@ -127,42 +127,9 @@ def signature(der: bytes, file: str) -> bytes:
     Raises:
         FormatError: not two positive numbers of at most 48 bytes in DER.
     """
-    reader = Reader(der, file)
-    _header(reader, 0x30, len(der) - 2, "a sequence")
-    numbers = []
-    for name in ("r", "s"):
-        start = reader.offset
-        length = der[start + 1] if start + 1 < len(der) else 0
-        _header(reader, 0x02, length, f"the number {name}")
-        raw = reader.take(length, f"the number {name}")
-        value = int.from_bytes(raw, "big")
-        # DER: the shortest encoding, with a zero byte only before a set top bit.
-        if value == 0 or raw != value.to_bytes(value.bit_length() // 8 + 1, "big"):
-            raise FormatError(
-                f"{name} is not a positive number in DER", file=file, offset=start, seen=raw.hex()
-            )
-        if value.bit_length() > 8 * _COORDINATE:
-            raise FormatError(
-                f"{name} is too large for P-384", file=file, offset=start, seen=raw.hex()
-            )
-        numbers.append(value.to_bytes(_FIELD, "little"))
-    if reader.remaining:
-        raise FormatError("bytes after the signature", file=file, offset=reader.offset)
-    return b"".join(numbers).ljust(SIGNATURE_SIZE, b"\0")
-
-
-def _header(reader: Reader, tag: int, length: int, what: str) -> None:
-    """Reads a DER tag and a one-byte length: all that a P-384 signature needs."""
-    offset = reader.offset
-    seen = reader.take(2, what)
-    if not 0 <= length < 0x80 or seen != bytes([tag, length]):
-        raise FormatError(
-            "not an ECDSA signature in DER",
-            file=reader.file,
-            offset=offset,
-            expected=f"{what}: tag {tag:#04x} and its length",
-            seen=seen.hex(),
-        )
+    numbers = ecdsa_signature(der, _COORDINATE, file)
+    fields = b"".join(number.to_bytes(_FIELD, "little") for number in numbers)
+    return fields.ljust(SIGNATURE_SIZE, b"\0")
 
 
 def auth_page(block: Signed, author: Signed | None = None) -> bytes:

@@ -224,7 +224,7 @@ def test_corim_signed_with_a_program_that_knows_nothing_of_it(run: Run) -> None:
     assert run("corim", "compare", "signed", "m.json")[0] == 0
     status, _, err = run("corim", "assemble", "tbs", "tbs")
     assert status == 2
-    assert "not a signature in DER" in err
+    assert "not an ECDSA signature in DER" in err
 
 
 def test_picture(run: Run) -> None:
