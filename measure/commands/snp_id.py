@@ -20,7 +20,8 @@ def add(commands: Commands) -> None:
         commands,
         "snp-id",
         run,
-        "print the sev-snp-guest properties that make an SEV-SNP launch check its own digest",
+        "write the sev-snp-guest properties that make an SEV-SNP launch check its own digest, and"
+        " print the digests of the keys as reports have them",
         "snp-id --id-block block.bin --id-key id.der --id-signature block.sig -o check.txt\n\n"
         "where block.bin is from `measure snp --id-block block.bin`, and\n"
         "  openssl dgst -sha384 -sign id.pem -out block.sig block.bin\n"
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--author-input", metavar="FILE", help="write the ID key as the author key must sign it"
     )
-    parser.add_argument("-o", "--output", help="where to write (default: standard output)")
+    parser.add_argument("-o", "--output", required=True, help="where the properties go")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
         block, idblock.auth_page(signed, author), author=author is not None
     )
     write(options.output, properties.encode("ascii") + b"\n")
+    print(f"ID_KEY_DIGEST      {signed.key_digest.hex()}")
+    if author:
+        print(f"AUTHOR_KEY_DIGEST  {author.key_digest.hex()}")
     return SAME
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -147,7 +148,12 @@ def test_from_digest_to_a_launch_that_checks_itself(
         openssl("dgst", "-sha384", "-sign", "author.pem", "-out", "key.sig", "key")
         signed = ["--author-key", "author.der", "--author-signature", "key.sig"]
         assert cli.main([*command, *signed]) == 0
-    capsys.readouterr()
+    digests = {"ID_KEY_DIGEST": hashlib.sha384(Path("key").read_bytes()).hexdigest()}
+    if author:
+        key = idblock.public_key(Path("author.der").read_bytes(), "author.der")
+        digests["AUTHOR_KEY_DIGEST"] = hashlib.sha384(key).hexdigest()
+    last = capsys.readouterr().out.splitlines()[-len(digests) :]
+    assert dict(line.split() for line in last) == digests
     checked = [*DIRECT, "--qemu", "--guest-svn", "3", "--id-check", "check"]
     assert cli.main([*checked, *ONE]) == 0
     properties = Path("check").read_text().strip()
@@ -229,7 +235,7 @@ def test_errors_of_snp_id(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("block").write_bytes(idblock.IdBlock(bytes(48), 0x30000).encode())
-    parts = {"--id-block": "block", "--id-key": "initrd", "--id-signature": "initrd"}
+    parts = {"--id-block": "block", "--id-key": "initrd", "--id-signature": "initrd", "-o": "out"}
     parts.update(zip(arguments[::2], arguments[1::2], strict=True))
     assert cli.main(["snp-id", *(word for pair in parts.items() for word in pair)]) == 2
     assert message in capsys.readouterr().err
