@@ -36,7 +36,7 @@ def _section(firmware: Tdvf, section: TdxSection, order: PageOrder) -> Iterator[
     if not section.attributes & EXTEND_MRTD:
         yield from (_add(section.gpa + page) for page in pages)
         return
-    content = firmware.data(section).ljust(section.memory_size, b"\0")
+    content = firmware.data(section)
     if order is PageOrder.TWO:
         yield from (_add(section.gpa + page) for page in pages)
     for page in pages:

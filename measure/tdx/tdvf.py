@@ -114,12 +114,14 @@ def _check(section: TdxSection, file: str) -> None:
     kind = Kind(section.type)
     later = bool(section.attributes & ADDED_LATER)
     measured = bool(section.attributes & EXTEND_MRTD)
-    if section.attributes & ~_ATTRIBUTES or later != (kind is Kind.PERMANENT) or later & measured:
+    with_data = kind in _WITH_DATA
+    unknown = section.attributes & ~_ATTRIBUTES
+    if unknown or later != (kind is Kind.PERMANENT) or (measured and not with_data):
         raise FormatError(
             f"a TDX section of type {kind.name} has bad attributes",
             file=file,
             offset=section.offset,
-            expected="2 for permanent memory, 0 or 1 for others",
+            expected="0 or 1 for sections with data, 2 for permanent memory, 0 for other memory",
             seen=f"{section.attributes:#x}",
         )
     if section.gpa % PAGE or section.memory_size % PAGE:
@@ -130,12 +132,21 @@ def _check(section: TdxSection, file: str) -> None:
             expected=f"multiples of {PAGE}",
             seen=f"address {section.gpa:#x}, size {section.memory_size:#x}",
         )
-    if (section.raw_size > 0) != (kind in _WITH_DATA) or section.raw_size > section.memory_size:
+    if (section.raw_size > 0) != with_data or section.raw_size > section.memory_size:
         raise FormatError(
             f"a TDX section of type {kind.name} has a bad data size",
             file=file,
             offset=section.offset,
-            expected=f"1 to {section.memory_size:#x}" if kind in _WITH_DATA else "0",
+            expected=f"{section.memory_size:#x}" if with_data else "0",
+            seen=f"{section.raw_size:#x}",
+        )
+    if with_data and section.raw_size != section.memory_size:
+        raise UnsupportedError(
+            f"a TDX section of type {kind.name} is larger than its data, and VMMs differ in what "
+            "they put behind a section's data",
+            file=file,
+            offset=section.offset,
+            expected=f"{section.memory_size:#x} bytes of data",
             seen=f"{section.raw_size:#x}",
         )
 
