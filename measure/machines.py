@@ -5,8 +5,8 @@
      "sev-snp": [{"vmm": "qemu", "vcpu_type": "EPYC-Milan", "vcpus": [1, 2], "guest_features": 1}],
      "tdx": [{"name": "qemu-2", "vcpus": 2, "disks": 1, "machine": "q35,...", ...}]}
 
-How a TDX machine is started (`vcpus`, `disks` and QEMU's `machine`) shows in its ACPI tables, which
-are kept beside this file's images; `measure.tdx.shapefile` describes the other fields.
+How a TDX machine is started (`vcpus`, `disks` and QEMU's `machine`) shows in its ACPI tables;
+`measure.tdx.shapefile` describes the other fields.
 Each machine is stated in full: nothing that is measured has a default here.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from measure.errors import FormatError
@@ -24,6 +24,7 @@ from measure.snp.launch import MAX_VCPUS
 from measure.snp.prediction import SnpShape
 from measure.tdx import shapefile
 from measure.tdx.shape import TdxShape
+from measure.tdx.start import Start
 
 FORMAT = "confide-shapes/1"
 MAX_SHAPES_FILE = 1 << 20
@@ -107,7 +108,7 @@ def _snp(item: Any, file: str) -> list[SnpShape]:
 
 
 def _tdx(item: Any, file: str) -> TdxShape:
-    """A machine, without what is only needed to start it."""
+    """A machine, and how it is started."""
     for field, kind in _TDX_START_FIELDS.items():
         if not isinstance(item, dict) or type(item.get(field)) is not kind:
             raise FormatError(
@@ -117,7 +118,8 @@ def _tdx(item: Any, file: str) -> TdxShape:
                 seen=_text(item),
             )
     fields = {key: value for key, value in item.items() if key not in _TDX_START_FIELDS}
-    return shapefile.load(fields, file)
+    start = Start(**{field: item[field] for field in _TDX_START_FIELDS})
+    return replace(shapefile.load(fields, file), start=start)
 
 
 def _object(value: Any, fields: set[str], what: str, file: str) -> None:

@@ -99,7 +99,7 @@ def build(shape: Mapping[str, Any], firmware: Path, kernel: Path, qemu: Path, ou
     out.mkdir()
     for name, data in found.items():
         (out / name).write_bytes(data)
-    out.with_suffix(".arguments").write_text("\n".join(launch(shape)) + "\n")
+    out.with_name(f"{out.name}.arguments").write_text("\n".join(launch(shape)) + "\n")
 
 
 def main() -> None:

@@ -192,7 +192,7 @@ def _boot(options: argparse.Namespace, parts: _Parts | None) -> qemu.Boot | None
         kernel_path, initrd_path = str(folder / "linux"), str(folder / "initrd")
         write(kernel_path, bytes(parts.kernel))
         write(initrd_path, bytes(parts.initrd))
-    return qemu.Boot(kernel_path, initrd_path, parts.command_line.decode("utf-8"))
+    return qemu.Boot(kernel_path, initrd_path, parts.command_line.decode("ascii"))
 
 
 def _folder(path: str) -> Path:
@@ -217,10 +217,16 @@ def _parts(options: argparse.Namespace) -> _Parts | None:
         )
     if options.kernel:
         initrd = map_file(options.initrd) if options.initrd else b""
-        return _Parts(map_file(options.kernel), initrd, (options.append or "").encode("utf-8"))
+        return _Parts(map_file(options.kernel), initrd, _ascii(options.append or ""))
     if options.initrd or options.append:
         raise InputError("--initrd and --append go with --kernel")
     return None
+
+
+def _ascii(command_line: str) -> bytes:
+    if not command_line.isascii():
+        raise InputError("bad command line", expected="ASCII", seen=ascii(command_line)[:80])
+    return command_line.encode("ascii")
 
 
 def _signature(options: argparse.Namespace) -> int | None:

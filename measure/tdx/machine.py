@@ -6,11 +6,13 @@
 | `smbios` | the SMBIOS structure table that the firmware publishes |
 | `boot-menu` | fw_cfg item 0x000e, 2 bytes |
 | `bootorder` | fw_cfg item bootorder; empty if there is none |
+
+Beside the folder, NAME.arguments may have the arguments that QEMU was started with, one a line.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from measure.errors import FormatError, InputError
@@ -18,6 +20,7 @@ from measure.tdx import acpi, smbios
 from measure.tdx.smbios import Statements
 
 FILES = ("table-loader", "rsdp", "tables", "smbios", "boot-menu", "bootorder")
+ARGUMENTS = ".arguments"
 MAX_FILE = acpi.MAX_TABLES
 BOOT_MENU_SIZE = 2
 MAX_BOOT_ORDER = 4096
@@ -33,6 +36,7 @@ class Machine:
         statements: what that table says in words and numbers.
         boot_menu: whether QEMU asks the firmware for its boot menu, 2 bytes.
         bootorder: the devices to boot from, as QEMU names them, each with its NUL.
+        arguments: QEMU's; none if they are not known.
     """
 
     acpi: acpi.Tables
@@ -40,6 +44,7 @@ class Machine:
     statements: Statements
     boot_menu: bytes
     bootorder: bytes
+    arguments: tuple[str, ...] = ()
 
 
 def parse(files: dict[str, bytes], name: str) -> Machine:
@@ -77,7 +82,7 @@ def parse(files: dict[str, bytes], name: str) -> Machine:
 
 
 def read(folder: str) -> Machine:
-    """Reads the machine that a folder describes.
+    """Reads the machine that a folder describes, and QEMU's arguments if they are beside it.
 
     Raises:
         InputError: a file cannot be read.
@@ -86,9 +91,11 @@ def read(folder: str) -> Machine:
     try:
         paths = sorted(Path(folder).iterdir())[: 2 * len(FILES)]
         files = {path.name: _read(path) for path in paths}
+        beside = Path(f"{Path(folder)}{ARGUMENTS}")
+        arguments = _read(beside).decode("utf-8", "replace") if beside.is_file() else ""
     except OSError as error:
         raise InputError(f"cannot read: {error.strerror}", file=folder) from None
-    return parse(files, folder)
+    return replace(parse(files, folder), arguments=tuple(arguments.splitlines()))
 
 
 def _read(path: Path) -> bytes:

@@ -19,8 +19,9 @@ from measure.errors import InputError, UnsupportedError
 from measure.image import DiskImage
 from measure.pcr import Component, PcrEvent
 from measure.tdx import hob, mrtd, variables
-from measure.tdx.machine import Machine
-from measure.tdx.shape import Boot, PageOrder, TdxShape
+from measure.tdx.machine import ARGUMENTS, Machine
+from measure.tdx.shape import MIB, Boot, PageOrder, TdxShape
+from measure.tdx.start import summary_of
 from measure.tdx.tdvf import Kind, Tdvf
 
 BANK = "sha384"
@@ -52,11 +53,24 @@ class RtmrEvent:
 
 @dataclass(frozen=True)
 class DirectBoot:
-    """What QEMU is given with -kernel, -initrd and -append."""
+    """What QEMU is given with -kernel, -initrd and -append.
+
+    Raises:
+        InputError: no initrd, without which the firmware measures less, or a command line that is
+            not ASCII, of which it makes one character a byte.
+    """
 
     kernel: bytes
     initrd: bytes
     command_line: str
+
+    def __post_init__(self) -> None:
+        if not self.initrd:
+            raise InputError("the initrd is empty; a direct boot is only measured with one")
+        if not self.command_line.isascii():
+            raise InputError(
+                "bad command line", expected="ASCII", seen=ascii(self.command_line)[:80]
+            )
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,10 @@ def predict(
 
 
 def _require_same_machine(shape: TdxShape, machine: Machine) -> None:
-    """Compares what both say: Debian's firmware gives its release in SMBIOS, as QEMU the memory."""
+    """Compares what both say: Debian's firmware gives its release in SMBIOS, as QEMU the memory.
+
+    A shape that states how its machine is started needs a machine that was started like this.
+    """
     said = machine.statements
     if said.memory not in (None, shape.memory):
         raise InputError(
@@ -118,6 +135,15 @@ def _require_same_machine(shape: TdxShape, machine: Machine) -> None:
             f"shape {shape.name}: the SMBIOS table is of firmware of another release",
             expected=release,
             seen=said.firmware_version,
+        )
+    if shape.start is None:
+        return
+    expected, seen = shape.start.summary(shape.memory // MIB), summary_of(machine.arguments)
+    if seen != expected:
+        raise InputError(
+            f"shape {shape.name}: the arguments beside its folder start another machine",
+            expected=ascii(expected)[:400],
+            seen=ascii(seen)[:400] if machine.arguments else f"no {shape.name}{ARGUMENTS}",
         )
 
 

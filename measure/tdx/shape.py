@@ -1,6 +1,7 @@
 """The shape of a TDX machine: everything but the measured files that changes a register.
 
-The number of processors is not in it: it shows in the ACPI and SMBIOS tables (`machine`).
+How the machine is started changes its ACPI and SMBIOS tables (`measure.tdx.machine`); a shape
+that states it is only measured with those of such a machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from enum import Enum
 
 from measure.errors import InputError, UnsupportedError
 from measure.tdx import variables
+from measure.tdx.start import Start
 
 MIB = 1 << 20
 MAX_MEMORY = 1 << 51  # half of the largest guest address space: the other half is shared memory
@@ -55,6 +57,7 @@ class TdxShape:
         boot: decides RTMR 1 and 2.
         boot_variables: names and data of BootOrder and the Boot#### in it, in this order; None
             for those that the firmware makes when it starts a kernel directly.
+        start: how the machine that is measured has to be started; None if it is not known.
 
     Raises:
         InputError: values that no machine has.
@@ -69,6 +72,7 @@ class TdxShape:
     xfam: int
     boot: Boot
     boot_variables: tuple[tuple[str, bytes], ...] | None = None
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.memory < MAX_MEMORY or self.memory % MIB:

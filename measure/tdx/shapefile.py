@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from measure.errors import FormatError
-from measure.tdx.shape import MIB, Boot, PageOrder, TdxShape
+from measure.tdx.shape import MAX_MEMORY, MIB, Boot, PageOrder, TdxShape
 
 FIELDS = {"name", "memory_mib", "edk2", "page_order", "attributes", "xfam", "boot"}
 OPTIONAL = "boot_variables"
@@ -52,12 +52,13 @@ def load(fields: object, file: str) -> TdxShape:
             expected=", ".join(sorted(FIELDS)),
             seen=", ".join(map(str, fields)) if isinstance(fields, dict) else repr(fields)[:80],
         )
-    if type(fields["memory_mib"]) is not int:
-        raise _bad("memory_mib", "a number", fields["memory_mib"], file)
+    memory = fields["memory_mib"]
+    if type(memory) is not int or not 0 < memory < MAX_MEMORY // MIB:
+        raise _bad("memory_mib", f"a number below {MAX_MEMORY // MIB}", memory, file)
     release = _match(_RELEASE, "edk2", fields["edk2"], file)
     return TdxShape(
         name=_match(_NAME, "name", fields["name"], file)[0],
-        memory=fields["memory_mib"] * MIB,
+        memory=memory * MIB,
         edk2=(int(release[1]), int(release[2])),
         page_order=PageOrder(_choice([m.value for m in PageOrder], "page_order", fields, file)),
         attributes=int(_match(_NUMBER, "attributes", fields["attributes"], file)[0], 16),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from measure import machines, shapes
 from measure.errors import FormatError, MeasureError
+from measure.tdx.start import Start
 
 PUBLISHED = Path(__file__).parents[3] / "images" / "shapes.json"
 
@@ -48,7 +49,7 @@ def test_the_published_machines() -> None:
 def test_one_machine_for_each_number_of_vcpus() -> None:
     found = parse(minimal())
     assert [s.name for s in found.sev_snp] == ["qemu-epyc-milan-1", "qemu-epyc-milan-2"]
-    assert [s.name for s in found.tdx] == ["qemu-2"]
+    assert [(s.name, s.start) for s in found.tdx] == [("qemu-2", Start(2, 1, "q35"))]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,8 @@ def test_one_machine_for_each_number_of_vcpus() -> None:
         (lambda v: v["tdx"][0].pop("page_order"), "bad fields in a TDX shape"),
         (lambda v: v["tdx"][0].update(page_order="any"), "bad page_order"),
         (lambda v: v["tdx"].append(1), "bad tdx machine"),
+        (lambda v: v["tdx"][0].update(memory_mib=10**4299 - 1), "bad memory_mib"),
+        (lambda v: v["tdx"][0].update(memory_mib=0), "bad memory_mib"),
         (lambda v: v["sev-snp"][0].update(vcpus=[*range(1, 256)] * 2), "too many machines"),
     ],
 )
