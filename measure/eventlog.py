@@ -186,7 +186,9 @@ def parse(data: bytes, file: str = "event log") -> EventLog:
     algorithms = _header(reader)
     events: list[Event] = []
     locality: int | None = None
-    while reader.remaining and not _is_padding(reader, data):
+    unused = _unused(data)
+    # A rest too short to be told from a cut-off event goes to `_event`, which refuses it.
+    while reader.offset < unused or 0 < reader.remaining < 8:
         if len(events) >= MAX_EVENTS:
             raise FormatError(
                 "too many events", file=file, offset=reader.offset, expected=f"<= {MAX_EVENTS}"
@@ -302,12 +304,10 @@ def _locality(event: Event, before: list[Event], seen: int | None, file: str) ->
     return value[0]
 
 
-def _is_padding(reader: Reader, data: bytes) -> bool:
-    """True if only zeros or only 0xff follow: the unused end of a fixed-size log area.
+def _unused(data: bytes) -> int:
+    """Where the bytes begin that are zeros, or 0xff, to the end: the unused part of a fixed area.
 
     An event cannot start like this: PCR 0, type 0, no digests is refused by `_event`, and register
     0xffffffff is only legal with EV_NO_ACTION.
     """
-    if data[reader.offset : reader.offset + 8] not in (bytes(8), b"\xff" * 8):
-        return False
-    return data.count(data[reader.offset], reader.offset) == reader.remaining
+    return min(len(data.rstrip(b"\0")), len(data.rstrip(b"\xff")))

@@ -7,13 +7,15 @@ where it has one, else by its 8.3 name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 from measure.errors import FormatError
 from measure.reader import Reader
 
-MAX_ENTRIES = 4096  # in all directories together
+# In all directories together, each of 32 bytes; deleted ones and parts of long names count.
+MAX_ENTRIES = 4096
 
 _ATTRIBUTE_VOLUME = 0x08
 _ATTRIBUTE_DIRECTORY = 0x10
@@ -95,18 +97,10 @@ class Volume:
         """All files, directory by directory."""
         found: list[File] = []
         waiting = [("", self._root())]
-        budget = MAX_ENTRIES
+        number = count(1)
         while waiting:
             prefix, directory = waiting.pop()
-            for name, attributes, cluster, size in self._entries(directory):
-                budget -= 1
-                if budget < 0:
-                    raise FormatError(
-                        "too many files, or directories in a loop",
-                        file=self._file,
-                        expected=f"at most {MAX_ENTRIES}",
-                        seen=prefix[:80],
-                    )
+            for name, attributes, cluster, size in self._entries(directory, number):
                 if attributes & _ATTRIBUTE_DIRECTORY:
                     waiting.append((f"{prefix}{name}/", self._chain(cluster)))
                 else:
@@ -117,30 +111,54 @@ class Volume:
         """The content of a file."""
         if not file.size:
             return b""
-        content = self._chain(file.cluster, file.size)
-        if len(content) < file.size:
+        clusters = -(-file.size // self._cluster_size)
+        if clusters > self._cluster_count:
             raise FormatError(
-                f"{file.path} is truncated",
+                f"{file.path} is larger than its file system",
                 file=self._file,
-                expected=f"{file.size} bytes",
-                seen=f"{len(content)} bytes",
+                expected=f"at most {self._cluster_count * self._cluster_size} bytes",
+                seen=f"{file.size} bytes",
             )
-        return content[: file.size]
+        parts = list(islice(self._chain(file.cluster), clusters + 1))
+        if len(parts) != clusters:
+            raise FormatError(
+                f"{file.path} is truncated, or its cluster chain too long",
+                file=self._file,
+                expected=f"{clusters} clusters",
+                seen=f"{len(parts)} or more" if len(parts) > clusters else str(len(parts)),
+            )
+        return b"".join(parts)[: file.size]
 
-    def _root(self) -> bytes:
+    def _root(self) -> Iterable[bytes | memoryview]:
         if self.bits == 32:
             return self._chain(self._root_cluster)
         root = Reader(self._data, self._file, self._root_start, self._end)
-        return root.take(self._root_size, "root directory")
+        return [root.take(self._root_size, "root directory")]
 
-    def _entries(self, directory: bytes) -> Iterator[tuple[str, int, int, int]]:
+    def _slots(
+        self, directory: Iterable[bytes | memoryview], number: Iterator[int]
+    ) -> Iterator[bytes]:
+        """The 32-byte entries up to the end mark; `number` counts those of all directories."""
+        for cluster in directory:
+            for offset in range(0, len(cluster) - 31, 32):
+                if next(number) > MAX_ENTRIES:
+                    raise FormatError(
+                        "too many files, or directories in a loop",
+                        file=self._file,
+                        expected=f"at most {MAX_ENTRIES} entries",
+                    )
+                slot = bytes(cluster[offset : offset + 32])
+                if slot[0] == 0:
+                    return
+                yield slot
+
+    def _entries(
+        self, directory: Iterable[bytes | memoryview], number: Iterator[int]
+    ) -> Iterator[tuple[str, int, int, int]]:
         """Name, attributes, first cluster and size of each file and directory in one."""
         long_name: dict[int, str] = {}
-        for offset in range(0, len(directory) - 31, 32):
-            entry = directory[offset : offset + 32]
+        for entry in self._slots(directory, number):
             attributes = entry[11]
-            if entry[0] == 0:
-                return
             if entry[0] == 0xE5:
                 long_name = {}
             elif attributes == _ATTRIBUTE_LONG_NAME:
@@ -167,24 +185,24 @@ class Volume:
             raise FormatError("a file name that is not ASCII", file=self._file) from None
         return base.rstrip() + ("." + extension.rstrip() if extension.strip() else "")
 
-    def _chain(self, cluster: int, limit: int | None = None) -> bytes:
-        """The clusters of a chain, joined; at most `limit` bytes, rounded up to a cluster."""
-        parts: list[bytes] = []
-        most = MAX_ENTRIES * 32 if limit is None else limit
+    def _chain(self, cluster: int) -> Iterator[memoryview]:
+        """The clusters of a chain, each read when it is asked for."""
         view = memoryview(self._data)
+        seen: set[int] = set()
         while True:
-            if not 2 <= cluster < self._cluster_count + 2 or len(parts) * self._cluster_size > most:
+            if not 2 <= cluster < self._cluster_count + 2 or cluster in seen:
                 raise FormatError(
-                    "a damaged or too long cluster chain",
+                    "a damaged cluster chain",
                     file=self._file,
-                    expected=f"clusters 2 to {self._cluster_count + 1}, at most {most} bytes",
+                    expected=f"clusters 2 to {self._cluster_count + 1}, each once",
                     seen=f"cluster {cluster}",
                 )
+            seen.add(cluster)
             start = self._clusters_start + (cluster - 2) * self._cluster_size
-            parts.append(bytes(view[start : start + self._cluster_size]))
+            yield view[start : start + self._cluster_size]
             cluster = self._next(cluster)
             if cluster >= {12: 0xFF8, 16: 0xFFF8, 32: 0x0FFFFFF8}[self.bits]:
-                return b"".join(parts)
+                return
 
     def _next(self, cluster: int) -> int:
         offset = self._fat_start + cluster * self.bits // 8

@@ -33,6 +33,9 @@ _LZMA = uuid.UUID("ee4e5898-3914-4259-9d6e-dc7bd79403cf")
 _TCG2_PEI = uuid.UUID("a0c98b77-cba5-4bb8-993b-4af6ce33ece4")
 _SECURE_BOOT_CONFIG = uuid.UUID("f0e6a44f-7195-41c3-ac64-54f202cd0a21")
 
+# Neither part of the pattern gives back what it took, so that a search takes linear time.
+_UTF16_STRING = re.compile(rb"(?<![\x20-\x7e]\x00)(?:[\x20-\x7e]\x00){4,}+\x00\x00")
+
 _FILE_PEI_CORE, _FILE_DXE_CORE, _FILE_VOLUME = 0x04, 0x05, 0x0B
 _SECTION_GUIDED, _SECTION_PE32, _SECTION_VOLUME = 0x02, 0x10, 0x17
 
@@ -239,14 +242,14 @@ def _pe32(volume: bytes, holder: _File, file: str) -> tuple[int, pe.PeImage]:
 def _version(volume: bytes, tcg2: _File, file: str) -> bytes:
     """PcdFirmwareVersionString: the one UTF-16 string in Tcg2Pei, whose only use it is."""
     start, image = _pe32(volume, tcg2, file)
-    found = set(re.findall(rb"(?:[\x20-\x7e]\x00){4,}\x00\x00", image.data))
+    found = set(_UTF16_STRING.findall(image.data))
     if len(found) != 1:
         raise UnsupportedError(
             "the firmware's version string cannot be told from other strings",
             file=file,
             offset=start,
             expected="one UTF-16 string in Tcg2Pei",
-            seen=", ".join(repr(s.decode("utf-16-le").rstrip("\0")) for s in sorted(found)[:4])
+            seen=", ".join(repr(s[:80].decode("utf-16-le").rstrip("\0")) for s in sorted(found)[:4])
             or "none",
         )
     return bytes(found.pop())

@@ -68,6 +68,31 @@ class PeImage:
             )
         return self.data[section.raw_offset : section.raw_offset + section.virtual_size]
 
+    def check_memory(self) -> None:
+        """Checks that memory holds the headers and each section as the file does.
+
+        A loader copies one section after the other. Where they overlap, a program that reads its
+        own sections sees other bytes than the file has there.
+
+        Raises:
+            FormatError: a section that begins within the headers or another section.
+        """
+        free = self.headers_size
+        for section in sorted(self.sections, key=lambda s: s.virtual_address):
+            # Loaders take a virtual size of 0 for "as in the file".
+            size = section.virtual_size or section.raw_size
+            if not size:
+                continue
+            if section.virtual_address < free:
+                raise FormatError(
+                    f"section {section.name} overlaps something else in memory",
+                    file=self.file,
+                    offset=section.raw_offset,
+                    expected=f"an address of {free:#x} or above",
+                    seen=f"{section.virtual_address:#x}",
+                )
+            free = section.virtual_address + size
+
     def authenticode(self, algorithm: str = "sha256") -> bytes:
         """The Authenticode digest: everything but CheckSum, security entry and certificates."""
         state = hashlib.new(algorithm)

@@ -16,7 +16,8 @@ from enum import Enum
 from measure import cpio, pe
 from measure.errors import FormatError, UnsupportedError
 
-_STUB_MAGIC = re.compile(rb"#### LoaderInfo: systemd-stub (\d+)[^ ]* ####\0?")
+# The repetitions give nothing back (`++`, `*+`): a long section takes linear time.
+_STUB_MAGIC = re.compile(rb"#### LoaderInfo: systemd-stub (\d++)[^ ]*+ ####\0?")
 
 
 class Section(Enum):
@@ -160,11 +161,12 @@ def parse(data: bytes, file: str) -> Uki:
     """Parses a UKI and refuses what cannot be predicted.
 
     Raises:
-        FormatError: not a PE image, or a section that is missing, repeated or not ASCII.
-        UnsupportedError: another version of the stub, or a section whose effect depends on more
-            than the image.
+        FormatError: not a PE image, a section that is missing, or sections that overlap in memory.
+        UnsupportedError: another version of the stub, a section that is repeated, or one whose
+            effect depends on more than the image.
     """
     image = pe.parse(data, file)
+    image.check_memory()
     sections: dict[Section, bytes] = {}
     stub_magic = b""
     for header in image.sections:

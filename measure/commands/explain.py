@@ -88,7 +88,7 @@ def _image(options: argparse.Namespace) -> tuple[dict[str, Any], explain.Kernel 
     """The measurements to compare with; of a disk also its kernel."""
     data = map_file(options.image)
     if bytes(data[:1]) == b"{":
-        return report.parse(bytes(data), options.image), None
+        return report.parse(read(options.image, report.MAX_REPORT), options.image), None
     machines = {field.name: getattr(options, field.name, None) for field in fields(Inputs)}
     paths = Inputs(**{**machines, "disk": options.image})
     measured = measure(paths, "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import uuid
 import zlib
+from collections.abc import Callable
 
 import pytest
 from measurement import builders
@@ -171,7 +173,7 @@ def test_fat_cluster_that_is_its_own_successor() -> None:
     volume = fat.Volume(bytes(data), "f", 0, len(data))
     (file,) = volume.files()
     struct.pack_into("<H", data, 32 * 512 + 2 * file.cluster, file.cluster)
-    with pytest.raises(FormatError, match="at most 2000 bytes, seen cluster"):
+    with pytest.raises(FormatError, match="each once, seen cluster"):
         fat.Volume(bytes(data), "f", 0, len(data)).read(file)
 
 
@@ -197,8 +199,52 @@ def test_fat_file_larger_than_its_chain() -> None:
     entry = data.index(b"A          ")
     struct.pack_into("<I", data, entry + 28, 100_000)
     volume = fat.Volume(bytes(data), "f", 0, len(data))
-    with pytest.raises(FormatError, match="A is truncated"):
+    with pytest.raises(FormatError, match=r"A is truncated.*expected 196 clusters, seen 1"):
         volume.read(volume.files()[0])
+
+
+def test_fat_chain_longer_than_its_file() -> None:
+    data = bytearray(builders.fat({"A": b"x" * 2048}, bits=12))
+    entry = data.index(b"A          ")
+    struct.pack_into("<I", data, entry + 28, 1536)
+    volume = fat.Volume(bytes(data), "f", 0, len(data))
+    with pytest.raises(FormatError, match="chain too long; expected 3 clusters, seen 4 or more"):
+        volume.read(volume.files()[0])
+
+
+def peak(work: Callable[[], object], message: str) -> int:
+    """Bytes that a refusal takes at most."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=message):
+            work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_fat_a_large_file_in_a_loop_is_refused_at_once() -> None:
+    data = bytearray(builders.fat({"A": b"x"}, bits=32))
+    size = 65600 * 512
+    (file,) = fat.Volume(bytes(data), "f", 0, len(data)).files()
+    struct.pack_into("<I", data, 32 * 512 + 4 * file.cluster, file.cluster)
+    volume = fat.Volume(data, "f", 0, len(data))
+    looped, absurd = (fat.File("A", file.cluster, claimed) for claimed in (size, size + 1))
+    assert peak(lambda: volume.read(looped), "each once") < 1 << 20
+    assert peak(lambda: volume.read(absurd), "larger than its file system") < 1 << 20
+
+
+def test_fat_many_names_of_one_large_directory() -> None:
+    """Deleted entries count too, and no directory is read before its turn."""
+    deleted = (b"\xe5" + bytes(31)) * 4000
+    names = {f"D/{number:03}": b"x" for number in range(800)}
+    data = bytearray(builders.fat({"BIG": deleted, **names}, bits=16))
+    big = data.index(b"BIG        ")
+    for number in range(800):
+        entry = data.index(f"{number:03}        ".encode())
+        data[entry + 11 : entry + 32] = b"\x10" + data[big + 12 : big + 28] + bytes(4)
+    volume = fat.Volume(data, "f", 0, len(data))
+    assert peak(volume.files, "too many files, or directories in a loop") < 4 << 20
 
 
 def test_disk_image(disk: bytes) -> None:
@@ -237,3 +283,11 @@ def test_anything_beside_the_uki_is_refused(extra: str) -> None:
 def test_malformed_layers(item: str) -> None:
     with pytest.raises(FormatError, match="layer"):
         image.parse_layers(f"quiet {item}", "f")
+
+
+def test_no_more_layers_than_can_be_compared() -> None:
+    """Each name is compared with each."""
+    items = [f"confide.layer=l{n},{'ab' * 32},1" for n in range(20_000)]
+    assert len(image.parse_layers(" ".join(items[: image.MAX_LAYERS]), "f")) == image.MAX_LAYERS
+    with pytest.raises(FormatError, match="too many layers on the command line; expected at most"):
+        image.parse_layers(" ".join(items), "f")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 
 import pytest
 from measurement import builders
@@ -161,6 +162,15 @@ def test_unused_end_of_the_log_area(padding: bytes) -> None:
         eventlog.parse(log + padding * 1000 + b"\1")
     with pytest.raises(FormatError):
         eventlog.parse(log + padding * 3 + b"\1" + padding * 1000)
+
+
+def test_the_unused_end_is_looked_for_once() -> None:
+    """Each event begins as an unused area does, and is followed by what looks like one."""
+    events = [(0, 0, b"")] * 9_999 + [(0, 0, bytes(3 << 20) + b"\1")]
+    log = builders.log(events)
+    started = time.process_time()
+    assert len(eventlog.parse(log).events) == len(events)
+    assert time.process_time() - started < 2
 
 
 def test_every_truncation_inside_an_event_is_refused() -> None:

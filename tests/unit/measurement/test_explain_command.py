@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,20 @@ def test_explain(run: Run, arguments: tuple[str, ...], status: int, text: str) -
     seen, printed = run(*arguments)
     assert text in printed
     assert seen == status
+
+
+def test_a_disk_that_begins_as_json_is_not_read_whole(run: Run, tmp_path: Path) -> None:
+    with (tmp_path / "m.json").open("wb") as file:
+        file.write(b"{")
+        file.truncate(1 << 30)
+    tracemalloc.start()
+    try:
+        status, printed = run("@log", *JSON)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert status == 2 and f"too large; expected at most {report.MAX_REPORT} bytes" in printed
+    assert peak < 64 << 20
 
 
 @pytest.mark.parametrize(

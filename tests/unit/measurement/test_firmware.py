@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import uuid
 
 import pytest
@@ -45,6 +46,21 @@ def test_doubt_about_the_timer_variable_is_an_error(core: bytes) -> None:
 def test_doubt_about_the_version_is_an_error(strings: list[str]) -> None:
     with pytest.raises(UnsupportedError, match="version string"):
         firmware.measure(builders.firmware(strings=strings), "fw")
+
+
+def test_looking_for_the_version_takes_linear_time() -> None:
+    # A string's middle looks like its beginning; this one is without an end (U+0100 is 00 01).
+    endless = "x" * 1_000_000 + "\u0100"
+    code = builders.firmware(strings=[builders.VERSION, endless])
+    started = time.process_time()
+    assert firmware.measure(code, "fw").version == builders.VERSION.encode("utf-16-le") + b"\0\0"
+    assert time.process_time() - started < 2
+
+
+def test_an_error_shows_the_beginning_of_a_long_string() -> None:
+    code = builders.firmware(strings=[builders.VERSION, "x" * 1_000_000])
+    with pytest.raises(UnsupportedError, match=f"'{builders.VERSION}', '{'x' * 40}'$"):
+        firmware.measure(code, "fw")
 
 
 def test_secure_boot_firmware_is_refused() -> None:

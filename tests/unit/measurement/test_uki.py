@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import struct
+import time
 from collections.abc import Mapping
 
 import pytest
 from measurement import builders
 
-from measure import cpio, pcr, uki
+from measure import cpio, pcr, pe, uki
 from measure.errors import FormatError, UnsupportedError
 from measure.uki import Section
 
@@ -156,6 +158,48 @@ def test_incomplete(changes: Mapping[str, bytes | None], message: str) -> None:
 def test_unpredictable(changes: Mapping[str, bytes | None], message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
         uki.parse(builders.uki(changes), "f")
+
+
+def test_a_long_stub_version_takes_linear_time() -> None:
+    magic = b"#### LoaderInfo: systemd-stub " + b"9" * 4_000_000
+    started = time.process_time()
+    with pytest.raises(UnsupportedError, match="stub is not one"):
+        uki.parse(builders.uki({".sdmagic": magic}), "f")
+    assert time.process_time() - started < 2
+
+
+def placed(name: str, address: int, size: int | None = None) -> bytes:
+    """A UKI whose headers put a section elsewhere in memory; the file's own layout stays."""
+    data = bytearray(builders.uki())
+    at = data.index(name.encode().ljust(8, b"\0"))
+    if size is not None:
+        struct.pack_into("<I", data, at + 8, size)
+    struct.pack_into("<I", data, at + 12, address)
+    return bytes(data)
+
+
+def test_sections_that_overlap_in_memory_are_refused() -> None:
+    where = {s.name: s for s in pe.parse(builders.uki(), "f").sections}
+    line = where[".cmdline"]
+    end = line.virtual_address + line.virtual_size
+    for name, address, size in (
+        (".linux", line.virtual_address, None),
+        (".linux", end - 1, None),
+        (".text", line.virtual_address - 1, None),
+        (".text", line.virtual_address, 0),  # a loader takes the size in the file
+        (".text", 0x3FF, None),  # the last byte of the headers
+        (".text", 0, 1 << 20),
+    ):
+        data = placed(name, address, size)
+        assert pe.parse(data, "f").sections  # the file alone is well formed
+        with pytest.raises(FormatError, match=r"offset 0x.*overlaps .* in memory; expected .*seen"):
+            uki.parse(data, "f")
+
+
+def test_sections_lie_in_memory_in_any_order() -> None:
+    for address in (0x3F00, 0xFFFF_F000):
+        moved = uki.parse(placed(".cmdline", address), "f")
+        assert moved.sections == uki.parse(builders.uki(), "f").sections
 
 
 def test_a_repeated_section_is_refused() -> None:
