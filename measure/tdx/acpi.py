@@ -23,6 +23,8 @@ _COMMAND_SIZE, _NAME_SIZE = 128, 56
 _END, _ALLOCATE, _ADD_POINTER, _ADD_CHECKSUM = 0, 1, 2, 3
 _HIGH, _SEGMENT_F = 1, 2  # zones of memory
 _HEADER_SIZE = 36
+_MADT, _MADT_HEADER_SIZE = b"APIC", 44  # ACPI 6.5, section 5.2.12: which processors there are
+_PROCESSOR, _X2APIC_PROCESSOR = 0, 9
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def parse(loader: bytes, rsdp: bytes, tables: bytes, file: str) -> Tables:
         FormatError: not what QEMU hands to firmware.
     """
     _check_size(loader, LOADER_UNIT, MAX_LOADER, f"{file} (table-loader)")
-    _check_tables(tables, f"{file} (tables)")
+    _list(tables, f"{file} (tables)")
     if len(rsdp) != RSDP_SIZE or rsdp[:8] != b"RSD PTR ":
         raise FormatError(
             "not the pointer to the ACPI tables",
@@ -53,15 +55,35 @@ def parse(loader: bytes, rsdp: bytes, tables: bytes, file: str) -> Tables:
     return Tables(loader, rsdp, tables)
 
 
-def _check_tables(tables: bytes, file: str) -> None:
-    """Raises unless the file has tables, one behind the other, and then zeros."""
-    _check_size(tables, TABLES_UNIT, MAX_TABLES, file)
+def processors(tables: Tables, file: str) -> int:
+    """How many processors the tables name.
+
+    Raises:
+        FormatError: a malformed list of processors.
+    """
     count = 0
+    for signature, start, end in _list(tables.tables, file):
+        if signature != _MADT:
+            continue
+        reader = Reader(tables.tables, file, min(start + _MADT_HEADER_SIZE, end), end)
+        while reader.remaining:
+            kind, size = reader.u8("interrupt controller"), reader.u8("its size")
+            if size < 2:
+                raise FormatError("bad list of processors", file=file, offset=reader.offset)
+            reader.skip(size - 2, "interrupt controller")
+            count += kind in (_PROCESSOR, _X2APIC_PROCESSOR)
+    return count
+
+
+def _list(tables: bytes, file: str) -> list[tuple[bytes, int, int]]:
+    """Signature, start and end of each table; they lie one behind the other, before zeros."""
+    _check_size(tables, TABLES_UNIT, MAX_TABLES, file)
+    listed: list[tuple[bytes, int, int]] = []
     reader = Reader(tables, file)
     while any(tables[reader.offset : reader.offset + 4]):
         offset = reader.offset
         signature, size = reader.take(4, "table signature"), reader.u32("table size")
-        if not signature.isalnum() or size < _HEADER_SIZE or count >= MAX_TABLE_COUNT:
+        if not signature.isalnum() or size < _HEADER_SIZE or len(listed) >= MAX_TABLE_COUNT:
             raise FormatError(
                 "not an ACPI table",
                 file=file,
@@ -70,11 +92,12 @@ def _check_tables(tables: bytes, file: str) -> None:
                 seen=f"{signature!r}, {size}",
             )
         reader.skip(size - 8, f"table {signature.decode('ascii')}")
-        count += 1
-    if not count or tables.count(0, reader.offset) != reader.remaining:
+        listed.append((signature, offset, reader.offset))
+    if not listed or tables.count(0, reader.offset) != reader.remaining:
         raise FormatError(
             "not ACPI tables", file=file, offset=reader.offset, expected="tables, then zeros"
         )
+    return listed
 
 
 def _check_size(data: bytes, unit: int, limit: int, file: str) -> None:

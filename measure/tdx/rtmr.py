@@ -18,7 +18,7 @@ from measure import direct, eventlog, pcr, pe, uki
 from measure.errors import InputError, UnsupportedError
 from measure.image import DiskImage
 from measure.pcr import Component, PcrEvent
-from measure.tdx import hob, mrtd, variables
+from measure.tdx import acpi, hob, mrtd, variables
 from measure.tdx.machine import ARGUMENTS, Machine
 from measure.tdx.shape import MIB, Boot, PageOrder, TdxShape
 from measure.tdx.start import summary_of
@@ -144,6 +144,12 @@ def _require_same_machine(shape: TdxShape, machine: Machine) -> None:
             f"shape {shape.name}: the arguments beside its folder start another machine",
             expected=ascii(expected)[:400],
             seen=ascii(seen)[:400] if machine.arguments else f"no {shape.name}{ARGUMENTS}",
+        )
+    if (vcpus := acpi.processors(machine.acpi, shape.name)) != shape.start.vcpus:
+        raise InputError(
+            f"shape {shape.name}: the ACPI tables are of a machine with other vCPUs",
+            expected=str(shape.start.vcpus),
+            seen=str(vcpus),
         )
 
 

@@ -55,9 +55,12 @@ def acpi_table(signature: bytes, body: bytes = b"") -> bytes:
     return head.ljust(36, b"\0") + body
 
 
-def acpi_tables(names: Sequence[bytes] = (b"FACS", b"DSDT", b"FACP", b"APIC", b"RSDT")) -> bytes:
-    """etc/acpi/tables: a table with each signature."""
+def acpi_tables(
+    names: Sequence[bytes] = (b"FACS", b"DSDT", b"FACP", b"APIC", b"RSDT"), madt: bytes = b""
+) -> bytes:
+    """etc/acpi/tables: a table with each signature; `madt` is the content of APIC."""
     bodies = {b"FACP": bytes(208), b"RSDT": bytes(4 * (len(names) - 2)), b"DSDT": b"\x10\x20\x30"}
+    bodies[b"APIC"] = madt
     return b"".join(acpi_table(name, bodies.get(name, b"")) for name in names).ljust(
         acpi.TABLES_UNIT, b"\0"
     )

@@ -13,7 +13,10 @@ from measurement import builders
 from measurement import tdx_builders as build
 
 from measure.__main__ import main
+from measure.errors import FormatError
+from measure.tdx import acpi
 from measure.tdx.start import Start, summary_of
+from tests.support import qemu_acpi
 
 SHAPE = {
     "name": "qemu-11.1-4", "vcpus": 4, "disks": 2, "machine": "pc-q35-11.1,hpet=off",
@@ -31,8 +34,7 @@ def measure(
     monkeypatch.chdir(tmp_path)
     folder = Path("acpi", str(SHAPE["name"]))
     folder.mkdir(parents=True)
-    for name, data in build.machine_files().items():
-        (folder / name).write_bytes(data)
+    write_tables(folder, processors=4)
     Path("disk").write_bytes(builders.bootable_disk())
     Path("fw").write_bytes(build.firmware())
     shapes = {"format": "confide-shapes/1", "vtpm": [], "sev-snp": [], "tdx": [SHAPE]}
@@ -44,6 +46,17 @@ def measure(
         return main(arguments.split()), capsys.readouterr().err
 
     return call
+
+
+def write_tables(folder: Path, processors: int) -> None:
+    """A machine whose tables list this many processors, of both kinds, and one I/O APIC."""
+    kinds = [(0, 8), (9, 16)] * processors
+    listed = [(1, 12), *kinds[:processors]]
+    madt = bytes(8) + b"".join(bytes([kind, size]).ljust(size, b"\0") for kind, size in listed)
+    rebuilt = qemu_acpi.rebuild(build.acpi_tables(madt=madt))
+    files = {"table-loader": rebuilt.loader, "rsdp": rebuilt.rsdp, "tables": rebuilt.tables}
+    for name, data in (build.machine_files() | files).items():
+        (folder / name).write_bytes(data)
 
 
 def start_with(shape: dict[str, Any]) -> None:
@@ -75,6 +88,20 @@ def test_another_machine(measure: Measure, change: dict[str, Any], seen: str) ->
     assert "-m 2048 -machine pc-q35-11.1,hpet=off,confidential" in expected
     assert "-smp 4, 2 disks" in expected
     assert seen in other
+
+
+def test_the_tables_of_another_machine(measure: Measure) -> None:
+    write_tables(Path("acpi", str(SHAPE["name"])), processors=5)
+    status, said = measure()
+    assert status == 2
+    assert "the ACPI tables are of a machine with other vCPUs; expected 4, seen 5" in said
+
+
+@pytest.mark.parametrize("entry", [b"\0", b"\0\0", b"\0\1", b"\0\x08\0"])
+def test_a_malformed_list_of_processors(entry: bytes) -> None:
+    tables = build.acpi_table(b"APIC", bytes(8) + entry).ljust(acpi.TABLES_UNIT, b"\0")
+    with pytest.raises(FormatError):
+        acpi.processors(acpi.Tables(b"", b"", tables), "m")
 
 
 def test_a_folder_without_arguments(measure: Measure) -> None:
