@@ -76,7 +76,7 @@ def _add_readers(parts: Commands) -> None:
         parts,
         "compare",
         _compare,
-        "say whether a CoRIM has exactly the values of some measurements",
+        "say whether a CoRIM has exactly the values of some measurements, in our own profile",
         "corim compare image.corim measurements.json",
     )
     parser.add_argument("corim", help="a CoRIM, signed or not; a signature is not verified")
@@ -167,11 +167,11 @@ def _show(options: argparse.Namespace) -> int:
     for bound, seconds in zip(("not before", "not after"), corim.validity, strict=True):
         if seconds is not None:
             print(f"{bound:<9} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC")
-    tag = None
+    place = None
     for value in corim.values:
-        if value.tag != tag:
+        if (value.tag, value.environment) != place:
             print("\n" + printable(f"{value.tag}: {value.environment}"))
-            tag = value.tag
+            place = (value.tag, value.environment)
         print(printable(f"  {value.element:<12} {value.kind:<8} {value.value}"))
     return SAME
 
@@ -190,13 +190,17 @@ def _compare(options: argparse.Namespace) -> int:
     for what, listed in (("only in the measurements", missing), ("only in the CoRIM", added)):
         for value in listed:
             print(f"{what}: {_line(value)}")
-    if not missing and not added:
+    if seen.content == expected.content:
         print(f"no difference: {len(expected.values)} values of {len(states)} machines")
-    return DIFFERENT if missing or added else SAME
+        return SAME
+    if not missing and not added:
+        print("the same values, but not in the triples, order, form or profile of `corim write`")
+    return DIFFERENT
 
 
 def _line(value: Value) -> str:
-    return printable(f"{value.tag}: {value.element} {value.kind} {value.value}")
+    words = (value.environment, value.element, value.kind, value.value)
+    return printable(f"{value.tag}: {' '.join(word for word in words if word)}")
 
 
 def _to_be_signed(options: argparse.Namespace) -> int:

@@ -59,6 +59,16 @@ def unsigned(value: object, where: str) -> None:
     _require(type(value) is int and value >= 0, where, "an unsigned integer", value)
 
 
+def between(least: int, most: int) -> Rule:
+    """A number without fraction from `least` to `most`."""
+
+    def rule(value: object, where: str) -> None:
+        fits = type(value) is int and least <= value <= most
+        _require(fits, where, f"an integer from {least} to {most}", value)
+
+    return rule
+
+
 def nothing(value: object, where: str) -> None:
     """The value null."""
     _require(value is None, where, "null", value)

@@ -59,7 +59,8 @@ class Publication:
 
     Attributes:
         creator: name of who makes it; None leaves it out.
-        not_before, not_after: seconds since 1970; not_after None leaves both out.
+        not_before, not_after: seconds since 1970, to the end of the year 9999; not_after None
+            leaves both out.
     """
 
     creator: str | None = None
@@ -67,6 +68,9 @@ class Publication:
     not_after: int | None = None
 
     def __post_init__(self) -> None:
+        for seconds in (self.not_before, self.not_after):
+            if seconds is not None and not 0 <= seconds <= rules.MAX_TIME:
+                raise InputError("a validity is in the years 1970 to 9999", seen=str(seconds))
         if self.not_before is None:
             return
         if self.not_after is None or self.not_after < self.not_before:

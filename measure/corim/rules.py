@@ -1,7 +1,8 @@
 """The definition of CoRIM, rule by rule: draft-ietf-rats-corim-11, sections 4 to 7.
 
 Numbers are the specification's code points. Two things are read that the draft does not write:
-a profile without its URI tag, and algorithm names as text; published tools make both.
+a profile without its URI tag, and algorithm names as text; published tools make both. Times before
+1970 and after 9999, which it has, are refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from measure.corim.grammar import (
     Rule,
     anything,
+    between,
     blob,
     boolean,
     embedded,
@@ -36,6 +38,7 @@ TAG_URI, TAG_TIME, TAG_UUID, TAG_OID = 32, 1, 37, 111
 TAG_BYTES, TAG_SVN = 560, 552
 
 CONTENT_TYPE = "application/rim+cbor"
+MAX_TIME = 253402300799  # the last second of the year 9999, since 1970
 
 # 7: common types
 _uuid = blob(16, 16)
@@ -44,7 +47,7 @@ _tagged_ueid = tagged(550, blob(7, 33))
 _tagged_bytes = tagged(TAG_BYTES, blob())
 _oid = tagged(TAG_OID, blob(1))
 _uri = tagged(TAG_URI, text)
-_time = tagged(TAG_TIME, integer)
+_time = tagged(TAG_TIME, between(0, MAX_TIME))
 _digest = record(
     must("algorithm", one_of("a hash algorithm", integer, text)), must("value", blob())
 )

@@ -1,10 +1,14 @@
-"""Reading: the reference values in a CoRIM, signed or not, one by one."""
+"""Reading: the reference values in a CoRIM, signed or not, one by one.
+
+Nothing is left out that may change what a verifier accepts: what has no words of its own here is
+listed by its number, in CBOR.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from measure import cbor
 from measure.cbor import Tag
@@ -13,14 +17,17 @@ from measure.corim import cose, rules
 
 @dataclass(frozen=True, order=True)
 class Value:
-    """One reference value.
+    """One reference value, or a field that no other value stands for.
 
     Attributes:
-        tag: the CoMID's tag-id, text or a UUID in hex.
+        tag: the CoMID's tag-id, text or a UUID in hex; the CoRIM's id for a field of the CoRIM.
         environment: vendor, model and whatever else names it, joined with "/".
-        element: the measured element ("" if anonymous), and the register's number or name.
-        kind: the digest's algorithm, or "raw".
-        value: in hex.
+        element: the measured element ("" if anonymous), and the register's number or name; of a
+            field outside measurements, the map that has it: "CoRIM", "CoMID", "tag-identity" or
+            "triples".
+        kind: the digest's algorithm; "raw"; "authorized-by"; "field N", with the map's key (of a
+            measurement: of its measurement-values-map); or "tag N", for a tag that is no CoMID.
+        value: in hex; of the last three kinds, deterministic CBOR.
     """
 
     tag: str
@@ -38,7 +45,10 @@ class Corim:
         identity: text, or a UUID in hex.
         profile: URI, or OID in hex; "" if there is none.
         validity: not-before and not-after, seconds since 1970; None where it does not say.
-        values: in order; values of triples other than reference triples are not there.
+        values: in order; of every CoMID, then of the CoRIM itself.
+        content: all of the CoRIM but for validity and entities, as deterministic CBOR: also how the
+            values are grouped. While two with the same content are
+            valid, they say the same to every verifier.
         signed: who signed it and how; None for an unsigned one. Nothing here verifies it.
     """
 
@@ -46,8 +56,14 @@ class Corim:
     profile: str
     validity: tuple[int | None, int | None]
     values: tuple[Value, ...]
+    content: bytes
     signed: cose.Signed | None
 
+
+_Map = dict[int, Any]
+
+_CLASS = {1: "", 2: "", 0: "class-id ", 3: "layer ", 4: "index "}
+_ENVIRONMENT = {1: "instance ", 2: "group "}
 
 _ALGORITHMS = {1: "sha-256", 7: "sha-384", 8: "sha-512"}
 
@@ -65,20 +81,30 @@ def read(data: bytes, file: str) -> Corim:
     rules.corim(value, file)
     manifest = value.value
     validity = manifest.get(4, {})
-    comids = [tag.value for tag in manifest[1] if tag.tag == rules.TAG_COMID]
-    listed = (_values(comid, f"{file} (CoMID {n})") for n, comid in enumerate(comids))
+    comids = {
+        number: _comid(tag.value, f"{file} (CoMID {number})")
+        for number, tag in enumerate(manifest[1])
+        if tag.tag == rules.TAG_COMID
+    }
+    listed = [value for comid in comids.values() for value in _values(comid)]
+    tags = [_without(comids[n], 2) if n in comids else tag for n, tag in enumerate(manifest[1])]
     return Corim(
         _name(manifest[0]),
         _name(manifest.get(3, "")),
         (_time(validity.get(0)), _time(validity.get(1))),
-        tuple(value for values in listed for value in values),
+        (*listed, *_outside(manifest)),
+        cbor.encode({**_without(manifest, 4, 5), 1: tags}),
         signed,
     )
 
 
-def _values(data: bytes, file: str) -> Iterator[Value]:
-    comid = cbor.decode(data, file)
-    rules.comid(comid, file)
+def _comid(data: bytes, where: str) -> _Map:
+    comid = cbor.decode(data, where)
+    rules.comid(comid, where)
+    return cast(_Map, comid)
+
+
+def _values(comid: _Map) -> Iterator[Value]:
     tag = _name(comid[1][0])
     for environment, measurements in comid[4].get(0, []):
         where = _environment(environment)
@@ -93,12 +119,37 @@ def _values(data: bytes, file: str) -> Iterator[Value]:
                     yield Value(tag, where, name, _algorithm(algorithm), digest.hex())
             if 4 in values:
                 yield Value(tag, where, element, "raw", _raw(values[4].value))
+            yield from _fields(tag, where, element, _without(values, 2, 4, 14))
+            if 2 in measurement:
+                yield Value(tag, where, element, "authorized-by", _hex(measurement[2]))
+    yield from _fields(tag, "", "triples", _without(comid[4], 0))
+    yield from _fields(tag, "", "tag-identity", _without(comid[1], 0))
+    yield from _fields(tag, "", "CoMID", _without(comid, 1, 2, 4))
 
 
-def _environment(environment: dict[int, Any]) -> str:
+def _outside(manifest: _Map) -> Iterator[Value]:
+    """What a CoRIM has beside CoMIDs."""
+    identity = _name(manifest[0])
+    for tag in manifest[1]:
+        if tag.tag != rules.TAG_COMID:
+            yield Value(identity, "", "CoRIM", f"tag {tag.tag}", _hex(tag.value))
+    yield from _fields(identity, "", "CoRIM", _without(manifest, 0, 1, 3, 4, 5))
+
+
+def _fields(tag: str, environment: str, element: str, fields: _Map) -> Iterator[Value]:
+    for key in sorted(fields):
+        yield Value(tag, environment, element, f"field {key}", _hex(fields[key]))
+
+
+def _without(fields: _Map, *keys: int) -> _Map:
+    return {key: value for key, value in fields.items() if key not in keys}
+
+
+def _environment(environment: _Map) -> str:
+    """Vendor and model as they are; all else with its name before it."""
     names = environment.get(0, {})
-    parts = [_name(names[key]) for key in (1, 2, 0, 3, 4) if key in names]
-    parts += [_name(environment[key]) for key in (1, 2) if key in environment]
+    parts = [what + _name(names[key]) for key, what in _CLASS.items() if key in names]
+    parts += [what + _name(environment[k]) for k, what in _ENVIRONMENT.items() if k in environment]
     return "/".join(parts)
 
 
@@ -106,6 +157,10 @@ def _name(value: Any) -> str:
     if isinstance(value, Tag):
         return _name(value.value)
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _hex(value: Any) -> str:
+    return cbor.encode(value).hex()
 
 
 def _time(value: Tag | None) -> int | None:

@@ -91,6 +91,44 @@ def test_a_validity_without_end(before: int, after: int | None) -> None:
         manifest.Publication(None, before, after)
 
 
+@pytest.mark.parametrize("seconds", [-1, rules.MAX_TIME + 1, 1 << 62])
+def test_a_validity_beyond_the_calendar(seconds: int) -> None:
+    for before, after in ((None, seconds), (seconds, 1 << 63)):
+        with pytest.raises(InputError, match="1970 to 9999"):
+            manifest.Publication(None, before, after)
+    outer, comid = content(corim())
+    for validity in ({1: seconds}, {0: seconds, 1: 1}):
+        outer[4] = {key: CBORTag(1, value) for key, value in validity.items()}
+        with pytest.raises(FormatError, match="an integer from 0 to 253402300799"):
+            values.read(pack(outer, comid), "c")
+
+
+def test_the_whole_calendar_is_a_validity() -> None:
+    read = values.read(corim(manifest.Publication(None, 0, rules.MAX_TIME)), "c")
+    assert read.validity == (0, rules.MAX_TIME)
+
+
+def test_only_validity_and_entities_are_not_content() -> None:
+    plain = values.read(corim(), "c")
+    other = values.read(corim(manifest.Publication("Example Ltd", 1, 2)), "c")
+    assert (plain.values, plain.content) == (other.values, other.content)
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({0: {1: "AMD", 2: "SEV-SNP"}}, "AMD/SEV-SNP"),
+        ({0: {1: "AMD"}, 1: CBORTag(554, "SEV-SNP")}, "AMD/instance SEV-SNP"),
+        ({0: {1: "AMD", 0: CBORTag(560, b"x"), 3: 1, 4: 2}}, "AMD/class-id 78/layer 1/index 2"),
+        ({2: CBORTag(37, bytes(16))}, f"group {bytes(16).hex()}"),
+    ],
+)
+def test_what_names_an_environment(environment: Any, shown: str) -> None:
+    outer, comid = content(corim())
+    comid[4][0][0][0] = environment
+    assert values.read(pack(outer, comid), "c").values[0].environment == shown
+
+
 def test_launch_measurement_profile() -> None:
     """Against the identifiers that the profile's own tests name."""
     by_platform = {state.platform: state for state in states()}
@@ -102,7 +140,7 @@ def test_launch_measurement_profile() -> None:
         read = values.read(data, "c")
         assert read.identity == f"{identity}/launch-measurement"
         assert read.profile == "tag:microsoft.com,2026:launch-measurement/v1"
-        assert [(v.tag, v.element) for v in read.values] == [(tag, element)]
+        assert [(v.tag, v.element) for v in read.values] == [(tag, element), (tag, "triples")]
         _, comid = content(data)
         ((condition, ((selection, addition),)),) = comid[4][8]
         assert condition == [comid[4][0][0][0], []]
