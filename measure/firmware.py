@@ -25,6 +25,7 @@ from measure.reader import Reader
 MAX_FIRMWARE = 64 << 20
 MAX_UNPACKED = 64 << 20
 MAX_FILES = 4096
+MAX_SECTIONS = 4096  # of one file; OVMF's have at most 4
 
 Q35_ACPI_TIMER_PORT = 0x608
 
@@ -203,10 +204,17 @@ def _files(data: bytes, file: str) -> Iterator[_File]:
 
 def _sections(data: bytes, start: int, end: int, file: str) -> list[_Section]:
     """The sections of a file or of an unpacked section (PI volume 3, 3.2.4)."""
-    sections = []
+    sections: list[_Section] = []
     reader = Reader(data, file, start, end)
     while reader.remaining >= 4:
         offset = reader.offset
+        if len(sections) == MAX_SECTIONS:
+            raise FormatError(
+                "too many firmware sections",
+                file=file,
+                offset=offset,
+                expected=f"at most {MAX_SECTIONS}",
+            )
         size, kind = reader.number(3, "section size"), reader.u8("section type")
         if size == 0xFFFFFF:
             size = reader.u32("extended section size")

@@ -126,6 +126,15 @@ def test_a_third_packed_volume_is_refused() -> None:
         firmware.measure(builders.firmware(packed_after=extra), "fw")
 
 
+def test_many_empty_sections_are_refused_early() -> None:
+    empty = builders.ffs_section(0x19, b"")
+    code = builders.firmware(packed_after=empty * (32 << 20 >> 2))
+    started = time.process_time()
+    with pytest.raises(FormatError, match="too many firmware sections; expected at most 4096"):
+        firmware.measure(code, "fw")
+    assert time.process_time() - started < 5
+
+
 def test_damaged_compression() -> None:
     data = bytearray(builders.firmware())
     data[200] ^= 0xFF
