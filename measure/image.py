@@ -9,6 +9,7 @@ from measure import fat, gpt, uki
 from measure.errors import FormatError, UnsupportedError
 
 BOOT_PATH = "EFI/BOOT/BOOTX64.EFI"
+MAX_LAYERS = 64
 _LAYER_ITEM = "confide.layer="
 _LAYER = re.compile(r"([a-z0-9][a-z0-9-]{0,35}),([0-9a-f]{64}),([1-9][0-9]{0,15})")
 
@@ -73,12 +74,16 @@ def parse_layers(command_line: str, file: str) -> tuple[Layer, ...]:
     """The `confide.layer=NAME,ROOT HASH,DATA BLOCKS` items of a command line, in order.
 
     Raises:
-        FormatError: a malformed item, or a name twice.
+        FormatError: a malformed item, a name twice, or more than 64 layers.
     """
     layers: list[Layer] = []
     for item in command_line.split():
         if not item.startswith(_LAYER_ITEM):
             continue
+        if len(layers) == MAX_LAYERS:
+            raise FormatError(
+                "too many layers on the command line", file=file, expected=f"at most {MAX_LAYERS}"
+            )
         match = _LAYER.fullmatch(item[len(_LAYER_ITEM) :])
         if match is None or any(match[1] == layer.name for layer in layers):
             raise FormatError(

@@ -18,6 +18,7 @@ from measure.reader import Reader
 MAX_IMAGE = 64 << 20
 # The VMM maps the image so that it ends at 4 GiB.
 TOP = 1 << 32
+MAX_SECTIONS = 64  # of each metadata; OVMF has some ten
 
 SEV_METADATA = uuid.UUID("dc886566-984a-4798-a75e-5585a7bf67cc")
 SEV_HASH_TABLE = uuid.UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
@@ -290,5 +291,13 @@ def _metadata(
             offset=start,
             expected=f"{signature!r}, length {length}, version {_METADATA_VERSION}",
             seen=f"{header[0]!r}, length {header[1]}, version {header[2]}",
+        )
+    if count > MAX_SECTIONS:
+        raise FormatError(
+            f"the {name} metadata has too many sections",
+            file=file,
+            offset=start,
+            expected=f"at most {MAX_SECTIONS}",
+            seen=str(count),
         )
     return Reader(image, file, start + _METADATA_HEADER, start + length)

@@ -80,12 +80,15 @@ def explain(
 
 
 def diff(expected: Prediction, seen: Prediction) -> list[Difference]:
-    """Compares the inputs of two predictions for machines of one shape."""
+    """Compares the inputs of two predictions for machines of one shape.
+
+    What the firmware says of itself is no component, but decides which memory is measured and how.
+    """
     sides = [
         {part.name: part for part in p.launch.components(p.shape.vcpus)} for p in (expected, seen)
     ]
     values = [{name: part.value.hex() for name, part in side.items()} for side in sides]
-    return [
+    components = [
         Difference(
             REGISTER,
             _COMPONENTS[name],
@@ -96,6 +99,23 @@ def diff(expected: Prediction, seen: Prediction) -> list[Difference]:
         for name in dict.fromkeys([*sides[0], *sides[1]])
         if values[0].get(name) != values[1].get(name)
     ]
+    described = [_description(p.launch.firmware) for p in (expected, seen)]
+    return components + [
+        Difference(REGISTER, Component.FIRMWARE, what, left, described[1][what])
+        for what, left in described[0].items()
+        if left != described[1][what]
+    ]
+
+
+def _description(started: firmware.Firmware) -> dict[str, str]:
+    """What a firmware says of itself, for people."""
+    sections = (f"{s.type.name} {s.gpa:#x}+{s.size:#x}" for s in started.sections)
+    table, reset = started.hash_table, started.reset_eip
+    return {
+        "its sections, in their order": ", ".join(sections) or NOTHING,
+        "place of the table of hashes in its page": NOTHING if table is None else f"{table:#x}",
+        "where further vCPUs start": NOTHING if reset is None else f"{reset:#x}",
+    }
 
 
 def _other_count(

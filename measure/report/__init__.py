@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ VTPM, SEV_SNP, TDX = "vtpm", "sev-snp", "tdx"
 # Each platform, and the name in `files` of the firmware it starts with.
 FIRMWARE = {VTPM: "firmware", SEV_SNP: "firmware-sev-snp", TDX: "firmware-tdx"}
 
+# What reading raises for values that `build` does not write.
+_NOT_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, struct.error)
 _FIELDS = {"format", "image", "files", "command_line", "layers", "firmware", "platforms"}
 _SECTION_FILES = {"linux": Section.LINUX, "initrd": Section.INITRD, "cmdline": Section.CMDLINE}
 
@@ -137,7 +140,7 @@ def read(report: dict[str, Any], file: str) -> Predictions:
     try:
         found = _read(report)
         complete = all(report[field] == value for field, value in _write(found).items())
-    except (KeyError, TypeError, ValueError, AttributeError, MeasureError) as error:
+    except (*_NOT_WRITTEN, MeasureError) as error:
         reason = ascii(f"{type(error).__name__} {error}")[1:-1][:200]
         raise FormatError("bad platform in the measurements", file=file, seen=reason) from None
     if not complete or not report["platforms"]:
@@ -170,11 +173,15 @@ def _read(report: dict[str, Any]) -> Predictions:
     if SEV_SNP in platforms:
         firmware = snp_json.read_firmware(report["firmware"][SEV_SNP])
         sev_snp = snp_json.read(platforms[SEV_SNP], firmware, _kernel(report))
-    return Predictions(
+    found = Predictions(
         vtpm=vtpm_json.read(platforms.get(VTPM, [])),
         sev_snp=sev_snp,
         tdx=tdx_json.read(platforms.get(TDX, [])),
     )
+    for predictions in (found.vtpm, found.sev_snp, found.tdx):
+        if len({p.shape.name for p in predictions}) < len(predictions):
+            raise ValueError("a machine is there twice")
+    return found
 
 
 def _kernel(report: dict[str, Any]) -> KernelHashes:

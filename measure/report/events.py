@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from measure.pcr import Component, PcrEvent
 from measure.tdx.rtmr import RtmrEvent
+
+# Some thirty are the most in a real register; what matches two lists of them is cubic.
+MAX_EVENTS = 256
 
 
 def write(events: Iterable[PcrEvent | RtmrEvent]) -> list[dict[str, str]]:
@@ -21,12 +24,22 @@ def write(events: Iterable[PcrEvent | RtmrEvent]) -> list[dict[str, str]]:
     ]
 
 
-def read(event: dict[str, Any], size: int) -> tuple[Component, str, bytes]:
-    """Component, description, and digest of `size` bytes, of one event.
+def read(
+    registers: dict[str, list[dict[str, Any]]], size: int
+) -> Iterator[tuple[int, Component, str, bytes]]:
+    """Register, component, description, and digest of `size` bytes, of each event.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: `write` did not write this.
     """
+    for register, listed in registers.items():
+        if len(listed) > MAX_EVENTS:
+            raise ValueError(f"more than {MAX_EVENTS} events of a register")
+        for event in listed:
+            yield int(register), *_read(event, size)
+
+
+def _read(event: dict[str, Any], size: int) -> tuple[Component, str, bytes]:
     description, digest = event["description"], bytes.fromhex(event["digest"])
     if not is_line(description) or len(digest) != size:
         raise ValueError(f"bad description, or a digest of {len(digest)} bytes")

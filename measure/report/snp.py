@@ -27,7 +27,7 @@ def read(
     """What `write` was given, computed anew from firmware, kernel and machines.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError, MeasureError: it did not write this.
+        LookupError, TypeError, ValueError, AttributeError, MeasureError: it did not write this.
     """
     shapes = [
         SnpShape(

@@ -43,11 +43,7 @@ def _write(prediction: Prediction) -> dict[str, Any]:
 def _read(item: dict[str, Any]) -> Prediction:
     fields = {key: item[key] for key in (shapefile.FIELDS | {shapefile.OPTIONAL}) & set(item)}
     fields[_NAME] = item[_SHAPE]
-    found = [
-        RtmrEvent(int(rtmr), *events.read(event, _DIGEST_SIZE))
-        for rtmr, listed in item["events"].items()
-        for event in listed
-    ]
+    found = (RtmrEvent(*event) for event in events.read(item["events"], _DIGEST_SIZE))
     mrtd = {order: bytes.fromhex(item["mrtd"][order.value]) for order in PageOrder}
     if any(len(value) != _DIGEST_SIZE for value in mrtd.values()):
         raise ValueError("MRTD is not 48 bytes")

@@ -37,9 +37,5 @@ def _write(prediction: Prediction) -> dict[str, Any]:
 
 
 def _read(item: dict[str, Any]) -> Prediction:
-    found = [
-        PcrEvent(int(pcr), *events.read(event, _DIGEST_SIZE))
-        for pcr, listed in item["events"].items()
-        for event in listed
-    ]
+    found = (PcrEvent(*event) for event in events.read(item["events"], _DIGEST_SIZE))
     return Prediction(VTPM_SHAPES[item["shape"]], tuple(found))

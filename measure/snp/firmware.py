@@ -109,6 +109,21 @@ def from_metadata(
             expected=f"{digest.DIGEST_SIZE} bytes",
             seen=f"{len(ovmf_hash)} bytes",
         )
+    if len(sections) > ovmf.MAX_SECTIONS:
+        raise FormatError(
+            "too many SEV sections",
+            file=file,
+            expected=f"at most {ovmf.MAX_SECTIONS}",
+            seen=str(len(sections)),
+        )
+    # In an image these are 32 bits each.
+    for value in (reset_eip or 0, *(value for s in sections for value in (s.gpa, s.size))):
+        if not 0 <= value < ovmf.TOP:
+            raise FormatError(
+                "an address or size in the firmware's description is not 32 bits",
+                file=file,
+                seen=f"{value:#x}"[:40],
+            )
     checked = _sections(sections, ovmf.TOP, file)
     table = _hash_table(hash_table, checked, file)
     return Firmware(file, ovmf_hash, checked, table, reset_eip)

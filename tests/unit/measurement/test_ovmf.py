@@ -152,8 +152,8 @@ def header(signature: bytes, length: int, version: int, count: int) -> bytes:
         (b"ASEV", 99, 1, 7, "bad header.*length 100.*length 99"),
         (b"ASEV", 100, 2, 7, "bad header.*version 1.*version 2"),
         (b"ASEV", 100, 1, 8, "bad header.*length 112.*length 100"),
-        (b"ASEV", 16 + 12 * 0x1000, 1, 0x1000, "outside the input"),
-        (b"ASEV", 0xFFFFFFF4, 1, 0x15555554, "bad header|outside the input"),
+        (b"ASEV", 16 + 12 * 0x1000, 1, 0x1000, "too many sections; expected at most 64, seen 4096"),
+        (b"ASEV", 0xFFFFFFF4, 1, 0x15555553, "bad header|too many sections"),
     ],
 )
 def test_bad_metadata_header(
@@ -163,6 +163,31 @@ def test_bad_metadata_header(
     data = patched(build.image(), good, header(signature, length, version, count))
     with pytest.raises(FormatError, match=message):
         ovmf.parse(data, "fw")
+
+
+def test_metadata_that_ends_behind_the_image() -> None:
+    distance = [(ovmf.SEV_METADATA, struct.pack("<I", 32))]
+    data = build.image(None, extra=distance)[:-32] + header(b"ASEV", 40, 1, 2) + bytes(16)
+    with pytest.raises(FormatError, match="outside the input"):
+        ovmf.parse(data, "fw")
+
+
+@pytest.mark.parametrize("size", [12, 32])
+def test_the_most_sections(size: int) -> None:
+    signature = {12: b"ASEV", 32: b"TDVF"}[size]
+    for count in (ovmf.MAX_SECTIONS, ovmf.MAX_SECTIONS + 1):
+        sections = [bytes(size)] * count
+        many = [(0, 0, 0)] * count if size == 12 else build.SECTIONS
+        tdx = build.metadata(signature, sections) if size == 32 else None
+        data = build.image(many, tdx=tdx)
+        if count == ovmf.MAX_SECTIONS:
+            found = ovmf.parse(data, "fw")
+            assert count in (len(found.sev_sections or ()), len(found.tdx_sections or ()))
+        else:
+            with pytest.raises(
+                FormatError, match=f"the {signature.decode()} metadata has too many"
+            ):
+                ovmf.parse(data, "fw")
 
 
 def test_a_section_above_4_gib() -> None:

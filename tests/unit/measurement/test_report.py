@@ -13,9 +13,13 @@ import pytest
 from measurement import platforms
 
 import measure
-from measure import report
+from measure import explain, report
 from measure.errors import FormatError, InputError
+from measure.pcr import Component
 from measure.report import Predictions
+from measure.report.events import MAX_EVENTS
+from measure.report.snp import read_firmware, write
+from measure.snp.prediction import predict
 
 SCHEMA = json.loads((Path(measure.__file__).parent / "measurements.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -88,6 +92,7 @@ def test_what_is_built_is_read_again() -> None:
 
 
 def test_no_value_can_change_alone() -> None:
+    """And no other file is the same to `diff`, but for the image's name and texts for people."""
     measured = platforms.measurements()
     accepted = set()
     for path, value in leaves(measured):
@@ -97,6 +102,9 @@ def test_no_value_can_change_alone() -> None:
         except FormatError:
             continue
         assert generic(path, TAKEN_AS_IT_IS), path
+        found = explain.diff(measured, changed, "a", "b")
+        assert bool(found) is (path[-1] not in ("image", "description")), path
+        assert all(difference.expected != difference.seen for difference in found)
         accepted.add(generic(path, TAKEN_AS_IT_IS))
     assert accepted == TAKEN_AS_IT_IS
 
@@ -217,6 +225,139 @@ def test_too_many_machines() -> None:
     measured["platforms"]["sev-snp"] *= 100
     with pytest.raises(FormatError, match="more than 256 machines"):
         report.parse(report.encode(measured), "m")
+
+
+@pytest.mark.parametrize("platform", ["vtpm", "sev-snp", "tdx"])
+def test_a_machine_twice(platform: str) -> None:
+    """Which of the two a reader would take is up to it."""
+    measured = platforms.measurements()
+    machines = measured["platforms"][platform]
+    machines.append(copy.deepcopy(machines[0]))
+    with pytest.raises(FormatError, match="a machine is there twice"):
+        report.parse(report.encode(measured), "m")
+
+
+@pytest.mark.parametrize(("platform", "register"), [("vtpm", "4"), ("tdx", "0")])
+def test_more_events_than_can_be_compared(platform: str, register: str) -> None:
+    measured = platforms.measurements()
+    events = measured["platforms"][platform][0]["events"]
+    events[register] = events[register][:1] * MAX_EVENTS
+    assert VALIDATOR.is_valid(measured)
+    with pytest.raises(FormatError, match="do not follow from the events"):
+        report.parse(report.encode(measured), "m")
+    events[register] += events[register][:1]
+    assert not VALIDATOR.is_valid(measured)
+    with pytest.raises(FormatError, match="more than 256 events"):
+        report.parse(report.encode(measured), "m")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("address", "-0x1000"),
+        ("address", hex(1 << 32)),
+        ("address", hex(1 << 64)),
+        ("size", -4096),
+        ("size", 1 << 32),
+        ("reset_address", "-0x1"),
+        ("reset_address", hex(1 << 32)),
+    ],
+)
+def test_numbers_that_no_firmware_can_say(field: str, value: Any) -> None:
+    measured = platforms.measurements()
+    described = measured["firmware"]["sev-snp"]
+    (described["sections"][0] if field in described["sections"][0] else described)[field] = value
+    assert not VALIDATOR.is_valid(measured)
+    with pytest.raises(FormatError, match="is not 32 bits"):
+        report.parse(report.encode(measured), "m")
+
+
+def test_more_sections_than_a_firmware_has() -> None:
+    """Each is compared with each."""
+    measured = platforms.measurements()
+    measured["firmware"]["sev-snp"]["sections"] += [
+        {"type": "SEC_MEMORY", "address": hex(0x1000 * n), "size": 0x1000} for n in range(8000)
+    ]
+    assert not VALIDATOR.is_valid(measured)
+    with pytest.raises(FormatError, match="too many SEV sections"):
+        report.parse(report.encode(measured), "m")
+
+
+def test_a_table_of_hashes_without_a_page() -> None:
+    measured = platforms.measurements()
+    measured["firmware"]["sev-snp"]["sections"] = []
+    with pytest.raises(FormatError, match="bad platform in the measurements; seen IndexError"):
+        report.parse(report.encode(measured), "m")
+
+
+# What `explain.diff` finds
+
+
+def test_files_follow_from_what_is_in_them() -> None:
+    """A hash is listed if nothing else is that explains it; the firmware's always."""
+    measured, changed = platforms.measurements(), platforms.measurements()
+    for name in changed["files"]:
+        if name not in ("linux", "initrd"):
+            changed["files"][name]["sha256"] = "ab" * 32
+    files = {d.description for d in explain.diff(measured, changed, "a", "b")}
+    assert files == {
+        f"SHA-256 of {name}" for name in (*report.FIRMWARE.values(), "cmdline", "uki", "disk")
+    }
+    del changed["platforms"]["vtpm"], changed["files"]["firmware"]
+    found = explain.diff(measured, changed, "a", "b")
+    (absent,) = (d for d in found if d.description == "SHA-256 of firmware")
+    assert (absent.component, absent.seen) == (Component.FIRMWARE, "nothing")
+
+
+def test_a_command_line_that_is_only_written_differently() -> None:
+    """Its hash is another one, and so is every register that it is in."""
+    measured = platforms.measurements()
+    del measured["platforms"]["sev-snp"], measured["files"]["firmware-sev-snp"]
+    measured["firmware"] = {}
+    changed = with_change(measured, ("command_line",), measured["command_line"] + " ")
+    (found,) = explain.diff(measured, changed, "a", "b")
+    assert (found.register, found.component) == ("command line", Component.COMMAND_LINE)
+    assert found.seen == repr(changed["command_line"])
+
+
+def described_otherwise(field: str, value: Any) -> dict[str, Any]:
+    """The measurements of a firmware that says something else of itself."""
+    measured = platforms.measurements()
+    kernel = report.read(measured, "m").sev_snp[0].launch.kernel
+    measured["firmware"]["sev-snp"][field] = value
+    started = read_firmware(measured["firmware"]["sev-snp"])
+    measured["platforms"]["sev-snp"] = write(predict(platforms.SNP_SHAPES, started, kernel))
+    return report.parse(report.encode(measured), "m")
+
+
+@pytest.mark.parametrize(
+    ("field", "description"),
+    [
+        ("sections", "its sections, in their order"),
+        ("hash_table_offset", "place of the table of hashes in its page"),
+    ],
+)
+def test_what_a_firmware_says_of_itself(field: str, description: str) -> None:
+    """It decides every launch digest, and is in none of their components."""
+    measured = platforms.measurements()
+    value = measured["firmware"]["sev-snp"][field]
+    changed = described_otherwise(field, value[::-1] if isinstance(value, list) else value - 16)
+    digests = [
+        [machine["launch_digest"] for machine in side["platforms"]["sev-snp"]]
+        for side in (measured, changed)
+    ]
+    assert not set(digests[0]) & set(digests[1])
+    (found,) = explain.diff(measured, changed, "a", "b")
+    assert (found.register, found.component) == ("launch digest", Component.FIRMWARE)
+    assert found.description == description and found.expected != found.seen
+
+
+def test_where_further_vcpus_start() -> None:
+    changed = described_otherwise("reset_address", "0x80b014")
+    found = explain.diff(platforms.measurements(), changed, "a", "b")
+    assert ("where further vCPUs start", "0x80b004", "0x80b014") in {
+        (d.description, d.expected, d.seen) for d in found
+    }
 
 
 def test_other_orders_of_equal_content_are_refused() -> None:

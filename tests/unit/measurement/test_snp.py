@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import struct
 import time
+import tracemalloc
 import uuid
 
 import pytest
@@ -226,13 +227,21 @@ def test_unknown_section() -> None:
 
 
 def test_a_hostile_firmware_costs_neither_time_nor_memory() -> None:
-    many = tuple((0x1000 * n, 0x1000, 1) for n in range(1, 300))
+    most = tuple((0x1000 * n, 0x1000, 1) for n in range(1, ovmf.MAX_SECTIONS + 1))
     huge = tuple((0x10000000 * n, 0xF000000, 1) for n in range(1, 15))
+    empty = build.image([(0, 0, 1)] * 1_000_000, pages=3000)
     started = time.process_time()
-    launch(build.image(many), kernel=None, vmm=vmsa.EC2)
+    launch(build.image(most), kernel=None, vmm=vmsa.EC2)
     with pytest.raises(FormatError, match="more than"):
         launch(build.image(huge), kernel=None)
     assert time.process_time() - started < 2
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="too many sections; expected at most 64"):
+            launch(empty, kernel=None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_sev_metadata() -> None:
