@@ -72,7 +72,8 @@ def parse(image: bytes, file: str) -> Tdvf:
 
     Raises:
         FormatError: not OVMF, or sections that no VMM would load.
-        UnsupportedError: firmware that is not made for TDX, or a section of another type.
+        UnsupportedError: firmware that is not made for TDX, or a section of another type or with
+            less data than memory.
     """
     sections = ovmf.parse(image, file).tdx_sections
     if sections is None:
