@@ -1,4 +1,4 @@
-"""The errors of this package: every function raises one of these, or succeeds.
+"""The errors of this package: what is wrong with an input, for a person.
 
 Each error names the file, the offset in it, what was expected there and what was seen, as far as
 they are known, and renders itself as one sentence that a person can act on.

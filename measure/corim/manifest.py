@@ -3,7 +3,8 @@
 Our own profile. It adds nothing to CoRIM and says how it is used:
 
 - `id` is "IMAGE/SHA-256 of measurements.json", a CoMID's tag-id is that, platform and machine; so
-  equal measurements are equal bytes, and unequal ones never share an identifier.
+  unequal measurements never share an identifier, and equal ones, with the same creator and
+  validity, are equal bytes.
 - Each CoMID has one reference triple, whose class is one of `CLASSES`. All its measurements must
   match; the CoMIDs of one class are alternatives.
 - sev-snp: "MEASUREMENT", digests. tdx: "MRTD", digests; "RTMR", integrity registers 0 to 3;
