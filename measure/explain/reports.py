@@ -16,18 +16,18 @@ from measure.tdx.shape import PageOrder
 
 _Prediction = TypeVar("_Prediction", pcr.Prediction, prediction.Prediction, rtmr.Prediction)
 
-_COMMAND_LINE = frozenset({Component.COMMAND_LINE, Component.ROOT_HASH})
-_UKI = frozenset(COMPONENT_OF_SECTION.values()) | _COMMAND_LINE | {Component.UKI_OTHER}
+_COMMAND_LINE = {Component.COMMAND_LINE, Component.ROOT_HASH}
+_UKI = {*COMPONENT_OF_SECTION.values(), *_COMMAND_LINE, Component.UKI, Component.UKI_OTHER}
 # What each file has in it that is measured: where that is listed, another hash of it is no news.
 _INSIDE = {
-    "linux": frozenset({Component.KERNEL}),
-    "initrd": frozenset({Component.INITRD}),
+    "linux": {Component.KERNEL},
+    "initrd": {Component.INITRD},
     "cmdline": _COMMAND_LINE,
-    "uki": _UKI | {Component.UKI},
-    "disk": _UKI | {Component.UKI, Component.PARTITION_TABLE},
+    "uki": _UKI,
+    "disk": _UKI | {Component.PARTITION_TABLE},
 }
-# `tdx.diff` compares the first two.
-_NOT_COMPARED = {"attributes", "xfam", "name"}
+# Equal where two are compared, or compared by `tdx.diff`.
+_COMPARED = {"name", "attributes", "xfam"}
 
 
 def diff(a: dict[str, Any], b: dict[str, Any], file_a: str, file_b: str) -> list[Difference]:
@@ -76,7 +76,7 @@ def _tdx(expected: rtmr.Prediction, seen: rtmr.Prediction) -> list[Difference]:
             text = f"its value for {order.value}"
             found.append(Difference("MRTD", Component.FIRMWARE, text, left, right))
     sides = shapefile.dump(expected.shape), shapefile.dump(seen.shape)
-    for field in sorted((sides[0].keys() | sides[1].keys()) - _NOT_COMPARED):
+    for field in sorted((sides[0].keys() | sides[1].keys()) - _COMPARED):
         left, right = (str(side.get(field, NOTHING)) for side in sides)
         if left != right:
             text = f"{field} of {expected.shape.name}"
@@ -101,7 +101,7 @@ def _files(
     """Files whose hashes differ though nothing is listed that is in them; firmware always."""
     for name in sorted(expected.keys() | seen.keys()):
         left, right = (_file_text(side.get(name)) for side in (expected, seen))
-        if left != right and not listed & _INSIDE.get(name, frozenset()):
+        if left != right and not listed & _INSIDE.get(name, set()):
             firmware = name in report.FIRMWARE.values()
             component = Component.FIRMWARE if firmware else Component.UNEXPLAINED
             yield Difference("files", component, f"SHA-256 of {name}", left, right)

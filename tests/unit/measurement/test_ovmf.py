@@ -153,7 +153,7 @@ def header(signature: bytes, length: int, version: int, count: int) -> bytes:
         (b"ASEV", 100, 2, 7, "bad header.*version 1.*version 2"),
         (b"ASEV", 100, 1, 8, "bad header.*length 112.*length 100"),
         (b"ASEV", 16 + 12 * 0x1000, 1, 0x1000, "too many sections; expected at most 64, seen 4096"),
-        (b"ASEV", 0xFFFFFFF4, 1, 0x15555553, "bad header|too many sections"),
+        (b"ASEV", 0xFFFFFFF4, 1, 0x15555553, "too many sections.*seen 357913939"),
     ],
 )
 def test_bad_metadata_header(
@@ -172,22 +172,17 @@ def test_metadata_that_ends_behind_the_image() -> None:
         ovmf.parse(data, "fw")
 
 
-@pytest.mark.parametrize("size", [12, 32])
-def test_the_most_sections(size: int) -> None:
-    signature = {12: b"ASEV", 32: b"TDVF"}[size]
+def test_the_most_sections() -> None:
     for count in (ovmf.MAX_SECTIONS, ovmf.MAX_SECTIONS + 1):
-        sections = [bytes(size)] * count
-        many = [(0, 0, 0)] * count if size == 12 else build.SECTIONS
-        tdx = build.metadata(signature, sections) if size == 32 else None
-        data = build.image(many, tdx=tdx)
-        if count == ovmf.MAX_SECTIONS:
-            found = ovmf.parse(data, "fw")
-            assert count in (len(found.sev_sections or ()), len(found.tdx_sections or ()))
+        sev = build.image([(0, 0, 0)] * count)
+        tdx = build.image(tdx=build.metadata(b"TDVF", [bytes(32)] * count))
+        if count > ovmf.MAX_SECTIONS:
+            for name, data in (("ASEV", sev), ("TDVF", tdx)):
+                with pytest.raises(FormatError, match=f"the {name} metadata has too many sections"):
+                    ovmf.parse(data, "fw")
         else:
-            with pytest.raises(
-                FormatError, match=f"the {signature.decode()} metadata has too many"
-            ):
-                ovmf.parse(data, "fw")
+            assert len(ovmf.parse(sev, "fw").sev_sections or ()) == count
+            assert len(ovmf.parse(tdx, "fw").tdx_sections or ()) == count
 
 
 def test_a_section_above_4_gib() -> None:
