@@ -80,7 +80,7 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
         default=qemu.POLICY,
         help=f"guest policy, not in the digest (default: {qemu.POLICY:#x}: no debugging)",
     )
-    group.add_argument("--id-check", metavar="FILE", help="what `measure snp-id` printed")
+    group.add_argument("--id-check", metavar="FILE", help="what `measure snp-id` wrote")
     group.add_argument("--id-block", metavar="FILE", help="write the ID block, to be signed")
     group.add_argument("--guest-svn", type=_number, default=0, help="in the ID block (default: 0)")
 
@@ -168,7 +168,7 @@ def _id_check(path: str, block: bytes) -> str:
     """QEMU's properties in a file that `measure snp-id` wrote, if they are for this ID block."""
     properties = read(path, 1 << 16).decode("ascii", "replace").strip()
     if not _ID_PROPERTIES.fullmatch(properties):
-        raise InputError("not what `measure snp-id` prints", file=path, seen=properties[:80])
+        raise InputError("not what `measure snp-id` writes", file=path, seen=properties[:80])
     expected = idblock.qemu_block(block)
     if not properties.startswith(expected + ","):
         raise InputError(

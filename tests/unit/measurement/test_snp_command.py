@@ -193,7 +193,7 @@ def test_from_digest_to_a_launch_that_checks_itself(
         ([*BASE, *ONE, "--disk", "disk", "--qemu", "--extract", "disk/no"], "disk/no: cannot make"),
         ([*DIRECT, "--vcpus", "1", "--vmm", "ec2", "--qemu"], "needs a QEMU as --vmm"),
         ([*DIRECT, "--vcpus", "1", "--vcpu-signature", "1", "--qemu"], "and --vcpu-type"),
-        ([*DIRECT, *ONE, "--id-check", "kernel"], "kernel: not what `measure snp-id` prints"),
+        ([*DIRECT, *ONE, "--id-check", "kernel"], "kernel: not what `measure snp-id` writes"),
     ],
 )
 def test_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
