@@ -44,7 +44,14 @@ def register(
     return parser
 
 
-def read(path: str, limit: int = 1 << 30) -> bytes:
+MAX_FILE = 64 << 20
+"""Bytes; a firmware may have as many, measurements and logs have far fewer."""
+
+MAX_BOOT_FILE = 1 << 30
+"""Bytes of a kernel, an initrd or a unified kernel image."""
+
+
+def read(path: str, limit: int = MAX_FILE) -> bytes:
     """A file's content.
 
     Raises:

@@ -7,7 +7,16 @@ from dataclasses import fields
 from typing import Any
 
 from measure import eventlog, explain, image, report
-from measure.commands.common import DIFFERENT, SAME, Commands, map_file, print_json, read, register
+from measure.commands.common import (
+    DIFFERENT,
+    MAX_BOOT_FILE,
+    SAME,
+    Commands,
+    map_file,
+    print_json,
+    read,
+    register,
+)
 from measure.commands.image import Inputs, add_machines, measure
 from measure.eventtext import printable
 from measure.explain import evidence
@@ -64,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if options.command_line is not None:
         text = read(options.command_line, _MAX_COMMAND_LINE)
         line = text.decode("ascii", "replace").rstrip("\n")
-    files = [(path, read(path)) for path in options.candidates]
+    files = [(path, read(path, MAX_BOOT_FILE)) for path in options.candidates]
     clues = explain.Clues(command_line=line, kernel=kernel, files=files)
     found = explain.explain(seen, measured, options.image, clues)
     if options.json:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from measure import firmware, image, machines, pcr, report, verity
-from measure.commands.common import SAME, Commands, map_file, progress, read, register, write
+from measure.commands.common import (
+    MAX_BOOT_FILE,
+    SAME,
+    Commands,
+    map_file,
+    progress,
+    read,
+    register,
+    write,
+)
 from measure.errors import InputError
 from measure.image import DiskImage
 from measure.machines import Machines
@@ -97,7 +106,7 @@ def measure(paths: Inputs, name: str) -> dict[str, Any]:
         wanted = machines.parse(read(paths.shapes), paths.shapes)
     disk = map_file(paths.disk)
     parsed = image.parse(disk, paths.disk)
-    if paths.uki is not None and read(paths.uki) != parsed.uki_bytes:
+    if paths.uki is not None and read(paths.uki, MAX_BOOT_FILE) != parsed.uki_bytes:
         raise InputError("the disk boots another UKI than this one", file=paths.uki)
     progress("checking that each layer has the root hash of the command line")
     verity.check_layers(disk, parsed, paths.disk)

@@ -6,7 +6,15 @@ import argparse
 from typing import Any
 
 from measure import image
-from measure.commands.common import SAME, Commands, map_file, print_json, read, register
+from measure.commands.common import (
+    MAX_BOOT_FILE,
+    SAME,
+    Commands,
+    map_file,
+    print_json,
+    read,
+    register,
+)
 from measure.errors import InputError
 from measure.image import DiskImage
 from measure.report import tdx as report
@@ -100,7 +108,8 @@ def _boots(options: argparse.Namespace) -> DirectBoot | DiskImage:
         return image.parse(map_file(options.disk), options.disk)
     if options.initrd is None or options.append is None:
         raise InputError("--kernel needs --initrd and --append")
-    return DirectBoot(read(options.kernel), read(options.initrd), options.append)
+    kernel, initrd = (read(path, MAX_BOOT_FILE) for path in (options.kernel, options.initrd))
+    return DirectBoot(kernel, initrd, options.append)
 
 
 def _print_table(prediction: Prediction) -> None:

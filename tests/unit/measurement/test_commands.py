@@ -388,3 +388,18 @@ def test_a_reader_that_stops_early(tmp_path: Path) -> None:
         check=True,
     )
     assert shown.stderr == b""
+
+
+def test_a_file_larger_than_any_that_is_meant_is_not_read(tmp_path: Path, capsys: Any) -> None:
+    """A sparse file of a gigabyte in the place of measurements, and of a CoRIM."""
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1 << 30)
+    name = str(large)
+    for arguments in (
+        ["diff", name, name],
+        ["picture", name],
+        ["corim", "show", name],
+    ):
+        assert cli.main(arguments) == 2
+        assert "too large" in capsys.readouterr().err
