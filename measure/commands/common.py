@@ -17,6 +17,12 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SAME, DIFFERENT = 0, 1  # exit statuses; an error is 2
 
+MAX_FILE = 64 << 20
+"""Bytes; a firmware may have as many, measurements and logs have far fewer."""
+
+MAX_BOOT_FILE = 1 << 30
+"""Bytes of a kernel, an initrd or a unified kernel image."""
+
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -42,13 +48,6 @@ def register(
     if run is not None:
         parser.set_defaults(run=run)
     return parser
-
-
-MAX_FILE = 64 << 20
-"""Bytes; a firmware may have as many, measurements and logs have far fewer."""
-
-MAX_BOOT_FILE = 1 << 30
-"""Bytes of a kernel, an initrd or a unified kernel image."""
 
 
 def read(path: str, limit: int = MAX_FILE) -> bytes:

@@ -13,6 +13,7 @@ from confide.formats.collateral import Bundle, Item
 from confide.formats.pem import write_chain
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -201,3 +202,14 @@ def test_youth() -> None:
     assert [is_young(item, 1000 + n) for n in (-1, 0, RENEW_AFTER - 1, RENEW_AFTER)] == [
         False, True, True, False,
     ]  # fmt: skip
+
+
+def test_an_issuer_in_the_cache_has_the_key_that_it_is_named_by() -> None:
+    """Evidence says where it is: a stranger's certificate must not take the real one's place."""
+    certificate = issue("ca", "root")
+    key = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest.hex()
+    item = Item(certificate.public_bytes(Encoding.DER), 0)
+    assert end_of(f"google/issuer/{key}", item) is None
+    other = x509.SubjectKeyIdentifier.from_public_key(issue("root", "root").public_key()).digest
+    with pytest.raises(FormatError, match="the issuer with this key"):
+        end_of(f"google/issuer/{other.hex()}", item)

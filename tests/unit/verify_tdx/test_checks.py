@@ -13,6 +13,7 @@ from verify_tdx.conftest import Verify, failed
 from tests.support.simulated_intel import (
     MRSIGNER,
     NOW,
+    POLICY,
     QuotingEnclave,
     SimulatedIntel,
     compact,
@@ -307,3 +308,13 @@ def test_parsed_documents_are_the_signed_ones(intel: SimulatedIntel) -> None:
     collateral = intel.collateral()
     assert collateral.tcb_info == compact(tcb_info())
     assert Quote.parse(intel.quote()).signed == intel.quote()[:632]
+
+
+@pytest.mark.parametrize("field", ["mrseam", "fmspcs"])
+def test_what_is_left_to_intel_stands_in_the_verdict(verify: Verify, field: str) -> None:
+    name = {"mrseam": "MRSEAM", "fmspcs": "platform FMSPC"}[field]
+    left = verify(policy=replace(POLICY, **{field: None}))
+    (check,) = [check for check in left.checks if check.name == name]
+    assert check.passed
+    assert check.expected == "any that Intel's TCB info knows"
+    assert failed(verify(policy=replace(POLICY, **{field: ()}))) == [name]
