@@ -117,45 +117,54 @@ def lock_debian(wanted: dict[str, Any], mirrors: download.Mirrors) -> dict[str, 
     releases = {}
     for release, spec in wanted.items():
         with tempfile.TemporaryDirectory(prefix="confide-lock-") as directory:
-            apt = Apt(Path(directory), spec["suites"], mirrors, spec.get("prefer", {}))
+            apt = Apt(Path(directory), spec, mirrors)
             packages: dict[str, Any] = {}
             sets = {}
             for name, top in spec["sets"].items():
                 print(f"lock: {release} {name}", file=sys.stderr)
-                closure = apt.closure(top if isinstance(top, list) else top["install"])
-                if isinstance(top, dict):  # the packages themselves, not what they depend on
-                    closure = {k: v for k, v in closure.items() if fnmatch.fnmatch(k, top["keep"])}
+                install, keep = (top, ["*"]) if isinstance(top, list) else parts(top)
+                closure = {
+                    package: entry
+                    for package, entry in apt.closure(install).items()
+                    if any(fnmatch.fnmatch(package, glob) for glob in keep)
+                }
                 packages.update(closure)
                 sets[name] = sorted(closure)
             releases[release] = {"packages": packages, "sets": sets}
     return {"releases": releases, "seed": lock_seed(releases["trixie"], mirrors)}
 
 
+def parts(spec: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+    """Names to install and globs of what to keep of a set that is not all that these need.
+
+    Without `install`, the packages to keep are the ones to install.
+    """
+    return spec.get("install", spec["keep"]), spec["keep"]
+
+
 class Apt:
     """apt with private directories and an empty dpkg status, so that a closure is complete."""
 
-    def __init__(
-        self,
-        directory: Path,
-        suites: list[str],
-        mirrors: download.Mirrors,
-        prefer: dict[str, list[str]],
-    ) -> None:
-        """`prefer` has, by suite, packages that are taken from it though another has them too."""
+    def __init__(self, directory: Path, release: dict[str, Any], mirrors: download.Mirrors) -> None:
+        """A release of wanted.json: `suites`, the archive's `components` ("main" if it names none).
+
+        `prefer` has, by suite, packages that are taken from it though another has them too.
+        """
+        components = " ".join(release.get("components", ["main"]))
         keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
         for name in ("lists/partial", "cache/archives/partial", "etc"):
             (directory / name).mkdir(parents=True)
         (directory / "status").touch()
         (directory / "etc/sources.list").write_text(
             "".join(
-                f"deb [signed-by={keyring}] {self.site(suite, mirrors)} {suite} main\n"
-                for suite in suites
+                f"deb [signed-by={keyring}] {self.site(suite, mirrors)} {suite} {components}\n"
+                for suite in release["suites"]
             )
         )
         (directory / "etc/preferences").write_text(
             "".join(
                 f"Package: {' '.join(packages)}\nPin: release n={suite}\nPin-Priority: 990\n\n"
-                for suite, packages in prefer.items()
+                for suite, packages in release.get("prefer", {}).items()
             )
         )
         self.sites = mirrors.main + mirrors.security
