@@ -5,7 +5,7 @@ image.layer {
   description = "Inference engine: vLLM with a CPU build of torch";
   packages = sources.debs "bookworm" [ "engine" ];
   list = ./engine/files.list;
-  strip = "usr";
+  place = [ "usr=." ];
   wheels = sources.wheels "engine";
   site = "site-packages";
   leaveOut = ./engine/wheels.leave-out;

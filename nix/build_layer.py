@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,21 @@ def append_verity(image: Path) -> tuple[str, int]:
     return text, size // BLOCK
 
 
+def place(root: Path, folder: str, target: str) -> None:
+    """Move the files below one folder of the tree to another, and drop the folder, if it is there.
+
+    Raises BuildError if a file is there already.
+    """
+    for path in tree.walk(root / folder):
+        new = root / target / path
+        if os.path.lexists(new):
+            raise tree.BuildError(f"{folder}/{path} cannot be placed: {target}/{path} is there")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        (root / folder / path).rename(new)
+    if (root / folder).is_dir():
+        shutil.rmtree(root / folder)
+
+
 def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
     """The layer's tree, uncompiled, and the names of the package files that brought something."""
     unpacked, root = scratch / "unpacked", scratch / "root"
@@ -101,10 +117,9 @@ def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
 
     root.mkdir()
     tree.move(unpacked, chosen, root)
-    if args.strip:
-        for path in (root / args.strip).iterdir():
-            path.rename(root / path.name)
-        (root / args.strip).rmdir()
+    for item in args.place:
+        folder, _, target = item.partition("=")
+        place(root, folder, target)
     for item in args.tree:
         folder, _, target = item.partition("=")
         tree.copy(Path(folder), tree.walk(Path(folder)), root / target)
@@ -123,7 +138,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--name", required=True)
     add("--package", type=Path, nargs="*", default=[], help="Debian packages")
     add("--list", type=Path, help="what of the packages goes in")
-    add("--strip", default="", help="folder of the packages that is the layer's top")
+    add("--place", nargs="*", default=[], metavar="FOLDER=TARGET", help="where a folder's files go")
     add("--wheel", type=Path, nargs="*", default=[], help="Python wheels")
     add("--site", default="site-packages", help="folder of the layer that the wheels go into")
     add("--leave-out", type=Path, help="globs of what of the wheels stays out")

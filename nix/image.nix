@@ -24,7 +24,7 @@ in
 rec {
   # layer { name, ... }: a read-only file system with its verity tree.
   #   packages, list    Debian packages, and the file that says what of them goes in
-  #   strip             the folder of the packages that becomes the layer's top
+  #   place             [ "folder=target" ]: where in the layer the files of the packages' folders go
   #   wheels, site      Python wheels, and the folder of the image for them
   #   leaveOut          the file that says what of the wheels does not go in
   #   trees             [ { from = folder; to = "path in the layer"; } ]
@@ -32,7 +32,7 @@ rec {
   #   above, python     the layer whose libraries this one uses; the Python that compiles its code
   layer =
     { name, description
-    , packages ? [ ], list ? "", strip ? ""
+    , packages ? [ ], list ? "", place ? [ ]
     , wheels ? [ ], site ? "", leaveOut ? ""
     , trees ? [ ], folders ? [ ], links ? { }
     , above ? "", python ? "", erofs, allowShell ? false
@@ -45,7 +45,7 @@ rec {
         "--name ${name}"
         (option "--list" list)
         (option "--package" (words packages))
-        (option "--strip" strip)
+        (option "--place" (words place))
         (option "--wheel" (words wheels))
         (option "--site" site)
         (option "--leave-out" leaveOut)

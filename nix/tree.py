@@ -63,10 +63,17 @@ def unpack(packages: Iterable[Path], target: Path) -> dict[str, str]:
             ).stdout
         if p.returncode:
             raise BuildError(f"{package.name}: dpkg-deb ended with status {p.returncode}")
-        return [(os.path.normpath(path), package.name) for path in listing.splitlines()]
+        return [(merged(path), package.name) for path in listing.splitlines()]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(entry for listing in pool.map(one, packages) for entry in listing)
+
+
+def merged(path: str) -> str:
+    """A package's path as it is in a root with merged /usr: some name files by the old spelling."""
+    path = os.path.normpath(path)
+    top, slash, rest = path.partition("/")
+    return MERGED[top] + slash + rest if slash and top in MERGED else path
 
 
 def walk(root: Path) -> Iterator[str]:

@@ -114,3 +114,11 @@ def test_shell_is_refused_also_as_a_link(tmp_path: Path, name: str) -> None:
 def test_tree_without_shell_passes(tmp_path: Path) -> None:
     (tmp_path / "python3").write_bytes(b"")
     tree.refuse_shells(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("packaged", "there"),
+    [("./lib/firmware/a", "usr/lib/firmware/a"), ("./usr/lib/a", "usr/lib/a"), ("./lib", "lib")],
+)
+def test_paths_are_spelt_as_in_a_merged_root(packaged: str, there: str) -> None:
+    assert tree.merged(packaged) == there
