@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from confide.formats.engine_options import EngineOptions
 from confide.model.pack import pack, write_entry
 from confide.model.source import scan
 
@@ -23,7 +24,8 @@ def main() -> None:
     out.mkdir()
     disk = pack(scan(model), out / "model.disk", Path(environment["tools"]), no_progress)
     tasks, roles = environment["tasks"].split(), environment["roles"].split()
-    write_entry(out / "model.json", disk.entry(environment["model_name"], tasks, roles))
+    entry = disk.entry(environment["model_name"], tasks, roles, EngineOptions())
+    write_entry(out / "model.json", entry)
     if (model / "expected.json").exists():
         shutil.copyfile(model / "expected.json", out / "expected.json")
 

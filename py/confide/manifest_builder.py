@@ -145,16 +145,7 @@ def read_model(path: Path) -> Model:
         value = json.loads(read_file(file, "model file", MAX_MODEL_FILE))
     except (ValueError, RecursionError) as error:
         raise ConfigError("bad-model", "the model file is not JSON", seen=str(file)) from error
-    fields = Fields(value, str(file))
-    model = Model(
-        name=fields.name("name"),
-        root_hash=fields.hex("root_hash", 32),
-        hash_offset=fields.integer("hash_offset"),
-        tasks=fields.names("tasks"),
-        roles=fields.names("roles"),
-    )
-    fields.done()
-    return model
+    return Model.read(Fields(value, str(file)))
 
 
 def differences(expected: object, seen: object, where: str = "") -> list[str]:

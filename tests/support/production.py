@@ -52,7 +52,7 @@ def manifest_value(**changes: Any) -> dict[str, Any]:
     gpus = simulated_gpu.policy().to_json()
     model = {"name": "large", "root_hash": "cd" * 32, "hash_offset": 4096}
     return {
-        "format": "confide-manifest/2",
+        "format": "confide-manifest/3",
         "mode": "production",
         "platforms": {"sev-snp": policy_json(), "tdx": POLICY.to_json()},
         "roles": {
@@ -60,7 +60,7 @@ def manifest_value(**changes: Any) -> dict[str, Any]:
             "secret-service": machine,
             "worker-gpu": machine | {"gpus": gpus},
         },
-        "models": [model | {"tasks": ["chat"], "roles": ["worker-gpu"]}],
+        "models": [model | {"tasks": ["chat"], "roles": ["worker-gpu"], "engine": {}}],
         "update_keys": [],
         "recovery_keys": [],
     } | changes

@@ -67,9 +67,10 @@ def manifest_value(models: Iterable[dict[str, Any]] | None = None) -> dict[str, 
         "hash_offset": 4096,
         "tasks": ["chat", "completion"],
         "roles": ["worker-cpu"],
+        "engine": {},
     }
     return {
-        "format": "confide-manifest/2",
+        "format": "confide-manifest/3",
         "mode": "development",
         "platforms": {"vtpm": {"development_ca": development_ca_spki_sha256().hex()}},
         "roles": {

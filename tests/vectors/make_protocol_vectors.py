@@ -24,6 +24,7 @@ from confide.errors import PolicyError
 from confide.formats.binding import coordinator_report_data, join_report_data, report_data
 from confide.formats.canonical import cbor_encode, json_encode
 from confide.formats.configdisk import ConfigDisk
+from confide.formats.engine_options import EngineOptions
 from confide.formats.evidence import Evidence, VtpmReport
 from confide.formats.gpu import gpu_binding
 from confide.formats.history import NO_PREVIOUS, HistoryEntry, encode_history
@@ -69,7 +70,14 @@ def manifest() -> Manifest:
         Role(name, (VtpmReference("q35-2", {i: octets(f"{name} {i}") for i in REQUIRED_PCRS}),))
         for name in ("coordinator", "secret-service", "worker-cpu")
     )
-    model = Model("tiny", octets("root hash"), 8192, ("chat", "completion"), ("worker-cpu",))
+    model = Model(
+        "tiny",
+        octets("root hash"),
+        8192,
+        ("chat", "completion"),
+        ("worker-cpu",),
+        EngineOptions(max_model_len=4096, dtype="float32"),
+    )
     platforms = Platforms(vtpm=DevelopmentCa(octets("development CA")))
     return Manifest("development", platforms, roles, (model,))
 

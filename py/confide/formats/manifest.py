@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 
 from confide.errors import FormatError, PolicyError
 from confide.formats.canonical import Json, json_decode, json_encode
+from confide.formats.engine_options import NO_OPTIONS, EngineOptions
 from confide.formats.fields import Fields
 from confide.formats.gpu_policy import GpuPolicy
 from confide.formats.hash_tree import BLOCK
@@ -32,7 +33,7 @@ from confide.formats.vtpm_policy import (
     read_authority,
 )
 
-FORMAT = "confide-manifest/2"
+FORMAT = "confide-manifest/3"
 MODES = ("development", "production")
 ROLES = ("coordinator", "secret-service", "worker-cpu", "worker-gpu")
 GPU_ROLES = ("worker-gpu",)
@@ -81,6 +82,46 @@ class Model:
     hash_offset: int
     tasks: tuple[str, ...]
     roles: tuple[str, ...]
+    engine: EngineOptions = NO_OPTIONS
+
+    @classmethod
+    def read(cls, fields: Fields) -> Model:
+        """Read one entry, of a manifest or alone in a model.json. Raises FormatError."""
+        model = cls(
+            name=fields.name("name"),
+            root_hash=fields.hex("root_hash", 32),
+            hash_offset=fields.integer("hash_offset", minimum=BLOCK),
+            tasks=fields.names("tasks"),
+            roles=fields.names("roles"),
+            engine=EngineOptions.read(fields.map("engine")),
+        )
+        fields.done()
+        if model.hash_offset % BLOCK:
+            raise FormatError(
+                "manifest-models",
+                f"model {model.name} has a hash tree between blocks",
+                expected=f"a multiple of {BLOCK}",
+                seen=str(model.hash_offset),
+            )
+        if not model.tasks or not set(model.tasks) <= set(TASKS):
+            raise FormatError(
+                "manifest-models",
+                f"model {model.name} has a task that does not exist",
+                expected=" or ".join(TASKS),
+                seen=" ".join(model.tasks) or "none",
+            )
+        return model
+
+    def to_json(self) -> Json:
+        """The entry."""
+        return {
+            "name": self.name,
+            "root_hash": self.root_hash.hex(),
+            "hash_offset": self.hash_offset,
+            "tasks": list(self.tasks),
+            "roles": list(self.roles),
+            "engine": self.engine.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -102,7 +143,7 @@ class Manifest:
         mode = fields.text("mode", one_of=MODES)
         platforms = read_platforms(fields.map("platforms"), mode)
         roles = _read_roles(fields.map("roles"), platforms)
-        models = tuple(_read_model(item, roles) for item in fields.list("models"))
+        models = _read_models(fields.list("models"), roles)
         for field in ("update_keys", "recovery_keys"):
             if fields.list(field):
                 raise FormatError(
@@ -111,9 +152,6 @@ class Manifest:
                     expected="[]: this format knows no updates and no recovery",
                 )
         fields.done()
-        names = [model.name for model in models]
-        if len(set(names)) != len(names):
-            raise FormatError("manifest-models", "manifest names one model twice")
         return cls(mode, platforms, roles, models)
 
     def encode(self) -> bytes:
@@ -124,7 +162,7 @@ class Manifest:
                 "mode": self.mode,
                 "platforms": _platforms(self.platforms),
                 "roles": {role.name: _role(role) for role in self.roles},
-                "models": [_model(model) for model in self.models],
+                "models": [model.to_json() for model in self.models],
                 "update_keys": list(self.update_keys),
                 "recovery_keys": list(self.recovery_keys),
             }
@@ -247,39 +285,21 @@ def _read_references(
     return references
 
 
-def _read_model(item: object, roles: tuple[Role, ...]) -> Model:
-    fields = Fields(item, "a model of the manifest")
-    model = Model(
-        name=fields.name("name"),
-        root_hash=fields.hex("root_hash", 32),
-        hash_offset=fields.integer("hash_offset", minimum=BLOCK),
-        tasks=fields.names("tasks"),
-        roles=fields.names("roles"),
-    )
-    fields.done()
-    if model.hash_offset % BLOCK:
-        raise FormatError(
-            "manifest-models",
-            f"model {model.name} has a hash tree between blocks",
-            expected=f"a multiple of {BLOCK}",
-            seen=str(model.hash_offset),
-        )
-    if not model.tasks or not set(model.tasks) <= set(TASKS):
-        raise FormatError(
-            "manifest-models",
-            f"model {model.name} has a task that does not exist",
-            expected=" or ".join(TASKS),
-            seen=" ".join(model.tasks) or "none",
-        )
-    served = {role.name for role in roles if role.name.startswith("worker-")}
-    if not model.roles or not set(model.roles) <= served:
-        raise FormatError(
-            "manifest-models",
-            f"model {model.name} has a role that cannot serve it",
-            expected="a worker role of this manifest",
-            seen=" ".join(model.roles) or "none",
-        )
-    return model
+def _read_models(items: list[object], roles: tuple[Role, ...]) -> tuple[Model, ...]:
+    models = tuple(Model.read(Fields(item, "a model of the manifest")) for item in items)
+    names = {model.name for model in models}
+    if len(names) != len(models):
+        raise FormatError("manifest-models", "manifest names one model twice")
+    workers = {role.name for role in roles if role.name.startswith("worker-")}
+    for model in models:
+        if not model.roles or not set(model.roles) <= workers:
+            raise FormatError(
+                "manifest-models",
+                f"model {model.name} has a role that cannot serve it",
+                expected="a worker role of this manifest",
+                seen=" ".join(model.roles) or "none",
+            )
+    return models
 
 
 def _platforms(platforms: Platforms) -> Json:
@@ -302,13 +322,3 @@ def _role(role: Role) -> Json:
     if role.gpus is not None:
         references["gpus"] = role.gpus.to_json()
     return references
-
-
-def _model(model: Model) -> Json:
-    return {
-        "name": model.name,
-        "root_hash": model.root_hash.hex(),
-        "hash_offset": model.hash_offset,
-        "tasks": list(model.tasks),
-        "roles": list(model.roles),
-    }

@@ -11,7 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
-from confide.formats.fields import check_name, from_hex
+from confide.formats.engine_options import CHOICES, NUMBERS, EngineOptions
+from confide.formats.fields import Fields, check_name, from_hex
 from confide.formats.manifest import MAX_MANIFEST, ROLES, TASKS, Manifest
 from confide.manifest_builder import read_model
 from confide.model import check
@@ -22,6 +23,7 @@ from confide.operator import read_file
 
 PASSED, FAILED, USAGE = 0, 1, 2
 WORKERS = tuple(role for role in ROLES if role.startswith("worker-"))
+MAX_DIGITS = 19
 TOOLS_VARIABLE = "CONFIDE_MODEL_TOOLS"
 
 
@@ -69,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--name", help="the model's name in the API (default: the folder's)")
     command.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     command.add_argument("--role", nargs="+", choices=WORKERS, default=["worker-gpu"])
+    command.add_argument(
+        "--engine",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"options of the model's engine: {', '.join([*NUMBERS, *CHOICES])}",
+    )
     command.add_argument("--tools", type=Path, metavar="DIR", help=f"default: ${TOOLS_VARIABLE}")
     command.add_argument("--json", action="store_true", help="the result as JSON")
     command.set_defaults(run=_pack)
@@ -118,6 +127,7 @@ def _pack(options: argparse.Namespace) -> dict[str, object]:
         raise ConfigError(
             error.code, error.message, expected=error.expected, seen=error.seen, next="give --name"
         ) from error
+    engine = engine_options(options.engine)
     tools = options.tools or os.environ.get(TOOLS_VARIABLE)
     if not tools:
         raise ConfigError(
@@ -130,7 +140,7 @@ def _pack(options: argparse.Namespace) -> dict[str, object]:
     if source.left_out:
         print(f"left out, as hidden: {', '.join(source.left_out)}", file=sys.stderr)
     disk = pack(source, options.output, Path(tools), lambda total: Meter("packing", total))
-    entry = disk.entry(name, options.task, options.role)
+    entry = disk.entry(name, options.task, options.role, engine)
     write_entry(entry_file(options.output), entry)
     return {
         "name": name,
@@ -143,6 +153,28 @@ def _pack(options: argparse.Namespace) -> dict[str, object]:
         "entry_file": str(entry_file(options.output)),
         "entry": entry,
     }
+
+
+def engine_options(words: Sequence[str]) -> EngineOptions:
+    """The options in words NAME=VALUE. Raises ConfigError."""
+    given: dict[str, object] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name in given:
+            raise ConfigError(
+                "engine-option",
+                "an engine option is not understood",
+                expected="NAME=VALUE, each name once",
+                seen=ascii(word[:80]),
+            )
+        is_number = value.isascii() and value.isdecimal() and len(value) < MAX_DIGITS
+        given[name] = int(value) if name in NUMBERS and is_number else value
+    try:
+        return EngineOptions.read(Fields(given, "the engine's options"))
+    except FormatError as error:
+        raise ConfigError(
+            error.code, error.message, expected=error.expected, seen=error.seen
+        ) from error
 
 
 def entry_file(disk: Path) -> Path:

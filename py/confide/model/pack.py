@@ -1,7 +1,7 @@
 """Making a model disk: the layout, then all data and its hashes in one pass, then the tree.
 
-An interrupted pack goes on where it was: see `Journal`. Only the standard library, errors.py and
-formats/hash_tree.py are needed, so that the flake's builder is this very code.
+An interrupted pack goes on where it was: see `Journal`. Only the standard library and
+modules without dependencies are needed, so that the flake's builder is this very code.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from confide.errors import ConfigError
+from confide.formats.engine_options import EngineOptions
 from confide.formats.hash_tree import BLOCK, disk_size, levels, root_hash
 from confide.model import hashing
 from confide.model.hashing import Segment, hash_blocks, in_order, processes, read, segments
@@ -39,7 +40,9 @@ class PackedDisk:
     size: int
     sha256: bytes
 
-    def entry(self, name: str, tasks: Sequence[str], roles: Sequence[str]) -> dict[str, object]:
+    def entry(
+        self, name: str, tasks: Sequence[str], roles: Sequence[str], engine: EngineOptions
+    ) -> dict[str, object]:
         """The disk's entry in a manifest's list of models."""
         return {
             "name": name,
@@ -47,6 +50,7 @@ class PackedDisk:
             "hash_offset": self.hash_offset,
             "tasks": list(tasks),
             "roles": list(roles),
+            "engine": engine.to_json(),
         }
 
 

@@ -25,6 +25,7 @@ MODEL = {
     "hash_offset": 8192,
     "tasks": ["chat", "completion"],
     "roles": ["worker-cpu"],
+    "engine": {},
 }
 
 
@@ -154,6 +155,7 @@ def test_incomplete_measurements(
         {"tasks": ["sing"]},
         {"roles": ["coordinator"]},
         {"name": "../etc"},
+        {"engine": {"trust_remote_code": True}},
         {"extra": 1},
     ],
 )

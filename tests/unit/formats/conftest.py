@@ -29,7 +29,7 @@ def manifest_value() -> dict[str, Any]:
     registers = (0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14)
     role = {"vtpm": [{"shape": "q35-2", "pcrs": {str(i): f"{i:064x}" for i in registers}}]}
     return {
-        "format": "confide-manifest/2",
+        "format": "confide-manifest/3",
         "mode": "development",
         "platforms": {"vtpm": {"development_ca": "ab" * 32}},
         "roles": {"coordinator": role, "secret-service": role, "worker-cpu": role},
@@ -40,6 +40,7 @@ def manifest_value() -> dict[str, Any]:
                 "hash_offset": 4096,
                 "tasks": ["chat", "completion"],
                 "roles": ["worker-cpu"],
+                "engine": {},
             }
         ],
         "update_keys": [],

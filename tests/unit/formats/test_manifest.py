@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from confide.errors import FormatError, PolicyError
 from confide.formats.canonical import json_encode
+from confide.formats.engine_options import CHOICES, NUMBERS, EngineOptions
 from confide.formats.manifest import ROLES, TASKS, Manifest
 from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa
 
@@ -28,6 +29,17 @@ def test_round_trip(manifest_value: Value) -> None:
     assert manifest.platforms.vtpm == DevelopmentCa(b"\xab" * 32)
     assert manifest.role("coordinator").vtpm[0].pcrs[11] == bytes(31) + b"\x0b"
     assert manifest.model("tiny").root_hash == b"\xcd" * 32
+    jsonschema.validate(manifest_value, SCHEMA)
+
+
+def test_engine_options_are_kept_as_they_are(manifest_value: Value) -> None:
+    """An option at its default is not the same manifest as one that is left out."""
+    engine = {"tensor_parallel_size": 1, "dtype": "bfloat16"}
+    manifest_value["models"][0]["engine"] = engine
+    data = json_encode(manifest_value)
+    manifest = Manifest.parse(data)
+    assert manifest.encode() == data
+    assert manifest.model("tiny").engine == EngineOptions(tensor_parallel_size=1, dtype="bfloat16")
     jsonschema.validate(manifest_value, SCHEMA)
 
 
@@ -64,7 +76,7 @@ def _drop(*path: str | int) -> Callable[[Value], None]:
 PCRS = ("roles", "coordinator", "vtpm", 0, "pcrs")
 MODEL = ("models", 0)
 BROKEN: dict[str, Callable[[Value], None]] = {
-    "format": _set("format", to="confide-manifest/1"),
+    "format": _set("format", to="confide-manifest/2"),
     "mode": _set("mode", to="test"),
     "production names the development CA": _set("mode", to="production"),
     "production without an authority": lambda value: value.update(
@@ -101,13 +113,21 @@ BROKEN: dict[str, Callable[[Value], None]] = {
     "task twice": _set(*MODEL, "tasks", to=["chat", "chat"]),
     "no roles": _set(*MODEL, "roles", to=[]),
     "served by the coordinator": _set(*MODEL, "roles", to=["coordinator"]),
+    "engine is a list": _set(*MODEL, "engine", to=[]),
+    "engine option that is not allowed": _set(*MODEL, "engine", "trust_remote_code", to=True),
+    "engine option with vLLM's hyphens": _set(*MODEL, "engine", "max-model-len", to=4096),
+    "engine option out of bounds": _set(*MODEL, "engine", "tensor_parallel_size", to=17),
+    "engine option as text": _set(*MODEL, "engine", "max_model_len", to="4096"),
+    "engine option is true": _set(*MODEL, "engine", "max_num_seqs", to=True),
+    "engine option is null": _set(*MODEL, "engine", "dtype", to=None),
+    "engine option with an unknown choice": _set(*MODEL, "engine", "dtype", to="int8"),
     "update keys": _set("update_keys", to=["00"]),
     "recovery keys": _set("recovery_keys", to=["00"]),
     "unknown field": _set("comment", to="hello"),
     **{f"no {field}": _drop(field) for field in (
         "format", "mode", "platforms", "roles", "models", "update_keys", "recovery_keys")},
     **{f"no model {field}": _drop(*MODEL, field) for field in (
-        "name", "root_hash", "hash_offset", "tasks", "roles")},
+        "name", "root_hash", "hash_offset", "tasks", "roles", "engine")},
     **{f"no register {index}": _drop(*PCRS, str(index)) for index in REQUIRED_PCRS},
 }  # fmt: skip
 
@@ -159,5 +179,11 @@ def test_refuses_every_flipped_byte_or_reads_another_manifest(manifest_value: Va
 def test_schema_knows_the_same_names() -> None:
     assert tuple(SCHEMA["properties"]["roles"]["properties"]) == ROLES
     assert tuple(SCHEMA["$defs"]["model"]["properties"]["tasks"]["items"]["enum"]) == TASKS
+    options = SCHEMA["$defs"]["engine"]["properties"]
+    bounds = {name: {"minimum": low, "maximum": high} for name, (low, high) in NUMBERS.items()}
+    assert options == (
+        {name: {"type": "integer"} | bound for name, bound in bounds.items()}
+        | {name: {"enum": list(known)} for name, known in CHOICES.items()}
+    )
     required = SCHEMA["$defs"]["vtpm-reference"]["properties"]["pcrs"]["required"]
     assert tuple(map(int, required)) == REQUIRED_PCRS

@@ -50,6 +50,7 @@ def test_pack_says_all_that_a_manifest_needs(
     monkeypatch.setenv("CONFIDE_MODEL_TOOLS", str(model_tools))
     disk = tmp_path / "llama-3.1-8b.disk"
     options = ["--name", "llama", "--task", "chat", "--role", "worker-gpu", "worker-cpu", "--json"]
+    options += ["--engine", "tensor_parallel_size=2", "dtype=bfloat16"]
     assert command.main(["pack", str(folder), "-o", str(disk), *options]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
@@ -58,9 +59,39 @@ def test_pack_says_all_that_a_manifest_needs(
     assert answer["entry_file"] == str(entry_file)
     assert json.loads(entry_file.read_text()) == answer["entry"]
     assert answer["entry"]["tasks"] == ["chat"]
+    assert answer["entry"]["engine"] == {"tensor_parallel_size": 2, "dtype": "bfloat16"}
     assert answer["entry"]["roles"] == ["worker-gpu", "worker-cpu"]
     assert answer["size"] == disk.stat().st_size
     assert answer["files"] == 7
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ("trust_remote_code=true", "engine-option"),
+        ("--trust-remote-code", "engine-option"),
+        ("max_model_len", "engine-option"),
+        ("dtype=int8", "bad-field"),
+        ("max_model_len=0", "bad-field"),
+        ("max_model_len=4k", "bad-field"),
+        ("max_model_len=-1", "bad-field"),
+        ("max_model_len=" + "9" * 5000, "bad-field"),
+    ],
+)
+def test_engine_options_that_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, code: str
+) -> None:
+    """Before anything is packed."""
+    argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", "/none"]
+    assert refused([*argv, f"--engine={word}"], capsys) == (2, code)
+
+
+def test_an_engine_option_twice(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", "/none"]
+    twice = ["--engine", "max_num_seqs=1", "max_num_seqs=2"]
+    assert refused([*argv, *twice], capsys) == (2, "engine-option")
 
 
 def test_a_good_disk_by_each_reference(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:

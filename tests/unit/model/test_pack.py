@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from confide.errors import ConfigError
+from confide.formats.engine_options import EngineOptions
 from confide.formats.hash_tree import BLOCK, disk_size, levels
 from confide.model import check, hashing, pack
 from confide.model.source import scan
@@ -119,7 +120,7 @@ def test_the_flakes_builder_makes_the_same_bits(
     subprocess.run([sys.executable, script, tmp_path / "tiny"], check=True)
     disk = packed(tmp_path / "tiny", tmp_path / "model.disk", model_tools)
     assert (built_model / "model.disk").read_bytes() == (tmp_path / "model.disk").read_bytes()
-    entry = disk.entry("tiny", ["chat", "completion"], ["worker-cpu"])
+    entry = disk.entry("tiny", ["chat", "completion"], ["worker-cpu"], EngineOptions())
     pack.write_entry(tmp_path / "model.json", entry)
     assert (built_model / "model.json").read_bytes() == (tmp_path / "model.json").read_bytes()
 
@@ -301,11 +302,15 @@ def test_geometry_of_the_tree() -> None:
 
 def test_entry_is_readable(tmp_path: Path) -> None:
     disk = pack.PackedDisk(bytes(32), 8192, 12288, bytes(32))
-    pack.write_entry(tmp_path / "model.json", disk.entry("tiny", ["chat"], ["worker-gpu"]))
+    pack.write_entry(
+        tmp_path / "model.json",
+        disk.entry("tiny", ["chat"], ["worker-gpu"], EngineOptions(dtype="bfloat16")),
+    )
     assert json.loads((tmp_path / "model.json").read_text()) == {
         "name": "tiny",
         "root_hash": "00" * 32,
         "hash_offset": 8192,
         "tasks": ["chat"],
         "roles": ["worker-gpu"],
+        "engine": {"dtype": "bfloat16"},
     }
