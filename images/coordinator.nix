@@ -3,5 +3,6 @@
   role = "coordinator";
   description = "Image of the coordinator";
   files = ./coordinator;
+  shapes = ./shapes.json;
   layers = [ ];
 }

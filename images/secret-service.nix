@@ -3,5 +3,6 @@
   role = "secret-service";
   description = "Image of the secret service";
   files = ./secret-service;
+  shapes = ./shapes.json;
   layers = [ ];
 }

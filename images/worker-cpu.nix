@@ -3,5 +3,6 @@
   role = "worker-cpu";
   description = "Image of the worker without GPU";
   files = ./worker-cpu;
+  shapes = ./shapes.json;
   layers = [ (import ./engine.nix { inherit image sources host base; }) ];
 }

@@ -3,9 +3,9 @@
     {"format": "confide-shapes/1",
      "vtpm": ["ovmf-disk", ...],
      "sev-snp": [{"vmm": "qemu", "vcpu_type": "EPYC-Milan", "vcpus": [1, 2], "guest_features": 1}],
-     "tdx": [{"name": "qemu-2", "vcpus": 2, "disks": 1, "machine": "q35,...", ...}]}
+     "tdx": [{"name": "qemu-2", "vcpus": 2, "disks": 1, "gpus": 0, "machine": "q35,...", ...}]}
 
-How a TDX machine is started (`vcpus`, `disks` and QEMU's `machine`) shows in its ACPI tables;
+How a TDX machine is started (`vcpus`, `disks`, `gpus`, QEMU's `machine`) shows in its ACPI tables;
 `measure.tdx.shapefile` describes the other fields.
 Each machine is stated in full: nothing that is measured has a default here.
 """
@@ -30,7 +30,7 @@ FORMAT = "confide-shapes/1"
 MAX_SHAPES_FILE = 1 << 20
 MAX_MACHINES = 256  # of a platform
 
-_TDX_START_FIELDS = {"vcpus": int, "disks": int, "machine": str}
+_TDX_START_FIELDS = {"vcpus": int, "disks": int, "gpus": int, "machine": str}
 _SNP_FIELDS = {"vmm", "vcpu_type", "vcpus", "guest_features"}
 
 

@@ -1,11 +1,13 @@
-"""Build, for each TDX machine in shapes.json, what its firmware is given to measure.
+"""Build, for each TDX machine in some shapes files, what its firmware is given to measure.
 
 One folder per machine with the fw_cfg items table-loader, rsdp, tables, bootorder and boot-menu,
 and with smbios, the SMBIOS structures as the firmware completes them. They come from a run of the
 same firmware and the same kernel on the same QEMU, emulated: without TDX the machine has another
 accelerator and another CPU, and nothing else differs in what is read here (docs/decisions/067).
+A GPU that a host passes through stands behind a port of its own. The tables say that the port is
+taken, not by what, so a device that every QEMU has stands in for it (docs/decisions/100).
 NAME.arguments is how a machine is started that measures these, an argument a line. Reads the
-environment: firmware, kernel, qemu, shapes, out.
+environment: firmware, kernel, qemu, shapes (the files), out.
 """
 
 from __future__ import annotations
@@ -42,11 +44,16 @@ SPEAK_EARLY = "console=ttyS0 earlyprintk=ttyS0,115200"
 SECONDS = 300  # one takes two
 # A TD has its host's CPU, which the SMBIOS tables would name; any fixed value but 0 hides it.
 PROCESSOR_ID = 1
-# From 46 bits on, the firmware places PCI windows where it does with 46.
-EMULATED = ["-accel", "tcg", "-cpu", "max,phys-bits=46"]
+# From 46 bits on, the firmware places PCI windows where it does with 46. The vendor: for a processor
+# of AMD's, which the emulated one would be, QEMU moves large memory above 1 TiB.
+EMULATED = ["-accel", "tcg", "-cpu", "max,phys-bits=46,vendor=GenuineIntel"]
 # Machines larger than this computer can run as far as is needed: they touch little of their memory.
 MEMORY = "memory-backend-ram,id=memory,reserve=off,size={}M"
 CONFIDENTIAL = ["-accel", "kvm", "-cpu", "host", "-object", "tdx-guest,id=tdx0"]
+# In the tables the 64-bit PCI window ends with the devices' memory, or has this size if that is more:
+# larger than what 8 GPUs need, it hides which GPUs there are.
+PCI_WINDOW = ["-global", "q35-pcihost.pci-hole64-size=4096G"]
+GPU_MEMORY = "256G"  # an H200's; any size below the window's gives the same tables
 
 
 def arguments(shape: Mapping[str, Any], *, emulated: bool) -> list[str]:
@@ -62,7 +69,24 @@ def arguments(shape: Mapping[str, Any], *, emulated: bool) -> list[str]:
     for number in range(shape["disks"]):
         options += ["-device", f"virtio-blk-pci,drive=disk{number}"]
     # An option ROM would be measured, and would offer to boot from the network.
-    return [*options, "-device", "virtio-net-pci,netdev=network,romfile="]
+    options += ["-device", "virtio-net-pci,netdev=network,romfile="]
+    return [*options, *gpu_arguments(shape["gpus"], emulated=emulated)]
+
+
+def gpu_arguments(count: int, *, emulated: bool) -> list[str]:
+    """GPUs, each behind a port of its own, whose memory can have its whole size there."""
+    if not count:
+        return []
+    options = PCI_WINDOW if emulated else [*PCI_WINDOW, "-object", "iommufd,id=iommufd0"]
+    for number in range(count):
+        port = f"gpu{number}"
+        gpu = f"pci-testdev,bus={port},membar={GPU_MEMORY}"
+        if not emulated:
+            # Without its option ROM, which would be measured.
+            gpu = f"vfio-pci,bus={port},host=GPU{number},iommufd=iommufd0,rombar=0"
+        bridge = f"pcie-root-port,id={port},chassis={number + 1}"
+        options = [*options, "-device", bridge, "-device", gpu]
+    return options
 
 
 def launch(shape: Mapping[str, Any]) -> list[str]:
@@ -104,10 +128,11 @@ def build(shape: Mapping[str, Any], firmware: Path, kernel: Path, qemu: Path, ou
 
 def main() -> None:
     """Build $out."""
-    places = (Path(os.environ[name]) for name in ("firmware", "kernel", "qemu", "out", "shapes"))
-    firmware, kernel, qemu, out, shapes = places
+    places = (Path(os.environ[name]) for name in ("firmware", "kernel", "qemu", "out"))
+    firmware, kernel, qemu, out = places
     out.mkdir()
-    wanted = json.loads(shapes.read_text())["tdx"]
+    files = [Path(name) for name in os.environ["shapes"].split()]
+    wanted = [shape for file in files for shape in json.loads(file.read_text())["tdx"]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = {
             shape["name"]: pool.submit(build, shape, firmware, kernel, qemu, out / shape["name"])

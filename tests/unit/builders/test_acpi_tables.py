@@ -5,38 +5,48 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import build_acpi_tables
 import fw_cfg
 import pytest
 
 ROOT = Path(__file__).parents[3]
-SHAPES = json.loads((ROOT / "images/shapes.json").read_text())["tdx"]
+SHAPES = [
+    shape
+    for name in ("shapes", "shapes-gpu")
+    for shape in json.loads((ROOT / f"images/{name}.json").read_text())["tdx"]
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape["name"]))
-def test_only_accelerator_and_processor_differ(shape: dict[str, object]) -> None:
+def test_only_accelerator_processor_and_gpus_differ(shape: dict[str, Any]) -> None:
     emulated = build_acpi_tables.arguments(shape, emulated=True)
     real = build_acpi_tables.arguments(shape, emulated=False)
     machine = str(shape["machine"])
+    backend = "iommufd=iommufd0,rombar=0"
     assert f"{machine},memory-backend=memory" in emulated
     assert f"{machine},confidential-guest-support=tdx0" in real
     assert [word for word in emulated if word not in real] == [
         f"{machine},memory-backend=memory",
         "tcg",
-        "max,phys-bits=46",
+        "max,phys-bits=46,vendor=GenuineIntel",
         f"memory-backend-ram,id=memory,reserve=off,size={shape['memory_mib']}M",
+        *(f"pci-testdev,bus=gpu{n},membar=256G" for n in range(shape["gpus"])),
     ]
     assert [word for word in real if word not in emulated] == [
         f"{machine},confidential-guest-support=tdx0",
         "kvm",
         "host",
         "tdx-guest,id=tdx0",
+        *(["iommufd,id=iommufd0"] if shape["gpus"] else []),
+        *(f"vfio-pci,bus=gpu{n},host=GPU{n},{backend}" for n in range(shape["gpus"])),
     ]
+    assert real.count("q35-pcihost.pci-hole64-size=4096G") == bool(shape["gpus"])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape["name"]))
-def test_machine_has_what_a_td_has(shape: dict[str, object]) -> None:
+def test_machine_has_what_a_td_has(shape: dict[str, Any]) -> None:
     """QEMU turns these off by itself for a TD, and cannot for a machine that it emulates."""
     options = str(shape["machine"]).split(",")
     assert {"kernel-irqchip=split", "smm=off", "pic=off"} <= set(options)
@@ -44,7 +54,7 @@ def test_machine_has_what_a_td_has(shape: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape["name"]))
-def test_what_the_flake_built(acpi_tables: Path, shape: dict[str, object]) -> None:
+def test_what_the_flake_built(acpi_tables: Path, shape: dict[str, Any]) -> None:
     folder = acpi_tables / str(shape["name"])
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     smbios = sizes.pop("smbios")

@@ -14,7 +14,7 @@ from measure import machines, shapes
 from measure.errors import FormatError, MeasureError
 from measure.tdx.start import Start
 
-PUBLISHED = Path(__file__).parents[3] / "images" / "shapes.json"
+IMAGES = Path(__file__).parents[3] / "images"
 
 
 def minimal() -> dict[str, Any]:
@@ -26,9 +26,9 @@ def minimal() -> dict[str, Any]:
         ],
         "tdx": [
             {
-                "name": "qemu-2", "vcpus": 2, "disks": 1, "machine": "q35", "memory_mib": 2048,
-                "edk2": "2026.08", "page_order": "single-pass", "attributes": "0x10000000",
-                "xfam": "0x3", "boot": "direct",
+                "name": "qemu-2", "vcpus": 2, "disks": 1, "gpus": 0, "machine": "q35",
+                "memory_mib": 2048, "edk2": "2026.08", "page_order": "single-pass",
+                "attributes": "0x10000000", "xfam": "0x3", "boot": "direct",
             }
         ],
     }  # fmt: skip
@@ -38,18 +38,20 @@ def parse(value: Any) -> machines.Machines:
     return machines.parse(json.dumps(value).encode(), "shapes.json")
 
 
-def test_the_published_machines() -> None:
-    published = machines.parse(PUBLISHED.read_bytes(), "shapes.json")
+@pytest.mark.parametrize(("name", "gpus"), [("shapes", {0}), ("shapes-gpu", {1, 2, 4, 8})])
+def test_the_published_machines(name: str, gpus: set[int]) -> None:
+    published = machines.parse((IMAGES / f"{name}.json").read_bytes(), name)
     assert shapes.OVMF_DISK in published.vtpm
     assert len(published.vtpm) + len(published.sev_snp) + len(published.tdx) >= 16
     assert {s.vcpu_type for s in published.sev_snp} == {"EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"}
     assert {s.guest_features for s in published.sev_snp} == {1}
+    assert {s.start.gpus for s in published.tdx if s.start} == gpus
 
 
 def test_one_machine_for_each_number_of_vcpus() -> None:
     found = parse(minimal())
     assert [s.name for s in found.sev_snp] == ["qemu-epyc-milan-1", "qemu-epyc-milan-2"]
-    assert [(s.name, s.start) for s in found.tdx] == [("qemu-2", Start(2, 1, "q35"))]
+    assert [(s.name, s.start) for s in found.tdx] == [("qemu-2", Start(2, 1, 0, "q35"))]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from measure.tdx.start import Start, summary_of
 from tests.support import qemu_acpi
 
 SHAPE = {
-    "name": "qemu-11.1-4", "vcpus": 4, "disks": 2, "machine": "pc-q35-11.1,hpet=off",
+    "name": "qemu-11.1-4", "vcpus": 4, "disks": 2, "gpus": 0, "machine": "pc-q35-11.1,hpet=off",
     "memory_mib": 2048, "edk2": "2026.08", "page_order": "single-pass",
     "attributes": "0x10000000", "xfam": "0x3", "boot": "direct",
 }  # fmt: skip
@@ -73,7 +73,9 @@ def test_the_machine_of_the_shape(measure: Measure) -> None:
     ("change", "seen"),
     [
         ({"vcpus": 8}, "-smp 8"),
-        ({"disks": 1}, ", 1 disks"),
+        ({"disks": 1}, ", 1 disks, 0 PCIe ports, 0 GPUs"),
+        ({"gpus": 2}, ", 2 disks, 2 PCIe ports, 2 GPUs"),
+        ({"gpus": 1}, "-global q35-pcihost.pci-hole64-size=4096G"),
         ({"memory_mib": 4096}, "-m 4096"),
         ({"machine": "pc-q35-11.1"}, "-machine pc-q35-11.1,confidential"),
         ({"machine": "\x1b[2J"}, r"-machine \x1b[2J,confidential"),
@@ -113,8 +115,20 @@ def test_a_folder_without_arguments(measure: Measure) -> None:
 
 def test_options_that_are_there_twice_or_not_at_all() -> None:
     arguments = build_acpi_tables.launch(SHAPE)
-    expected = Start(4, 2, "pc-q35-11.1,hpet=off").summary(2048)
+    expected = Start(4, 2, 0, "pc-q35-11.1,hpet=off").summary(2048)
     assert summary_of(arguments) == expected
     assert summary_of([*arguments, "-smp", "8"]) != expected
     at = arguments.index("-smp")
     assert summary_of(arguments[:at] + arguments[at + 2 :]) != expected
+
+
+def test_gpus_behind_ports_of_their_own() -> None:
+    """Less window, port or GPU, or one GPU more behind a port, is another machine."""
+    arguments = build_acpi_tables.launch(SHAPE | {"gpus": 2})
+    expected = Start(4, 2, 2, "pc-q35-11.1,hpet=off").summary(2048)
+    assert summary_of(arguments) == expected
+    for option in ("-global", "-device"):
+        for at in [at for at, word in enumerate(arguments) if word == option]:
+            if not arguments[at + 1].startswith("virtio-net"):
+                assert summary_of(arguments[:at] + arguments[at + 2 :]) != expected
+    assert summary_of([*arguments, "-device", "vfio-pci,bus=gpu1"]) != expected
