@@ -44,14 +44,14 @@ SPEAK_EARLY = "console=ttyS0 earlyprintk=ttyS0,115200"
 SECONDS = 300  # one takes two
 # A TD has its host's CPU, which the SMBIOS tables would name; any fixed value but 0 hides it.
 PROCESSOR_ID = 1
-# From 46 bits on, the firmware places PCI windows where it does with 46. The vendor: for a processor
-# of AMD's, which the emulated one would be, QEMU moves large memory above 1 TiB.
+# From 46 bits on, the firmware places PCI windows where it does with 46. The vendor: for a
+# processor of AMD's, which the emulated one would be, QEMU moves large memory above 1 TiB.
 EMULATED = ["-accel", "tcg", "-cpu", "max,phys-bits=46,vendor=GenuineIntel"]
 # Machines larger than this computer can run as far as is needed: they touch little of their memory.
 MEMORY = "memory-backend-ram,id=memory,reserve=off,size={}M"
 CONFIDENTIAL = ["-accel", "kvm", "-cpu", "host", "-object", "tdx-guest,id=tdx0"]
-# In the tables the 64-bit PCI window ends with the devices' memory, or has this size if that is more:
-# larger than what 8 GPUs need, it hides which GPUs there are.
+# In the tables the 64-bit PCI window ends with the devices' memory, or has this size if that is
+# more: larger than what 8 GPUs need, it hides which GPUs there are.
 PCI_WINDOW = ["-global", "q35-pcihost.pci-hole64-size=4096G"]
 GPU_MEMORY = "256G"  # an H200's; any size below the window's gives the same tables
 
