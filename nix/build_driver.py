@@ -1,0 +1,137 @@
+"""Build nvidia.ko and nvidia-uvm.ko against a kernel's headers, from locked driver packages.
+
+Runs in a root with compiler and headers. The packages are those of one driver: kernel modules as
+source (usr/src/FOLDER with Kbuild), GSP firmware, libraries; Debian's or NVIDIA's, which have the
+same files in other folders. The output folder gets the modules without debug information, `version`
+(the driver's), `kernel-release` (that the modules are for) and packages.txt (the package file that
+brought the source). Everything is checked before anything is compiled: a driver only works with
+firmware and libraries of exactly its own version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import tree
+
+# What a machine that computes needs. The others are for displays and for other vendors' network
+# cards, which reach past the protection of the memory.
+MODULES = ("nvidia", "nvidia-uvm")
+# The firmware of every GPU that has confidential computing, from Hopper on.
+FIRMWARE = "gsp_ga10x.bin"
+# Libraries that speak to the module; it refuses those of another version.
+LIBRARIES = ("libcuda", "libnvidia-ml", "libnvidia-cfg", "libnvidia-ptxjitcompiler")
+# A feature of the kernel that the driver is told not to look for, and so does without: resizing a
+# GPU's window into memory. It is off unless asked for, a virtual machine's windows are its host's
+# affair, and the function's arguments are others since Linux 6.12.117 than driver 550 expects.
+NOT_LOOKED_FOR = "NV_CONFTEST_FUNCTION_COMPILE_TESTS += pci_rebar_get_possible_sizes\n"
+BUILD = Path("/build/driver")  # the same in every build: paths end up in the modules
+
+
+def find_source(root: Path) -> Path:
+    """The one folder below usr/src that is a driver: Kbuild, and the core as an object file."""
+    found = [p.parent.parent for p in root.glob("usr/src/*/nvidia/nv-kernel.o_binary")]
+    if len(found) != 1:
+        raise tree.BuildError(
+            "the driver packages have the open kernel modules' source "
+            f"{len(found)} times in usr/src, expected once; lock one driver's packages"
+        )
+    return found[0]
+
+
+def source_version(source: Path) -> str:
+    """The version that the modules will have, from their Kbuild."""
+    found = re.search(r'NV_VERSION_STRING=\\"([0-9.]+)\\"', (source / "Kbuild").read_text())
+    if found is None:
+        raise tree.BuildError("the driver's Kbuild does not say its version (NV_VERSION_STRING)")
+    return found[1]
+
+
+def check_versions(root: Path, version: str) -> None:
+    """Raise BuildError unless firmware and libraries of exactly this version are there."""
+    firmware = sorted(p.parent.name for p in root.glob(f"usr/lib/firmware/nvidia/*/{FIRMWARE}"))
+    if firmware != [version]:
+        raise tree.BuildError(
+            f"the kernel modules are of version {version} and need its GSP firmware {FIRMWARE}, but "
+            f"the packages have {', '.join(firmware) or 'none'}; lock one driver's packages"
+        )
+    for name in LIBRARIES:
+        files = root.glob(f"usr/lib/x86_64-linux-gnu/**/{name}.so.*.*")
+        found = sorted({p.name.partition(".so.")[2] for p in files})
+        if found != [version]:
+            raise tree.BuildError(
+                f"the kernel modules are of version {version} and need its {name}, but the packages "
+                f"have {', '.join(found) or 'none'}; lock one driver's packages"
+            )
+
+
+def kernel_release(headers: Path) -> str:
+    """The one kernel that headers are there for."""
+    found = sorted(p.parent.name for p in headers.glob("*/build"))
+    if len(found) != 1:
+        names = ", ".join(found) or "none"
+        raise tree.BuildError(f"expected the headers of one kernel in {headers}, found {names}")
+    return found[0]
+
+
+def compile_modules(source: Path, release: str) -> None:
+    """Run the driver's own makefile; what it does goes to the build log."""
+    kbuild = source / "nvidia/nvidia.Kbuild"
+    kbuild.write_text(kbuild.read_text().replace(NOT_LOOKED_FOR, ""))
+    # A maintainer script would have made this link.
+    programs = Path("/build/bin")
+    programs.mkdir()
+    (programs / "awk").symlink_to("/usr/bin/mawk")
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    # Debug information, 200 MB of it, is dropped in the end: not linking it saves memory and time.
+    subprocess.run(["strip", "--strip-debug", source / "nvidia/nv-kernel.o_binary"], check=True)
+    jobs = os.environ.get("NIX_BUILD_CORES", "0")
+    command = ["make", f"-j{jobs if jobs != '0' else os.cpu_count()}", "modules"]
+    command += ["ARCH=x86_64", f"KERNEL_UNAME={release}", f"NV_KERNEL_MODULES={' '.join(MODULES)}"]
+    # The kernel's own flags stay; the last one counts: no debug information.
+    command.append("KCFLAGS=-g0")
+    subprocess.run(command, check=True, cwd=source, env=environment, stderr=subprocess.STDOUT)
+
+
+def main() -> None:
+    """Read the arguments and write the modules."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--package", type=Path, nargs="+", help="packages of one driver")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    args.output.mkdir(parents=True)
+
+    unpacked = Path("/build/unpacked")
+    owner = tree.unpack(args.package, unpacked)
+    source = find_source(unpacked)
+    version = source_version(source)
+    check_versions(unpacked, version)
+    release = kernel_release(Path("/usr/lib/modules"))
+    print(f"driver: {version} for Linux {release}", flush=True)
+
+    source_package = owner[str((source / "Kbuild").relative_to(unpacked))]
+    source.rename(BUILD)
+    compile_modules(BUILD, release)
+    for module in MODULES:
+        target = args.output / f"{module}.ko"
+        shutil.copyfile(BUILD / f"{module}.ko", target)
+        subprocess.run(["strip", "--strip-debug", target], check=True)
+    (args.output / "version").write_text(version + "\n")
+    (args.output / "kernel-release").write_text(release + "\n")
+    (args.output / "packages.txt").write_text(source_package + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except tree.BuildError as error:
+        tree.fail(error)
+    except subprocess.CalledProcessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
