@@ -4,8 +4,17 @@ FETCH = nix/fetch.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR))
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
+CHECKS = lint manifest-current production-current worker-gpu-current
+PYTEST = CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/result-test/model \
+	CONFIDE_MANIFEST=$(CURDIR)/result-test/manifest CONFIDE_QEMU=$(CURDIR)/result-test/qemu \
+	CONFIDE_DEBUG_IMAGE=$(CURDIR)/result-test/debug-image CONFIDE_FIRMWARE=$(CURDIR)/result-test/firmware \
+	CONFIDE_MODEL_TOOLS=$(CURDIR)/result-test/model-tools \
+	CONFIDE_ACPI_TABLES=$(CURDIR)/result-test/acpi-tables \
+	CONFIDE_SYSTEMD_MEASURE=$(CURDIR)/result-test/systemd-measure/usr/lib/systemd/systemd-measure \
+	CONFIDE_GPU_IMAGE=$(CURDIR)/result-worker \
+	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=.
 
-.PHONY: demo test check images measurements manifest reproduce release fetch lock bootstrap
+.PHONY: demo test test-gpu-image check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -16,17 +25,18 @@ demo: bootstrap
 test: bootstrap
 	$(FETCH) test-inputs
 	$(BUILD) -o result-test .#test-inputs
-	CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/result-test/model \
-	CONFIDE_MANIFEST=$(CURDIR)/result-test/manifest CONFIDE_QEMU=$(CURDIR)/result-test/qemu \
-	CONFIDE_DEBUG_IMAGE=$(CURDIR)/result-test/debug-image CONFIDE_FIRMWARE=$(CURDIR)/result-test/firmware \
-	CONFIDE_MODEL_TOOLS=$(CURDIR)/result-test/model-tools \
-	CONFIDE_ACPI_TABLES=$(CURDIR)/result-test/acpi-tables \
-	CONFIDE_SYSTEMD_MEASURE=$(CURDIR)/result-test/systemd-measure/usr/lib/systemd/systemd-measure \
-	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=. $(TESTS) $(ARGS)
+	$(PYTEST) --ignore=tests/gpu_image $(TESTS) $(ARGS)
 
-# The committed manifest is what the source builds; the Python is linted and typed.
+# The GPU worker's image, booted here without a GPU: it must refuse, and say why.
+test-gpu-image: bootstrap
+	$(FETCH) test-inputs worker
+	$(BUILD) -o result-test .#test-inputs
+	$(BUILD) -o result-worker .#worker
+	$(PYTEST) tests/gpu_image $(ARGS)
+
+# The committed manifests are what the source builds; the Python is linted and typed.
 check: bootstrap
-	$(FETCH) manifest test-env
+	$(FETCH) $(CHECKS:%=.#checks.x86_64-linux.%)
 	nix/run nix flake check .#
 
 images measurements: bootstrap
@@ -40,13 +50,25 @@ manifest: bootstrap
 	cp --no-preserve=mode result-manifest release/development.json
 	git --no-pager diff --stat -- release/development.json
 
-# Build every step of the images again, with another core count, build folder and time of day, and compare.
-reproduce: bootstrap
-	$(FETCH) images measurements manifest
-	nix/reproduce.py images measurements manifest
+# The same for production, with the GPU worker in it: fetches 6 GB and builds for half an hour.
+production: bootstrap
+	$(FETCH) release
+	$(BUILD) -o result-release .#release
+	cp --no-preserve=mode result-release/* release/
+	git --no-pager diff --stat -- release
 
-# What a release is: manifest current, everything checked, built twice and tested.
-release: manifest check reproduce test
+# Build every step again, with another core count, build folder and time of day, and compare. With the GPU worker:
+# OUTPUTS='images measurements manifest release'.
+reproduce: OUTPUTS = images-without-gpu manifest
+reproduce: bootstrap
+	$(FETCH) $(OUTPUTS)
+	nix/reproduce.py $(OUTPUTS)
+
+# What a release is: both manifests made anew, everything checked, built twice and tested.
+release: manifest production
+	$(MAKE) check
+	$(MAKE) reproduce OUTPUTS='images measurements manifest release'
+	$(MAKE) test test-gpu-image
 
 # Everything, or OUTPUTS='proxy measure'.
 fetch: bootstrap

@@ -6,12 +6,13 @@ let
   host = import ./host.nix { inherit sources lib; };
   programs = import ./programs.nix { inherit sources lib host; };
   images = import ./images.nix { inherit sources lib host programs; };
-  checks = import ./checks.nix { inherit lib host programs images release; };
+  manifests = import ./manifests.nix { inherit lib host programs images; };
+  checks = import ./checks.nix { inherit lib host programs manifests; };
 
   # What clients pin: committed, so that a client need not build the images to know what to trust.
   release = lib.folder "development.json" ../release/development.json;
 
-  packages = images // {
+  packages = images.packages // manifests.packages // {
     inherit (lib) tools;
     inherit (host) model-tools qemu qemu-tdx systemd-measure;
     inherit (programs) confide measure pack test-env;
@@ -21,13 +22,13 @@ let
       description = "Local OpenAI endpoint that verifies the service, then seals each request to it";
     };
     proxy-from-source = programs.proxy {
-      inherit (images) manifest;
+      inherit (packages) manifest;
       description = "The proxy, pinning the manifest that this very build made instead of the release's";
     };
     demo = programs.demo {
-      inherit (images) manifest;
-      images = images.images-for-runner;
-      model = images.model-tiny;
+      inherit (packages) manifest;
+      images = packages.images-for-runner;
+      model = packages.model-tiny;
     };
     default = packages.proxy;
 
@@ -35,11 +36,11 @@ let
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {
-        inherit (images) acpi-tables firmware images manifest;
-        inherit (host) model-tools qemu systemd-measure;
+        inherit (packages) acpi-tables firmware manifest model-tools qemu systemd-measure;
+        images = packages.images-without-gpu;
         python = programs.test-env;
-        model = images.model-tiny;
-        debug-image = images.coordinator-debug;
+        model = packages.model-tiny;
+        debug-image = packages.coordinator-debug;
       };
     };
   };

@@ -1,5 +1,5 @@
 # The firmware that machines start with, and what a confidential machine's firmware is given.
-{ sources, lib, host, kernel }:
+{ sources, lib, host, kernel, shapes }:
 let
   unpacked = name: release: lib.unpackDebs {
     inherit name;
@@ -27,8 +27,8 @@ rec {
 
   acpi-tables = host.runPython {
     name = "acpi-tables";
-    description = "What the firmware of each TDX machine in images/shapes.json is given to measure";
+    description = "What the firmware of each TDX machine in images/shapes*.json is given to measure";
     script = "${lib.scripts [ "build_acpi_tables.py" "fw_cfg.py" ]}/build_acpi_tables.py";
-    env = { inherit firmware kernel; qemu = host.qemu-tdx; shapes = lib.folder "shapes.json" ../images/shapes.json; };
+    env = { inherit firmware kernel shapes; qemu = host.qemu-tdx; };
   };
 }

@@ -1,8 +1,11 @@
-# The machines' images, from the files in images/ that describe roles, and what follows from them.
+# The machines' images, from the files in images/ that describe roles, and what they measure to.
 { sources, lib, host, programs }:
 let
   image = import ./image.nix { inherit lib sources host; };
-  firmware = import ./firmware.nix { inherit sources lib host kernel; };
+  firmware = import ./firmware.nix {
+    inherit sources lib host kernel;
+    shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
+  };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -49,18 +52,20 @@ let
     code = [ (lib.links { name = "measure"; links.measure = lib.folder "measure" ../measure; }) ];
   };
 
+  shapesFile = lib.folder "shapes.json";
+
   # For which machines an image is measured, as options of `measure image`.
-  everyMachine = [
-    "--shapes" (lib.folder "shapes.json" ../images/shapes.json)
+  everyMachine = role: [
+    "--shapes" (shapesFile role.shapes)
     "--firmware" "${firmware.firmware}/OVMF_CODE_4M.fd"
     "--firmware-sev-snp" "${firmware.firmware}/OVMF.amdsev.fd"
     "--firmware-tdx" "${firmware.firmware}/OVMF.tdx.fd"
     "--acpi" firmware.acpi-tables
   ];
-  runnersMachine = [ "--firmware" firmware.vtpm ];
+  runnersMachine = _: [ "--firmware" firmware.vtpm ];
 
-  # An image for each role, measured for these machines.
-  imagesFor = machines: { suffix ? "", remark ? "", layers ? [ ], files ? [ ] }: builtins.listToAttrs (map
+  # An image for each of these roles, measured for these machines.
+  imagesFor = roles: machines: { suffix ? "", remark ? "", layers ? [ ], files ? [ ] }: builtins.listToAttrs (map
     (role: rec {
       name = "${role.role}${suffix}";
       value = image.image rec {
@@ -73,29 +78,34 @@ let
           cmdline = ../images/cmdline.txt;
           osRelease = ../images/base/tree/usr/lib/os-release;
         };
-        measurements = image.measurements { inherit name disk; python = measurePython; options = machines; };
+        measurements = image.measurements { inherit name disk; python = measurePython; options = machines role; };
       };
     })
     roles);
 
-  roles = map (file: import file { inherit image sources host base; }) [
+  describe = map (file: import file { inherit image sources host base; });
+  rolesWithoutGpu = describe [
     ../images/coordinator.nix
     ../images/secret-service.nix
     ../images/worker-cpu.nix
   ];
+  rolesWithGpu = describe [ ];
 
-  release = imagesFor everyMachine { };
-  forDebugging = imagesFor everyMachine {
+  withoutGpu = imagesFor rolesWithoutGpu everyMachine { };
+  withGpu = imagesFor rolesWithGpu everyMachine { };
+  all = withoutGpu // withGpu;
+  forDebugging = imagesFor (rolesWithoutGpu ++ rolesWithGpu) everyMachine {
     suffix = "-debug";
     remark = " with a shell, for debugging only";
     layers = [ debug.layer ];
     files = [ debug.files ];
   };
-  # The same disks without what takes packages of Debian testing or backports, which leave the mirrors: the demo and the
-  # development manifest must not depend on those.
-  forRunner = imagesFor runnersMachine { };
+  # The same disks without what takes packages of Debian testing or backports, which leave the mirrors, or the
+  # gigabytes of a GPU's engine: the demo and the development manifest must not depend on those.
+  forRunner = imagesFor rolesWithoutGpu runnersMachine { };
 
-  model-tiny = image.modelDisk {
+  # The disk is the same whoever serves it; its entry for a manifest names the roles.
+  tiny = roles: image.modelDisk {
     name = "tiny";
     description = "Disk with a tiny model that always gives the same legible answer";
     model = lib.runInRoot {
@@ -104,57 +114,41 @@ let
       script = "${./model-tiny.py} $out";
     };
     tasks = [ "chat" "completion" ];
-    roles = [ "worker-cpu" ];
-  };
-
-  python = host.pythonEnv {
-    name = "manifest-python";
-    layers = [ (programs.layer "client") ];
-    code = [ programs.code ];
-  };
-
-  manifest = { name, description, measured, options ? [ ] }: lib.build {
-    inherit name description;
-    builder = "${python}/bin/python3";
-    env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
-    args = [ "-m" "confide" "manifest" "build" "--model" model-tiny "--output" (builtins.placeholder "out") ]
-      ++ options ++ [ "--measurements" ] ++ builtins.attrValues measured;
+    inherit roles;
   };
 in
-release // forDebugging // {
-  inherit model-tiny;
+{
+  inherit withoutGpu withGpu forRunner tiny;
   inherit (firmware) acpi-tables firmware;
 
-  images = lib.links {
-    name = "images";
-    description = "The images of all roles";
-    links = release;
-  };
+  packages = all // forDebugging // {
+    inherit (firmware) acpi-tables firmware;
+    model-tiny = tiny [ "worker-cpu" ];
 
-  images-for-runner = lib.links {
-    name = "images-for-runner";
-    description = "The images of all roles, measured for the machines that demo and tests boot";
-    links = forRunner;
-  };
+    images = lib.links {
+      name = "images";
+      description = "The images of all roles";
+      links = all;
+    };
 
-  measurements = lib.links {
-    name = "measurements";
-    description = "Expected measurements of all images, as JSON, as CoRIM and as a picture";
-    links = builtins.listToAttrs (builtins.concatMap
-      (role: map (kind: { name = "${role}.${kind}"; value = "${release.${role}}/measurements.${kind}"; }) [ "json" "corim" "svg" ])
-      (builtins.attrNames release));
-  };
+    images-without-gpu = lib.links {
+      name = "images-without-gpu";
+      description = "The images of the roles that run without a GPU";
+      links = withoutGpu;
+    };
 
-  manifest = manifest {
-    name = "manifest.json";
-    description = "Development manifest of these images and the tiny model";
-    measured = forRunner;
-  };
+    images-for-runner = lib.links {
+      name = "images-for-runner";
+      description = "The same, measured for the machines that demo and tests boot";
+      links = forRunner;
+    };
 
-  manifest-production = manifest {
-    name = "production.json";
-    description = "Production manifest of these images: SEV-SNP and TDX, by release/policy.json";
-    measured = release;
-    options = [ "--policy" "${lib.folder "policy.json" ../release/policy.json}" ];
+    measurements = lib.links {
+      name = "measurements";
+      description = "Expected measurements of all images, as JSON, as CoRIM and as a picture";
+      links = builtins.listToAttrs (builtins.concatMap
+        (role: map (kind: { name = "${role}.${kind}"; value = "${all.${role}}/measurements.${kind}"; }) [ "json" "corim" "svg" ])
+        (builtins.attrNames all));
+    };
   };
 }
