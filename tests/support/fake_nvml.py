@@ -1,19 +1,39 @@
 """A FAKE NVML, for tests only: the functions of pynvml that attestation uses, over SIMULATED GPUs.
 
 It keeps NVML's manners: fixed-size buffers with the length beside them, errors as NVMLError, one
-function that returns its status and does not raise it, and nothing works before nvmlInit.
+function that returns its status and does not raise it, nothing works before nvmlInit, and GPUs that
+were taken back are never ready again.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 import pynvml
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.simulated_gpu import SimulatedGpu
+
+VERSION = "550.163.01"
+MEMORY = 80 << 30
+
+
+def install_driver(root: Path, version: str = VERSION) -> Path:
+    """Make `root` look like a machine with a GPU, its kernel module and its firmware."""
+    files = {
+        "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de",
+        "sys/bus/pci/devices/0000:01:00.0/class": "0x030200",
+        "sys/module/nvidia/version": version,
+        "sys/module/firmware_class/parameters/path": "/opt/driver/firmware",
+        f"opt/driver/firmware/nvidia/{version}/gsp_ga10x.bin": "firmware",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")
+    return root
 
 
 class FakeNvml(ModuleType):
@@ -25,6 +45,7 @@ class FakeNvml(ModuleType):
         self.calls: list[str] = []
         self.opened = 0
         self.ready: int = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
+        self.taken_back = False
         self.failing: dict[str, int] = {}
         self.after_report = b""
         self.settings = {
@@ -107,4 +128,20 @@ class FakeNvml(ModuleType):
         self._call("nvmlSystemSetConfComputeGpusReadyState")
         if self.settings["ccFeature"] != pynvml.NVML_CC_SYSTEM_FEATURE_ENABLED:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        if self.taken_back:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        self.taken_back = self.ready > state
         self.ready = state
+
+    def nvmlSystemGetConfComputeGpusReadyState(self) -> int:
+        self._call("nvmlSystemGetConfComputeGpusReadyState")
+        return self.ready
+
+    def nvmlDeviceGetMemoryInfo(self, gpu: SimulatedGpu) -> object:
+        self._call("nvmlDeviceGetMemoryInfo")
+        return pynvml.c_nvmlMemory_t(total=MEMORY)
+
+    def nvmlSystemGetNVMLVersion(self) -> str:
+        """Works without nvmlInit, as the real one does."""
+        self.calls.append("nvmlSystemGetNVMLVersion")
+        return f"12.{VERSION}"

@@ -159,6 +159,11 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
     public_key = spki(private_key("worker"))
     return {
         "nonce": nonce.hex(),
+        "gpus": {
+            "none": gpu_binding([]).hex(),
+            "refusal": "no-gpu",
+            "refused": gpu_binding([], "no-gpu").hex(),
+        },
         "plain": {
             "label": "example/1",
             "items": ["", "00", "010203"],

@@ -172,7 +172,7 @@ class Coordinator:
                 manifest=mesh.manifest_bytes,
                 models=request.models,
                 mesh_ca=mesh.authority.der,
-                gpus=gpu_binding(devices),
+                gpus=gpu_binding(devices, evidence.gpu_refusal),
             ),
             manifest=mesh.manifest,
             role=request.role,

@@ -9,7 +9,7 @@ from confide.errors import FormatError
 from confide.formats.canonical import cbor_encode
 
 COORDINATOR_LABEL = "confide/coordinator/1"
-JOIN_LABEL = "confide/join/1"
+JOIN_LABEL = "confide/join/2"
 
 NONCE_SIZE = 32
 REPORT_DATA_SIZE = 64

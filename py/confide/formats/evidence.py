@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from confide.errors import FormatError
 from confide.formats.canonical import Cbor, cbor_decode, cbor_encode
 from confide.formats.fields import Fields
+from confide.formats.gpu import MAX_GPUS, REFUSALS
 
 PLATFORMS = ("vtpm", "sev-snp", "tdx")
 MAX_EVIDENCE = 1 << 20
@@ -18,11 +19,12 @@ PCR_SIZE = 32
 
 @dataclass(frozen=True)
 class Evidence:
-    """CBOR map {platform, report, endorsements, event_log, gpus}; at most 1 MiB in all.
+    """CBOR map {platform, report, endorsements, event_log, gpus, gpu_refusal}; at most 1 MiB.
 
     `report` is the platform's own report (for vtpm: an encoded `VtpmReport`), `endorsements` are
     DER certificates, leaf first, `event_log` is the raw firmware log. `gpus` holds one byte string
-    per GPU, each an encoded `formats.gpu.GpuEvidence`.
+    per GPU, each an encoded `formats.gpu.GpuEvidence`. `gpu_refusal` is why there is none although
+    there should be, one of `formats.gpu.REFUSALS`, else "".
     """
 
     platform: str
@@ -30,6 +32,7 @@ class Evidence:
     endorsements: tuple[bytes, ...]
     event_log: bytes
     gpus: tuple[bytes, ...] = field(default=())
+    gpu_refusal: str = ""
 
     def encode(self) -> bytes:
         """The evidence as deterministic CBOR."""
@@ -40,6 +43,7 @@ class Evidence:
                 "endorsements": list(self.endorsements),
                 "event_log": self.event_log,
                 "gpus": list(self.gpus),
+                "gpu_refusal": self.gpu_refusal,
             }
         )
 
@@ -52,7 +56,8 @@ class Evidence:
             report=fields.blob("report"),
             endorsements=_blobs(fields, "endorsements", MAX_ENDORSEMENTS, MAX_CERTIFICATE),
             event_log=fields.blob("event_log"),
-            gpus=_blobs(fields, "gpus", 16, MAX_EVIDENCE),
+            gpus=_blobs(fields, "gpus", MAX_GPUS, MAX_EVIDENCE),
+            gpu_refusal=fields.text("gpu_refusal", one_of=("", *REFUSALS)),
         )
         fields.done()
         return evidence

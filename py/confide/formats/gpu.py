@@ -2,7 +2,8 @@
 
 A GPU signs a nonce and its own state, and knows nothing of the machine around it. So the binding
 goes both ways, and neither half can be exchanged for one from elsewhere:
-- the machine's own report binds `gpu_binding`: how many GPUs there are, each with its id and key;
+- the machine's own report binds `gpu_binding`: how many GPUs there are, each with its id and key,
+  or why none can be attested;
 - each GPU signs `gpu_nonce`, which is made from what the machine's report binds.
 """
 
@@ -24,6 +25,20 @@ MAX_GPUS = 16
 CHAIN_LENGTH = 5
 MAX_CERTIFICATE = 4096
 MAX_GPU_EVIDENCE = MAX_REPORT + CHAIN_LENGTH * MAX_CERTIFICATE + 512
+# Why a machine that is to have GPUs has none to show; its evidence carries one of these codes.
+REFUSALS = (
+    "no-gpu",
+    "gpu-service",
+    "gpu-driver",
+    "gpu-driver-mismatch",
+    "gpu-firmware-missing",
+    "gpu-cc-off",
+    "gpu-devtools-on",
+    "gpu-not-production",
+    "gpu-protected-pcie",
+    "gpu-unsupported",
+    "gpu-bad-answer",
+)
 
 _NONCE_LABEL = b"confide/gpu/1\0"
 
@@ -39,6 +54,18 @@ class GpuDevice:
     architecture: str
     uuid: str
     certificates: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """CBOR map {architecture, uuid, certificates}."""
+        return cbor_encode(_device_fields(self))
+
+    @classmethod
+    def parse(cls, data: bytes) -> GpuDevice:
+        """Raises FormatError for anything but exactly this map."""
+        fields = Fields(cbor_decode(data, what="GPU", limit=MAX_GPU_EVIDENCE), "GPU")
+        device = _read_device(fields)
+        fields.done()
+        return device
 
 
 @dataclass(frozen=True)
@@ -60,18 +87,10 @@ class GpuEvidence:
         """Raises FormatError for anything but exactly this map."""
         value = cbor_decode(data, what="GPU evidence", limit=MAX_GPU_EVIDENCE)
         fields = Fields(value, "GPU evidence")
-        architecture = fields.text("architecture", one_of=ARCHITECTURES)
-        uuid = fields.text("uuid", max_length=80)
-        if not (uuid and uuid.isascii() and uuid.isprintable()):
-            raise _bad("a printable UUID", ascii(uuid))
-        certificates = fields.list("certificates", max_items=CHAIN_LENGTH)
-        chain = tuple(c for c in certificates if isinstance(c, bytes) and len(c) <= MAX_CERTIFICATE)
-        if len(chain) != len(certificates) or len(chain) != CHAIN_LENGTH:
-            expected = f"{CHAIN_LENGTH} certificates of at most {MAX_CERTIFICATE} bytes"
-            raise _bad(expected, f"{len(certificates)} items")
+        device = _read_device(fields)
         report = fields.blob("report", max_length=MAX_REPORT)
         fields.done()
-        return cls(GpuDevice(architecture, uuid, chain), report)
+        return cls(device, report)
 
 
 def gpu_nonce(report_data: bytes) -> bytes:
@@ -85,14 +104,28 @@ def gpu_nonce(report_data: bytes) -> bytes:
     return hashlib.sha256(_NONCE_LABEL + report_data).digest()
 
 
-def gpu_binding(devices: Sequence[GpuDevice]) -> bytes:
+def gpu_binding(devices: Sequence[GpuDevice], refusal: str = "") -> bytes:
     """All GPUs of a machine, in order, as an item that its own report binds.
 
-    Deterministic CBOR list of {architecture, uuid, certificates}; the empty list if there are none,
-    so that "no GPU" is said too and not left out.
+    Deterministic CBOR {devices, refusal}: a list of {architecture, uuid, certificates}, empty for
+    none, so that "no GPU" is said too and not left out; and why none could be attested, one of
+    `REFUSALS`, "" if nothing speaks against it.
     """
     items: list[Cbor] = [_device_fields(device) for device in devices]
-    return cbor_encode(items)
+    return cbor_encode({"devices": items, "refusal": refusal})
+
+
+def _read_device(fields: Fields) -> GpuDevice:
+    architecture = fields.text("architecture", one_of=ARCHITECTURES)
+    uuid = fields.text("uuid", max_length=80)
+    if not (uuid and uuid.isascii() and uuid.isprintable()):
+        raise _bad("a printable UUID", ascii(uuid))
+    certificates = fields.list("certificates", max_items=CHAIN_LENGTH)
+    chain = tuple(c for c in certificates if isinstance(c, bytes) and len(c) <= MAX_CERTIFICATE)
+    if len(chain) != len(certificates) or len(chain) != CHAIN_LENGTH:
+        expected = f"{CHAIN_LENGTH} certificates of at most {MAX_CERTIFICATE} bytes"
+        raise _bad(expected, f"{len(certificates)} items")
+    return GpuDevice(architecture, uuid, chain)
 
 
 def _device_fields(device: GpuDevice) -> dict[str, Cbor]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 
 from confide.errors import UnavailableError
+from confide.issue.local import passed_socket, serve
 from confide.issue.platform import detect_hardware
-from confide.issue.service import serve
-
-LISTEN_FD = 3  # the first socket that systemd passes on (sd_listen_fds(3))
+from confide.issue.service import operations
 
 
 def main() -> None:
@@ -18,8 +16,8 @@ def main() -> None:
         attester = detect_hardware()
     except UnavailableError as error:
         sys.exit(str(error))
-    with socket.socket(fileno=LISTEN_FD) as listener:
-        serve(listener, attester)
+    with passed_socket() as listener:
+        serve(listener, operations(attester))
 
 
 if __name__ == "__main__":

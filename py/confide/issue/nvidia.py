@@ -1,50 +1,61 @@
 """The NVIDIA GPUs of this machine, through NVML: their state, their evidence, and their release.
 
-A GPU in confidential mode takes no work until it is set ready. Here that happens last, after its
-own evidence has passed the same checks that a client makes, and it is taken back when they fail.
+A GPU in confidential mode takes no work until it is set ready, which whoever verified its evidence
+does last (`confide.mesh.join`).
 
-Source: NVIDIA NVML API reference, "Confidential Computing".
+Source: NVIDIA NVML API reference, "Confidential Computing"; for how ready states follow each other,
+confComputeApiCtrlCmdSystemSetGpusState of NVIDIA's open kernel modules (550.163.01).
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 import pynvml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
-from confide.formats.gpu import GpuDevice, GpuEvidence
+from confide.errors import FormatError, PolicyError, UnavailableError
+from confide.formats.gpu import CHAIN_LENGTH, GpuDevice, GpuEvidence
 from confide.formats.spdm import NONCE_SIZE, Report
-from confide.verify.verdict import Verdict
+from confide.issue.driver import check_driver, no_gpu
 
 _ARCHITECTURES = {
     pynvml.NVML_DEVICE_ARCH_HOPPER: "hopper",
     pynvml.NVML_DEVICE_ARCH_BLACKWELL: "blackwell",
 }
+_OTHER_VERSION = (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
 
 class NvidiaGpus:
     """All GPUs of the machine. Holds nothing open: each call opens NVML, so any thread may.
 
-    Every method raises UnavailableError if there is no driver or no GPU or NVML fails, and
-    PolicyError if the GPUs are not set up to keep anything confidential.
+    Every method raises UnavailableError if there is no GPU, or driver, firmware and library do not
+    fit together, or NVML fails. `root` is where the file system starts.
     """
 
-    def __init__(self, nvml: ModuleType = pynvml) -> None:
+    def __init__(self, nvml: ModuleType = pynvml, root: Path = Path("/")) -> None:
         self._nvml = nvml
+        self._root = root
 
     def devices(self) -> tuple[GpuDevice, ...]:
-        """Every GPU with its certificates, in NVML's order: what the machine's report binds."""
+        """Every GPU with its certificates, in NVML's order: what the machine's report binds.
+
+        Raises PolicyError if the GPUs are not set up to keep anything confidential.
+        """
         with self._session() as handles:
+            self._check_settings()
             return tuple(self._device(handle) for handle in handles)
 
     def evidence(self, nonce: bytes) -> tuple[GpuEvidence, ...]:
-        """Every GPU's signed report over this nonce of 32 bytes, in the order of `devices`."""
+        """Every GPU's signed report over this nonce of 32 bytes, in the order of `devices`.
+
+        Raises PolicyError if the GPUs are not set up to keep anything confidential.
+        """
         if len(nonce) != NONCE_SIZE:
             raise FormatError(
                 "bad-nonce",
@@ -53,61 +64,81 @@ class NvidiaGpus:
                 seen=f"{len(nonce)} bytes",
             )
         with self._session() as handles:
+            self._check_settings()
             return tuple(
                 GpuEvidence(self._device(handle), self._report(handle, nonce)) for handle in handles
             )
 
-    def make_ready(
-        self, nonce: bytes, verify: Callable[[Sequence[bytes]], Verdict]
-    ) -> tuple[bytes, ...]:
-        """Make evidence, verify it, and only if it passes let the GPUs take work.
+    def set_ready(self, ready: bool) -> None:
+        """Let the GPUs take work, or take that back, which is final.
 
-        Returns the encoded evidence. If it does not pass, the GPUs are set not ready (they may have
-        been, from an earlier time) and VerificationError names the check.
+        The driver lets no GPU be ready again that was once set not ready after that, until it is
+        loaded anew. Needs CAP_SYS_ADMIN.
         """
-        try:
-            evidence = tuple(item.encode() for item in self.evidence(nonce))
-            verify(evidence).require()
-        except ConfideError:
-            # GPUs without confidential mode know no such state; the first error says what is wrong.
-            with suppress(UnavailableError):
-                self._set_ready(self._nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE)
-            raise
-        self._set_ready(self._nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE)
-        return evidence
+        nvml = self._nvml
+        if ready:
+            state = nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
+        else:
+            state = nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
+        with self._open():
+            try:
+                nvml.nvmlSystemSetConfComputeGpusReadyState(state)
+            except pynvml.NVMLError as error:
+                raise UnavailableError(
+                    "gpu-ready-state",
+                    f"the driver does not set the GPUs {'' if ready else 'not '}ready",
+                    expected="confidential GPUs that were not taken back since the machine started",
+                    seen=str(error),
+                    next="start the machine again",
+                ) from error
 
-    def _set_ready(self, state: int) -> None:
-        with self._nvml_open():
-            self._nvml.nvmlSystemSetConfComputeGpusReadyState(state)
+    def ready(self) -> bool:
+        """Whether the GPUs take work. Any user who may open the devices may ask."""
+        with self._open():
+            state = self._nvml.nvmlSystemGetConfComputeGpusReadyState()
+            return bool(state == self._nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE)
+
+    def memory(self) -> tuple[int, ...]:
+        """Bytes of memory that each GPU has in all, in the order of `devices`."""
+        with self._session() as handles:
+            return tuple(int(self._nvml.nvmlDeviceGetMemoryInfo(gpu).total) for gpu in handles)
 
     @contextmanager
     def _session(self) -> Iterator[list[object]]:
-        """The handles of all GPUs, once the system's settings have been found in order."""
-        with self._nvml_open():
+        """The handles of all GPUs."""
+        with self._open():
             count = self._nvml.nvmlDeviceGetCount()
             if not count:
-                raise _no_gpu("NVML counts none")
-            self._check_settings()
+                raise no_gpu("NVML counts none")
             yield [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
 
     @contextmanager
-    def _nvml_open(self) -> Iterator[None]:
+    def _open(self) -> Iterator[None]:
+        version = check_driver(self._root)
         try:
             self._nvml.nvmlInit()
         except pynvml.NVMLError as error:
-            raise _no_gpu(str(error)) from error
+            if error.value in _OTHER_VERSION:
+                raise self._mismatch(version, error) from error
+            raise _driver_refused(error) from error
         try:
             yield
         except pynvml.NVMLError as error:
-            raise UnavailableError(
-                "gpu-driver",
-                "the GPU driver refused a call that attestation needs",
-                expected="a driver and GPUs with confidential computing, in matching versions",
-                seen=str(error),
-                next="look at the kernel's log for messages of the driver",
-            ) from error
+            raise _driver_refused(error) from error
         finally:
             self._nvml.nvmlShutdown()
+
+    def _mismatch(self, version: str, error: pynvml.NVMLError) -> UnavailableError:
+        seen = str(error)
+        with suppress(pynvml.NVMLError):  # works without nvmlInit, if there is a library at all
+            seen = f"a library of NVML version {self._nvml.nvmlSystemGetNVMLVersion()}: {error}"
+        return UnavailableError(
+            "gpu-driver-mismatch",
+            "the GPU driver's library does not fit its kernel module",
+            expected=f"a library of version {version}",
+            seen=seen,
+            next="build the image with both from one release of the driver",
+        )
 
     def _check_settings(self) -> None:
         nvml = self._nvml
@@ -116,6 +147,12 @@ class NvidiaGpus:
         status = nvml.nvmlSystemGetConfComputeSettings(ctypes.byref(settings))
         if status != nvml.NVML_SUCCESS:
             raise pynvml.NVMLError(status)
+        # First: with it, the driver says that confidential mode is off.
+        if settings.multiGpuMode == nvml.NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE:
+            expected = "none or encrypted NVLink, because NVSwitches are not verified"
+            raise _not_confidential(
+                "gpu-protected-pcie", "multi-GPU mode", expected, "protected PCIe"
+            )
         if settings.ccFeature != nvml.NVML_CC_SYSTEM_FEATURE_ENABLED:
             raise _not_confidential("gpu-cc-off", "confidential mode", "on", "off")
         if settings.devToolsMode != nvml.NVML_CC_SYSTEM_DEVTOOLS_MODE_OFF:
@@ -123,11 +160,6 @@ class NvidiaGpus:
         if settings.environment != nvml.NVML_CC_SYSTEM_ENVIRONMENT_PROD:
             seen = str(settings.environment)
             raise _not_confidential("gpu-not-production", "environment", "production", seen)
-        if settings.multiGpuMode == nvml.NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE:
-            expected = "none or encrypted NVLink, because NVSwitches are not verified"
-            raise _not_confidential(
-                "gpu-protected-pcie", "multi-GPU mode", expected, "protected PCIe"
-            )
 
     def _device(self, handle: object) -> GpuDevice:
         code = self._nvml.nvmlDeviceGetArchitecture(handle)
@@ -141,6 +173,8 @@ class NvidiaGpus:
             certificates = x509.load_pem_x509_certificates(pem.rstrip(b"\0"))
         except ValueError as error:
             raise _bad_answer("certificates in PEM", "something else") from error
+        if len(certificates) != CHAIN_LENGTH:
+            raise _bad_answer(f"{CHAIN_LENGTH} certificates", str(len(certificates)))
         ders = tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
         return GpuDevice(architecture, self._nvml.nvmlDeviceGetUUID(handle), ders)
 
@@ -157,13 +191,13 @@ class NvidiaGpus:
         return data[:end]
 
 
-def _no_gpu(seen: str) -> UnavailableError:
+def _driver_refused(error: pynvml.NVMLError) -> UnavailableError:
     return UnavailableError(
-        "no-gpu",
-        "there is no NVIDIA GPU that can be used",
-        expected="at least one GPU and its driver",
-        seen=seen,
-        next="pass a GPU through to this machine, or use a role that needs none",
+        "gpu-driver",
+        "the GPU driver refused a call that attestation needs",
+        expected="a driver and GPUs with confidential computing",
+        seen=str(error),
+        next="look at the kernel's log for messages of the driver",
     )
 
 

@@ -9,30 +9,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from confide.errors import VerificationError
+from confide.errors import ConfideError, VerificationError
 from confide.formats.collateral import Bundle
 from confide.formats.evidence import Evidence
-from confide.formats.gpu import GpuDevice, gpu_nonce
+from confide.formats.gpu import REFUSALS, GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
 from confide.formats.manifest import Manifest
 from confide.verify.evidence import verify_gpu_evidence
-from confide.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from confide.issue.service import Attester
 
 
 class GpuDriver(Protocol):
-    """What is needed of issue.nvidia.NvidiaGpus."""
+    """What is needed of issue.gpus.RemoteGpus, or of issue.nvidia.NvidiaGpus.
+
+    What speaks against the GPUs is raised as an error with one of `formats.gpu.REFUSALS` as code.
+    """
 
     def devices(self) -> Sequence[GpuDevice]:
         """Every GPU, in a fixed order."""
 
-    def make_ready(self, nonce: bytes, verify: Callable[[Sequence[bytes]], Verdict]) -> object:
-        """Make every GPU's evidence over `nonce`, and set the GPUs ready if it passes, else not.
+    def evidence(self, nonce: bytes) -> Sequence[GpuEvidence]:
+        """Every GPU's report over `nonce`, in that order."""
 
-        Raises VerificationError if it does not.
-        """
+    def set_ready(self, ready: bool) -> None:
+        """Let the GPUs take work, or take that back for good."""
 
 
 class AttestedGpus:
@@ -51,35 +55,40 @@ class AttestedGpus:
         self._collateral = collateral
         self._now = now
 
-    def devices(self) -> Sequence[GpuDevice]:
-        """Every GPU, in a fixed order: what the machine's report has to bind."""
-        return self._driver.devices()
+    def attest(
+        self, attester: Attester, report_data: Callable[[bytes], bytes], manifest: Manifest
+    ) -> tuple[Evidence, ConfideError | None]:
+        """Evidence of the machine and its GPUs, and what speaks against these, None if nothing.
 
-    def attach(
-        self, evidence: Evidence, report_data: bytes, manifest: Manifest
-    ) -> tuple[Evidence, Verdict]:
-        """The machine's evidence with that of its GPUs, and the verdict on these.
-
-        If it has passed, the GPUs are ready for work, else they are set not ready. `report_data`
-        (64 bytes) is what the machine's own evidence binds. Raises UnavailableError or PolicyError
-        if there is nothing to verify.
+        `report_data` gives the 64 bytes to bind for a `gpu_binding`. The evidence is to be shown in
+        any case: it says itself why there are no GPUs in it, or what of them does not pass. Raises
+        what the attester raises, and what keeps the collateral away.
         """
-        collateral = self._collateral()
-        attached, verdict = evidence, Verdict(())
+        try:
+            bound = report_data(gpu_binding(self._driver.devices()))
+            machine = attester.evidence(bound)
+            # After the machine's own, over what that binds: so neither goes without the other.
+            gpus = self._driver.evidence(gpu_nonce(bound))
+        except ConfideError as error:
+            if error.code not in REFUSALS:
+                raise
+            machine = attester.evidence(report_data(gpu_binding((), error.code)))
+            return replace(machine, gpu_refusal=error.code), error
+        evidence = replace(machine, gpus=tuple(gpu.encode() for gpu in gpus))
+        verdict = verify_gpu_evidence(
+            evidence,
+            report_data=bound,
+            manifest=manifest,
+            role=self._role,
+            collateral=self._collateral(),
+            now=int(self._now()),
+        )
+        try:
+            verdict.require()
+        except VerificationError as error:
+            return evidence, error
+        return evidence, None
 
-        def verify(gpus: Sequence[bytes]) -> Verdict:
-            nonlocal attached, verdict
-            attached = replace(evidence, gpus=tuple(gpus))
-            verdict = verify_gpu_evidence(
-                attached,
-                report_data=report_data,
-                manifest=manifest,
-                role=self._role,
-                collateral=collateral,
-                now=int(self._now()),
-            )
-            return verdict
-
-        with suppress(VerificationError):  # the verdict says it
-            self._driver.make_ready(gpu_nonce(report_data), verify)
-        return attached, verdict
+    def set_ready(self, ready: bool) -> None:
+        """Let the GPUs take work, or take that back for good. Raises UnavailableError."""
+        self._driver.set_ready(ready)

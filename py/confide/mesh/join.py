@@ -11,6 +11,9 @@ Rules of this module:
   until this process ends.
 * Membership ends with the certificate. `membership()` then raises; nothing remembers "was once
   verified". The age is also counted on a clock that the time of day does not turn back.
+* GPUs are set ready last of all, and taken back when they fail and there is no membership (any
+  more). Not at once: a driver that has taken them back never sets them ready again, and whoever
+  brings the coordinator bad collateral must not be able to do that to every worker.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
@@ -33,10 +37,9 @@ from confide.formats.binding import join_report_data
 from confide.formats.certificates import LEAF_LIFETIME
 from confide.formats.coordinator import JoinReply, JoinRequest, MeshReply
 from confide.formats.evidence import Evidence
-from confide.formats.gpu import GpuDevice, gpu_binding
+from confide.formats.gpu import gpu_binding
 from confide.formats.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
-from confide.verify.verdict import Verdict
 
 if TYPE_CHECKING:
     from confide.issue.platform import Attester
@@ -64,13 +67,13 @@ class JoinClient(Protocol):
 class Gpus(Protocol):
     """What a node needs of mesh.gpus.AttestedGpus: a node without GPUs need not import that."""
 
-    def devices(self) -> Sequence[GpuDevice]:
-        """Every GPU, in a fixed order."""
+    def attest(
+        self, attester: Attester, report_data: Callable[[bytes], bytes], manifest: Manifest
+    ) -> tuple[Evidence, ConfideError | None]:
+        """Evidence of machine and GPUs, and what speaks against these."""
 
-    def attach(
-        self, evidence: Evidence, report_data: bytes, manifest: Manifest
-    ) -> tuple[Evidence, Verdict]:
-        """The machine's evidence with that of its GPUs; if these passed, they are ready."""
+    def set_ready(self, ready: bool) -> None:
+        """Let the GPUs take work, or take that back for good."""
 
 
 @dataclass(frozen=True)
@@ -160,21 +163,20 @@ class Node:
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
         nonce = self._client.challenge()
-        report_data = join_report_data(
-            nonce,
-            role=self.role,
-            public_key=public_key,
-            kem_public_key=self._kem_public_key,
-            manifest=mesh.manifest,
-            models=self._models,
-            mesh_ca=mesh.mesh_ca,
-            gpus=gpu_binding(self._gpus.devices() if self._gpus is not None else ()),
-        )
-        evidence = self._attester.evidence(report_data)
-        gpus: Verdict | None = None
-        if self._gpus is not None:
-            # After the machine's own evidence, over what that binds: so neither goes without it.
-            evidence, gpus = self._gpus.attach(evidence, report_data, manifest)
+
+        def report_data(gpus: bytes) -> bytes:
+            return join_report_data(
+                nonce,
+                role=self.role,
+                public_key=public_key,
+                kem_public_key=self._kem_public_key,
+                manifest=mesh.manifest,
+                models=self._models,
+                mesh_ca=mesh.mesh_ca,
+                gpus=gpus,
+            )
+
+        evidence, refusal = self._evidence(report_data, manifest)
         started = self._monotonic()
         reply = self._client.join(
             JoinRequest(
@@ -187,9 +189,12 @@ class Node:
                 evidence=evidence.encode(),
             )
         )
-        if gpus is not None:
+        if refusal is not None:
             # Not before: the coordinator shows what it refused to whoever brings it collateral.
-            gpus.require()
+            raise refusal
+        not_after = self._check_leaf(reply, mesh)
+        if self._gpus is not None:
+            self._gpus.set_ready(True)
         membership = Membership(
             role=self.role,
             models=self._models,
@@ -198,11 +203,24 @@ class Node:
             mesh_ca=mesh.mesh_ca,
             root_ca=mesh.root_ca,
             manifest=manifest,
-            not_after=self._check_leaf(reply, mesh),
+            not_after=not_after,
             joined=started,
         )
         self._membership = membership
         return membership
+
+    def _evidence(
+        self, report_data: Callable[[bytes], bytes], manifest: Manifest
+    ) -> tuple[Evidence, ConfideError | None]:
+        """What to show the coordinator, and why the GPUs may not take work whatever it says."""
+        if self._gpus is None:
+            return self._attester.evidence(report_data(gpu_binding(()))), None
+        evidence, refusal = self._gpus.attest(self._attester, report_data, manifest)
+        if refusal is not None and self.state != "ready":
+            # GPUs without confidential mode know no such state; the refusal says what is wrong.
+            with suppress(ConfideError):
+                self._gpus.set_ready(False)
+        return evidence, refusal
 
     def _check_mesh(self, mesh: MeshReply) -> Manifest:
         """Hold on to the first mesh. Must come before evidence is made: see the rules above."""

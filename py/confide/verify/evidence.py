@@ -112,10 +112,14 @@ def _verify_machine(
 def _verify_gpus(
     evidence: Evidence, report_data: bytes, role: Role, shelf: Shelf, now: int
 ) -> Verdict:
+    refusal = evidence.gpu_refusal
+    checks = [Check("GPU refusal", "none", refusal or "none", not refusal, "manifest")]
     if role.gpus is None:
         seen = str(len(evidence.gpus)) if evidence.gpus else "none"
-        return Verdict((Check("GPUs", "none", seen, not evidence.gpus, "manifest"),))
-    return verify_gpus(
+        checks.append(Check("GPUs", "none", seen, not evidence.gpus, "manifest"))
+    if role.gpus is None or refusal:
+        return Verdict(tuple(checks))
+    return Verdict(tuple(checks)) + verify_gpus(
         evidence.gpus,
         nonce=gpu_nonce(report_data),
         policy=role.gpus,

@@ -56,7 +56,7 @@ def test_label_separates_purposes() -> None:
         "confide/coordinator/1", NONCE, items
     )
     assert coordinator_report_data(NONCE, **COORDINATOR) != report_data(
-        "confide/join/1", NONCE, items
+        "confide/join/2", NONCE, items
     )
 
 

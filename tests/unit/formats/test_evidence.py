@@ -8,6 +8,7 @@ import pytest
 from confide.errors import FormatError
 from confide.formats.canonical import cbor_encode
 from confide.formats.evidence import Evidence, VtpmReport
+from confide.formats.gpu import REFUSALS
 
 VALUE: dict[str, Any] = {
     "platform": "vtpm",
@@ -15,6 +16,7 @@ VALUE: dict[str, Any] = {
     "endorsements": [b"leaf", b"issuer"],
     "event_log": b"log",
     "gpus": [],
+    "gpu_refusal": "",
 }
 REPORT: dict[str, Any] = {"quote": b"q", "signature": b"s", "pcrs": {"0": bytes(32)}}
 
@@ -23,6 +25,13 @@ def test_round_trip() -> None:
     evidence = Evidence.parse(cbor_encode(VALUE))
     assert evidence == Evidence("vtpm", b"report", (b"leaf", b"issuer"), b"log")
     assert evidence.encode() == cbor_encode(VALUE)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_why_there_are_no_gpus(refusal: str) -> None:
+    evidence = Evidence.parse(cbor_encode({**VALUE, "gpu_refusal": refusal}))
+    assert evidence.gpu_refusal == refusal
+    assert Evidence.parse(evidence.encode()) == evidence
 
 
 @pytest.mark.parametrize("field", VALUE)
@@ -44,6 +53,10 @@ def test_every_field_is_required(field: str) -> None:
         ("event_log", None),
         ("gpus", [{}]),
         ("gpus", None),
+        ("gpu_refusal", "sun-too-hot"),
+        ("gpu_refusal", "none"),
+        ("gpu_refusal", b""),
+        ("gpu_refusal", None),
         ("more", 1),
     ],
 )

@@ -130,9 +130,15 @@ def test_binding() -> None:
         manifest_bytes(),
         cbor(join["models"]),
         mesh_ca,
-        cbor([]),
+        cbor({"devices": [], "refusal": ""}),
     ]
-    assert independent.report_data("confide/join/1", nonce, joined).hex() == join["report_data"]
+    assert independent.report_data("confide/join/2", nonce, joined).hex() == join["report_data"]
+
+
+def test_gpu_binding() -> None:
+    gpus = VECTORS["binding"]["gpus"]
+    assert cbor({"devices": [], "refusal": ""}).hex() == gpus["none"]
+    assert cbor({"devices": [], "refusal": gpus["refusal"]}).hex() == gpus["refused"]
 
 
 def test_evidence() -> None:
@@ -149,6 +155,7 @@ def test_evidence() -> None:
         "endorsements": [bytes.fromhex(item) for item in vector["endorsements"]],
         "event_log": bytes.fromhex(vector["event_log"]),
         "gpus": [],
+        "gpu_refusal": "",
     }
     assert cbor(whole).hex() == vector["evidence"]
 

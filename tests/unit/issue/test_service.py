@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 from confide.errors import ConfideError, FormatError, UnavailableError
-from confide.formats.canonical import cbor_encode
+from confide.formats.canonical import cbor_decode, cbor_encode
 from confide.formats.evidence import Evidence
 from confide.issue import __main__ as program
-from confide.issue import service
+from confide.issue import local
+from confide.issue.local import LocalService, serve
 from confide.issue.platform import detect_attester
-from confide.issue.service import SocketAttester, serve
+from confide.issue.service import Attester, SocketAttester, operations
 from confide.issue.tsm import SnpAttester, TsmReports
 
 from tests.support.simulated_amd import SimulatedChip
 from tests.support.simulated_tsm import SimulatedTsm
 
 REPORT_DATA = bytes(range(64))
+EVIDENCE = Evidence("tdx", b"", (), b"").encode()
 CHIP = SimulatedChip()
 
 
@@ -41,8 +43,8 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         opened.shutdown(socket.SHUT_RDWR)
 
 
-def started(listener: socket.socket, attester: service.Attester) -> SocketAttester:
-    threading.Thread(target=serve, args=(listener, attester), daemon=True).start()
+def started(listener: socket.socket, attester: Attester) -> SocketAttester:
+    threading.Thread(target=serve, args=(listener, operations(attester)), daemon=True).start()
     return SocketAttester(Path(listener.getsockname()))
 
 
@@ -70,10 +72,40 @@ def test_data_of_another_size(listener: socket.socket, size: int) -> None:
     assert attester.evidence(REPORT_DATA).platform == "sev-snp", "and it serves on"
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"",
+        b"text",
+        REPORT_DATA,
+        cbor_encode({"operation": "other", "data": REPORT_DATA}),
+        cbor_encode({"operation": "evidence"}),
+        cbor_encode({"operation": "evidence", "data": "text"}),
+        cbor_encode({"operation": "evidence", "data": REPORT_DATA, "more": 1}),
+    ],
+)
+def test_request_that_is_none(listener: socket.socket, request_bytes: bytes) -> None:
+    attester = started(listener, SnpAttester(TsmReports(SimulatedTsm(CHIP.report))))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(listener.getsockname())
+        connection.sendall(request_bytes)
+        connection.shutdown(socket.SHUT_WR)
+        answer = cbor_decode(connection.recv(1 << 16), what="the answer")
+    assert isinstance(answer, dict)
+    assert list(answer) == ["error"]
+    assert attester.evidence(REPORT_DATA).platform == "sev-snp", "and it serves on"
+
+
+def test_no_operation_of_this_service(listener: socket.socket) -> None:
+    started(listener, SnpAttester(TsmReports(SimulatedTsm(CHIP.report))))
+    with pytest.raises(UnavailableError, match="expected evidence; seen 'ready'"):
+        LocalService(Path(listener.getsockname()), "x").ask("ready")
+
+
 def test_who_connects_and_says_nothing(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr(local, "REQUEST_SECONDS", 0.05)
     attester = started(listener, SnpAttester(TsmReports(SimulatedTsm(CHIP.report))))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.connect(listener.getsockname())
@@ -92,10 +124,14 @@ def test_no_service(tmp_path: Path) -> None:
         b"",
         b"\xa0",
         b"text",
-        cbor_encode({"evidence": b"\xa0"}),
-        cbor_encode({"evidence": "text"}),
+        cbor_encode({"items": []}),
+        cbor_encode({"items": [EVIDENCE, EVIDENCE]}),
+        cbor_encode({"items": [EVIDENCE] * 17}),
+        cbor_encode({"items": EVIDENCE}),
+        cbor_encode({"items": [b"\xa0"]}),
+        cbor_encode({"items": ["text"]}),
         cbor_encode({"error": {"code": "x"}}),
-        cbor_encode({"evidence": Evidence("tdx", b"", (), b"").encode(), "more": 1}),
+        cbor_encode({"items": [EVIDENCE], "more": 1}),
         bytes((1 << 20) + 9000),
     ],
 )
@@ -134,7 +170,7 @@ def test_program_serves_the_socket_it_was_given(
 ) -> None:
     attester = SnpAttester(TsmReports(SimulatedTsm(CHIP.report)))
     monkeypatch.setattr(program, "detect_hardware", lambda: attester)
-    monkeypatch.setattr(program, "LISTEN_FD", listener.dup().detach())
+    monkeypatch.setattr(local, "_LISTEN_FD", listener.dup().detach())
     threading.Thread(target=program.main, daemon=True).start()
     client = SocketAttester(Path(listener.getsockname()))
     assert client.evidence(REPORT_DATA).report[0x50:0x90] == REPORT_DATA

@@ -110,6 +110,11 @@ def test_gpus_where_none_are_wanted(production: Production, verify: Call) -> Non
     assert failed(verify(evidence)) == ["GPUs"]
 
 
+def test_a_refusal_of_gpus_where_none_are_wanted(production: Production, verify: Call) -> None:
+    evidence = replace(production.snp(REPORT_DATA), gpu_refusal="no-gpu")
+    assert failed(verify(evidence)) == ["GPU refusal"]
+
+
 def test_a_platform_that_the_role_does_not_accept(production: Production, verify: Call) -> None:
     value = manifest_value()
     del value["roles"]["coordinator"]["tdx"]

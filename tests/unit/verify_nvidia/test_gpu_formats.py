@@ -224,7 +224,8 @@ def test_nonce() -> None:
 
 
 def test_binding_says_how_many_and_which() -> None:
-    assert gpu_binding([]) == b"\x80"
+    assert cbor_decode(gpu_binding([]), what="x") == {"devices": [], "refusal": ""}
+    assert gpu_binding([]) != gpu_binding([], "no-gpu") != gpu_binding([], "gpu-cc-off")
     both = gpu_binding(DEVICES)
     changes = (
         DEVICES[:1],
