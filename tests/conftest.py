@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from confide.runner.qemu import Tools
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +25,11 @@ def vectors() -> Path:
     return folder
 
 
-def _built(variable: str) -> Path:
-    """What a variable that `make test` sets names. Skips the test without it; in CI, fails it."""
+def _built(variable: str, target: str = "test") -> Path:
+    """What a variable that a make target sets names. Skips the test without it; in CI, fails it."""
     if path := os.environ.get(variable):
         return Path(path)
-    message = f"{variable} not set: run `make test`, which builds what it names"
+    message = f"{variable} not set: run `make {target}`, which builds what it names"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
@@ -48,7 +49,7 @@ def firmware() -> Path:
 
 @pytest.fixture(scope="session")
 def acpi_tables() -> Path:
-    """The flake's ACPI tables: a folder for each TDX machine in images/shapes.json."""
+    """The flake's ACPI tables: a folder for each TDX machine in images/shapes*.json."""
     return _built("CONFIDE_ACPI_TABLES")
 
 
@@ -68,3 +69,15 @@ def model_tools() -> Path:
 def built_model() -> Path:
     """The folder of the flake's own model disk: model.disk and model.json."""
     return _built("CONFIDE_MODEL")
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """QEMU, its firmware and the software TPM."""
+    return Tools(_built("CONFIDE_QEMU"))
+
+
+@pytest.fixture(scope="session")
+def gpu_image() -> Path:
+    """The folder of the GPU worker's image, which only `make test-gpu-image` builds."""
+    return _built("CONFIDE_GPU_IMAGE", "test-gpu-image")

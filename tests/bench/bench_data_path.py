@@ -10,27 +10,22 @@ the engine alone, and one and three bare Flask + gunicorn + requests pass-throug
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import re
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
+from tests.bench.load import Client, at_once, body_of  # noqa: E402
 from tests.support.native_service import NativeService  # noqa: E402
 from tests.support.programs import free_port  # noqa: E402
 
-PATH = "/v1/chat/completions"
-HEADERS = {"Content-Type": "application/json"}
 CALLS = 150
 """Single requests for each route and round."""
 ROUNDS = 3
@@ -42,49 +37,18 @@ GAP = 0.005
 EVENT_MARK = b"data: {"
 
 
-def body_of(orders: str, *, stream: bool) -> bytes:
-    messages = [{"role": "user", "content": orders}]
-    return json.dumps({"model": "tiny", "messages": messages, "stream": stream}).encode()
-
-
-class Client:
-    """A kept-alive connection that does as little as it can."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-
-    def call(self, body: bytes) -> float:
-        """Seconds from the first byte sent to the last byte read."""
-        start = time.perf_counter()
-        self._connection.request("POST", PATH, body=body, headers=HEADERS)
-        response = self._connection.getresponse()
-        answer = response.read()
-        seconds = time.perf_counter() - start
-        if response.status != 200 or b"fake engine" not in answer:
-            raise RuntimeError(f"HTTP {response.status}: {answer[:500]!r}")
-        return seconds
-
-    def stream(self, body: bytes, seen: Callable[[bytes], None]) -> None:
-        """Hand over what each read brings."""
-        self._connection.request("POST", PATH, body=body, headers=HEADERS)
-        response = self._connection.getresponse()
-        while piece := response.read1(65536):
-            seen(piece)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
 def latencies(url: str) -> list[float]:
     """Milliseconds of CALLS requests, one at a time, not streamed."""
     client = Client(url)
     body = body_of("hello", stream=False)
-    for _ in range(10):
-        client.call(body)
-    times = [1000 * client.call(body) for _ in range(CALLS)]
+    times = []
+    for _ in range(10 + CALLS):
+        seconds, answer = client.call(body)
+        if b"fake engine" not in answer:
+            raise RuntimeError(f"the engine did not answer: {answer[:500]!r}")
+        times.append(1000 * seconds)
     client.close()
-    return times
+    return times[10:]
 
 
 def throughput(url: str) -> float:
@@ -107,13 +71,7 @@ def throughput(url: str) -> float:
         client.stream(body, count)
         client.close()
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(STREAMS)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - start
+    seconds = at_once(STREAMS, run)
     if sum(counts) != STREAMS * EVENTS:
         raise RuntimeError(f"{sum(counts)} events came instead of {STREAMS * EVENTS}")
     return sum(counts) / seconds

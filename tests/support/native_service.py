@@ -67,6 +67,10 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PYTHONPATH": path},
             )
+        return self.adopt(name, process, port)
+
+    def adopt(self, name: str, process: subprocess.Popen[bytes], port: int) -> str:
+        """Stop this process, too, at the end; returns its URL."""
         self._stack.callback(_stop, process)
         self.processes[name] = process
         self.urls[name] = f"http://127.0.0.1:{port}"

@@ -1,0 +1,95 @@
+"""Fixtures: the GPU worker's image in a machine without a GPU, beside a coordinator.
+
+`make test-gpu-image` builds everything and sets the variables; `make test` leaves this folder out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confide.collateral.finder import offline
+from confide.errors import UnavailableError
+from confide.formats.coordinator import RefusedJoin
+from confide.manifest_builder import Policy, build_manifest, development_policy
+from confide.mesh.client import CoordinatorClient
+from confide.operator import set_manifest
+from confide.runner.qemu import Tools
+from confide.runner.vm import Machine
+
+ROOT = Path(__file__).parents[2]
+MEMORY_MIB = 2048  # of which the engine, which must not start, would need more
+SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Both machines, still running, and whom the coordinator did not admit."""
+
+    coordinator: Machine
+    worker: Machine
+    join: RefusedJoin
+
+
+@pytest.fixture(scope="session")
+def manifest(
+    images: Path, gpu_image: Path, built_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
+    """A development manifest that demands of the worker's GPUs what production does."""
+    entry = json.loads((built_model / "model.json").read_text())
+    model = tmp_path_factory.mktemp("model") / "model.json"
+    model.write_text(json.dumps(entry | {"roles": ["worker-gpu"]}))
+    production = Policy.read(ROOT / "release/policy.json")
+    policy = Policy("development", development_policy().platforms, production.gpus)
+    return build_manifest([images / "coordinator", gpu_image], [model], policy)
+
+
+@pytest.fixture(scope="session")
+def refused(
+    images: Path,
+    gpu_image: Path,
+    built_model: Path,
+    tools: Tools,
+    manifest: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Refused]:
+    """The worker has tried to join at least once, and was refused."""
+    folder = tmp_path_factory.mktemp("machines")
+    coordinator = Machine(
+        images / "coordinator", "coordinator", run_dir=folder / "coordinator", tools=tools
+    )
+    with coordinator:
+        config = {
+            "coordinator": coordinator.guest_url(8000),
+            "secret_service": "https://10.0.2.2:9",  # never asked
+            "models": ["tiny"],
+        }
+        worker = Machine(
+            gpu_image,
+            "worker-gpu",
+            run_dir=folder / "worker-gpu",
+            config=config,
+            model_disks=[built_model / "model.disk"],
+            tools=tools,
+            memory_mib=MEMORY_MIB,
+        )
+        with worker:
+            coordinator.wait_ready(SECONDS)
+            set_manifest(coordinator.url, manifest, offline())
+            yield Refused(coordinator, worker, wait_refused(coordinator, worker))
+
+
+def wait_refused(coordinator: Machine, worker: Machine) -> RefusedJoin:
+    """The join that the coordinator refused."""
+    client = CoordinatorClient(coordinator.url)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline and worker.running:
+        try:
+            return client.refused()
+        except UnavailableError:
+            time.sleep(1)
+    raise worker.failure("was not refused", "no refused join at the coordinator")
