@@ -12,7 +12,7 @@ image.layer {
   # Where kernel file systems and other layers are mounted.
   folders = [
     "dev" "proc" "sys" "run" "tmp" "var/tmp" "root"
-    "etc/systemd/system" "opt/confide" "opt/engine" "opt/debug"
+    "etc/systemd/system" "opt/confide" "opt/debug" "opt/driver" "opt/engine"
   ];
   links = {
     bin = "usr/bin";

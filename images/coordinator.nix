@@ -2,7 +2,7 @@
 { ... }: {
   role = "coordinator";
   description = "Image of the coordinator";
-  files = ./coordinator;
+  files = [ ./coordinator ];
   shapes = ./shapes.json;
   layers = [ ];
 }

@@ -2,7 +2,7 @@
 { ... }: {
   role = "secret-service";
   description = "Image of the secret service";
-  files = ./secret-service;
+  files = [ ./secret-service ];
   shapes = ./shapes.json;
   layers = [ ];
 }

@@ -1,8 +1,9 @@
 """Build the kernel image and the initrd: busybox, dmsetup, kernel modules in order, one script.
 
 The output folder gets vmlinuz (as packaged), initrd.img (newc cpio, zstd), kernel-release and
-packages.txt (the package files that brought something). The module list is checked: a module that
-another one needs must stand before it.
+packages.txt (the package files that brought something). A module list has one module a line with
+its parameters, "?" before it if the machine may do without. It is checked: a module that another
+one needs must stand before it, and each must have been built for this kernel.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import tree
@@ -22,7 +24,7 @@ import tree
 # Programs that the init script uses, all of them busybox.
 APPLETS = (
     *("sh", "mount", "insmod", "sysctl", "switch_root"),
-    *("cat", "chmod", "chown", "cp", "dd", "grep", "mkdir", "sed", "sleep"),
+    *("cat", "chmod", "chown", "cp", "dd", "grep", "mkdir", "mknod", "sed", "sleep"),
 )
 FOLDERS = ("dev", "proc", "sys", "run", "root", "bin", "modules.d")
 
@@ -58,30 +60,56 @@ def module_name(name: str) -> str:
     return name.replace("-", "_")
 
 
-def install_modules(kernel: Path, listed: list[str], target: Path) -> None:
-    """Unpack the listed modules (entries may start with "?") and check their order."""
-    files = {module_name(p.name.removesuffix(".ko.xz")): p for p in kernel.rglob("*.ko.xz")}
+def module_fact(data: bytes, name: str) -> str:
+    """What a module says of itself under this name ("depends", "vermagic"); "" if nothing."""
+    found = re.search(rb"(?<=\0)" + name.encode() + rb"=([^\0]*)\0", data)
+    return found[1].decode() if found else ""
+
+
+def module_files(folders: Iterable[Path]) -> dict[str, Path]:
+    """Every module below the folders, as packaged (.ko.xz) or as built (.ko), by its name."""
+    return {
+        module_name(path.name.partition(".ko")[0]): path
+        for folder in folders
+        for ending in ("*.ko.xz", "*.ko")
+        for path in folder.rglob(ending)
+    }
+
+
+def install_modules(files: Mapping[str, Path], release: str, listed: list[str], to: Path) -> None:
+    """Unpack the listed modules; check their order, and that they are for the kernel `release`."""
     loaded: set[str] = set()
     for entry in listed:
-        name = entry.removeprefix("?")
-        if module_name(name) not in files:
-            raise tree.BuildError(f"the kernel package has no module {name}")
-        data = lzma.decompress(files[module_name(name)].read_bytes())
-        found = re.search(rb"(?<=\0)depends=([^\0]*)\0", data)
-        depends = {module_name(d) for d in found[1].decode().split(",") if d} if found else set()
+        name = entry.removeprefix("?").split()[0]
+        if (file := files.get(module_name(name))) is None:
+            raise tree.BuildError(f"neither the kernel package nor the driver has a module {name}")
+        data = file.read_bytes()
+        if file.suffix == ".xz":
+            data = lzma.decompress(data)
+        if (built_for := module_fact(data, "vermagic").partition(" ")[0]) != release:
+            raise tree.BuildError(f"module {name} is for Linux {built_for}, expected {release}")
+        depends = {module_name(d) for d in module_fact(data, "depends").split(",") if d}
         if depends - loaded:
             missing = ", ".join(sorted(depends - loaded))
             raise tree.BuildError(f"module {name} needs {missing} before it in the list")
         loaded.add(module_name(name))
-        (target / f"{name}.ko").write_bytes(data)
+        (to / f"{name}.ko").write_bytes(data)
+
+
+def read_lists(files: Iterable[Path]) -> list[str]:
+    """The lines of some module lists, one after the other, without comments."""
+    lines = [line.split("#", 1)[0].strip() for f in files for line in f.read_text().splitlines()]
+    return [line for line in lines if line]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, nargs="+", help="busybox, dmsetup, libraries")
     parser.add_argument("--kernel", type=Path, nargs=1, help="the kernel's package")
-    parser.add_argument("--modules", type=Path, required=True, help="list of modules in load order")
+    parser.add_argument("--modules", type=Path, nargs="+", help="lists of modules in load order")
+    parser.add_argument("--driver", type=Path, help="folder of modules that we have built")
     parser.add_argument("--init", type=Path, required=True)
+    parser.add_argument("--devices", type=Path, help="script that makes the driver's device nodes")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -98,20 +126,25 @@ def main() -> None:
         (root / "bin/dmsetup").symlink_to("../usr/sbin/dmsetup")
         tree.copy(unpacked, ["usr/bin/busybox"], root)
         brought = {owner[p] for p in [*paths, "usr/bin/busybox"]} | {p.name for p in args.kernel}
+        if args.driver:
+            brought |= set((args.driver / "packages.txt").read_text().splitlines())
         (args.output / "packages.txt").write_text("".join(f"{p}\n" for p in sorted(brought)))
         (root / "usr/bin/busybox").rename(root / "bin/busybox")
         for applet in APPLETS:
             (root / "bin" / applet).symlink_to("busybox")
         shutil.copyfile(args.init, root / "init")
         (root / "init").chmod(0o755)
-        lines = [line.split("#", 1)[0].strip() for line in args.modules.read_text().splitlines()]
-        listed = [line for line in lines if line]
-        (root / "modules").write_text("".join(f"{m}\n" for m in listed))
-        install_modules(kernel, listed, root / "modules.d")
+        if args.devices:
+            shutil.copyfile(args.devices, root / "devices")
 
         (vmlinuz,) = (kernel / "boot").glob("vmlinuz-*")
+        release = vmlinuz.name.removeprefix("vmlinuz-")
         shutil.copyfile(vmlinuz, args.output / "vmlinuz")
-        (args.output / "kernel-release").write_text(vmlinuz.name.removeprefix("vmlinuz-") + "\n")
+        (args.output / "kernel-release").write_text(release + "\n")
+        listed = read_lists(args.modules)
+        (root / "modules").write_text("".join(f"{m}\n" for m in listed))
+        files = module_files([kernel, args.driver] if args.driver else [kernel])
+        install_modules(files, release, listed, root / "modules.d")
         subprocess.run(
             [
                 "zstd",

@@ -16,7 +16,8 @@ let
 
   # What a bill of materials may name. The stub and the tools that build are in the set "tools".
   lock = builtins.toFile "lock.json" (builtins.toJSON (
-    sources.lockedDebs "trixie" [ "base" "initrd" "kernel" "seed" "tools" ]
+    sources.lockedDebs "trixie" [ "base" "driver-libraries" "initrd" "kernel" "seed" "tools" ]
+    ++ sources.lockedDebs "trixie-nvidia" [ "driver" ]
     ++ sources.lockedDebs "bookworm" [ "engine" ]
     ++ builtins.concatMap sources.lockedWheels [ "confide" "engine" ]
   ));
@@ -59,14 +60,18 @@ rec {
       ];
     };
 
-  # kernel { ... }: the kernel image, and an initrd with these modules that starts with `init`.
-  kernel = { packages, kernel, modules, init }: build {
+  # kernel { ... }: the kernel image, and an initrd with the modules of these lists that starts with `init`.
+  #   driver            modules that do not come with the kernel
+  #   devices           the script that makes this driver's device nodes
+  kernel = { packages, kernel, modules, init, driver ? "", devices ? "" }: build {
     name = "kernel-and-initrd";
     description = "Kernel, and the initrd that opens the layers";
     script = "build_initrd.py";
     uses = [ "tree.py" ];
     arguments = [
-      "--package ${words packages}" "--kernel ${words kernel}" "--modules ${modules}" "--init ${init}"
+      "--package ${words packages}" "--kernel ${words kernel}" "--modules ${words modules}" "--init ${init}"
+      (option "--driver" driver)
+      (option "--devices" devices)
     ];
   };
 

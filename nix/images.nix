@@ -6,16 +6,20 @@ let
     inherit sources lib host kernel;
     shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
   };
+  driver = import ./driver.nix { inherit sources lib; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
 
-  kernel = image.kernel {
+  # The kernel and initrd of every image; some have modules and devices more.
+  kernelWith = { modules ? [ ], driver ? "", devices ? "" }: image.kernel {
     packages = sources.debs "trixie" [ "initrd" ];
     kernel = sources.debs "trixie" [ "kernel" ];
-    modules = ../images/initrd/modules.list;
+    modules = [ ../images/initrd/modules.list ] ++ modules;
     init = ../images/initrd/init;
+    inherit driver devices;
   };
+  kernel = kernelWith { };
 
   # What runs in machines. The client's and the operator's programs stay out, and of measure/ all
   # but the event log's parser, so an edit of theirs moves no measurement.
@@ -39,7 +43,7 @@ let
   app = role: extra: image.layer {
     name = "app";
     description = "Confide's code, and the units of the role ${role.role}";
-    trees = map (from: { inherit from; to = "."; }) ([ ../images/common role.files ] ++ extra) ++ [
+    trees = map (from: { inherit from; to = "."; }) ([ ../images/common ] ++ role.files ++ extra) ++ [
       { from = guestCode; to = "confide"; }
       { from = guestMeasure; to = "measure"; }
     ];
@@ -72,8 +76,9 @@ let
         inherit name;
         description = "${role.description}${remark}";
         disk = image.disk {
-          inherit name kernel;
+          inherit name;
           inherit (role) role;
+          kernel = kernelWith (role.initrd or { });
           layers = [ base ] ++ role.layers ++ layers ++ [ (app role files) ];
           cmdline = ../images/cmdline.txt;
           osRelease = ../images/base/tree/usr/lib/os-release;
@@ -83,13 +88,13 @@ let
     })
     roles);
 
-  describe = map (file: import file { inherit image sources host base; });
+  describe = map (file: import file { inherit image sources host base driver; });
   rolesWithoutGpu = describe [
     ../images/coordinator.nix
     ../images/secret-service.nix
     ../images/worker-cpu.nix
   ];
-  rolesWithGpu = describe [ ];
+  rolesWithGpu = describe [ ../images/worker-gpu.nix ];
 
   withoutGpu = imagesFor rolesWithoutGpu everyMachine { };
   withGpu = imagesFor rolesWithGpu everyMachine { };
@@ -123,7 +128,9 @@ in
 
   packages = all // forDebugging // {
     inherit (firmware) acpi-tables firmware;
+    driver-modules = driver.modules;
     model-tiny = tiny [ "worker-cpu" ];
+    worker = withGpu.worker-gpu; # the one that the service is for
 
     images = lib.links {
       name = "images";

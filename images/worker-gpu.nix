@@ -1,0 +1,12 @@
+# Opens sealed requests and answers them with vLLM on NVIDIA GPUs in confidential mode.
+{ image, sources, host, base, driver }:
+let nvidia = import ./driver.nix { inherit image sources base driver; };
+in
+{
+  role = "worker-gpu";
+  description = "Image of the worker with GPUs";
+  files = [ ./worker ./worker-gpu ];
+  shapes = ./shapes-gpu.json;
+  inherit (nvidia) initrd;
+  layers = [ nvidia.layer ];
+}
