@@ -69,7 +69,6 @@ _STATUS_BY_CODE = {
     "manifest-already-set": 409,
     "manifest-update-refused": 409,
     "key-exists": 409,
-    "too-many-challenges": 429,
     "too-many-uploads": 429,
     "too-many-keys": 429,
 }

@@ -1,60 +1,80 @@
-"""Single-use challenges: a joining node must show evidence made after it asked."""
+"""Challenges: a joining node must show evidence made after it asked, and is admitted on it once.
+
+Anybody may ask for a challenge, so asking leaves nothing behind: a challenge says itself when it
+was made, under a MAC that only this process can make. What is kept, until they are stale, are those
+on which a machine was admitted: each of them took a genuine machine's fresh report.
+"""
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import threading
 import time
 from collections.abc import Callable
 
-from confide.errors import UnavailableError, VerificationError
+from confide.errors import VerificationError
+from confide.formats.binding import NONCE_SIZE
 
 LIFETIME = 120
 """Seconds. Emulated machines take several for a quote; nothing honest takes minutes."""
 
-LIMIT = 4096
-"""Open challenges at most: anybody may ask for one, so their memory is bounded."""
+_TIME_SIZE = 8
+_RANDOM_SIZE = 8
+_MAC_SIZE = NONCE_SIZE - _TIME_SIZE - _RANDOM_SIZE
 
 
 class Challenges:
-    """Issues 32-byte nonces and redeems each at most once, within its lifetime. Thread-safe.
+    """Makes challenges of 32 bytes: time (u64be, milliseconds) ‖ 8 random bytes ‖ MAC.
 
-    `clock` is monotonic seconds, so that a host which turns the time of day cannot revive a nonce.
+    The MAC is HMAC-SHA256, of which 16 bytes are left (RFC 2104, section 5), under a key that is
+    made with the object. `clock` is monotonic seconds, so that a host which turns the time of day
+    cannot revive a challenge. Thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._expiry: dict[bytes, float] = {}
+        self._key = secrets.token_bytes(32)
+        self._used: dict[bytes, float] = {}
         self._lock = threading.Lock()
 
     def issue(self) -> bytes:
-        """A fresh nonce. Raises UnavailableError while `LIMIT` unexpired ones are open."""
-        nonce = secrets.token_bytes(32)
+        """A fresh challenge."""
+        made = int(self._clock() * 1000).to_bytes(_TIME_SIZE)
+        body = made + secrets.token_bytes(_RANDOM_SIZE)
+        return body + self._mac(body)
+
+    def check(self, challenge: bytes) -> None:
+        """Raises VerificationError unless this is a challenge of ours, younger than `LIFETIME`."""
+        body, mac = challenge[:-_MAC_SIZE], challenge[-_MAC_SIZE:]
+        if not hmac.compare_digest(mac, self._mac(body)) or self._clock() >= _end(challenge):
+            raise _stale()
+
+    def use(self, challenge: bytes) -> None:
+        """Note that a machine is admitted on a challenge which `check` let pass.
+
+        Raises VerificationError if one was admitted on it already.
+        """
         now = self._clock()
         with self._lock:
-            self._drop_expired(now)
-            if len(self._expiry) >= LIMIT:
-                raise UnavailableError(
-                    "too-many-challenges",
-                    "too many challenges are open",
-                    expected=f"fewer than {LIMIT}",
-                    next=f"try again in {LIFETIME} seconds",
-                )
-            self._expiry[nonce] = now + LIFETIME
-        return nonce
+            self._used = {used: end for used, end in self._used.items() if end > now}
+            if challenge in self._used:
+                raise _stale()
+            self._used[challenge] = _end(challenge)
 
-    def redeem(self, nonce: bytes) -> None:
-        """Use up a nonce. Raises VerificationError if it is unknown, used or expired."""
-        with self._lock:
-            expiry = self._expiry.pop(nonce, None)
-        if expiry is None or expiry <= self._clock():
-            raise VerificationError(
-                "stale-nonce",
-                "the evidence answers no open challenge",
-                expected=f"a nonce of this coordinator, unused and younger than {LIFETIME} s",
-                next="ask for a new challenge and make new evidence",
-            )
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, "sha256")[:_MAC_SIZE]
 
-    def _drop_expired(self, now: float) -> None:
-        for nonce in [n for n, expiry in self._expiry.items() if expiry <= now]:
-            del self._expiry[nonce]
+
+def _end(challenge: bytes) -> float:
+    """When a challenge becomes stale, by the monotonic clock."""
+    return int.from_bytes(challenge[:_TIME_SIZE]) / 1000 + LIFETIME
+
+
+def _stale() -> VerificationError:
+    return VerificationError(
+        "stale-nonce",
+        "the evidence answers no open challenge",
+        expected=f"a nonce of this coordinator, unused and younger than {LIFETIME} s",
+        next="ask for a new challenge and make new evidence",
+    )

@@ -129,7 +129,7 @@ class Coordinator:
         return MeshReply(mesh.manifest_bytes, mesh.authority.der, self._root.der)
 
     def challenge(self) -> bytes:
-        """A nonce for one join: 32 bytes. Raises UnavailableError if too many are open."""
+        """A nonce for one join: 32 bytes."""
         return self._challenges.issue()
 
     def attest(self, nonce: bytes) -> Attestation:
@@ -156,8 +156,8 @@ class Coordinator:
         FormatError for bytes that cannot be read.
         """
         mesh = self._require_mesh()
-        # First, so that no nonce is ever looked at twice, whatever else is wrong with a request.
-        self._challenges.redeem(request.nonce)
+        # First, so that no time is spent on what was not made for us, lately.
+        self._challenges.check(request.nonce)
         self._check_allowed(mesh, request)
         load_public_key(request.public_key, "node")
         evidence = Evidence.parse(request.evidence)
@@ -182,6 +182,7 @@ class Coordinator:
         if not verdict.passed:
             self._refused = RefusedJoin(request.role, request.evidence)
         verdict.require()
+        self._challenges.use(request.nonce)
         leaf = issue_leaf(
             mesh.authority,
             role=request.role,

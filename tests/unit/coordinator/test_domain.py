@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from confide.coordinator.challenges import LIFETIME, LIMIT, Challenges
+from confide.coordinator.challenges import LIFETIME, Challenges
 from confide.coordinator.domain import Coordinator
 from confide.errors import (
     ConfideError,
@@ -206,12 +207,29 @@ def test_replayed_nonce(setting: Setting, worker: SimulatedMachine) -> None:
     assert caught.value.code == "stale-nonce"
 
 
-def test_nonce_is_used_up_by_a_refused_join(setting: Setting, worker: SimulatedMachine) -> None:
+def test_a_refused_join_uses_up_nothing(setting: Setting, worker: SimulatedMachine) -> None:
+    """The evidence stays as fresh as it was, and whatever it binds; so nothing has to be kept."""
     request = setting.request(worker)
     with pytest.raises(PolicyError):
         setting.coordinator.join(replace(request, role="worker-gpu"))
-    with pytest.raises(VerificationError, match="no open challenge"):
-        setting.coordinator.join(request)
+    with pytest.raises(VerificationError, match="quote binding"):
+        setting.coordinator.join(replace(request, models=()))
+    setting.coordinator.join(request)
+
+
+def test_joins_that_race_for_one_challenge(setting: Setting, worker: SimulatedMachine) -> None:
+    request = setting.request(worker)
+
+    def attempt(_: int) -> str:
+        try:
+            setting.coordinator.join(request)
+        except VerificationError as error:
+            return error.code
+        return "admitted"
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(attempt, range(8)))
+    assert sorted(outcomes) == ["admitted"] + ["stale-nonce"] * 7
 
 
 def test_stale_nonce(setting: Setting, worker: SimulatedMachine) -> None:
@@ -276,7 +294,7 @@ def test_the_latest_refused_evidence_is_kept(setting: Setting) -> None:
         with pytest.raises(VerificationError):
             setting.coordinator.join(request)
         assert setting.coordinator.refused() == RefusedJoin("worker-cpu", request.evidence)
-        with pytest.raises(VerificationError):  # the nonce has been used
+        with pytest.raises(FormatError):
             setting.coordinator.join(replace(request, evidence=b"other"))
         assert setting.coordinator.refused().evidence == request.evidence
 
@@ -288,16 +306,47 @@ def test_model_of_another_role(empty: Setting, worker: SimulatedMachine) -> None
         empty.coordinator.set_manifest(manifest_bytes(models=[OTHER_MODEL | {"roles": []}]))
 
 
-def test_challenges_are_bounded() -> None:
+def stale(challenges: Challenges, challenge: bytes) -> None:
+    with pytest.raises(VerificationError) as caught:
+        challenges.check(challenge)
+    assert caught.value.code == "stale-nonce"
+
+
+def test_a_challenge_is_good_for_its_lifetime() -> None:
+    clock = Clock(1000.5)
+    challenges = Challenges(clock)
+    challenge = challenges.issue()
+    assert len(challenge) == 32
+    for age in (0, 1, LIFETIME - 0.01):
+        clock.now = 1000.5 + age
+        challenges.check(challenge)
+    clock.now = 1000.5 + LIFETIME
+    stale(challenges, challenge)
+
+
+def test_a_challenge_of_nobody() -> None:
+    """Neither another process's, nor one with another time, chance or MAC, nor a piece of one."""
+    challenges = Challenges(Clock(0))
+    challenge = challenges.issue()
+    stale(challenges, Challenges(Clock(0)).issue())
+    for at in range(32):
+        stale(challenges, challenge[:at] + bytes([challenge[at] ^ 1]) + challenge[at + 1 :])
+    for piece in (b"", challenge[:31], challenge + b"\0", bytes(32)):
+        stale(challenges, piece)
+
+
+def test_asking_leaves_nothing_behind() -> None:
     clock = Clock(0)
     challenges = Challenges(clock)
-    first = challenges.issue()
-    for _ in range(LIMIT - 1):
-        challenges.issue()
-    with pytest.raises(UnavailableError) as caught:
-        challenges.issue()
-    assert caught.value.code == "too-many-challenges"
-    clock.now = LIFETIME
-    challenges.issue()
+    asked = {challenges.issue() for _ in range(5000)}
+    assert len(asked) == 5000
+    assert not challenges._used
+    for challenge in asked:
+        challenges.check(challenge)
+        challenges.use(challenge)
     with pytest.raises(VerificationError):
-        challenges.redeem(first)
+        challenges.use(challenge)
+    clock.now = LIFETIME
+    last = challenges.issue()
+    challenges.use(last)
+    assert list(challenges._used) == [last]
