@@ -57,10 +57,10 @@ def worker(arguments: argparse.Namespace) -> Service:
     def fetch(key_id: bytes) -> ReleasedKey:
         return fetch_key(arguments.secret_service, node.membership(), key_id)
 
-    proxy = EncryptionProxy(
-        membership=node.membership, keys=Keys(fetch), engine=Upstream(arguments.engine)
-    )
-    return Service(create_app(proxy, role="worker-cpu", models=models, state=lambda: node.state))
+    engine = Upstream(arguments.engine)
+    proxy = EncryptionProxy(membership=node.membership, keys=Keys(fetch), engine=lambda _: engine)
+    states = lambda: dict.fromkeys(models, node.state)  # noqa: E731
+    return Service(create_app(proxy, role="worker-cpu", states=states))
 
 
 def main() -> None:

@@ -56,9 +56,12 @@ def _served(body: bytes) -> frozenset[str]:
         fields = Fields(json.loads(body), "a worker's health")
     except ValueError as error:
         raise FormatError("bad-json", "a worker's health is not JSON") from error
-    if not fields.text("role").startswith("worker-") or fields.text("state") != "ready":
+    if not fields.text("role").startswith("worker-"):
         return frozenset()
-    return frozenset(fields.names("models"))
+    # Not the worker's own state: that is ready only when all of its models are.
+    models = fields.map("models")
+    names = [check_name(name, "a worker's model") for name in models.unread()]
+    return frozenset(name for name in names if models.text(name) == "ready")
 
 
 class Workers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
@@ -12,19 +12,26 @@ from confide.formats.sealed import MAX_REQUEST, PATHS, RESPONSE_TYPE
 from confide.server import flask_app
 from confide.worker.encryption_proxy import EncryptionProxy, SealedCall
 
+READY = "ready"
 _HEADERS = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
 
 
 def create_app(
-    proxy: EncryptionProxy, *, role: str, models: tuple[str, ...], state: Callable[[], str]
+    proxy: EncryptionProxy, *, role: str, states: Callable[[], Mapping[str, str]]
 ) -> Flask:
-    """The WSGI application. `state` says "ready" when requests would be answered."""
+    """The WSGI application. `states` says of each model "ready" if requests would be answered.
+
+    Health is that map, for whoever routes requests, and one state of the worker, for whoever starts
+    it: "ready" only when every model is, else the state of the first that is not.
+    """
     app = flask_app(__name__, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
 
     @app.get("/healthz")
     def health() -> Response:
-        return jsonify(role=role, state=state(), models=list(models))
+        models = states()
+        state = next((state for state in models.values() if state != READY), READY)
+        return jsonify(role=role, state=state, models=dict(models))
 
     def sealed() -> Response:
         headers = {name: request.headers.get(name, "") for name in _HEADERS}

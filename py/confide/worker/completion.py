@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import NoReturn
 
 from confide import sse
@@ -17,10 +18,13 @@ from confide.errors import FormatError, PolicyError
 class CompletionRequest:
     """A completion or chat request. `body` is what the engine gets."""
 
-    def __init__(self, plaintext: bytes, *, model: str) -> None:
+    def __init__(
+        self, plaintext: bytes, *, model: str, cache_salt: Callable[[object], str]
+    ) -> None:
         """Check a request against the model that its headers name.
 
-        Raises FormatError "bad-json", PolicyError "model-mismatch".
+        `cache_salt` gets the client's own salt, or None, and returns the engine's. Raises
+        FormatError "bad-json" and what that raises, PolicyError "model-mismatch".
         """
         request = _parse(plaintext)
         if request.get("model") != model:
@@ -30,6 +34,7 @@ class CompletionRequest:
                 expected=model,
                 seen=ascii(request.get("model"))[:80],
             )
+        request["cache_salt"] = cache_salt(request.get("cache_salt"))
         self.streams = request.get("stream") is True
         options = request.get("stream_options")
         asked = isinstance(options, dict) and bool(options.get("include_usage"))

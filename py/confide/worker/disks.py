@@ -36,8 +36,8 @@ from confide.mesh.client import CoordinatorClient
 from confide.mesh.config import read_config
 from confide.worker import verity
 from confide.worker.models_file import MANIFEST_COPY, MODELS_FILE, ServedModel, encode_models
+from confide.worker.role import read_role
 
-ROLE = "worker-cpu"
 SERIAL_PREFIX = "confide-model-"
 MOUNTS = Path("/run/confide/models")
 
@@ -86,13 +86,13 @@ class OpenModel:
     def served(self) -> ServedModel:
         """What the engine needs to know of it."""
         model = self.model
-        return ServedModel(model.name, self.path, model.root_hash, model.tasks)
+        return ServedModel(model.name, self.path, model.root_hash, model.tasks, model.engine)
 
 
-def choose_models(manifest: Manifest, names: Sequence[str]) -> list[Model]:
+def choose_models(manifest: Manifest, names: Sequence[str], role: str) -> list[Model]:
     """The manifest's entries for `names`, in that order.
 
-    Raises PolicyError for a model that the manifest does not have or that this role may not serve,
+    Raises PolicyError for a model that the manifest does not have or that `role` may not serve,
     ConfigError if no model is asked for.
     """
     if not names:
@@ -103,12 +103,12 @@ def choose_models(manifest: Manifest, names: Sequence[str]) -> list[Model]:
         )
     models = [manifest.model(name) for name in names]
     for model in models:
-        if ROLE not in model.roles:
+        if role not in model.roles:
             raise PolicyError(
                 "model-not-for-role",
-                f"the manifest does not let a {ROLE} serve the model {model.name}",
+                f"the manifest does not let a {role} serve the model {model.name}",
                 expected=" or ".join(model.roles),
-                seen=ROLE,
+                seen=role,
             )
     return models
 
@@ -286,13 +286,12 @@ def say(text: str) -> None:
 
 def run(system: System) -> None:
     """Open every configured model, report ready, then watch. Only returns by an exception."""
-    config = read_config()
+    role, config = read_role(), read_config()
     data = wait_for_manifest(CoordinatorClient(config.coordinator).mesh)
     manifest = Manifest.parse(data)
     with ExitStack() as cleanup:
-        opened = [
-            open_model(m, system, cleanup, MOUNTS) for m in choose_models(manifest, config.models)
-        ]
+        models = choose_models(manifest, config.models, role)
+        opened = [open_model(model, system, cleanup, MOUNTS) for model in models]
         require_intact(opened, system)
         MANIFEST_COPY.write_bytes(data)
         MODELS_FILE.write_bytes(encode_models(manifest.sha256, [m.served() for m in opened]))

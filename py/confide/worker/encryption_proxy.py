@@ -6,6 +6,7 @@ Rules:
   into an error that leaves in the clear.
 * As long as a request has not authenticated, the answer is one clear error record. Afterwards every
   answer is sealed, errors too.
+* No two clients share what the engine remembers of prompts (cache_salt.py).
 * A frame leaves when the events in it do. Only complete events leave.
 * No receipt, no final frame: if a node has lost its certificate meanwhile, the response breaks off.
 """
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,6 +32,7 @@ from confide.formats.manifest import Manifest
 from confide.formats.receipt import Statement, sign_receipt
 from confide.formats.sealed import OpenedRequest, RequestHeaders
 from confide.upstream import Upstream, UpstreamAnswer
+from confide.worker.cache_salt import CacheSalts
 from confide.worker.completion import CompletionRequest, TokenCounts
 from confide.worker.keys import Keys
 
@@ -105,13 +108,16 @@ class EncryptionProxy:
         *,
         membership: Callable[[], Membership],
         keys: Keys,
-        engine: Upstream,
+        engine: Callable[[str], Upstream],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`membership` raises UnavailableError while this node has no valid certificate."""
+        """`membership` raises UnavailableError while this node has no valid certificate, `engine`
+        (which gets a model's name) while that model's engine may not be asked.
+        """
         self._membership = membership
         self._keys = keys
         self._engine = engine
+        self._salts = CacheSalts()
         self._clock = clock
 
     def respond(
@@ -141,23 +147,27 @@ class EncryptionProxy:
             )
         except ConfideError as error:
             return clear_error(error)
-        return self._answer(call.path, headers.model, opened, watch, stack)
+        return self._answer(call.path, headers, opened, watch, stack)
 
     def _answer(
         self,
         path: str,
-        model: str,
+        headers: RequestHeaders,
         opened: OpenedRequest,
         watch: DisconnectWatch,
         stack: ExitStack,
     ) -> bytes | Iterator[bytes]:
-        response = _Response(opened, model, self._receipt)
+        response = _Response(opened, headers.model, self._receipt)
         try:
-            request = CompletionRequest(opened.body, model=model)
+            request = CompletionRequest(
+                opened.body,
+                model=headers.model,
+                cache_salt=partial(self._salts.for_request, headers.key_id),
+            )
         except ConfideError as error:
             return response.error(400, error)
         try:
-            answer = self._engine.open(
+            answer = self._engine(headers.model).open(
                 "POST",
                 path,
                 body=request.body,

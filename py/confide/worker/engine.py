@@ -1,105 +1,153 @@
-"""Start the engine: `python -m confide.worker.engine`. Becomes vLLM, in its own Python.
+"""The engines, `python -m confide.worker.engine`: one vLLM for each open model.
 
-Reads what the disk mounter opened (MODELS_FILE), then executes `engine_server.py` with the engine's
-interpreter: same process, so whoever supervises this program supervises the engine. Readiness is
-GET /health on HOST:PORT.
-
-Privacy: vLLM logs no request, answers only on loopback, loads weights from safetensors only (never
-pickles, never code from the model), shares no prefix cache between requests (its timing would tell
-one user what another one sent) and reports to nobody.
+Reads what the disk mounter opened (MODELS_FILE), places the models, and keeps their engines running
+(supervisor.py). On a machine with GPUs it first waits until the driver says that they are ready,
+which is so once the machine has been attested with them. Models that cannot all be served are one
+error, and nothing is served: this program then only stays, so that the state says why.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Protocol
 
 from confide.errors import ConfideError, ConfigError
-from confide.worker.models_file import MODELS_FILE, ServedModel, parse_models
+from confide.worker import engine_cpu, engine_gpu
+from confide.worker.engine_states import EngineState, EngineStates
+from confide.worker.models_file import FIRST_PORT, MODELS_FILE, ServedModel, parse_models
+from confide.worker.placement import Demand, place, require_memory
+from confide.worker.role import GPU, read_role
+from confide.worker.supervisor import EngineProgram, Supervisor
 
-ENGINE = Path("/opt/engine")
-PYTHON = ENGINE / "bin/python3.11"
-SITE_PACKAGES = ENGINE / "site-packages"
-SERVER = Path(__file__).with_name("engine_server.py")
-
-HOST = "127.0.0.1"
-PORT = 8100
-
-KV_CACHE_BYTES = 128 << 20
-"""Bytes for attention keys and values. Fixed, so that vLLM skips its warm-up run to find out."""
+GPU_POLL_SECONDS = 2.0
 
 
-def only_model(models: Sequence[ServedModel]) -> ServedModel:
-    """The one model there is. Raises ConfigError if there is none, or another one."""
-    if len(models) != 1:
-        raise ConfigError(
-            "one-model",
-            "an engine serves one model",
-            expected="1 model on the config disk",
-            seen=str(len(models)),
-            next="start one worker for each model",
-        )
-    return models[0]
+class Gpus(Protocol):
+    """What is needed of issue.nvidia.NvidiaGpus; both raise ConfideError while there are none."""
+
+    def ready(self) -> bool:
+        """Whether the GPUs take work."""
+
+    def memory(self) -> tuple[int, ...]:
+        """Bytes of each GPU."""
 
 
-def command(model: ServedModel) -> list[str]:
-    """The engine's arguments, the program first."""
+class EngineKind(Protocol):
+    """One of the modules engine_cpu and engine_gpu."""
+
+    def command(self, model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
+        """The arguments of a model's engine, the program first."""
+
+    def environment(self, gpus: Sequence[int]) -> Mapping[str, str]:
+        """Its whole environment."""
+
+
+def demand(model: ServedModel) -> Demand:
+    """What a model needs, by its files and its options."""
+    return Demand(model.name, model.engine.gpus, model.engine.memory_percent, weights(model.path))
+
+
+def weights(folder: Path) -> int:
+    """Bytes of a model's weights."""
+    sizes = {file.name: file.stat().st_size for file in folder.glob("*.safetensors")}
+    # Some models come twice, also in their makers' own layout, which vLLM does not load.
+    usual = [size for name, size in sizes.items() if not name.startswith("consolidated")]
+    return sum(usual or sizes.values())
+
+
+def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], None]) -> list[int]:
+    """Wait until the GPUs are ready; the bytes of each. Says each reason to wait once.
+
+    An empty list if `stopping` is set first.
+    """
+    said = ""
+    while not stopping.is_set():
+        try:
+            if gpus.ready():
+                return list(gpus.memory())
+            reason = "they have not been attested yet, or not successfully"
+        except ConfideError as error:
+            reason = str(error)
+        if reason != said:
+            say(f"waiting for the GPUs: {reason}")
+            said = reason
+        stopping.wait(GPU_POLL_SECONDS)
+    return []
+
+
+def place_models(
+    role: str, models: Sequence[ServedModel], states: EngineStates, stopping: threading.Event
+) -> list[EngineProgram]:
+    """The engines to run; none if `stopping` is set. Raises ConfigError if not all models fit."""
+    demands = [demand(model) for model in models]
+    if role != GPU:
+        require_memory(demands, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return programs(engine_cpu, models, [()] * len(models))
+
+    from confide.issue.nvidia import NvidiaGpus  # costs time, and other machines have no use for it
+
+    states.set_all(EngineState.GPUS_NOT_READY)
+    memory = wait_for_gpus(NvidiaGpus(), stopping, say)
+    return programs(engine_gpu, models, place(demands, memory)) if memory else []
+
+
+def programs(
+    engine: EngineKind, models: Sequence[ServedModel], placed: Sequence[tuple[int, ...]]
+) -> list[EngineProgram]:
+    """How the engines of the models are started on the GPUs that each was given."""
     return [
-        str(PYTHON),
-        "-s",
-        "-P",
-        str(SERVER),
-        f"--model={model.path}",
-        f"--served-model-name={model.name}",
-        f"--host={HOST}",
-        f"--port={PORT}",
-        "--load-format=safetensors",
-        "--dtype=float32",
-        "--enforce-eager",  # no compiler in the image
-        f"--kv-cache-memory-bytes={KV_CACHE_BYTES}",
-        "--no-enable-prefix-caching",
-        "--no-enable-log-requests",
-        "--disable-log-stats",
-        "--disable-uvicorn-access-log",
-        "--uvicorn-log-level=warning",
-        "--disable-fastapi-docs",
+        EngineProgram(
+            model.name,
+            engine.command(model, port=port, gpus=gpus),
+            engine.environment(gpus),
+            port,
+            gpus,
+        )
+        for port, (model, gpus) in enumerate(zip(models, placed, strict=True), FIRST_PORT)
     ]
 
 
-def environment() -> Mapping[str, str]:
-    """The engine's whole environment: nothing is inherited."""
-    return {
-        "PYTHONPATH": str(SITE_PACKAGES),
-        "HOME": "/nonexistent",
-        "TMPDIR": "/tmp",  # noqa: S108  the unit's private one
-        "VLLM_CACHE_ROOT": "/nonexistent",
-        "VLLM_CONFIG_ROOT": "/nonexistent",
-        # One process for the engine and its worker; the server is another one in any case.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) - 1)),
-        "VLLM_PLUGINS": "",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "VLLM_HOST_IP": HOST,
-        "GLOO_SOCKET_IFNAME": "lo",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-    }
+def run(role: str, stopping: threading.Event) -> None:
+    """Serve until `stopping` is set. Raises FormatError for a bad models file, OSError."""
+    _, models = parse_models(MODELS_FILE.read_bytes())
+    states = EngineStates([model.name for model in models], EngineState.STARTING)
+    try:
+        engines = place_models(role, models, states, stopping)
+    except ConfigError as error:
+        say(f"{error.code}: {error}")
+        states.set_all(EngineState(error.code))
+        stopping.wait()
+        return
+    if engines:
+        Supervisor(engines, states, stopping, say).run()
+
+
+def say(text: str) -> None:
+    """One line on the console."""
+    print(f"confide-engine: {text}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Become the engine; 1 with a printed error if that cannot be."""
+    """Run on this machine: 0 after SIGTERM, 1 after an error, which is printed."""
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # Not here: the interrupted code may hold the event's lock.
+        threading.Thread(target=stopping.set).start()
+
+    signal.signal(signal.SIGTERM, stop)
     try:
-        _, models = parse_models(MODELS_FILE.read_bytes())
-        arguments = command(only_model(models))
-        os.execve(arguments[0], arguments, environment())  # noqa: S606  no shell is wanted
+        run(read_role(), stopping)
     except (ConfideError, OSError) as error:
-        print(f"confide-engine: {error}", file=sys.stderr, flush=True)
-    return 1
+        say(str(error))
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

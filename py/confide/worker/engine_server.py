@@ -1,9 +1,9 @@
-"""vLLM's own OpenAI server, started sooner. `engine.py` starts it, in the engine's Python 3.11.
+"""vLLM's own OpenAI server, started sooner. `engine_cpu.py` starts it, in the engine's Python 3.11.
 
 It does what vLLM's `api_server` program does, through the same functions, except for four things:
 
 * The engine process is forked from this one. vLLM's CPU platform asks for a fresh interpreter, only
-  to pin OpenMP threads (which `engine.py` turns off), and that one imports everything again.
+  to pin OpenMP threads (which `engine_cpu.py` turns off), and that one imports everything again.
 * The model's class is imported here and registered, as vLLM offers it for models of one's own.
   Otherwise vLLM starts one more interpreter to look at the class.
 * The garbage collector rests while some hundred thousand objects are made that stay for good.
@@ -86,7 +86,7 @@ def main() -> int:
 
         arguments, engine = _start()
     except (Exception, SystemExit) as error:
-        said = f"confide-engine: vLLM does not start: {type(error).__name__}: {error}\n"
+        said = f"vLLM does not start: {type(error).__name__}: {error}\n"
         os.write(console, said.encode())
         return 1
     os.close(console)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.formats.canonical import Json, json_decode, json_encode
+from confide.formats.engine_options import NO_OPTIONS, EngineOptions
 from confide.formats.fields import Fields
 
 MODELS_FILE = Path("/run/confide/models.json")
@@ -14,15 +15,22 @@ MANIFEST_COPY = Path("/run/confide/manifest.json")
 """The manifest that the disks were opened by. Whoever serves must compare it with the one that the
 machine was attested against."""
 
+ENGINE_HOST = "127.0.0.1"
+FIRST_PORT = 8100
+"""The engine of the first model listens here, that of the second on the next port, and so on."""
+
 
 @dataclass(frozen=True)
 class ServedModel:
-    """An open model: its name in the API, its Hugging Face directory, its root hash (32 bytes)."""
+    """An open model: its name in the API, its Hugging Face directory, its root hash (32 bytes), its
+    tasks, and the options of its engine.
+    """
 
     name: str
     path: Path
     root_hash: bytes
     tasks: tuple[str, ...]
+    engine: EngineOptions = NO_OPTIONS
 
 
 def encode_models(manifest_sha256: bytes, models: Sequence[ServedModel]) -> bytes:
@@ -33,6 +41,7 @@ def encode_models(manifest_sha256: bytes, models: Sequence[ServedModel]) -> byte
             "path": str(model.path),
             "root_hash": model.root_hash.hex(),
             "tasks": list(model.tasks),
+            "engine": model.engine.to_json(),
         }
         for model in models
     ]
@@ -58,6 +67,7 @@ def _parse_model(item: object) -> ServedModel:
         path=Path(fields.text("path")),
         root_hash=fields.hex("root_hash", 32),
         tasks=fields.names("tasks"),
+        engine=EngineOptions.read(fields.map("engine")),
     )
     fields.done()
     return model

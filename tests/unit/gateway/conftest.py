@@ -47,7 +47,7 @@ class Peer:
         self.answers[path] = answer
 
     def is_worker(self, *models: str, state: str = "ready", role: str = "worker-cpu") -> None:
-        health = {"role": role, "state": state, "models": list(models)}
+        health = {"role": role, "state": state, "models": dict.fromkeys(models, state)}
         self.says("/healthz", json.dumps(health).encode(), content_type="application/json")
 
 

@@ -52,16 +52,27 @@ def test_a_model_that_nobody_serves(peer: Peer) -> None:
         b"[]",
         b"{}",
         b'{"role": "worker-cpu", "state": "ready", "models": "a"}',
-        b'{"role": "worker-cpu", "state": "ready", "models": [1]}',
-        b'{"role": "worker-cpu", "state": "ready", "models": ["../a"]}',
-        b'{"role": "worker-cpu", "state": "starting", "models": ["a"]}',
-        b'{"role": "coordinator", "state": "ready", "models": ["a"]}',
+        b'{"role": "worker-cpu", "state": "ready", "models": ["a"]}',
+        b'{"role": "worker-cpu", "state": "ready", "models": {"a": 1}}',
+        b'{"role": "worker-cpu", "state": "ready", "models": {"../a": "ready"}}',
+        b'{"role": "worker-cpu", "state": "starting", "models": {"a": "starting"}}',
+        b'{"role": "worker-cpu", "state": "ready", "models": {"a": "starting"}}',
+        b'{"role": "coordinator", "state": "ready", "models": {"a": "ready"}}',
         b"x" * 100_000,
     ],
 )
 def test_health_that_is_none(peer: Peer, health: bytes) -> None:
     peer.says("/healthz", health)
     assert looked_at(peer).models() == []
+
+
+def test_a_model_that_is_ready_does_not_wait_for_another_one(peer: Peer) -> None:
+    peer.says(
+        "/healthz",
+        b'{"role": "worker-gpu", "state": "engine-ended",'
+        b' "models": {"a": "ready", "b": "engine-ended"}}',
+    )
+    assert looked_at(peer).models() == ["a"]
 
 
 def test_a_worker_that_is_not_there(peer: Peer) -> None:

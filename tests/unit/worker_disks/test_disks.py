@@ -22,6 +22,7 @@ from confide.formats.manifest import Manifest, Model, Platforms, Role
 from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.worker import disks, verity
 from confide.worker.models_file import ServedModel, encode_models, parse_models
+from confide.worker.role import CPU, GPU
 
 from .simulated_disks import BLOCK, SimulatedSystem, model_disk, verity_disk
 
@@ -169,23 +170,24 @@ def test_corruption_is_an_error_that_names_the_model(tmp_path: Path) -> None:
 
 
 def test_models_come_in_the_order_asked_for() -> None:
-    assert disks.choose_models(manifest(TINY, OTHER), ["other", "tiny"]) == [OTHER, TINY]
+    assert disks.choose_models(manifest(TINY, OTHER), ["other", "tiny"], CPU) == [OTHER, TINY]
 
 
 def test_model_of_another_role_is_refused() -> None:
     model = Model("big", bytes(32), BLOCK, ("chat",), ("worker-gpu",))
     with pytest.raises(PolicyError, match="big"):
-        disks.choose_models(manifest(model), ["big"])
+        disks.choose_models(manifest(model), ["big"], CPU)
+    assert disks.choose_models(manifest(model), ["big"], GPU) == [model]
 
 
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(PolicyError, match="no such model"):
-        disks.choose_models(manifest(TINY), ["tiny", "other"])
+        disks.choose_models(manifest(TINY), ["tiny", "other"], CPU)
 
 
 def test_no_model_is_an_error() -> None:
     with pytest.raises(ConfigError):
-        disks.choose_models(manifest(TINY), [])
+        disks.choose_models(manifest(TINY), [], CPU)
 
 
 # Linux
@@ -264,6 +266,7 @@ class Worker:
                 return MeshReply(data, b"", b"")
 
         patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        patch.setattr(disks, "read_role", lambda: CPU)
         patch.setattr(disks, "read_config", lambda: ConfigDisk("http://coordinator", "", names))
         patch.setattr(disks, "CoordinatorClient", Client)
         patch.setattr(disks, "MANIFEST_COPY", self.manifest_copy)

@@ -69,11 +69,12 @@ class Worker:
     joined: bool = True
 
     def __post_init__(self) -> None:
+        engine = Upstream(self.engine)
         proxy = EncryptionProxy(
-            membership=self._membership, keys=Keys(self._fetch), engine=Upstream(self.engine)
+            membership=self._membership, keys=Keys(self._fetch), engine=lambda _: engine
         )
-        models = self.membership.models
-        self.app = create_app(proxy, role="worker-cpu", models=models, state=lambda: "ready")
+        self.states = dict.fromkeys(self.membership.models, "ready")
+        self.app = create_app(proxy, role="worker-cpu", states=lambda: self.states)
 
     @property
     def http(self) -> FlaskClient:

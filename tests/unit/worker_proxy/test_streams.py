@@ -114,12 +114,14 @@ def test_a_cut_chunked_body(cut: int) -> None:
 
 
 def request(**fields: object) -> CompletionRequest:
-    return CompletionRequest(json.dumps({"model": "tiny", **fields}).encode(), model="tiny")
+    body = json.dumps({"model": "tiny", **fields}).encode()
+    return CompletionRequest(body, model="tiny", cache_salt=lambda chosen: f"salt {chosen}")
 
 
 def test_a_request_goes_on_as_it_is() -> None:
     fields = {"messages": [{"role": "user", "content": "ü\ud83d"}], "temperature": 0.1, "n": 2**70}
-    assert json.loads(request(**fields).body) == {"model": "tiny", **fields}
+    salted = {"model": "tiny", **fields, "cache_salt": "salt None"}
+    assert json.loads(request(**fields).body) == salted
 
 
 @pytest.mark.parametrize(

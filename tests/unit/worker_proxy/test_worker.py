@@ -256,7 +256,18 @@ def test_plaintext_is_not_in_errors(client: Client, capfd: pytest.CaptureFixture
 
 def test_health(worker: Worker) -> None:
     health = worker.http.get("/healthz").get_json()
-    assert health == {"role": "worker-cpu", "state": "ready", "models": ["second", "tiny"]}
+    assert health == {
+        "role": "worker-cpu",
+        "state": "ready",
+        "models": {"second": "ready", "tiny": "ready"},
+    }
+
+
+def test_health_is_ready_only_if_every_model_is(worker: Worker) -> None:
+    worker.states["tiny"] = "engine-ended"
+    health = worker.http.get("/healthz").get_json()
+    assert health["state"] == "engine-ended"
+    assert health["models"] == {"second": "ready", "tiny": "engine-ended"}
 
 
 def test_peers_of_the_engine_are_told_apart(engine: str) -> None:

@@ -1,0 +1,41 @@
+"""The engines as whoever serves sees them: which one has a model, and whether it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from confide.errors import UnavailableError
+from confide.upstream import Upstream
+from confide.worker.engine_states import STATES_FILE, EngineState, read_states
+from confide.worker.models_file import ENGINE_HOST, FIRST_PORT
+
+
+class Engines:
+    """The engine of each model, in the order of the models file. Safe to use from any thread."""
+
+    def __init__(self, models: Sequence[str], states_file: Path = STATES_FILE) -> None:
+        self._engines = {
+            model: Upstream(f"http://{ENGINE_HOST}:{port}")
+            for port, model in enumerate(models, FIRST_PORT)
+        }
+        self._states_file = states_file
+
+    def states(self) -> Mapping[str, EngineState]:
+        """The state of each model's engine."""
+        return read_states(self._engines, self._states_file)
+
+    def engine(self, model: str) -> Upstream:
+        """The engine of a model.
+
+        Raises UnavailableError if it is not READY: it may still print what it does (supervisor.py).
+        """
+        state = self.states()[model]
+        if state != EngineState.READY:
+            raise UnavailableError(
+                "engine-not-ready",
+                f"the engine of the model {model} is not ready",
+                seen=state,
+                next="try again later",
+            )
+        return self._engines[model]

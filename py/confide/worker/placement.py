@@ -1,0 +1,75 @@
+"""Which GPUs each model gets, decided before an engine starts. No I/O.
+
+First fit, in the order of the models: a model takes the first GPUs that have its share of memory
+left. So the same models lie on the same GPUs after every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from confide.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a model wants: so many GPUs, `percent` of the memory of each; its weights in bytes."""
+
+    model: str
+    gpus: int
+    percent: int
+    weights: int
+
+
+def place(demands: Sequence[Demand], memory: Sequence[int]) -> list[tuple[int, ...]]:
+    """The indexes of the GPUs that each model gets; `memory` has the bytes of each GPU.
+
+    Raises ConfigError "too-few-gpus", "gpus-taken" (by the models before) or "model-too-large" (its
+    weights are larger than the memory it is given), naming the model.
+    """
+    free = [100] * len(memory)
+    placed = []
+    for demand in demands:
+        if demand.gpus > len(memory):
+            raise ConfigError(
+                "too-few-gpus",
+                f"the model {demand.model} wants more GPUs than this machine has",
+                expected=f"{demand.gpus} GPUs, the model's tensor_parallel_size",
+                seen=str(len(memory)),
+                next="give the machine more GPUs, or let another one serve the model",
+            )
+        chosen = [i for i, percent in enumerate(free) if percent >= demand.percent][: demand.gpus]
+        if len(chosen) < demand.gpus:
+            raise ConfigError(
+                "gpus-taken",
+                f"the models before it leave no room for the model {demand.model}",
+                expected=f"{demand.gpus} GPUs with {demand.percent} % of their memory free",
+                seen=", ".join(f"{percent} %" for percent in free),
+                next="serve fewer models here, or pack them with a smaller gpu_memory_percent",
+            )
+        # The weights are spread evenly, so the smallest of its GPUs decides.
+        given = demand.gpus * (min(memory[index] for index in chosen) * demand.percent // 100)
+        _require_room(demand, given)
+        for index in chosen:
+            free[index] -= demand.percent
+        placed.append(tuple(chosen))
+    return placed
+
+
+def require_memory(demands: Sequence[Demand], memory: int) -> None:
+    """Raises ConfigError "model-too-large" unless this many bytes can hold all the weights."""
+    for demand in demands:
+        _require_room(demand, memory)
+        memory -= demand.weights
+
+
+def _require_room(demand: Demand, given: int) -> None:
+    if demand.weights > given:
+        raise ConfigError(
+            "model-too-large",
+            f"the model {demand.model} does not fit into the memory that it is given",
+            expected=f"weights of at most {given} bytes",
+            seen=f"{demand.weights} bytes",
+            next="give it more GPUs (tensor_parallel_size), more of their memory, or a larger host",
+        )
