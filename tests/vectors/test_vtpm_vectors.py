@@ -80,7 +80,8 @@ def test_key_of_another_kind_or_too_small_a_key() -> None:
 
 # --- evidence of a machine that this project booted ---------------------------------------------
 
-# vtpm/evidence.cbor: a coordinator image under OVMF 2025.02 and swtpm 0.7.1, booted by the runner
+# vtpm/evidence.cbor: a coordinator image under OVMF 2025.02 and swtpm 0.7.1, booted by the runner;
+# report, certificates and log are as recorded, the map around them is written anew when it changes
 EVIDENCE = Evidence.parse((Path(__file__).parent / "vtpm/evidence.cbor").read_bytes())
 REPORT = VtpmReport.parse(EVIDENCE.report)
 RECORDED = int(datetime(2026, 11, 22, 16, 6, tzinfo=UTC).timestamp())

@@ -19,15 +19,11 @@ from enum import StrEnum
 from typing import TypeVar
 
 from confide.errors import FormatError
-from confide.formats.canonical import Cbor
 from confide.formats.fields import Fields
 
-SIGNATURE_SIZE = 64
 COMPONENTS = 16
 SIGNING_CHAIN_LENGTH = 2
 MAX_DOCUMENT = 1 << 18
-MAX_CERTIFICATE = 16384
-MAX_CRL = 1 << 20
 MAX_LEVELS = 256
 
 T = TypeVar("T")
@@ -185,35 +181,6 @@ class TdxCollateral:
     root_ca_crl: bytes
     pck_crl: bytes
 
-    @classmethod
-    def read(cls, fields: Fields) -> TdxCollateral:
-        """From a decoded CBOR map with exactly these fields. Raises FormatError."""
-        collateral = cls(
-            tcb_info=fields.blob("tcb_info", max_length=MAX_DOCUMENT),
-            tcb_info_signature=fields.blob("tcb_info_signature", length=SIGNATURE_SIZE),
-            tcb_info_chain=_chain(fields, "tcb_info_chain"),
-            qe_identity=fields.blob("qe_identity", max_length=MAX_DOCUMENT),
-            qe_identity_signature=fields.blob("qe_identity_signature", length=SIGNATURE_SIZE),
-            qe_identity_chain=_chain(fields, "qe_identity_chain"),
-            root_ca_crl=fields.blob("root_ca_crl", max_length=MAX_CRL),
-            pck_crl=fields.blob("pck_crl", max_length=MAX_CRL),
-        )
-        fields.done()
-        return collateral
-
-    def to_cbor(self) -> dict[str, Cbor]:
-        """The map that `read` reads."""
-        return {
-            "tcb_info": self.tcb_info,
-            "tcb_info_signature": self.tcb_info_signature,
-            "tcb_info_chain": list(self.tcb_info_chain),
-            "qe_identity": self.qe_identity,
-            "qe_identity_signature": self.qe_identity_signature,
-            "qe_identity_chain": list(self.qe_identity_chain),
-            "root_ca_crl": self.root_ca_crl,
-            "pck_crl": self.pck_crl,
-        }
-
 
 def _read_module_identities(fields: Fields) -> tuple[TdxModule, ...]:
     """Absent before Intel had modules of more than one major version."""
@@ -303,17 +270,6 @@ def read_advisories(items: list[object]) -> tuple[str, ...]:
             raise _bad("an advisory", "an identifier such as INTEL-SA-00615", ascii(item)[:80])
         advisories.append(item)
     return tuple(advisories)
-
-
-def _chain(fields: Fields, name: str) -> tuple[bytes, ...]:
-    chain = []
-    for item in fields.list(name, max_items=SIGNING_CHAIN_LENGTH):
-        if type(item) is not bytes or len(item) > MAX_CERTIFICATE:
-            raise _bad(name, f"certificates of at most {MAX_CERTIFICATE} bytes", "something else")
-        chain.append(item)
-    if len(chain) != SIGNING_CHAIN_LENGTH:
-        raise _bad(name, "a signing certificate and the root", f"{len(chain)} certificates")
-    return tuple(chain)
 
 
 def _document(data: bytes, what: str) -> Fields:

@@ -129,10 +129,10 @@ class TdxPolicy:
             mrownerconfigs=_values(fields, "mrownerconfigs", MEASUREMENT_SIZE),
             fmspcs=_values_or_signed(fields, "fmspcs", FMSPC_SIZE),
             platform_instances=_values(fields, "platform_instances", INSTANCE_SIZE),
-            tcb_statuses=tuple(map(TcbStatus, _names(fields, "tcb_statuses", _STATUSES))),
+            tcb_statuses=tuple(map(TcbStatus, fields.choices("tcb_statuses", _STATUSES))),
             advisories=read_advisories(fields.list("advisories")),
             minimum_tcb_evaluation_data_number=fields.integer("minimum_tcb_evaluation_data_number"),
-            opt_outs=frozenset(map(OptOut, _names(fields, "opt_outs", OptOut))),
+            opt_outs=frozenset(map(OptOut, fields.choices("opt_outs", OptOut))),
         )
         fields.done()
         if policy.platform_instances and OptOut.ANY_PLATFORM in policy.opt_outs:
@@ -155,16 +155,6 @@ class TdxPolicy:
             "minimum_tcb_evaluation_data_number": self.minimum_tcb_evaluation_data_number,
             "opt_outs": [opt_out.value for opt_out in OptOut if opt_out in self.opt_outs],
         }
-
-
-def _names(fields: Fields, name: str, legal: Iterable[str]) -> list[str]:
-    """Some of the legal names, in their order: so that one policy has one encoding."""
-    names = list(legal)
-    items = fields.list(name)
-    in_order = [item for item in names if item in items]
-    if items != in_order:
-        raise _bad(name, f"some of these, in order: {' '.join(names)}", ascii(items)[:200])
-    return in_order
 
 
 def _values(fields: Fields, name: str, size: int) -> tuple[bytes, ...]:

@@ -104,21 +104,6 @@ class Bits:
 
 
 @dataclass(frozen=True)
-class AnyOf:
-    """At least one of the claims holds; the first that does, else the first, is what is shown."""
-
-    claims: tuple[Claim, ...]
-
-    def __post_init__(self) -> None:
-        _require("any of", bool(self.claims))
-
-    def check(self, seen: Value) -> Check:
-        """The first check that passed, else the first of all."""
-        checks = [claim.check(seen) for claim in self.claims]
-        return next((check for check in checks if check.passed), checks[0])
-
-
-@dataclass(frozen=True)
 class InsecureAny:
     """An opt-out: accepts every value, and the verdict says which option of the policy did so."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from confide.errors import PolicyError
-from confide.verify.claims import AnyOf, AtLeast, Bits, Claim, Equals, InsecureAny, OneOf, Value
+from confide.verify.claims import AtLeast, Bits, Claim, Equals, InsecureAny, OneOf, Value
 from confide.verify.verdict import Check
 
 
@@ -57,14 +57,6 @@ def test_bits() -> None:
     assert claim.check(0).expected == "0x4 in the bits 0xd"
 
 
-def test_any_of() -> None:
-    small, large = Equals("size", 1, "shape small"), Equals("size", 2, "shape large")
-    claim = AnyOf((small, large))
-    assert claim.check(2) == large.check(2)
-    assert claim.check(1) == small.check(1)
-    assert claim.check(3) == small.check(3), "of those that fail, the first is shown"
-
-
 def test_opt_out_says_what_it_is() -> None:
     claim = InsecureAny("chip", "insecure_any_chip", "manifest")
     assert claim.check(b"\1") == Check(
@@ -83,7 +75,6 @@ def test_opt_out_says_what_it_is() -> None:
         lambda: AtLeast("x", None, "manifest"),
         lambda: Bits("x", 0, 0, "manifest"),
         lambda: Bits("x", 0b01, 0b10, "manifest"),
-        lambda: AnyOf(()),
         lambda: InsecureAny("x", "any_chip", "manifest"),
     ],
 )
@@ -100,7 +91,6 @@ def test_claim_without_a_reference_cannot_be_made(make: Callable[[], Claim]) -> 
         OneOf("x", [1], "manifest"),
         AtLeast("x", 1, "manifest"),
         Bits("x", 1, 1, "manifest"),
-        AnyOf((Equals("x", 1, "manifest"),)),
         InsecureAny("x", "insecure_x", "manifest"),
     ],
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confide.formats.tdx import Quote
+from confide.verify.x509 import is_revoked
 from cryptography import x509
 from verify_tdx.conftest import Verify, failed
 
@@ -162,6 +163,25 @@ def test_revocation_list_of_another_ca(intel: SimulatedIntel, verify: Verify) ->
     for signer in (processor, intel.root, stranger):
         collateral = intel.collateral(pck_crl=revocation_list(signer))
         assert failed(verify(collateral=collateral)) == ["PCK CA's revocation list"]
+
+
+def test_revocation_list_of_nobody_is_not_searched(
+    intel: SimulatedIntel, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if it names the certificate: it is not known whose word that would be."""
+    searched = []
+
+    def search(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
+        searched.append(crl)
+        return is_revoked(crl, certificate)
+
+    monkeypatch.setattr("confide.verify.tdx.chain.is_revoked", search)
+    stranger = issue("Intel SGX PCK Platform CA", intel.root, ca=True)
+    forged = revocation_list(stranger, intel.pck.certificate)
+    assert failed(verify(collateral=intel.collateral(pck_crl=forged))) == [
+        "PCK CA's revocation list"
+    ]
+    assert {crl.issuer for crl in searched} == {intel.root.certificate.subject}
 
 
 def test_processor_ca_is_as_good_as_the_platform_ca(intel: SimulatedIntel, verify: Verify) -> None:

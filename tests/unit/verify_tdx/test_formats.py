@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from confide.errors import FormatError
-from confide.formats.canonical import cbor_decode, cbor_encode, json_decode, json_encode
+from confide.formats.canonical import json_decode, json_encode
 from confide.formats.certificates import load_certificate
 from confide.formats.fields import Fields
 from confide.formats.pck import PckExtension
 from confide.formats.tdx import MAX_QUOTE, Quote
-from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TcbStatus, TdxCollateral
+from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TcbStatus
 from confide.formats.tdx_policy import OptOut, TdxPolicy, TdxReference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -329,34 +329,6 @@ JSON = st.recursive(
 @given(st.sampled_from(sorted(qe_identity())), JSON)
 def test_any_value_of_any_field(name: str, value: object) -> None:
     parse_or_refuse(lambda: QeIdentity.parse(json.dumps(qe_identity() | {name: value}).encode()))
-
-
-def test_collateral_there_and_back() -> None:
-    collateral = INTEL.collateral()
-    data = cbor_encode(collateral.to_cbor())
-    assert TdxCollateral.read(Fields(cbor_decode(data, what="x"), "x")) == collateral
-
-
-@pytest.mark.parametrize("name", sorted(INTEL.collateral().to_cbor()))
-def test_collateral_of_another_form(name: str) -> None:
-    value = INTEL.collateral().to_cbor()
-    for other in (
-        None,
-        "text",
-        1,
-        [],
-        [b"", b"", b""],
-        [1, 2],
-        [b"x" * 20000] * 2,
-        b"x" * (2 << 20),
-    ):
-        with pytest.raises(FormatError):
-            TdxCollateral.read(Fields(value | {name: other}, "collateral"))
-    with pytest.raises(FormatError):
-        TdxCollateral.read(Fields(value | {"new": b""}, "collateral"))
-    del value[name]
-    with pytest.raises(FormatError):
-        TdxCollateral.read(Fields(value, "collateral"))
 
 
 # --- policy --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ PARTS = sorted(field.name for field in fields(TdxCollateral))
 # Every part that the evidence or the collateral is made of, to be put in another's place.
 GENUINE = [
     QUOTE,
-    *(part for part in COLLATERAL.to_cbor().values() if isinstance(part, bytes)),
+    *(part for part in vars(COLLATERAL).values() if isinstance(part, bytes)),
     *INTEL.pck_chain,
     *INTEL.signing_chain,
 ]

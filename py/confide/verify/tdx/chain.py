@@ -102,10 +102,8 @@ class Certificates:
         others = [certificate for certificate in self._read.values() if certificate is not leaf]
         return [
             *checks,
-            check_crl("root CA's revocation list", self._root_crl, root, ECDSA_SHA256, now),
-            check_crl("PCK CA's revocation list", self._pck_crl, ca, ECDSA_SHA256, now),
-            _check_revoked("PCK certificate", self._pck_crl, [leaf]),
-            _check_revoked("CA and signers", self._root_crl, others),
+            *_check_list("root CA", self._root_crl, root, "CA and signers", others, now),
+            *_check_list("PCK CA", self._pck_crl, ca, "PCK certificate", [leaf], now),
         ]
 
     def _load(self, name: str, chain: Sequence[bytes]) -> ec.EllipticCurvePublicKey:
@@ -150,12 +148,22 @@ def _find_problem(certificate: x509.Certificate, issuer: x509.Certificate, part:
     return ""
 
 
-def _check_revoked(
-    name: str, crl: x509.CertificateRevocationList, certificates: Sequence[x509.Certificate]
-) -> Check:
+def _check_list(
+    issuer_name: str,
+    crl: x509.CertificateRevocationList,
+    issuer: x509.Certificate,
+    name: str,
+    certificates: Sequence[x509.Certificate],
+    now: int,
+) -> list[Check]:
+    """That the list is its issuer's and current, and that it names none of the certificates."""
+    listed = check_crl(f"{issuer_name}'s revocation list", crl, issuer, ECDSA_SHA256, now)
+    if not listed.passed:
+        return [listed]  # what it says of a certificate is nobody's word
     revoked = [c for c in certificates if is_revoked(crl, c)]
     seen = f"revoked: serial number {revoked[0].serial_number:x}" if revoked else "not revoked"
-    return Check(f"{name}: revocation", "not revoked", seen, not revoked, "revocation list")
+    check = Check(f"{name}: revocation", "not revoked", seen, not revoked, "revocation list")
+    return [listed, check]
 
 
 def _common_name(certificate: x509.Certificate) -> str:
