@@ -3,7 +3,7 @@
   initrd = {
     modules = [ ./driver/modules.list ];
     driver = driver.modules;
-    devices = ./driver/devices.sh;
+    setup = ./driver/initrd.sh;
   };
 
   layer = image.layer {

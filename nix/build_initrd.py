@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--modules", type=Path, nargs="+", help="lists of modules in load order")
     parser.add_argument("--driver", type=Path, help="folder of modules that we have built")
     parser.add_argument("--init", type=Path, required=True)
-    parser.add_argument("--devices", type=Path, help="script that makes the driver's device nodes")
+    parser.add_argument("--setup", type=Path, help="what init does for them once they are loaded")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,8 @@ def main() -> None:
             (root / "bin" / applet).symlink_to("busybox")
         shutil.copyfile(args.init, root / "init")
         (root / "init").chmod(0o755)
-        if args.devices:
-            shutil.copyfile(args.devices, root / "devices")
+        if args.setup:
+            shutil.copyfile(args.setup, root / "driver")
 
         (vmlinuz,) = (kernel / "boot").glob("vmlinuz-*")
         release = vmlinuz.name.removeprefix("vmlinuz-")

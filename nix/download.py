@@ -33,9 +33,9 @@ class DownloadError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One locked file. `path` is a pool path (Debian) or a wheel's file name; `size` in bytes."""
+    """One locked file. `path` is a pool path (Debian), otherwise a file name; `size` in bytes."""
 
-    kind: str  # "deb" or "wheel"
+    kind: str  # "deb", "wheel", or "folder": a package that no mirror has
     name: str
     version: str
     path: str

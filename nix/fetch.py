@@ -80,6 +80,10 @@ class Lock:
         for release in debian["releases"].values():
             for name, entry in release["packages"].items():
                 self.files[entry["sha256"]] = download.File(kind="deb", name=name, **entry)
+        driver = directory / "driver.json"
+        if driver.exists():
+            for name, entry in json.loads(driver.read_text())["packages"].items():
+                self.files[entry["sha256"]] = download.File(kind="folder", name=name, **entry)
         for path in directory.glob("wheels-*.json"):
             wheels = json.loads(path.read_text())
             for entry in wheels["wheels"]:
@@ -142,10 +146,15 @@ class Fetcher:
     """Gets files into the cache folder, each as <sha256>/<name>, and from there into the store."""
 
     def __init__(
-        self, cache: Path, lock: Lock, mirror_urls: list[str], progress: download.Progress
+        self,
+        cache: Path,
+        lock: Lock,
+        mirror_urls: list[str],
+        folder: Path | None,
+        progress: download.Progress,
     ) -> None:
         self.cache, self.lock, self.progress = cache, lock, progress
-        self.mirror_urls = mirror_urls
+        self.mirror_urls, self.folder = mirror_urls, folder
         self.problems: list[str] = []
 
     def place(self, source: Source) -> Path:
@@ -161,6 +170,7 @@ class Fetcher:
         debs = {source: file for source, file in todo.items() if file.kind == "deb"}
         wheels = {source: file for source, file in todo.items() if file.kind == "wheel"}
         jobs: list[Job] = [partial(self.fetch_wheels, b) for b in batches_of_wheels(wheels)]
+        jobs += [partial(self.take, *item) for item in todo.items() if item[1].kind == "folder"]
         if debs:
             mirrors, opener = download.find_mirrors(self.mirror_urls), download.make_opener()
             jobs += [partial(self.fetch_deb, *item, mirrors, opener) for item in debs.items()]
@@ -213,6 +223,19 @@ class Fetcher:
         else:
             download.download_deb(file, path, mirrors, opener, self.progress)
 
+    def take(self, source: Source, file: download.File) -> None:
+        """Copy a package out of the user's folder."""
+        if self.folder is None or not (self.folder / file.path).is_file():
+            raise download.DownloadError(
+                f"{file.path} was locked from a folder; name that folder with --folder FOLDER "
+                f"({self.folder or 'none was given'})"
+            )
+        path = self.place(source)
+        shutil.copyfile(self.folder / file.path, path)
+        download.verify(path, file)
+        self.progress.add(file.size)
+        self.progress.finish_file()
+
     def fetch_wheels(self, batch: dict[Source, download.File]) -> None:
         """Download some wheels with one call of pip."""
         directory = self.cache / f"pip-{next(iter(batch)).sha256[:16]}"
@@ -264,6 +287,11 @@ def main() -> int:
         metavar="URL",
         help="a Debian archive or snapshot to use instead of apt's mirrors; may be repeated",
     )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the driver's packages are, if lock.py --driver locked some",
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     options = parser.parse_args()
     try:
@@ -289,9 +317,8 @@ def fetch(options: argparse.Namespace) -> int:
         lock = Lock(LOCK)
         sources = missing_sources(installables)
         total = sum(lock.file(source).size for source in sources)
-        fetcher = Fetcher(
-            cache, lock, options.debian_mirror, download.Progress(total, len(sources))
-        )
+        progress = download.Progress(total, len(sources))
+        fetcher = Fetcher(cache, lock, options.debian_mirror, options.folder, progress)
         fetcher.add(fetcher.fetch(sources))
     for problem in fetcher.problems:
         print(f"fetch: {problem}", file=sys.stderr)

@@ -16,10 +16,10 @@ let
 
   # What a bill of materials may name. The stub and the tools that build are in the set "tools".
   lock = builtins.toFile "lock.json" (builtins.toJSON (
-    sources.lockedDebs "trixie" [ "base" "driver-libraries" "initrd" "kernel" "seed" "tools" ]
+    sources.lockedDebs "trixie" [ "base" "driver-libraries" "engine-gpu" "initrd" "kernel" "seed" "tools" ]
     ++ sources.lockedDebs "trixie-nvidia" [ "driver" ]
     ++ sources.lockedDebs "bookworm" [ "engine" ]
-    ++ builtins.concatMap sources.lockedWheels [ "confide" "engine" ]
+    ++ builtins.concatMap sources.lockedWheels [ "confide" "engine" "engine-gpu" ]
   ));
 in
 rec {
@@ -31,12 +31,13 @@ rec {
   #   trees             [ { from = folder; to = "path in the layer"; } ]
   #   folders, links    empty folders; { "path" = "target"; }
   #   above, python     the layer whose libraries this one uses; the Python that compiles its code
+  #   elsewhere         libraries that are in neither, but in another layer of the machine
   layer =
     { name, description
     , packages ? [ ], list ? "", place ? [ ]
     , wheels ? [ ], site ? "", leaveOut ? ""
     , trees ? [ ], folders ? [ ], links ? { }
-    , above ? "", python ? "", erofs, allowShell ? false
+    , above ? "", elsewhere ? [ ], python ? "", erofs, allowShell ? false
     }: build {
       name = "layer-${name}";
       inherit description;
@@ -54,6 +55,7 @@ rec {
         (option "--folder" (words folders))
         (option "--link" (words (map (path: "${path}=${links.${path}}") (builtins.attrNames links))))
         (option "--above" above)
+        (option "--elsewhere" (words elsewhere))
         (option "--python" python)
         (if allowShell then "--allow-shell" else "")
         "'--erofs=${erofs}'"
@@ -62,8 +64,8 @@ rec {
 
   # kernel { ... }: the kernel image, and an initrd with the modules of these lists that starts with `init`.
   #   driver            modules that do not come with the kernel
-  #   devices           the script that makes this driver's device nodes
-  kernel = { packages, kernel, modules, init, driver ? "", devices ? "" }: build {
+  #   setup             the script that `init` runs for them once they are loaded
+  kernel = { packages, kernel, modules, init, driver ? "", setup ? "" }: build {
     name = "kernel-and-initrd";
     description = "Kernel, and the initrd that opens the layers";
     script = "build_initrd.py";
@@ -71,7 +73,7 @@ rec {
     arguments = [
       "--package ${words packages}" "--kernel ${words kernel}" "--modules ${words modules}" "--init ${init}"
       (option "--driver" driver)
-      (option "--devices" devices)
+      (option "--setup" setup)
     ];
   };
 

@@ -11,13 +11,13 @@ let
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
 
-  # The kernel and initrd of every image; some have modules and devices more.
-  kernelWith = { modules ? [ ], driver ? "", devices ? "" }: image.kernel {
+  # The kernel and initrd of every image; some have modules of their own.
+  kernelWith = { modules ? [ ], driver ? "", setup ? "" }: image.kernel {
     packages = sources.debs "trixie" [ "initrd" ];
     kernel = sources.debs "trixie" [ "kernel" ];
     modules = [ ../images/initrd/modules.list ] ++ modules;
     init = ../images/initrd/init;
-    inherit driver devices;
+    inherit driver setup;
   };
   kernel = kernelWith { };
 

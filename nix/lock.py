@@ -3,6 +3,8 @@
 
 Closures come from apt's own solver (private directories, nothing installed) and pip's own
 resolver; both use this machine's mirrors. Prints what changed; commit the difference after review.
+With --driver FOLDER only NVIDIA's driver is locked: the packages in that folder, in
+lock/driver.json, which goes before Debian's packages of the driver for as long as it is there.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ import download
 from fetch import unpack_seed
 
 LOCK = Path(__file__).resolve().parent / "lock"
+HOW_TO_BUILD = """\
+lock: Nix sees it after `git add nix/lock/driver.json`; give the packages to the build with
+lock: `nix/fetch.py --folder FOLDER worker-gpu`. Without that file it is Debian's driver again."""
 # pip reads environment markers (python_version < "3.12") from the interpreter that runs it,
 # whatever --python-version says. So the resolver is started with the target's values in place.
 PIP_FOR_TARGET = """
@@ -56,14 +61,23 @@ def main() -> int:
     parser.add_argument(
         "--set", action="append", default=[], help="re-lock only this set of wheels"
     )
+    parser.add_argument(
+        "--driver",
+        type=Path,
+        metavar="FOLDER",
+        help="lock only the driver: all .deb files in this folder, which are one driver's",
+    )
     options = parser.parse_args()
     wanted = json.loads((LOCK / "wanted.json").read_text())
     changes: list[str] = []
     try:
-        if options.only != "wheels":
+        if options.driver:
+            changes += write("driver.json", lock_driver(options.driver), driver_versions)
+            print(HOW_TO_BUILD, file=sys.stderr)
+        elif options.only != "wheels":
             mirrors = download.find_mirrors(options.debian_mirror)
             changes += write("debian.json", lock_debian(wanted["debian"], mirrors), debian_versions)
-        if options.only != "debian":
+        if options.only != "debian" and not options.driver:
             for name, spec in wanted["wheels"].items():
                 if not options.set or name in options.set:
                     locked = lock_wheels(spec["python"], requirements(spec))
@@ -105,6 +119,11 @@ def debian_versions(lock: dict[str, Any]) -> dict[str, str]:
         for release, content in lock["releases"].items()
         for name, package in content["packages"].items()
     }
+
+
+def driver_versions(lock: dict[str, Any]) -> dict[str, str]:
+    """{name: version} of a driver.json."""
+    return {name: package["version"] for name, package in lock["packages"].items()}
 
 
 def wheel_versions(lock: dict[str, Any]) -> dict[str, str]:
@@ -211,6 +230,25 @@ APT::Update::Error-Mode "any"; Debug::NoLocking "true"; APT::Sandbox::User "";
                 raise download.DownloadError(f"apt gave no SHA-256 for {name}, but {digest}")
             found[name] = {"version": version, "path": path, "size": int(size), "sha256": value}
         return found
+
+
+def lock_driver(folder: Path) -> dict[str, Any]:
+    """The content of driver.json: like a release of debian.json, with `path` a bare file name.
+
+    Raises DownloadError for a folder without packages, or with two versions of one.
+    """
+    packages: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.deb")):
+        name, version, _ = urllib.parse.unquote(file.name).split("_")
+        if name in packages:
+            raise download.DownloadError(
+                f"{folder} has {name} {packages[name]['version']} and {version}; leave one of them"
+            )
+        size, digest = file.stat().st_size, download.sha256_of(file)
+        packages[name] = {"version": version, "path": file.name, "size": size, "sha256": digest}
+    if not packages:
+        raise download.DownloadError(f"{folder} has no .deb files; put one driver's packages there")
+    return {"packages": packages, "sets": {"driver": sorted(packages)}}
 
 
 def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, Any]:

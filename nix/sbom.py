@@ -29,7 +29,8 @@ def _package(spdx_id: str, name: str, version: str, **more: object) -> dict[str,
 
 def _locked(entry: dict[str, Any]) -> dict[str, Any]:
     wheel = "filename" in entry
-    kind = "pypi" if wheel else "deb/debian"
+    own = not wheel and "/" not in entry["path"]  # of a driver that NVIDIA has packaged
+    kind = "pypi" if wheel else "deb/nvidia" if own else "deb/debian"
     name, version = entry["name"], entry["version"]
     purl = f"pkg:{kind}/{quote(name, safe='')}@{quote(version, safe='')}"
     reference = {

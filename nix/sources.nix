@@ -2,7 +2,10 @@
 # fetches nothing. Names nothing but what nix/lock/ locks.
 let
   read = file: builtins.fromJSON (builtins.readFile file);
-  lock = read ./lock/debian.json;
+  debian = read ./lock/debian.json;
+  # A driver that the user has locked from a folder of packages goes before Debian's.
+  driver = if builtins.pathExists ./lock/driver.json then { trixie-nvidia = read ./lock/driver.json; } else { };
+  lock = debian // { releases = debian.releases // driver; };
 
   # "~" is legal in a Debian file name and illegal in a store path.
   storeName = path: builtins.replaceStrings [ "~" ] [ "_" ] (baseNameOf path);

@@ -1,5 +1,8 @@
-# Part of the initrd of images with NVIDIA's driver: the nodes of the GPUs that it has found, for
-# group gpu (211). The driver's own way is a set-id program that any other program may run.
+# Part of init in images with NVIDIA's driver: where its firmware is, and the device nodes of the GPUs
+# that it has found, for group gpu (211). By itself it has a set-id program make them for everybody.
+printf %s /opt/driver/firmware >/sys/module/firmware_class/parameters/path ||
+  die "the kernel does not take the folder of the GPU's firmware"
+
 node() { # NAME MAJOR MINOR
   mknod -m 0660 "/dev/$1" c "$2" "$3" && chown 0:211 "/dev/$1" || die "device node $1 cannot be made"
 }
