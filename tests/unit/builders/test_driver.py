@@ -81,7 +81,14 @@ def packages(folder: Path, layout: dict[str, list[str]], version: str) -> list[P
         control += "Maintainer: a test <test@example.invalid>\nDescription: made up\n"
         (root / "DEBIAN/control").write_text(control)
         made.append(folder / f"{name}_{version}-1_amd64.deb")
-        command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, made[-1]]
+        command: list[str | Path] = [
+            "dpkg-deb",
+            "--root-owner-group",
+            "-Znone",
+            "--build",
+            root,
+            made[-1],
+        ]
         subprocess.run(command, check=True, capture_output=True)
         shutil.rmtree(root)
     return made
