@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping
 from hashlib import sha256
+from typing import Any
 
 import requests
+from confide.formats.frames import Data, Head
 from confide.formats.keyexchange import InferenceKey, seal_key
 from confide.formats.sealed import RequestHeaders, RequestSealer
 from confide.formats.secrets import KeyExchangeReply
@@ -31,6 +35,20 @@ class SealedClient:
             headers={"Content-Type": "application/cbor"},
             timeout=60,
         )
+
+    def ask(self, path: str, model: str, fields: Mapping[str, object]) -> tuple[int, Any]:
+        """Status and JSON of the opened answer to one sealed request."""
+        sealer = RequestSealer(self.key, self.key_id)
+        body = json.dumps({"model": model, **fields}).encode()
+        sealed = sealer.seal(method="POST", path=path, model=model, body=body)
+        headers = RequestHeaders(model, self.key_id).encode()
+        answer = requests.post(self.gateway + path, data=sealed, headers=headers, timeout=120)
+        opener = sealer.response_opener()
+        events = list(opener.feed(answer.content))
+        opener.finish()
+        (status,) = [event.status for event in events if isinstance(event, Head)]
+        text = b"".join(event.chunk for event in events if isinstance(event, Data))
+        return status, json.loads(text)
 
     def post(self, path: str, model: str, body: bytes) -> bytes:
         """The raw sealed response, or the clear error record, to one sealed request."""

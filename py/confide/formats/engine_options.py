@@ -97,7 +97,11 @@ class EngineOptions:
         """
         for name in fields.unread():
             if name not in NUMBERS and name not in CHOICES:
-                raise _not_allowed(name)
+                raise FormatError(
+                    "engine-option",
+                    f"{fields.what} has an option that is not allowed: {name[:80]!a}",
+                    expected=f"some of {', '.join([*NUMBERS, *CHOICES])}",
+                )
 
         def number(name: str) -> int | None:
             low, high = NUMBERS[name]
@@ -123,14 +127,6 @@ class EngineOptions:
     def to_json(self) -> dict[str, Json]:
         """The map: what is set, nothing of what is left to defaults."""
         return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-def _not_allowed(name: str) -> FormatError:
-    return FormatError(
-        "engine-option",
-        f"the engine option {name[:80]!a} is not allowed",
-        expected=f"some of {', '.join([*NUMBERS, *CHOICES])}",
-    )
 
 
 NO_OPTIONS = EngineOptions()

@@ -55,6 +55,11 @@ class Fields:
         self._rest: dict[str, object] = dict(value)
         self._what = what
 
+    @property
+    def what(self) -> str:
+        """The document's name, for errors."""
+        return self._what
+
     def take(self, name: str) -> object:
         """The raw value of a required field."""
         if name not in self._rest:

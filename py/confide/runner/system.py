@@ -99,10 +99,21 @@ class Program:
 
 
 class System:
-    """A running service: entering it boots the three machines and sets the manifest."""
+    """A running service: entering it boots the three machines and sets the manifest.
 
-    def __init__(self, build: Build, run_dir: Path, *, progress: Progress = lambda _: None) -> None:
+    The worker serves `models`, by default the one that the model disk was built for.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        run_dir: Path,
+        *,
+        models: Sequence[str] = (),
+        progress: Progress = lambda _: None,
+    ) -> None:
         self.build, self.run_dir, self.progress = build, run_dir, progress
+        self.models = tuple(models) or (build.model_name,)
         self.machines: dict[str, Machine] = {}
         self.seconds: dict[str, float] = {}
         self._stack = ExitStack()
@@ -152,7 +163,7 @@ class System:
             config={
                 "coordinator": coordinator.guest_url(8000),
                 "secret_service": secret_service.guest_url(8443, scheme="https"),
-                "models": [self.build.model_name],
+                "models": list(self.models),
             },
             model_disks=[self.build.model / "model.disk"],
         )

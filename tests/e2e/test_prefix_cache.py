@@ -1,0 +1,66 @@
+"""Who finds whose prompts in the engine's prefix cache, on the machine that serves.
+
+The engine says how many tokens of a prompt it had: that is what a stopwatch would tell a stranger.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from confide.runner.system import Build, Program, System
+
+from tests.e2e.client import SealedClient
+
+BLOCK = 128
+"""Tokens that vLLM's CPU build remembers or forgets together; the tiny model has one for a byte."""
+
+
+@pytest.fixture
+def prompt() -> str:
+    """A prompt of some blocks that nobody has sent before."""
+    return f"{uuid.uuid4()} " * 20
+
+
+def new_client(gateway: Program, build: Build) -> SealedClient:
+    return SealedClient(
+        gateway.url, build.manifest.read_bytes(), key_models=(build.model_name,)
+    )  # fmt: skip
+
+
+def cached_tokens(client: SealedClient, build: Build, prompt: str, **fields: str) -> int:
+    """How many tokens of the prompt the engine says it had."""
+    asked = {"prompt": prompt, "max_tokens": 1, **fields}
+    status, answer = client.ask("/v1/completions", build.model_name, asked)
+    assert status == 200, answer
+    usage = answer["usage"]
+    assert usage["prompt_tokens"] > 2 * BLOCK
+    return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+
+def test_one_key_finds_its_own_prompts(
+    system: System, gateway: Program, build: Build, prompt: str
+) -> None:
+    client = new_client(gateway, build)
+    assert cached_tokens(client, build, prompt) == 0
+    assert cached_tokens(client, build, prompt) >= BLOCK
+
+
+def test_another_key_never_does(
+    system: System, gateway: Program, build: Build, prompt: str
+) -> None:
+    one, other = new_client(gateway, build), new_client(gateway, build)
+    cached_tokens(one, build, prompt)
+    assert cached_tokens(one, build, prompt) >= BLOCK
+    assert cached_tokens(other, build, prompt) == 0
+
+
+def test_keys_share_only_under_a_salt_that_both_know(
+    system: System, gateway: Program, build: Build, prompt: str
+) -> None:
+    one, other = new_client(gateway, build), new_client(gateway, build)
+    agreed, another = uuid.uuid4().hex, uuid.uuid4().hex
+    assert cached_tokens(one, build, prompt, cache_salt=agreed) == 0
+    assert cached_tokens(other, build, prompt, cache_salt=agreed) >= BLOCK
+    assert cached_tokens(other, build, prompt, cache_salt=another) == 0
+    assert cached_tokens(other, build, prompt) == 0
