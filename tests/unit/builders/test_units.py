@@ -1,0 +1,78 @@
+"""The units of the images: what each is denied is what stands there.
+
+systemd reads a unit first and then its drop-ins, of which `hardening.conf` is one for all units. So
+a setting of both is the drop-in's, and of system call filters the first decides the rest: one that
+begins with "~" allows every call that it does not name (systemd.exec(5), SystemCallFilter=).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+IMAGES = Path(__file__).parents[3] / "images"
+HARDENING = IMAGES / "common/systemd/confide-.service.d/hardening.conf"
+UNITS = sorted(IMAGES.glob("**/systemd/confide-*.service"))
+SERVICES = [unit for unit in UNITS if unit.name != "confide-debug.service"]
+
+
+def settings(file: Path) -> list[tuple[str, str]]:
+    """The settings of the section Service, in order."""
+    found: list[tuple[str, str]] = []
+    section = ""
+    for line in file.read_text().splitlines():
+        if line.startswith("["):
+            section = line
+        elif section == "[Service]" and not line.startswith("#") and "=" in line:
+            name, _, value = line.partition("=")
+            found.append((name, value))
+    return found
+
+
+def values(file: Path, name: str) -> list[str]:
+    return [value for key, value in settings(file) if key == name]
+
+
+def test_there_are_units() -> None:
+    assert {"confide-role.service", "confide-attester.service"} < {unit.name for unit in SERVICES}
+    assert len(settings(HARDENING)) >= 6
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_nothing_that_the_common_drop_in_would_overrule(unit: Path) -> None:
+    common = {name for name, _ in settings(HARDENING)}
+    assert common.isdisjoint(name for name, _ in settings(unit))
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_only_listed_system_calls_are_allowed(unit: Path) -> None:
+    first, *rest = values(unit, "SystemCallFilter")
+    assert first.split()[0] == "@system-service"
+    assert all(value.startswith("~") for value in rest)
+    assert "SystemCallFilter" not in dict(settings(HARDENING))
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_only_the_engine_writes_code(unit: Path) -> None:
+    allowed = unit.name == "confide-engine.service"
+    assert values(unit, "MemoryDenyWriteExecute") == ["no" if allowed else "yes"]
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_every_capability_is_listed(unit: Path) -> None:
+    expected = {
+        "confide-disks.service": ["CAP_SYS_ADMIN CAP_MKNOD"],
+        "confide-firewall.service": ["CAP_NET_ADMIN"],
+        "confide-gpus.service": ["CAP_SYS_ADMIN"],
+        "confide-network.service": [
+            "CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_RAW"
+        ],
+    }
+    assert values(unit, "CapabilityBoundingSet") == expected.get(unit.name, [""])
+
+
+def test_drop_ins_that_undo_come_after_the_common_one() -> None:
+    undo = IMAGES / "debug/app/systemd/confide-debug.service.d/undo.conf"
+    assert undo.name > HARDENING.name
+    assert {name for name, _ in settings(undo)} < {name for name, _ in settings(HARDENING)}
