@@ -265,3 +265,54 @@ def test_two_versions_of_a_package_are_refused(tmp_path: Path) -> None:
         (tmp_path / f"libcuda1_{version}_amd64.deb").touch()
     with pytest.raises(download.DownloadError, match="has libcuda1 1 and 2; leave one of them"):
         lock.lock_driver(tmp_path)
+
+
+# /proc/devices as the driver's two modules leave it, and one name that ends like theirs.
+DEVICES = """Character devices:
+  1 mem
+195 nvidia
+195 nvidiactl
+235 not-nvidia-uvm
+236 nvidia-uvm
+
+Block devices:
+254 virtblk
+"""
+
+
+def run_initrd_part(root: Path) -> list[str]:
+    """Run initrd.sh with a root of its own; the calls that only root may make, as they were."""
+    script = (IMAGES / "driver/initrd.sh").read_text()
+    for folder in ("/proc/", "/sys/", "/dev/"):
+        script = script.replace(folder, f"{root}{folder}")
+    stubs = 'mknod() { echo "mknod $*"; }; chown() { echo "chown $*"; }; die() { exit 1; }\n'
+    command = ["sh", "-euc", stubs + script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.replace(str(root), "").splitlines()
+
+
+@pytest.fixture
+def booting(tmp_path: Path) -> Path:
+    """Simulated: what a booting machine with the driver, and no GPU yet, has in /proc and /sys."""
+    for folder in ("proc", "sys/module/firmware_class/parameters"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "proc/devices").write_text(DEVICES)
+    return tmp_path
+
+
+def test_device_nodes_of_two_simulated_gpus(booting: Path) -> None:
+    for address in ("0000:01:00.0", "0000:02:00.0"):
+        (booting / "proc/driver/nvidia/gpus" / address).mkdir(parents=True)
+    expected = [("nvidia0", 195, 0), ("nvidia1", 195, 1), ("nvidiactl", 195, 255)]
+    expected += [("nvidia-uvm", 236, 0), ("nvidia-uvm-tools", 236, 1)]
+    assert run_initrd_part(booting) == [
+        line
+        for name, major, minor in expected
+        for line in (f"mknod -m 0660 /dev/{name} c {major} {minor}", f"chown 0:211 /dev/{name}")
+    ]
+
+
+def test_a_machine_without_gpu_has_no_device_nodes(booting: Path) -> None:
+    assert run_initrd_part(booting) == []
+    parameter = booting / "sys/module/firmware_class/parameters/path"
+    assert parameter.read_text() == "/opt/driver/firmware"
