@@ -20,10 +20,12 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 from confide.worker.engine_states import EngineState, EngineStates
@@ -69,7 +71,7 @@ class Supervisor:
             _Engine(
                 program,
                 [loading[gpu] for gpu in sorted(program.gpus)],
-                lambda state, model=program.model: states.set(model, state),  # type: ignore[misc]
+                partial(states.set, program.model),
                 stopping,
                 say,
             )
@@ -83,12 +85,10 @@ class Supervisor:
         """
         with ThreadPoolExecutor(len(self._engines)) as pool:
             futures = [pool.submit(engine.keep_running) for engine in self._engines]
-            ended = threading.Event()
-            for future in futures:
-                future.add_done_callback(lambda _: ended.set())
             # A thread only ends because of `stopping`, or by an exception, which ends all.
-            while not (self._stopping.is_set() or ended.is_set()):
-                self._stopping.wait(POLL_SECONDS)
+            while not any(future.done() for future in futures):
+                if self._stopping.wait(POLL_SECONDS):
+                    break
             self._stopping.set()
             for engine in self._engines:
                 engine.signal(signal.SIGTERM)
@@ -186,7 +186,7 @@ class _Engine:
                 self._say(f"the engine of the model {self._program.model} is ready")
                 self._set_state(EngineState.READY)
                 return True
-            self._stopping.wait(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return False
 
     def _is_healthy(self) -> bool:
