@@ -99,17 +99,25 @@ def launch(shape: Mapping[str, Any]) -> list[str]:
     return [*options, "-kernel", "boot/linux", "-initrd", "boot/initrd", "-append", "CMDLINE"]
 
 
+def emulation(
+    shape: Mapping[str, Any], qemu: Path, firmware: Path, kernel: Path, initrd: Path, console: Path
+) -> list[str]:
+    """QEMU's command line for the emulated machine; the kernel speaks into the file `console`."""
+    argv = [str(qemu), *arguments(shape, emulated=True)]
+    for number in range(shape["disks"]):
+        argv += ["-blockdev", f"driver=null-co,node-name=disk{number},read-only=on"]
+    argv += ["-netdev", "hubport,id=network,hubid=0"]
+    argv += ["-serial", f"file:{console}", "-bios", str(firmware / "OVMF.tdx.fd")]
+    return [*argv, "-kernel", str(kernel), "-initrd", str(initrd), "-append", SPEAK_EARLY]
+
+
 def build(shape: Mapping[str, Any], firmware: Path, kernel: Path, qemu: Path, out: Path) -> None:
     """Write the folder of one machine."""
     with tempfile.TemporaryDirectory() as scratch:
         console = Path(scratch, "console")
-        argv = [str(qemu / "bin/qemu-system-x86_64"), *arguments(shape, emulated=True)]
-        for number in range(shape["disks"]):
-            argv += ["-blockdev", f"driver=null-co,node-name=disk{number},read-only=on"]
-        argv += ["-netdev", "hubport,id=network,hubid=0"]
-        argv += ["-serial", f"file:{console}", "-bios", str(firmware / "OVMF.tdx.fd")]
-        argv += ["-kernel", str(kernel / "vmlinuz"), "-initrd", str(kernel / "initrd.img")]
-        argv += ["-append", SPEAK_EARLY]
+        program = qemu / "bin/qemu-system-x86_64"
+        linux, initrd = kernel / "vmlinuz", kernel / "initrd.img"
+        argv = emulation(shape, program, firmware, linux, initrd, console)
         memory = shape["memory_mib"] << 20
         with fw_cfg.run(
             argv, console=console, until=KERNEL_SPEAKS, memory=memory, seconds=SECONDS

@@ -15,6 +15,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import build_acpi_tables
 import pytest
 from confide.runner import swtpm
 from confide.runner.accelerator import kvm_works
@@ -125,3 +126,42 @@ def test_tables_of_a_recorded_td(
         items = machine.files()
         for event, item in zip(("loader", "rsdp", "tables"), (*BLOBS[:2], BLOBS[3]), strict=True):
             assert hashlib.sha384(items[item]).hexdigest() == events[f"acpi_{event}"], item
+
+
+GPU_SHAPE = {
+    "machine": "pc-q35-10.0,kernel-irqchip=split,smm=off,pic=off,hpet=off",
+    "memory_mib": 4096, "vcpus": 2, "disks": 1, "gpus": 1,
+}  # fmt: skip
+STAND_IN = "pci-testdev,bus=gpu0,membar=256G"
+
+
+def test_what_stands_in_for_a_gpu(build: Build, firmware: Path, tmp_path: Path) -> None:
+    """Whether a port is taken shows in the tables; by what it is taken, only without our window."""
+
+    def tables(words: list[str]) -> bytes:
+        console.unlink(missing_ok=True)
+        with fw_cfg.run(
+            words,
+            console=console,
+            until=build_acpi_tables.KERNEL_SPEAKS,
+            memory=4096 << 20,
+            seconds=SECONDS,
+        ) as machine:
+            return machine.files()["etc/acpi/tables"]
+
+    def with_gpu(words: list[str], gpu: str) -> list[str]:
+        return [gpu if word == STAND_IN else word for word in words]
+
+    console, boot = tmp_path / "console", build.images / "coordinator/boot"
+    words = build_acpi_tables.emulation(
+        GPU_SHAPE, build.tools.qemu, firmware, boot / "linux", boot / "initrd", console
+    )
+    ours = tables(words)
+    smaller, other = "pci-testdev,bus=gpu0,membar=128G", "virtio-rng-pci,bus=gpu0"
+    assert tables(with_gpu(words, smaller)) == ours
+    assert tables(with_gpu(words, other)) == ours
+    at = words.index(STAND_IN)
+    assert tables(words[: at - 1] + words[at + 1 :]) != ours
+    at = words.index("-global")
+    windowless = words[:at] + words[at + 2 :]
+    assert tables(windowless) != tables(with_gpu(windowless, smaller))
