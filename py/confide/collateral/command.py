@@ -121,6 +121,8 @@ def _fetch(options: argparse.Namespace) -> int:
     if options.refused:
         refused = CoordinatorClient(options.source).refused()
         role, evidence = manifest.role(refused.role), Evidence.parse(refused.evidence)
+        if evidence.gpu_refusal:
+            _say(f"no collateral helps: the machine refuses its GPUs: {evidence.gpu_refusal}")
     else:
         role, evidence = manifest.role(options.role), _evidence(options, manifest_bytes)
     finder = make_finder(options.collateral, online=not options.offline, report=_say, progress=_say)

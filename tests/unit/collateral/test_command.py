@@ -254,6 +254,19 @@ def test_for_the_machine_that_was_refused_last(
 
 
 @pytest.mark.usefixtures("files")
+def test_for_a_machine_that_refuses_its_gpus(
+    production: Production, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evidence = replace(production.snp(bytes(64)), gpu_refusal="gpu-cc-off")
+    refused = RefusedJoin("worker-gpu", evidence.encode())
+    monkeypatch.setattr(CoordinatorClient, "refused", lambda _: refused)
+    arguments = ["--refused", "--manifest", "manifest.json"]
+    assert main(["collateral", "fetch", "http://127.0.0.1:1", *arguments]) == PASSED
+    said = capsys.readouterr().err
+    assert "no collateral helps: the machine refuses its GPUs: gpu-cc-off" in said
+
+
+@pytest.mark.usefixtures("files")
 def test_a_running_coordinator(
     tmp_path: Path,
     folder: Path,

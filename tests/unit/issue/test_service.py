@@ -13,11 +13,12 @@ from confide.formats.canonical import cbor_decode, cbor_encode
 from confide.formats.evidence import Evidence
 from confide.issue import __main__ as program
 from confide.issue import local
-from confide.issue.local import LocalService, serve
+from confide.issue.local import LocalService
 from confide.issue.platform import detect_attester
 from confide.issue.service import Attester, SocketAttester, operations
 from confide.issue.tsm import SnpAttester, TsmReports
 
+from tests.support.local_socket import listening, start
 from tests.support.simulated_amd import SimulatedChip
 from tests.support.simulated_tsm import SimulatedTsm
 
@@ -36,16 +37,12 @@ class Failing:
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened:
-        opened.bind(str(tmp_path / "socket"))
-        opened.listen()
+    with listening(tmp_path / "socket") as opened:
         yield opened
-        opened.shutdown(socket.SHUT_RDWR)
 
 
 def started(listener: socket.socket, attester: Attester) -> SocketAttester:
-    threading.Thread(target=serve, args=(listener, operations(attester)), daemon=True).start()
-    return SocketAttester(Path(listener.getsockname()))
+    return SocketAttester(start(listener, operations(attester)))
 
 
 def test_evidence(listener: socket.socket) -> None:

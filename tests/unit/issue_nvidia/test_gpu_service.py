@@ -16,10 +16,10 @@ from confide.formats.gpu import REFUSALS, GpuDevice
 from confide.issue import gpus as program
 from confide.issue import local
 from confide.issue.gpus import RemoteGpus, operations
-from confide.issue.local import serve
 from confide.issue.nvidia import NvidiaGpus
 
 from tests.support.fake_nvml import FakeNvml, install_driver
+from tests.support.local_socket import listening, start
 from tests.support.simulated_gpu import NONCE, SimulatedGpu, SimulatedNvidia
 
 READY = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
@@ -43,19 +43,15 @@ def simulated() -> list[SimulatedGpu]:
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened:
-        opened.bind(str(tmp_path / "socket"))
-        opened.listen()
+    with listening(tmp_path / "socket") as opened:
         yield opened
-        opened.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
 def service(tmp_path: Path, simulated: list[SimulatedGpu], listener: socket.socket) -> Service:
     nvml = FakeNvml(simulated)
     direct = NvidiaGpus(nvml, install_driver(tmp_path))
-    threading.Thread(target=serve, args=(listener, operations(direct)), daemon=True).start()
-    return Service(nvml, direct, RemoteGpus(Path(listener.getsockname())))
+    return Service(nvml, direct, RemoteGpus(start(listener, operations(direct))))
 
 
 def test_devices_and_evidence(service: Service) -> None:
