@@ -28,10 +28,12 @@ EROFS_UUID = "c0f1de00-0000-4000-8000-000000000001"
 ZERO_SALT = "00" * 32
 
 
-def unpack_wheels(wheels: list[Path], site: Path) -> None:
-    """Unpack wheels; their scripts and headers (the .data folders) are not wanted in an image.
+def unpack_wheels(wheels: list[Path], site: Path, leave_out: list[str]) -> list[str]:
+    """Unpack wheels less what the globs `leave_out` name; the paths below `site`, sorted.
 
-    Raises BuildError if two wheels bring the same file: which one stays would be chance.
+    Their scripts and headers (the .data folders) are not wanted in an image. Raises BuildError if a
+    glob matches nothing, or if two wheels bring different files of one name: which one stays would
+    be chance. (Equal ones are usual: each of NVIDIA's wheels has the empty nvidia/__init__.py.)
     """
     owner: dict[str, Path] = {}
     for wheel in wheels:
@@ -39,16 +41,27 @@ def unpack_wheels(wheels: list[Path], site: Path) -> None:
             for name in archive.namelist():
                 if name.endswith("/") or name.split("/", 1)[0].endswith(".data"):
                     continue
-                if name in owner:
-                    raise tree.BuildError(f"{wheel.name} and {owner[name].name} both bring {name}")
-                owner[name] = wheel
+                other = owner.setdefault(name, wheel)
+                if other != wheel and archive.read(name) != read_member(other, name):
+                    raise tree.BuildError(f"{wheel.name} and {other.name} both bring {name}")
+    wanted = tree.select(owner, ["*", *(f"!{line}" for line in leave_out)]) if owner else []
 
     def one(wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site, [name for name, its in owner.items() if its == wheel])
+            for name in (name for name in wanted if owner[name] == wheel):
+                path = Path(archive.extract(name, site))
+                if archive.getinfo(name).external_attr >> 16 & 0o111:  # zipfile drops the modes
+                    path.chmod(0o755)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decompressing leaves Python's lock
         list(pool.map(one, wheels))
+    return wanted
+
+
+def read_member(wheel: Path, name: str) -> bytes:
+    """One file out of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(name)
 
 
 def read_list(file: Path) -> list[str]:
@@ -104,19 +117,19 @@ def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
     unpacked, root = scratch / "unpacked", scratch / "root"
     owner = tree.unpack(args.package, unpacked)
     chosen = tree.select(tree.walk(unpacked), read_list(args.list)) if args.list else []
-    unpack_wheels(args.wheel, unpacked / args.site)
-    if args.wheel:
-        leave_out = [f"!{line}" for line in read_list(args.leave_out)] if args.leave_out else []
-        wanted = tree.select(tree.walk(unpacked / args.site), ["*", *leave_out])
-        chosen += [f"{args.site}/{path}" for path in wanted]
+    leave_out = read_list(args.leave_out) if args.leave_out else []
+    wanted = unpack_wheels(args.wheel, unpacked / args.site, leave_out)
+    chosen += [f"{args.site}/{path}" for path in wanted]
+    links = dict(item.split("=", 1) for item in args.link)
     # The loader looks for libraries in the base layer only, so a layer above it may bring none.
     present = (args.above / "files.txt").read_text().splitlines() if args.above else []
     folders = () if args.above else tree.LIBRARY_FOLDERS
-    chosen = tree.with_libraries(unpacked, chosen, folders, present)
+    chosen = tree.with_libraries(unpacked, chosen, folders, [*present, *links, *args.elsewhere])
     brought = {owner[path] for path in chosen if path in owner} | {w.name for w in args.wheel}
 
     root.mkdir()
     tree.move(unpacked, chosen, root)
+    shutil.rmtree(unpacked)
     for item in args.place:
         folder, _, target = item.partition("=")
         place(root, folder, target)
@@ -125,8 +138,8 @@ def collect(args: argparse.Namespace, scratch: Path) -> tuple[Path, set[str]]:
         tree.copy(Path(folder), tree.walk(Path(folder)), root / target)
     for folder in args.folder:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for item in args.link:
-        path, _, target = item.partition("=")
+    for path, target in links.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).symlink_to(target)
     return root, brought
 
@@ -146,6 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--folder", nargs="*", default=[], help="empty folders")
     add("--link", nargs="*", default=[], metavar="PATH=TARGET")
     add("--above", type=Path, help="layer whose libraries this one may use")
+    add("--elsewhere", nargs="*", default=[], help="libraries that another layer brings")
     add("--python", default=sys.executable, help="the Python that the layer is for")
     add("--allow-shell", action="store_true", help="for debug images only")
     add("--erofs", default="", help="further options of mkfs.erofs")

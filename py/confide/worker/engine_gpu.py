@@ -1,4 +1,12 @@
-"""vLLM's build for CUDA: how it is started."""
+"""vLLM's build for CUDA: how it is started, in its own Python 3.13, by vLLM's own server program.
+
+It runs as anybody's vLLM does, with CUDA graphs and compiled models. What it compiles it keeps
+below /tmp, which is the unit's own and in memory, and compiles with what is in the engine's layer.
+
+Several GPUs: a process for each, started by vLLM itself. They meet on the loopback interface and
+exchange data by NCCL, which finds out what the machine allows: NVLink where the GPUs trust each
+other (protected PCIe), else shared memory, which the driver encrypts.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +19,8 @@ from confide.worker.models_file import ServedModel
 ENGINE = Path("/opt/engine")
 PYTHON = ENGINE / "bin/python3.13"
 SITE_PACKAGES = ENGINE / "site-packages"
+DRIVER_LIBRARIES = Path("/opt/driver/lib")
+CACHES = Path("/tmp")  # noqa: S108  the unit's private one
 
 
 def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
@@ -23,8 +33,11 @@ def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
         "-m",
         "vllm.entrypoints.openai.api_server",
         *server_arguments(model, port),
+        "--language-model-only",  # cuDNN's convolutions, which see images, are not in the layer
         f"--dtype={options.dtype or 'auto'}",
         f"--tensor-parallel-size={len(gpus)}",
+        # vLLM's own way shares memory by CUDA IPC, which confidential GPUs refuse; NCCL's does not.
+        "--disable-custom-all-reduce",
         f"--gpu-memory-utilization={options.memory_percent / 100:.2f}",
     ]
 
@@ -33,9 +46,22 @@ def environment(gpus: Sequence[int]) -> Mapping[str, str]:
     """The engine's whole environment. It sees the GPUs with these indexes and no others."""
     return {
         **ENVIRONMENT,
+        # Triton calls gcc by name, and gcc its assembler and linker.
+        "PATH": str(ENGINE / "bin"),
+        "C_INCLUDE_PATH": f"{ENGINE}/include:{ENGINE}/include/x86_64-linux-gnu",
+        "LIBRARY_PATH": str(ENGINE / "lib"),
+        "LD_LIBRARY_PATH": f"{DRIVER_LIBRARIES}:{ENGINE}/lib",
         "PYTHONPATH": str(SITE_PACKAGES),
-        "LD_LIBRARY_PATH": "/opt/driver/lib",
+        # Otherwise it asks ldconfig, which no image has.
+        "TRITON_LIBCUDA_PATH": str(DRIVER_LIBRARIES),
+        "TRITON_CACHE_DIR": str(CACHES / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(CACHES / "inductor"),
+        "VLLM_CACHE_ROOT": str(CACHES / "vllm"),
+        "CUDA_CACHE_PATH": str(CACHES / "cuda"),
         # The indexes are NVML's, which counts by place; CUDA counts by speed unless it is told so.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
+        # NCCL prefers any other interface, and looks for InfiniBand; no packet may leave.
+        "NCCL_SOCKET_IFNAME": "lo",
+        "NCCL_IB_DISABLE": "1",
     }

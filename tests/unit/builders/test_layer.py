@@ -10,30 +10,45 @@ import pytest
 import tree
 
 
-def wheel(path: Path, *names: str) -> Path:
+def wheel(path: Path, *names: str, content: str = "") -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            archive.writestr(name, name)
+            archive.writestr(name, content or name)
     return path
 
 
-def test_wheels_are_unpacked_without_scripts(tmp_path: Path) -> None:
+def test_wheels_are_unpacked_without_scripts_and_what_is_left_out(tmp_path: Path) -> None:
     one = wheel(tmp_path / "one.whl", "one/__init__.py", "one-1.data/scripts/run", "shared/a.py")
-    two = wheel(tmp_path / "two.whl", "two.py", "shared/b.py")
-    build_layer.unpack_wheels([one, two], tmp_path / "site")
-    assert list(tree.walk(tmp_path / "site")) == [
-        "one/__init__.py",
-        "shared/a.py",
-        "shared/b.py",
-        "two.py",
-    ]
+    two = wheel(tmp_path / "two.whl", "two.py", "two/big.a", "shared/b.py")
+    paths = build_layer.unpack_wheels([one, two], tmp_path / "site", ["*.a"])
+    assert paths == list(tree.walk(tmp_path / "site"))
+    assert paths == ["one/__init__.py", "shared/a.py", "shared/b.py", "two.py"]
 
 
-def test_two_wheels_with_the_same_file_are_refused(tmp_path: Path) -> None:
-    one = wheel(tmp_path / "one.whl", "tests/__init__.py")
-    two = wheel(tmp_path / "two.whl", "tests/__init__.py")
-    with pytest.raises(tree.BuildError, match=r"two\.whl and one\.whl both bring tests/__init__"):
-        build_layer.unpack_wheels([one, two], tmp_path / "site")
+def test_leaving_out_what_no_wheel_has_is_refused(tmp_path: Path) -> None:
+    one = wheel(tmp_path / "one.whl", "one.py")
+    with pytest.raises(tree.BuildError, match=r"'!two/\*' matches no file"):
+        build_layer.unpack_wheels([one], tmp_path / "site", ["two/*"])
+
+
+def test_a_wheels_programs_stay_programs(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "one.whl", "w") as archive:
+        for name, mode in (("bin/run", 0o100755), ("data", 0o100644)):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, name)
+    build_layer.unpack_wheels([tmp_path / "one.whl"], tmp_path / "site", [])
+    assert (tmp_path / "site/bin/run").stat().st_mode & 0o111
+    assert not (tmp_path / "site/data").stat().st_mode & 0o111
+
+
+def test_two_wheels_with_the_same_file_are_refused_unless_it_is_equal(tmp_path: Path) -> None:
+    one = wheel(tmp_path / "one.whl", "shared/__init__.py")
+    two = wheel(tmp_path / "two.whl", "shared/__init__.py")
+    assert build_layer.unpack_wheels([one, two], tmp_path / "site", []) == ["shared/__init__.py"]
+    two = wheel(tmp_path / "two.whl", "shared/__init__.py", content="another")
+    with pytest.raises(tree.BuildError, match=r"two\.whl and one\.whl both bring shared/__init__"):
+        build_layer.unpack_wheels([one, two], tmp_path / "site", [])
 
 
 def test_list_without_comments(tmp_path: Path) -> None:
