@@ -6,12 +6,15 @@ can be the reason: the registers that it shows are the predicted ones.
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 import requests
 from confide.formats.evidence import Evidence, VtpmReport
+from confide.formats.frames import ClearError, ResponseOpener
+from confide.formats.sealed import PATHS, RequestHeaders, RequestSealer
 
 from tests.gpu_image.conftest import Refused
 from tests.support.attested import explained, predicted_pcrs
@@ -48,15 +51,21 @@ def test_the_console_says_why(refused: Refused) -> None:
 
 
 def test_the_worker_has_no_certificate_and_serves_nothing(refused: Refused) -> None:
-    """Every way in answers that the worker is not attested, or that there is no such way."""
-    health = requests.get(f"{refused.worker.url}/healthz", timeout=30)
-    assert health.status_code == 503
-    assert health.json()["state"] == "not-attested"
-    for path in ("/v1/chat/completions", "/v1/completions"):
-        reply = requests.post(f"{refused.worker.url}{path}", data=b"sealed", timeout=30)
-        assert reply.status_code in (400, 503), path
+    """It has a state; to a well-formed request it says that it is not attested; that is all."""
+    url = refused.worker.url
+    health = requests.get(f"{url}/healthz", timeout=30).json()
+    assert health == {"role": "worker-gpu", "state": "starting", "models": {"tiny": "starting"}}
+    key, key_id = os.urandom(32), os.urandom(32)
+    for path in PATHS:
+        sealer = RequestSealer(key, key_id)
+        body = sealer.seal(method="POST", path=path, model="tiny", body=b"{}")
+        headers = RequestHeaders("tiny", key_id).encode()
+        reply = requests.post(f"{url}{path}", data=body, headers=headers, timeout=30)
+        [error] = ResponseOpener(key, os.urandom(32)).feed(reply.content)
+        assert isinstance(error, ClearError), path
+        assert error.code == "not-attested", path
     for path in ("/", "/v1/models", "/metrics", "/health", "/v1/attest"):
-        assert requests.get(f"{refused.worker.url}{path}", timeout=30).status_code == 404, path
+        assert requests.get(f"{url}{path}", timeout=30).status_code == 404, path
 
 
 def test_the_engine_is_not_started(refused: Refused) -> None:
