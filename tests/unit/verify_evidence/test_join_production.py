@@ -149,6 +149,21 @@ def test_a_gpu_that_only_the_coordinator_accepts(setting: Setting) -> None:
     assert setting.nvml.ready == NOT_READY
 
 
+def test_collateral_that_cannot_be_had_is_no_reason_against_gpus(setting: Setting) -> None:
+    """It is the coordinator's failure: nothing is said of the GPUs, and nothing is taken back."""
+
+    def gone(_: Bundle) -> Bundle:
+        raise UnavailableError("gone", "the coordinator is gone")
+
+    node = setting.node()
+    node.join()
+    setting.relay.on_collateral = gone
+    setting.clock.now += LEAF_LIFETIME
+    with pytest.raises(UnavailableError, match="the coordinator is gone"):
+        node.join()
+    assert (node.state, setting.nvml.ready) == ("expired", READY)
+
+
 def test_collateral_that_has_ended(setting: Setting) -> None:
     whole = setting.production.bundle()
     setting.clock.now = NOW + 40 * 86400
