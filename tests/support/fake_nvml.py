@@ -22,11 +22,12 @@ MEMORY = 80 << 30
 
 
 def install_driver(root: Path, version: str = VERSION) -> Path:
-    """Make `root` look like a machine with a GPU, its kernel module and its firmware."""
+    """Make `root` look like a machine with a GPU, its kernel module, firmware and daemon."""
     files = {
         "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de",
         "sys/bus/pci/devices/0000:01:00.0/class": "0x030200",
         "sys/module/nvidia/version": version,
+        "run/nvidia-persistenced/nvidia-persistenced.pid": "1",
         "sys/module/firmware_class/parameters/path": "/opt/driver/firmware",
         f"opt/driver/firmware/nvidia/{version}/gsp_ga10x.bin": "firmware",
     }

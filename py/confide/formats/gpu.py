@@ -37,6 +37,7 @@ REFUSALS = (
     "gpu-not-production",
     "gpu-protected-pcie",
     "gpu-unsupported",
+    "gpu-not-held",
     "gpu-bad-answer",
 )
 

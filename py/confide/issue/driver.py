@@ -17,6 +17,7 @@ _MODULE_VERSION = "sys/module/nvidia/version"
 # Where the kernel looks (its documentation: driver-api/firmware/fw_search_path).
 _FIRMWARE_PATH = "sys/module/firmware_class/parameters/path"
 _FIRMWARE = "/lib/firmware"
+_DAEMON = "run/nvidia-persistenced/nvidia-persistenced.pid"
 _PCI_DEVICES = "sys/bus/pci/devices"
 _PCI_VENDOR_NVIDIA = "0x10de"
 _PCI_CLASS_DISPLAY = "0x03"
@@ -53,6 +54,22 @@ def check_driver(root: Path) -> str:
             next="build the image with module and firmware from one release of the driver",
         )
     return version
+
+
+def check_held(root: Path) -> None:
+    """Raises UnavailableError ("gpu-not-held") unless NVIDIA's persistence daemon runs.
+
+    A GPU that no program has open is set up anew by the next one: what was attested is then not
+    known to be what is used. systemd removes the daemon's folder when it ends, however it ends.
+    """
+    if not (root / _DAEMON).is_file():
+        raise UnavailableError(
+            "gpu-not-held",
+            "nothing keeps the GPUs open between their attestation and their work",
+            expected="the persistence daemon of NVIDIA's driver",
+            seen=f"no /{_DAEMON}",
+            next="look for the daemon's own message on the console",
+        )
 
 
 def no_gpu(seen: str) -> UnavailableError:

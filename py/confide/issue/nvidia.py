@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confide.errors import FormatError, PolicyError, UnavailableError
 from confide.formats.gpu import CHAIN_LENGTH, GpuDevice, GpuEvidence
 from confide.formats.spdm import NONCE_SIZE, Report
-from confide.issue.driver import check_driver, no_gpu
+from confide.issue.driver import check_driver, check_held, no_gpu
 
 _ARCHITECTURES = {
     pynvml.NVML_DEVICE_ARCH_HOPPER: "hopper",
@@ -49,6 +49,7 @@ class NvidiaGpus:
         """
         with self._session() as handles:
             self._check_settings()
+            check_held(self._root)
             return tuple(self._device(handle) for handle in handles)
 
     def evidence(self, nonce: bytes) -> tuple[GpuEvidence, ...]:
@@ -65,6 +66,7 @@ class NvidiaGpus:
             )
         with self._session() as handles:
             self._check_settings()
+            check_held(self._root)
             return tuple(
                 GpuEvidence(self._device(handle), self._report(handle, nonce)) for handle in handles
             )

@@ -175,6 +175,13 @@ def test_firmware_where_the_kernel_does_not_look(nvml: FakeNvml, root: Path) -> 
     assert len(NvidiaGpus(nvml, root).devices()) == 2
 
 
+def test_no_daemon_that_holds_the_gpus(nvml: FakeNvml, root: Path) -> None:
+    (root / "run/nvidia-persistenced/nvidia-persistenced.pid").unlink()
+    gpus = NvidiaGpus(nvml, root)
+    refused(gpus, UnavailableError, "gpu-not-held")
+    assert not gpus.ready(), "who only asks for the state gets it"
+
+
 @pytest.mark.parametrize(
     "code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH]
 )

@@ -39,6 +39,10 @@ def _firmware_gone(setting: Setting) -> None:
     (setting.root / f"opt/driver/firmware/nvidia/{VERSION}/gsp_ga10x.bin").unlink()
 
 
+def _daemon_gone(setting: Setting) -> None:
+    (setting.root / "run/nvidia-persistenced/nvidia-persistenced.pid").unlink()
+
+
 def _service_gone(setting: Setting) -> None:
     setting.service = setting.root / "nothing"
 
@@ -81,6 +85,7 @@ AGAINST: dict[str, tuple[Break, str]] = {
         "multi-GPU mode is wrong",
     ),
     "gpu-unsupported": (_ampere, "architecture is wrong"),
+    "gpu-not-held": (_daemon_gone, "nothing keeps the GPUs open"),
     "gpu-bad-answer": (_no_chain, "did not answer as one that can be attested"),
 }
 
