@@ -8,5 +8,5 @@ in
   files = [ ./worker ./worker-gpu ];
   shapes = ./shapes-gpu.json;
   inherit (nvidia) initrd;
-  layers = [ nvidia.layer ];
+  layers = [ nvidia.layer (import ./engine-gpu.nix { inherit image sources host base; }) ];
 }
