@@ -1,6 +1,6 @@
 # Everything starts here. Each target fetches what it needs first; after that no network is used.
 #   make demo ONCE=1      make test ARGS='-k hostile'
-FETCH = nix/fetch.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR))
+FETCH = nix/fetch.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR)) $(if $(DRIVER),--folder $(DRIVER))
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
@@ -75,8 +75,9 @@ fetch: bootstrap
 	$(FETCH) $(OUTPUTS)
 
 # Lock the present versions on this machine's apt mirror and pip index; prints what changed.
+# With DRIVER=FOLDER: only the driver, from NVIDIA's own packages in that folder; other targets fetch them from there.
 lock: bootstrap
-	nix/lock.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR)) $(ARGS)
+	nix/lock.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR)) $(if $(DRIVER),--driver $(DRIVER)) $(ARGS)
 
 bootstrap:
 	@.ci/bootstrap
