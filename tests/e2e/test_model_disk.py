@@ -45,7 +45,7 @@ def said(worker: Machine, words: str, seconds: float = BOOT_SECONDS) -> str:
 def refused(build: Build, system: System, disk: Path, run_dir: Path) -> str:
     """Boot a worker with this model disk; what its console says once it has refused it."""
     with worker_with(build, system, disk, run_dir) as worker:
-        line = said(worker, "expected root hash")
+        line = said(worker, "root hash")
         assert not serves(worker)
         return line
 
