@@ -18,7 +18,6 @@
       "usr=."
     ];
     above = base;
-    # 64 KiB clusters; the firmware hardly compresses further with more effort.
-    erofs = "-zlz4 -C65536";
+    erofs = "-zlz4hc,9 -C65536";
   };
 }
