@@ -2,7 +2,8 @@
 
 Privacy: vLLM logs no request, answers only on loopback, loads weights from safetensors only (never
 pickles, never code from the model) and reports to nobody. Its prefix cache finds a block of tokens
-by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one.
+by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one. Its
+caches of images know no salt, so a model that could see is served as one that reads only.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def server_arguments(model: ServedModel, port: int) -> list[str]:
         f"--host={ENGINE_HOST}",
         f"--port={port}",
         "--load-format=safetensors",
+        "--language-model-only",
         "--enable-prefix-caching",
         "--prefix-caching-hash-algo=sha256",
         "--enable-prompt-tokens-details",

@@ -39,6 +39,7 @@ def test_the_program() -> None:
         "--host=127.0.0.1",
         "--port=8101",
         "--load-format=safetensors",
+        "--language-model-only",
         "--enable-prefix-caching",
         "--prefix-caching-hash-algo=sha256",
         "--no-enable-log-requests",
