@@ -3,7 +3,8 @@
 Privacy: vLLM logs no request, answers only on loopback, loads weights from safetensors only (never
 pickles, never code from the model) and reports to nobody. Its prefix cache finds a block of tokens
 by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one. Its
-caches of images know no salt, so a model that could see is served as one that reads only.
+caches of images know no salt, so a model that could see is served as one that reads only (nor does
+the layer for GPUs have cuDNN's convolutions, by which models see).
 """
 
 from __future__ import annotations

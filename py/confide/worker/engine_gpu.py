@@ -33,7 +33,6 @@ def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
         "-m",
         "vllm.entrypoints.openai.api_server",
         *server_arguments(model, port),
-        "--language-model-only",  # cuDNN's convolutions, which see images, are not in the layer
         f"--dtype={options.dtype or 'auto'}",
         f"--tensor-parallel-size={len(gpus)}",
         # vLLM's own way shares memory by CUDA IPC, which confidential GPUs refuse; NCCL's does not.
