@@ -50,7 +50,7 @@ manifest: bootstrap
 	cp --no-preserve=mode result-manifest release/development.json
 	git --no-pager diff --stat -- release/development.json
 
-# The same for production, with the GPU worker in it: fetches 6 GB and builds for half an hour.
+# The same for production, with the GPU worker in it: fetches 5 GB, and builds for half an hour the first time.
 production: bootstrap
 	$(FETCH) release
 	$(BUILD) -o result-release .#release
