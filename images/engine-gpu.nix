@@ -20,6 +20,6 @@ image.layer {
   # The driver's own interface, from the driver layer: it has to be of the version of the kernel modules.
   elsewhere = [ "libcuda.so.1" ];
   python = "${host.python313}/bin/python3";
-  # It is large and read once: fast to pack, fast to read.
-  erofs = "-zlz4 -C65536";
+  # A quarter smaller than with lz4, for minutes of one build; the kernel reads it as fast as a disk gives it.
+  erofs = "-zzstd,level=3 -C131072";
 }
