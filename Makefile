@@ -27,11 +27,12 @@ test: bootstrap
 	$(BUILD) -o result-test .#test-inputs
 	$(PYTEST) --ignore=tests/gpu_image $(TESTS) $(ARGS)
 
-# The GPU worker's image, booted here without a GPU: it must refuse, and say why.
+# The GPU worker's image, booted here without a GPU: it must refuse, and say why. Its engine is checked without one.
 test-gpu-image: bootstrap
-	$(FETCH) test-inputs worker
+	$(FETCH) test-inputs worker engine-gpu-check
 	$(BUILD) -o result-test .#test-inputs
 	$(BUILD) -o result-worker .#worker
+	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
 
 # The committed manifests are what the source builds; the Python is linted and typed.

@@ -98,6 +98,18 @@ rec {
     env = { image = name; inherit disk options; };
   };
 
+  # checkEngine { ... }: what vLLM for CUDA says of our arguments, and what it needs of its layers, without a GPU.
+  checkEngine = { base, engine, driver, code }: build {
+    name = "engine-gpu-check";
+    description = "The CUDA engine, checked on its layers without a GPU";
+    script = "check_engine.py";
+    uses = [ "tree.py" ];
+    arguments = [
+      "--layer" "${base}=." "${engine}=opt/engine" "${driver}=opt/driver"
+      "--code" code "--check" ../tests/gpu_image/check_engine.py
+    ];
+  };
+
   # image { ... }: what is known of a disk, in one folder; its attribute `disk` is the disk alone.
   image = { name, disk, measurements, description }: lib.links {
     name = "image-${name}";

@@ -129,6 +129,7 @@ in
   packages = all // forDebugging // {
     inherit (firmware) acpi-tables firmware;
     driver-modules = driver.modules;
+    engine-gpu-check = (builtins.head rolesWithGpu).check guestCode;
     model-tiny = tiny [ "worker-cpu" ];
     worker = withGpu.worker-gpu; # the one that the service is for
 
