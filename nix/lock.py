@@ -235,11 +235,18 @@ APT::Update::Error-Mode "any"; Debug::NoLocking "true"; APT::Sandbox::User "";
 def lock_driver(folder: Path) -> dict[str, Any]:
     """The content of driver.json: like a release of debian.json, with `path` a bare file name.
 
-    Raises DownloadError for a folder without packages, or with two versions of one.
+    Raises DownloadError for a folder without packages, with two versions of one, or with a file
+    that is not called NAME_VERSION_ARCHITECTURE.deb.
     """
     packages: dict[str, Any] = {}
     for file in sorted(folder.glob("*.deb")):
-        name, version, _ = urllib.parse.unquote(file.name).split("_")
+        match urllib.parse.unquote(file.name).split("_"):
+            case [name, version, _]:
+                pass
+            case _:
+                raise download.DownloadError(
+                    f"{file} is not called NAME_VERSION_ARCHITECTURE.deb, as apt calls a package"
+                )
         if name in packages:
             raise download.DownloadError(
                 f"{folder} has {name} {packages[name]['version']} and {version}; leave one of them"

@@ -44,6 +44,11 @@ def _locked(entry: dict[str, Any]) -> dict[str, Any]:
     return _package(spdx_id, name, version, checksums=[checksum], externalRefs=[reference])
 
 
+def _store_name(path: str) -> str:
+    """How nix/sources.nix names a locked file in the store."""
+    return re.sub("[~%]", "_", os.path.basename(path))
+
+
 def document(
     image: str, layers: list[dict[str, Any]], brought: Iterable[str], lock: list[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -54,8 +59,7 @@ def document(
     """
     known = {}
     for entry in lock:
-        file = os.path.basename(entry.get("filename") or entry["path"])
-        known[file.replace("~", "_")] = entry  # as nix/sources.nix names it in the store
+        known[_store_name(entry.get("filename") or entry["path"])] = entry
     parts = {}
     for store_name in brought:
         file = store_name.partition("-")[2]
@@ -93,6 +97,6 @@ def write(
     # The stub is in the unified kernel image, but comes with the tools.
     locked = json.loads(lock.read_text())
     stub = next(entry["path"] for entry in locked if entry["name"] == "systemd-boot-efi")
-    brought.add("stub-" + os.path.basename(stub).replace("~", "_"))
+    brought.add("stub-" + _store_name(stub))
     made = document(image, layers, brought, locked)
     target.write_text(json.dumps(made, indent=2, sort_keys=True) + "\n")

@@ -7,8 +7,8 @@ let
   driver = if builtins.pathExists ./lock/driver.json then { trixie-nvidia = read ./lock/driver.json; } else { };
   lock = debian // { releases = debian.releases // driver; };
 
-  # "~" is legal in a Debian file name and illegal in a store path.
-  storeName = path: builtins.replaceStrings [ "~" ] [ "_" ] (baseNameOf path);
+  # Legal in the name of a Debian package (apt writes an epoch's colon as %3a), illegal in a store path.
+  storeName = path: builtins.replaceStrings [ "~" "%" ] [ "_" "_" ] (baseNameOf path);
 
   missing = attrs: derivation ({
     system = "builtin";

@@ -316,3 +316,9 @@ def test_a_machine_without_gpu_has_no_device_nodes(booting: Path) -> None:
     assert run_initrd_part(booting) == []
     parameter = booting / "sys/module/firmware_class/parameters/path"
     assert parameter.read_text() == "/opt/driver/firmware"
+
+
+def test_a_package_with_another_kind_of_name_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "libcuda1.deb").write_bytes(b"x")
+    with pytest.raises(download.DownloadError, match="libcuda1.deb is not called NAME_VERSION"):
+        lock.lock_driver(tmp_path)
