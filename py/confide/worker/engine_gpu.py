@@ -4,8 +4,8 @@ It runs as anybody's vLLM does, with CUDA graphs and compiled models. What it co
 below /tmp, which is the unit's own and in memory, and compiles with what is in the engine's layer.
 
 Several GPUs: a process for each, started by vLLM itself. They meet on the loopback interface and
-exchange data by NCCL, which finds out what the machine allows: NVLink where the GPUs trust each
-other (protected PCIe), else shared memory, which the driver encrypts.
+exchange data by NCCL, through the machine's memory: GPUs in confidential mode do not reach each
+other's. That has not been tried on hardware.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
         *server_arguments(model, port),
         f"--dtype={options.dtype or 'auto'}",
         f"--tensor-parallel-size={len(gpus)}",
-        # vLLM's own way shares memory by CUDA IPC, which confidential GPUs refuse; NCCL's does not.
+        # vLLM's own way shares memory by CUDA IPC, which NVIDIA does not support on these GPUs.
         "--disable-custom-all-reduce",
         f"--gpu-memory-utilization={options.memory_percent / 100:.2f}",
     ]
