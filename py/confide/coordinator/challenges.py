@@ -53,12 +53,13 @@ class Challenges:
     def use(self, challenge: bytes) -> None:
         """Note that a machine is admitted on a challenge which `check` let pass.
 
-        Raises VerificationError if one was admitted on it already.
+        Raises VerificationError if one was admitted on it already, or it has become stale since.
         """
-        now = self._clock()
         with self._lock:
+            now = self._clock()
             self._used = {used: end for used, end in self._used.items() if end > now}
-            if challenge in self._used:
+            # Of a stale one nobody knows any more whether it was used.
+            if challenge in self._used or now >= _end(challenge):
                 raise _stale()
             self._used[challenge] = _end(challenge)
 

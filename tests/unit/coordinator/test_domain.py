@@ -350,3 +350,17 @@ def test_asking_leaves_nothing_behind() -> None:
     last = challenges.issue()
     challenges.use(last)
     assert list(challenges._used) == [last]
+
+
+def test_a_challenge_that_became_stale_since_it_was_checked_admits_nobody() -> None:
+    """Whether it was used before is forgotten by then, and a host can pause a machine."""
+    clock = Clock(0)
+    challenges = Challenges(clock)
+    challenge = challenges.issue()
+    clock.now = LIFETIME - 0.1
+    for _ in range(2):
+        challenges.check(challenge)
+    challenges.use(challenge)
+    clock.now = LIFETIME + 0.1
+    with pytest.raises(VerificationError, match="no open challenge"):
+        challenges.use(challenge)
