@@ -16,7 +16,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from urllib.parse import urlsplit
 
@@ -38,7 +38,11 @@ class Upstream:
         connect_seconds: float = 10.0,
         read_seconds: float = 600.0,
         idle_connections: int = 64,
+        may_send: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_send` raises UnavailableError if the peer may not be asked. It is called when there
+        is a connection, before anything of a request is sent: so it speaks of who is connected.
+        """
         parts = urlsplit(url)
         try:
             port = parts.port
@@ -66,6 +70,7 @@ class Upstream:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._idle_limit = idle_connections
+        self._may_send = may_send
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
@@ -95,16 +100,21 @@ class Upstream:
         """Send a request, return when the answer's head is there. The caller closes the answer.
 
         A kept-alive connection that the peer closed in the meantime is replaced once, unseen. That
-        cannot run a sealed request twice (its salt makes the second one a refused replay).
+        cannot run a sealed request twice (its salt makes the second one a refused replay). An
+        engine, which gets requests in the clear, may compute one twice.
         """
         for fresh in (False, True):
             connection, reused = self._take(fresh=fresh)
             try:
+                self._may_send()
                 connection.request(method, path, body=body, headers=headers or {})
                 assert connection.sock is not None
                 if watch is not None:
                     watch.aborts(connection.sock)
                 return UpstreamAnswer(self, connection, connection.getresponse(), watch)
+            except UnavailableError:
+                connection.close()
+                raise
             except TimeoutError as error:
                 connection.close()
                 raise self.lost("peer-timeout", error) from error

@@ -1,9 +1,10 @@
 """The engines, `python -m confide.worker.engine`: one vLLM for each open model.
 
 Reads what the disk mounter opened (MODELS_FILE), places the models, and keeps their engines running
-(supervisor.py). On a machine with GPUs it first waits until the driver says that they are ready,
-which is so once the machine has been attested with them. Models that cannot all be served are one
-error, and nothing is served: this program then only stays, so that the state says why.
+(supervisor.py). On a machine with GPUs it waits, before each start of an engine, until the driver
+says that they are ready, which is so while the machine is attested with them. Models that cannot
+all be served are one error, and nothing is served: this program then only stays, so that the state
+says why.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -26,6 +28,9 @@ from confide.worker.role import GPU, read_role
 from confide.worker.supervisor import EngineProgram, Supervisor
 
 GPU_POLL_SECONDS = 2.0
+
+WaitForGpus = Callable[[], list[int]]
+"""Waits until the GPUs are ready: the bytes of each, or nothing if it is time to stop."""
 
 
 class Gpus(Protocol):
@@ -71,7 +76,7 @@ def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], No
         try:
             if gpus.ready():
                 return list(gpus.memory())
-            reason = "they have not been attested yet, or not successfully"
+            reason = "they have not been attested yet, or did not pass (any more)"
         except ConfideError as error:
             reason = str(error)
         if reason != said:
@@ -82,19 +87,26 @@ def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], No
 
 
 def place_models(
-    role: str, models: Sequence[ServedModel], states: EngineStates, stopping: threading.Event
+    models: Sequence[ServedModel], states: EngineStates, wait: WaitForGpus | None
 ) -> list[EngineProgram]:
-    """The engines to run; none if `stopping` is set. Raises ConfigError if not all models fit."""
+    """The engines to run; none if it is time to stop. Raises ConfigError if not all models fit."""
     demands = [demand(model) for model in models]
-    if role != GPU:
+    if wait is None:
         require_memory(demands, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         return programs(engine_cpu, models, [()] * len(models))
+    states.set_all(EngineState.GPUS_NOT_READY)
+    memory = wait()
+    return programs(engine_gpu, models, place(demands, memory)) if memory else []
+
+
+def gpus_of(role: str, stopping: threading.Event) -> WaitForGpus | None:
+    """How to wait for this machine's GPUs, if it has any."""
+    if role != GPU:
+        return None
 
     from confide.issue.nvidia import NvidiaGpus  # costs time, and other machines have no use for it
 
-    states.set_all(EngineState.GPUS_NOT_READY)
-    memory = wait_for_gpus(NvidiaGpus(), stopping, say)
-    return programs(engine_gpu, models, place(demands, memory)) if memory else []
+    return partial(wait_for_gpus, NvidiaGpus(), stopping, say)
 
 
 def programs(
@@ -117,15 +129,16 @@ def run(role: str, stopping: threading.Event) -> None:
     """Serve until `stopping` is set. Raises FormatError for a bad models file, OSError."""
     _, models = parse_models(MODELS_FILE.read_bytes())
     states = EngineStates([model.name for model in models], EngineState.STARTING)
+    wait = gpus_of(role, stopping)
     try:
-        engines = place_models(role, models, states, stopping)
+        engines = place_models(models, states, wait)
     except ConfigError as error:
         say(f"{error.code}: {error}")
         states.set_all(EngineState(error.code))
         stopping.wait()
         return
     if engines:
-        Supervisor(engines, states, stopping, say).run()
+        Supervisor(engines, states, stopping, say, wait).run()
 
 
 def say(text: str) -> None:

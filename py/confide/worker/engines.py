@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from confide.errors import UnavailableError
@@ -16,7 +17,9 @@ class Engines:
 
     def __init__(self, models: Sequence[str], states_file: Path = STATES_FILE) -> None:
         self._engines = {
-            model: Upstream(f"http://{ENGINE_HOST}:{port}")
+            model: Upstream(
+                f"http://{ENGINE_HOST}:{port}", may_send=partial(self._require_ready, model)
+            )
             for port, model in enumerate(models, FIRST_PORT)
         }
         self._states_file = states_file
@@ -26,9 +29,15 @@ class Engines:
         return read_states(self._engines, self._states_file)
 
     def engine(self, model: str) -> Upstream:
-        """The engine of a model.
+        """The engine of a model. Raises UnavailableError if it is not READY."""
+        self._require_ready(model)
+        return self._engines[model]
 
-        Raises UnavailableError if it is not READY: it may still print what it does (supervisor.py).
+    def _require_ready(self, model: str) -> None:
+        """An engine that is not READY may still print what it does (supervisor.py).
+
+        So this is looked at again for each connection: STARTING is written before there is an
+        engine to connect to, so who is connected and then found READY is not one that only starts.
         """
         state = self.states()[model]
         if state != EngineState.READY:
@@ -38,4 +47,3 @@ class Engines:
                 seen=state,
                 next="try again later",
             )
-        return self._engines[model]

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from confide.errors import ConfigError
 
+BESIDE_PERCENT = 5
+"""Of a GPU's memory, what an engine takes beside its share: its CUDA context and CUDA graphs. vLLM
+does not start unless its whole share is free, so what the engines before it take has to count."""
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -20,6 +24,11 @@ class Demand:
     gpus: int
     percent: int
     weights: int
+
+    @property
+    def taken(self) -> int:
+        """Hundredths of each GPU's memory that its engine takes in all."""
+        return self.percent + BESIDE_PERCENT
 
 
 def place(demands: Sequence[Demand], memory: Sequence[int]) -> list[tuple[int, ...]]:
@@ -39,12 +48,12 @@ def place(demands: Sequence[Demand], memory: Sequence[int]) -> list[tuple[int, .
                 seen=str(len(memory)),
                 next="give the machine more GPUs, or let another one serve the model",
             )
-        chosen = [i for i, percent in enumerate(free) if percent >= demand.percent][: demand.gpus]
+        chosen = [i for i, percent in enumerate(free) if percent >= demand.taken][: demand.gpus]
         if len(chosen) < demand.gpus:
             raise ConfigError(
                 "gpus-taken",
                 f"the models before it leave no room for the model {demand.model}",
-                expected=f"{demand.gpus} GPUs with {demand.percent} % of their memory free",
+                expected=f"{demand.gpus} GPUs with {demand.percent} + {BESIDE_PERCENT} % free",
                 seen=", ".join(f"{percent} %" for percent in free),
                 next="serve fewer models here, or pack them with a smaller gpu_memory_percent",
             )
@@ -52,7 +61,7 @@ def place(demands: Sequence[Demand], memory: Sequence[int]) -> list[tuple[int, .
         given = demand.gpus * (min(memory[index] for index in chosen) * demand.percent // 100)
         _require_room(demand, given)
         for index in chosen:
-            free[index] -= demand.percent
+            free[index] -= demand.taken
         placed.append(tuple(chosen))
     return placed
 

@@ -9,6 +9,8 @@ Rules:
 * An engine that ends is started again by itself, after a delay that grows while it does not get
   ready. The others go on.
 * An engine is a process group, and ends as one: what is left of it would hold its GPUs' memory.
+* GPUs have to be ready before each start, not only the first: an engine may have ended because they
+  were taken back.
 * Models that share a GPU load one after another: each would count the other's growing share of the
   memory as its own.
 """
@@ -56,7 +58,11 @@ class EngineProgram:
 
 
 class Supervisor:
-    """All engines of this machine. `say` prints a line on the console."""
+    """All engines of this machine. `say` prints a line on the console.
+
+    `wait_for_gpus` returns when engines may use the GPUs, or `stopping` is set; it says why it
+    waits. A machine without GPUs has none.
+    """
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class Supervisor:
         states: EngineStates,
         stopping: threading.Event,
         say: Callable[[str], None],
+        wait_for_gpus: Callable[[], object] | None = None,
     ) -> None:
         loading = {gpu: threading.Lock() for program in programs for gpu in program.gpus}
         self._stopping = stopping
@@ -74,6 +81,7 @@ class Supervisor:
                 partial(states.set, program.model),
                 stopping,
                 say,
+                wait_for_gpus,
             )
             for program in programs
         ]
@@ -110,12 +118,14 @@ class _Engine:
         set_state: Callable[[EngineState], None],
         stopping: threading.Event,
         say: Callable[[str], None],
+        wait_for_gpus: Callable[[], object] | None,
     ) -> None:
         self._program = program
         self._loading = loading
         self._set_state = set_state
         self._stopping = stopping
         self._say = say
+        self._wait_for_gpus = wait_for_gpus
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         """Held to start, signal or reap: so no signal goes to a process id that is used again."""
@@ -127,6 +137,9 @@ class _Engine:
             with ExitStack() as gpus:
                 for lock in self._loading:
                     gpus.enter_context(lock)
+                if self._wait_for_gpus is not None:
+                    self._set_state(EngineState.GPUS_NOT_READY)
+                    self._wait_for_gpus()
                 process, quiet = self._start()
                 if process is None:
                     return

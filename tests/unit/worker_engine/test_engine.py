@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
@@ -59,12 +61,14 @@ class Machine:
         self.models_file = folder / "models.json"
         self.states_file = folder / "states.json"
         self.programs: list[EngineProgram] | None = None
+        self.wait_for_gpus: Any = None
         self.stopping = threading.Event()
         machine = self
 
         class NoProcesses:
-            def __init__(self, programs: list[EngineProgram], *_: object) -> None:
+            def __init__(self, programs: list[EngineProgram], *others: object) -> None:
                 machine.programs = programs
+                machine.wait_for_gpus = others[-1]
 
             def run(self) -> None:
                 pass
@@ -145,6 +149,25 @@ def test_nothing_runs_before_the_gpus_are_ready(
     assert said.count("not been attested yet") == 1
 
 
+def test_gpus_are_asked_again_before_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpus = SimulatedGpus(True)
+    machine = Machine(tmp_path, monkeypatch, gpus)
+    machine.run(GPU, model(tmp_path, "one"))
+    assert machine.wait_for_gpus is not None
+    assert machine.wait_for_gpus() == [H100]
+    assert capsys.readouterr().err == ""
+    gpus.answers = [False]
+    thread = threading.Thread(target=machine.wait_for_gpus)
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive(), "nothing starts"
+    machine.stopping.set()
+    thread.join(10)
+    assert capsys.readouterr().err.count("waiting for the GPUs: ") == 1
+
+
 def test_gpus_that_never_get_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(tmp_path, monkeypatch, SimulatedGpus(False))
     thread = machine.run_in_thread(GPU, model(tmp_path, "one"))
@@ -159,7 +182,7 @@ def test_gpus_that_never_get_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("options", "state"),
     [
         ({"tensor_parallel_size": 4}, EngineState.TOO_FEW_GPUS),
-        ({"weights": 73 * GIB}, EngineState.TOO_LARGE),
+        ({"weights": 73 * GIB, "gpu_memory_percent": 80}, EngineState.TOO_LARGE),
         ({"gpu_memory_percent": 95}, EngineState.GPUS_TAKEN),
     ],
 )
@@ -264,6 +287,32 @@ def test_only_an_engine_that_is_ready_may_be_asked(tmp_path: Path) -> None:
                 engines.engine("b")
             assert caught.value.code == "engine-not-ready"
             assert caught.value.seen == state
+
+
+def test_an_engine_that_starts_again_gets_nothing_of_a_request(tmp_path: Path) -> None:
+    """It was ready when it was chosen, and its successor is what the connection reaches."""
+    received: list[bytes] = []
+    states = EngineStates(["a"], EngineState.READY, tmp_path / "states.json")
+
+    def answer(server: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                received.append(connection.recv(1000))
+
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as server:
+        patch.setattr("confide.worker.engines.FIRST_PORT", server.getsockname()[1])
+        engine_of_a = Engines(["a"], tmp_path / "states.json").engine("a")
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        states.set("a", EngineState.STARTING)
+        with pytest.raises(UnavailableError) as caught:
+            engine_of_a.call("POST", "/", body=b"the patient has")
+        assert caught.value.code == "engine-not-ready"
+        states.set("a", EngineState.READY)
+        with pytest.raises(UnavailableError, match="broke off"):
+            engine_of_a.call("POST", "/", body=b"again")
+    assert b"the patient has" not in b"".join(received)
+    assert received[0] == b"", "it was connected, and was sent nothing"
 
 
 # the program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from confide.errors import ConfigError
-from confide.worker.placement import Demand, place, require_memory
+from confide.worker.placement import BESIDE_PERCENT, Demand, place, require_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,9 +34,9 @@ def refused(demands: list[Demand], memory: list[int]) -> ConfigError:
         (
             [model(percent=60), model(gpus=2, percent=50), model(percent=40)],
             3,
-            [(0,), (1, 2), (0,)],
+            [(0,), (1, 2), (1,)],
         ),
-        ([model(percent=50), model(percent=90), model(percent=50)], 2, [(0,), (1,), (0,)]),
+        ([model(percent=50), model(percent=90), model(percent=40)], 2, [(0,), (1,), (0,)]),
     ],
 )
 def test_first_fit(demands: list[Demand], gpus: int, placed: list[tuple[int, ...]]) -> None:
@@ -59,7 +59,16 @@ def test_gpus_that_other_models_have() -> None:
     error = refused([model(percent=60), model("second", percent=60)], [H100])
     assert error.code == "gpus-taken"
     assert "second" in error.message
-    assert error.seen == "40 %"
+    assert error.seen == "35 %"
+
+
+def test_an_engine_takes_more_than_its_share() -> None:
+    """vLLM wants its whole share free, and the first engine's CUDA context is outside of its."""
+    error = refused([model(percent=50), model("second", percent=50)], [H100])
+    assert error.code == "gpus-taken"
+    assert error.expected == "1 GPUs with 50 + 5 % free"
+    assert error.seen == "45 %"
+    assert place([model(percent=95)], [H100]) == [(0,)], "the most that a manifest can give"
 
 
 def test_weights_that_do_not_fit() -> None:
@@ -92,7 +101,7 @@ def test_no_gpu_is_given_away_twice(demands: list[Demand], gpus: int) -> None:
     for demand, indexes in zip(demands, placed, strict=True):
         assert len(set(indexes)) == demand.gpus
         for index in indexes:
-            taken[index] += demand.percent
+            taken[index] += demand.percent + BESIDE_PERCENT
     assert all(percent <= 100 for percent in taken)
 
 

@@ -43,6 +43,7 @@ class Engines:
     programs: list[EngineProgram] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
+    wait_for_gpus: Callable[[], object] | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
@@ -54,7 +55,9 @@ class Engines:
     def start(self) -> None:
         names = [program.model for program in self.programs]
         states = EngineStates(names, EngineState.STARTING, self.folder / "states.json")
-        whole = Supervisor(self.programs, states, self.stopping, self.said.append)
+        whole = Supervisor(
+            self.programs, states, self.stopping, self.said.append, self.wait_for_gpus
+        )
 
         def run() -> None:
             try:
@@ -200,6 +203,29 @@ def test_stop_ends_every_process(engines: Engines) -> None:
     assert not any(Path(f"/proc/{process}").exists() for process in left)
     until(lambda: not is_alive(child))
     assert not engines.errors
+
+
+def test_one_that_ends_is_not_started_again_before_the_gpus_are_ready(engines: Engines) -> None:
+    asked: list[EngineState] = []
+
+    def wait_for_gpus() -> None:
+        asked.append(engines.state("tiny"))
+        while len(asked) > 1 and not (engines.folder / "ready again").exists():
+            if engines.stopping.wait(0.01):
+                break
+
+    engines.wait_for_gpus = wait_for_gpus
+    engines.add("tiny", "ready", "wait=go", "end=1", gpus=(0,))
+    engines.start()
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    engines.make("go")
+    until(lambda: len(asked) == 2)
+    time.sleep(0.2)
+    assert len(engines.starts("tiny")) == 1
+    assert engines.state("tiny") == EngineState.GPUS_NOT_READY
+    engines.make("ready again")
+    until(lambda: len(engines.starts("tiny")) > 1)
+    assert asked[:2] == [EngineState.GPUS_NOT_READY] * 2
 
 
 def test_models_that_share_a_gpu_load_one_after_another(engines: Engines) -> None:
