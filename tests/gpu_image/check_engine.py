@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import triton
@@ -59,6 +61,17 @@ MODULES = [
     "vllm.model_executor.models.mllama4",
     "vllm.model_executor.models.glm4_moe",
 ]
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 1000,
+    "torch_dtype": "bfloat16",
+}
 
 
 class SimulatedHopper(NonNvmlCudaPlatform):
@@ -112,6 +125,32 @@ def check_arguments(commands: list[list[str]]) -> None:
             seen = getattr(parsed, name.removeprefix("no-").replace("-", "_"))
             wanted = value if given else str(not negated)
             assert str(seen) == wanted or seen == [wanted] or float(seen) == float(wanted), argument
+
+
+def check_configuration(command: list[str]) -> None:
+    """What vLLM makes of the arguments for one GPU: its full speed, and the salted prefix cache."""
+    import vllm.model_executor.models.registry as registry
+    from vllm.config import CompilationMode, CUDAGraphMode
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    # Here, and not in a fresh interpreter, which would know nothing of the simulated GPU.
+    registry._LazyRegisteredModel.inspect_model_cls = lambda model: (
+        registry._ModelInfo.from_model_cls(model.load_model_cls())
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(LLAMA))
+        arguments = make_arg_parser(FlexibleArgumentParser()).parse_args(
+            [*command[command.index("-m") + 2 :], f"--model={folder}"]
+        )
+        config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config()
+    assert config.cache_config.enable_prefix_caching, "prefix cache"
+    assert config.cache_config.prefix_caching_hash_algo == "sha256", "its hash"
+    assert config.scheduler_config.async_scheduling, "asynchronous scheduling"
+    assert config.compilation_config.mode == CompilationMode.VLLM_COMPILE, "torch.compile"
+    assert config.compilation_config.cudagraph_mode == CUDAGraphMode.FULL_AND_PIECEWISE, "graphs"
+    assert config.parallel_config.disable_custom_all_reduce, "CUDA IPC"
 
 
 def check_parsers(names: dict[str, list[str]]) -> None:
@@ -191,6 +230,7 @@ def main() -> None:
     for what, check in {
         "modules": check_modules,
         "arguments": lambda: check_arguments(wanted["commands"]),
+        "configuration": lambda: check_configuration(wanted["commands"][0]),
         "parsers": lambda: check_parsers(wanted["parsers"]),
         "compiler": check_compiler,
         "cache salt": check_salt,
