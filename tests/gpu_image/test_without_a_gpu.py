@@ -51,10 +51,10 @@ def test_the_console_says_why(refused: Refused) -> None:
 
 
 def test_the_worker_has_no_certificate_and_serves_nothing(refused: Refused) -> None:
-    """It has a state; to a well-formed request it says that it is not attested; that is all."""
+    """It says why; to a well-formed request it says that it is not attested; that is all."""
     url = refused.worker.url
     health = requests.get(f"{url}/healthz", timeout=30).json()
-    assert health == {"role": "worker-gpu", "state": "starting", "models": {"tiny": "starting"}}
+    assert health == {"role": "worker-gpu", "state": "no-gpu", "models": {"tiny": "no-gpu"}}
     key, key_id = os.urandom(32), os.urandom(32)
     for path in PATHS:
         sealer = RequestSealer(key, key_id)

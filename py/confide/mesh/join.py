@@ -11,9 +11,9 @@ Rules of this module:
   until this process ends.
 * Membership ends with the certificate. `membership()` then raises; nothing remembers "was once
   verified". The age is also counted on a clock that the time of day does not turn back.
-* GPUs are set ready last of all, and taken back when they fail and there is no membership (any
-  more). Not at once: a driver that has taken them back never sets them ready again, and whoever
-  brings the coordinator bad collateral must not be able to do that to every worker.
+* GPUs are set ready last of all, and taken back when they fail and this process has no membership
+  (any more). Not at once: a driver that has taken them back never sets them ready again, and
+  whoever brings the coordinator bad collateral must not be able to do that to every member.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class Node:
         self._pinned: MeshReply | None = None
         self._membership: Membership | None = None
         self._reason = "starting"
+        self._gpu_refusal = ""
 
     @property
     def state(self) -> str:
@@ -132,8 +133,11 @@ class Node:
 
     @property
     def reason(self) -> str:
-        """The code of the last attempt's error, "" if it succeeded."""
-        return self._reason
+        """The code of the last attempt's error, "" if it succeeded.
+
+        What this machine has against its own GPUs says more than the coordinator's "not-verified".
+        """
+        return self._gpu_refusal or self._reason
 
     def membership(self) -> Membership:
         """The current membership. Raises UnavailableError if there is none, or none any more."""
@@ -142,7 +146,7 @@ class Node:
             raise UnavailableError(
                 "not-attested",
                 f"this {self.role} is not a member of a mesh at this time",
-                seen=self._reason,
+                seen=self.reason,
                 next="wait until it has attested itself to the coordinator",
             )
         return membership
@@ -216,6 +220,7 @@ class Node:
         if self._gpus is None:
             return self._attester.evidence(report_data(gpu_binding(()))), None
         evidence, refusal = self._gpus.attest(self._attester, report_data, manifest)
+        self._gpu_refusal = "" if refusal is None else refusal.code
         if refusal is not None and self.state != "ready":
             # GPUs without confidential mode know no such state; the refusal says what is wrong.
             with suppress(ConfideError):

@@ -45,8 +45,10 @@ def create_service() -> Service:
         try:
             membership()
         except UnavailableError as error:
-            reason = node.state if error.code == "not-attested" else error.code
-            return dict.fromkeys(models, reason)
+            not_attested = error.code == "not-attested"
+            return dict.fromkeys(
+                models, (node.reason or node.state) if not_attested else error.code
+            )
         return engines.states()
 
     proxy = EncryptionProxy(membership=membership, keys=Keys(fetch), engine=engines.engine)

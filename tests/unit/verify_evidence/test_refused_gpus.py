@@ -169,6 +169,17 @@ def test_a_processor_that_makes_no_report_is_no_reason_against_gpus(setting: Set
     assert setting.refusal().code == "tsm-busy"
 
 
+def test_the_reason_is_gone_with_its_cause(setting: Setting) -> None:
+    gpus, setting.nvml.gpus = setting.nvml.gpus, []
+    node = setting.node()
+    with pytest.raises(VerificationError):
+        node.join()
+    assert node.reason == "no-gpu"
+    setting.nvml.gpus = gpus
+    node.join()
+    assert node.reason != "no-gpu"
+
+
 def test_the_console_has_each_reason_once(
     setting: Setting, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +196,7 @@ def test_the_console_has_each_reason_once(
     node.start()
     for _ in range(3):
         assert attempts.acquire(timeout=10)
-    assert node.reason == "not-verified"
+    assert node.reason == "no-gpu", "the coordinator's code is not-verified, whatever failed"
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "there is no NVIDIA GPU that can be used" in lines[0]

@@ -22,7 +22,7 @@ class NodeWithoutMesh:
 
     def __init__(self, role: str, _attester: object, _client: object, **options: Any) -> None:
         self.role, self.options = role, options
-        self.state = "starting"
+        self.state = self.reason = "starting"
         self.member: Membership | None = None
 
     def start(self) -> None:
@@ -77,6 +77,11 @@ def test_health_says_the_first_thing_that_is_missing(
     made = Program(tmp_path, monkeypatch, CPU, membership.manifest.sha256)
     starting = {"second": "starting", "tiny": "starting"}
     assert made.health() == {"role": CPU, "state": "starting", "models": starting}
+
+    made.node.reason = "gpu-cc-off"
+    assert made.health()["models"] == {"second": "gpu-cc-off", "tiny": "gpu-cc-off"}
+    made.node.state, made.node.reason = "expired", ""
+    assert made.health()["state"] == "expired"
 
     made.node.member = membership
     assert set(made.health()["models"].values()) == {EngineState.NOT_THERE}
