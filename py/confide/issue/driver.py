@@ -60,7 +60,8 @@ def check_held(root: Path) -> None:
     """Raises UnavailableError ("gpu-not-held") unless NVIDIA's persistence daemon runs.
 
     A GPU that no program has open is set up anew by the next one: what was attested is then not
-    known to be what is used. systemd removes the daemon's folder when it ends, however it ends.
+    known to be what is used. The daemon opens every GPU that is there when it starts, and none can
+    come later. systemd removes its folder, with the file looked at here, however it ends.
     """
     if not (root / _DAEMON).is_file():
         raise UnavailableError(

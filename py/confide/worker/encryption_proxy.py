@@ -6,7 +6,8 @@ Rules:
   into an error that leaves in the clear.
 * As long as a request has not authenticated, the answer is one clear error record. Afterwards every
   answer is sealed, errors too.
-* No two clients share what the engine remembers of prompts (cache_salt.py).
+* What the engine remembers of prompts is shared only under one inference key, which one proxy has,
+  or among those who chose one salt (cache_salt.py).
 * A frame leaves when the events in it do. Only complete events leave.
 * No receipt, no final frame: if a node has lost its certificate meanwhile, the response breaks off.
 """
