@@ -38,7 +38,7 @@ def check_driver(root: Path) -> str:
             "there is a GPU, but no driver for it",
             expected="the kernel module nvidia",
             seen="it is not loaded",
-            next="look at the kernel's log for what kept it out",
+            next="use an image whose driver knows this GPU",
         )
     folders = [folder for folder in (_read(root / _FIRMWARE_PATH), _FIRMWARE) if folder]
     versions = [root / folder.lstrip("/") / "nvidia" for folder in folders]

@@ -199,7 +199,7 @@ def _driver_refused(error: pynvml.NVMLError) -> UnavailableError:
         "the GPU driver refused a call that attestation needs",
         expected="a driver and GPUs with confidential computing",
         seen=str(error),
-        next="look at the kernel's log for messages of the driver",
+        next="start the machine again; if it stays so, look at the GPU from the host",
     )
 
 
