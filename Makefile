@@ -51,7 +51,7 @@ manifest: bootstrap
 	cp --no-preserve=mode result-manifest release/development.json
 	git --no-pager diff --stat -- release/development.json
 
-# The same for production, with the GPU worker in it: fetches 5 GB, and builds for half an hour the first time.
+# The same for production, with the GPU worker in it: fetches 5 GB, and builds for ten minutes the first time.
 production: bootstrap
 	$(FETCH) release
 	$(BUILD) -o result-release .#release
