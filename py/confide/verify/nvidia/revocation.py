@@ -130,8 +130,13 @@ def _load(der: bytes) -> ocsp.OCSPResponse | None:
         _ = (response.serial_number, response.certificate_status, response.next_update_utc)
         _ = (response.revocation_time_utc, response.revocation_reason)
         extensions = [*response.extensions, *response.single_extensions]
+        # The parser keeps the signature's count of unused bits, which nothing signs: it must be 0.
+        before_signature = der.partition(response.tbs_response_bytes)[2].partition(
+            response.signature
+        )[0]
         usable = (
             response.public_bytes(Encoding.DER) == der
+            and before_signature.endswith(b"\0")
             and len(response.certificates) <= MAX_RESPONDERS
             and response.hash_algorithm.name in _CERT_ID_HASHES
             and not any(e.critical and e.oid != x509.OCSPNonce.oid for e in extensions)
