@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import socket
 import ssl
 import struct
@@ -59,8 +60,11 @@ READ_SECONDS = 5
 WRITE_SECONDS = 60
 """A peer that accepts nothing for so long while a response is written is disconnected."""
 
-MAX_CONNECTIONS = 1000
+MAX_CONNECTIONS = 4096
 """Open connections of one program; more wait in the listen queue."""
+
+MAX_FILES = 65536
+"""File descriptors that a program asks for. A stream takes two, and a login shell allows 1,024."""
 
 _STATUS_BY_CODE = {
     "no-manifest": 404,
@@ -273,5 +277,13 @@ def serve(
 
     ``factory`` runs once, in the process that serves: make keys and start threads there.
     """
+    _allow_files()
     binds = [listen] if tls_listen is None else [listen, tls_listen]
     _Application(factory, binds, threads).run()
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

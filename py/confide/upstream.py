@@ -24,6 +24,12 @@ from confide.chunked import Dechunker
 from confide.disconnect import DisconnectWatch
 from confide.errors import ConfigError, FormatError, UnavailableError
 
+STREAMS = 1200
+"""Streams that a program on the data path carries at once: its threads, and connections to keep."""
+
+STREAM_THREADS = STREAMS + 64
+"""So that health checks and attestation have threads beside a full load of streams."""
+
 READ_SIZE = 64 * 1024
 """Bytes taken from a socket at most in one read."""
 
@@ -37,7 +43,7 @@ class Upstream:
         *,
         connect_seconds: float = 10.0,
         read_seconds: float = 600.0,
-        idle_connections: int = 64,
+        idle_connections: int = STREAMS,
         may_send: Callable[[], None] = lambda: None,
     ) -> None:
         """`may_send` raises UnavailableError if the peer may not be asked. It is called when there

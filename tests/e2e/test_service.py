@@ -44,6 +44,18 @@ def test_completions(client: openai.OpenAI, build: Build, expected: str) -> None
     assert reply.choices[0].text.strip() == expected
 
 
+def test_logprobs_leave_the_engine_running(
+    client: openai.OpenAI, build: Build, expected: str
+) -> None:
+    # vLLM compiles how it ranks them, unless told not to, and the image has no compiler.
+    reply = client.chat.completions.create(  # type: ignore[call-overload]
+        model=build.model_name, messages=MESSAGES, logprobs=True, top_logprobs=2
+    )
+    assert len(reply.choices[0].logprobs.content) == reply.usage.completion_tokens
+    reply = client.completions.create(model=build.model_name, prompt="Hello", max_tokens=200)
+    assert reply.choices[0].text.strip() == expected
+
+
 def test_models_lists_what_is_served(client: openai.OpenAI, build: Build) -> None:
     assert [model.id for model in client.models.list()] == [build.model_name]
 

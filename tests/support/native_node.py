@@ -19,7 +19,7 @@ from confide.secret_service.app import create_public_app, create_worker_app
 from confide.secret_service.client import fetch_key
 from confide.secret_service.domain import SecretService
 from confide.server import Service, serve
-from confide.upstream import Upstream
+from confide.upstream import STREAM_THREADS, Upstream
 from confide.worker.app import create_app
 from confide.worker.encryption_proxy import EncryptionProxy
 from confide.worker.keys import Keys
@@ -79,7 +79,7 @@ def main() -> None:
         lambda: create[arguments.role](arguments),
         listen=f"127.0.0.1:{arguments.port}",
         tls_listen=tls,
-        threads=64,
+        threads=STREAM_THREADS,
     )
 
 

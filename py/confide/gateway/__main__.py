@@ -12,9 +12,7 @@ from confide.gateway.access import Access
 from confide.gateway.app import create_app
 from confide.gateway.routing import Workers
 from confide.server import Service, serve
-from confide.upstream import Upstream
-
-THREADS = 128
+from confide.upstream import STREAM_THREADS, Upstream
 
 RELAY_SECONDS = 60.0
 """How long attestation may take; on an emulated machine it takes seconds."""
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return Service(app)
 
-    serve(factory, listen=arguments.listen, threads=THREADS)
+    serve(factory, listen=arguments.listen, threads=STREAM_THREADS)
     return 0
 
 

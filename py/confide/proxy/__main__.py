@@ -22,10 +22,8 @@ from confide.proxy.handshake import Handshake
 from confide.proxy.report import verdict_table
 from confide.proxy.session import Session
 from confide.server import Service, serve
-from confide.upstream import Upstream
+from confide.upstream import STREAM_THREADS, Upstream
 from confide.verify.verdict import Verdict
-
-THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def run(settings: Settings, console: Console) -> None:
         )
         return Service(create_app(completions, session))
 
-    serve(factory, listen=settings.listen, threads=THREADS)
+    serve(factory, listen=settings.listen, threads=STREAM_THREADS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

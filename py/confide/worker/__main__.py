@@ -16,14 +16,13 @@ from confide.mesh.config import read_config
 from confide.mesh.join import Gpus, Node
 from confide.secret_service.client import fetch_key
 from confide.server import Service, serve
+from confide.upstream import STREAM_THREADS
 from confide.worker.app import create_app
 from confide.worker.encryption_proxy import EncryptionProxy, under_manifest
 from confide.worker.engines import Engines
 from confide.worker.keys import Keys
 from confide.worker.models_file import MODELS_FILE, parse_models
 from confide.worker.role import GPU, read_role
-
-THREADS = 64
 
 
 def create_service() -> Service:
@@ -64,4 +63,4 @@ def _attested_gpus(role: str, coordinator: CoordinatorClient) -> Gpus:
 
 
 if __name__ == "__main__":
-    serve(create_service, listen="0.0.0.0:8000", threads=THREADS)
+    serve(create_service, listen="0.0.0.0:8000", threads=STREAM_THREADS)

@@ -40,6 +40,9 @@ def environment(gpus: Sequence[int]) -> Mapping[str, str]:
         **ENVIRONMENT,
         "PYTHONPATH": str(SITE_PACKAGES),
         "VLLM_CACHE_ROOT": "/nonexistent",
+        # vLLM compiles its ranking of logprobs, whatever --enforce-eager says: without a compiler in
+        # the image, one such request ends the engine.
+        "TORCHDYNAMO_DISABLE": "1",
         # One process for the engine and its worker; the server is another one in any case.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -77,6 +77,11 @@ def test_options_of_the_manifest() -> None:
     assert not any("parallel" in word or "gpu" in word for word in command(options))
 
 
+def test_nothing_is_compiled() -> None:
+    # Without a compiler in the image, one request with logprobs would end the engine.
+    assert engine_cpu.environment(())["TORCHDYNAMO_DISABLE"] == "1"
+
+
 def test_code_of_a_model_is_never_trusted() -> None:
     assert not any("trust" in argument for argument in command())
 
