@@ -12,7 +12,7 @@ PYTEST = CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/res
 	CONFIDE_ACPI_TABLES=$(CURDIR)/result-test/acpi-tables \
 	CONFIDE_SYSTEMD_MEASURE=$(CURDIR)/result-test/systemd-measure/usr/lib/systemd/systemd-measure \
 	CONFIDE_GPU_IMAGE=$(CURDIR)/result-worker \
-	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=.
+	result-test/python/bin/python -m pytest
 
 .PHONY: demo test test-gpu-image check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo

@@ -43,6 +43,7 @@ in
     script = ./check_lint.py;
     python = programs.test-env;
     env = {
+      config = lib.folder "pyproject.toml" ../pyproject.toml;
       py = lib.folder "py" ../py;
       measure = lib.folder "measure" ../measure;
       nix = lib.folder "nix" ./.;

@@ -135,7 +135,7 @@ rec {
     modules = [
       (lib.links {
         name = "model-code";
-        links.confide = lib.folderOnly "confide" ../py/confide [ "__init__.py" "errors.py" "formats" "model" ];
+        links.confide = lib.folderOnly "confide" ../py/confide [ "__init__.py" "errors.py" "encoding" "host/__init__.py" "host/model" "protocol" ];
       })
     ];
     env = { inherit model tasks roles; model_name = name; tools = host.model-tools; };

@@ -29,11 +29,17 @@ rec {
       && !(builtins.elem file (map (entry: "${toString path}/${entry}") leftOut));
   };
 
-  # folderOnly "name" ./path [ "a" ... ]: of the files and folders at its top these, whole.
-  folderOnly = name: path: files: builtins.path {
+  # folderOnly "name" ./path [ "a" "b/c" ... ]: these files and folders of it, whole, and nothing else.
+  folderOnly = name: path: entries: builtins.path {
     inherit name path;
-    filter = file: _: baseNameOf file != "__pycache__"
-      && (dirOf file != toString path || builtins.elem (baseNameOf file) files);
+    filter = file: _:
+      let
+        length = builtins.stringLength;
+        startsWith = prefix: text: builtins.substring 0 (length prefix) text == prefix;
+        relative = builtins.substring (length (toString path) + 1) (length file) file;
+        belongs = entry: relative == entry || startsWith "${entry}/" relative || startsWith "${relative}/" entry;
+      in
+      baseNameOf file != "__pycache__" && builtins.any belongs entries;
   };
 
   # scripts [ "tree.py" ... ]: build scripts of this folder, as modules that can import each other.

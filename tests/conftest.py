@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from confide.runner.qemu import Tools
+
+from confide.host.runner.qemu import Tools
 
 
 @pytest.fixture(scope="session")

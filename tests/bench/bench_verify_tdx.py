@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
 import dcap_qvl  # noqa: E402
-from confide.formats.tdx import Quote  # noqa: E402
-from confide.verify.tdx import verify_quote  # noqa: E402
 
+from confide.vendors.intel.quote import Quote  # noqa: E402
+from confide.verify.tdx import verify_quote  # noqa: E402
 from tests.support.tdx_vectors import (  # noqa: E402
     ACCEPTED,
     Pair,

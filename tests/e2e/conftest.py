@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confide.runner.qemu import Tools
-from confide.runner.system import Build, Program, System
+
+from confide.commands.system import Build, Program, System
+from confide.host.runner.qemu import Tools
 
 VARIABLES = tuple(
     f"CONFIDE_{name}" for name in ("IMAGES", "MODEL", "MANIFEST", "QEMU", "DEBUG_IMAGE")

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confide.runner.system import Build
-from confide.runner.vm import Machine
+
+from confide.commands.system import Build
+from confide.host.runner.vm import Machine
 
 WORDS = ("acpiphp.disable=1", "pcie_ports=compat")
 BOOT_SECONDS = 300

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confide.collateral.finder import offline
-from confide.errors import ConfideError, UnavailableError
-from confide.formats.manifest import Manifest
-from confide.operator import set_manifest
-from confide.runner.system import ROLES, Build, System
-from confide.runner.vm import Machine
 
+from confide.client.collateral.finder import offline
+from confide.client.service import set_manifest
+from confide.commands.system import ROLES, Build, System
+from confide.errors import ConfideError, UnavailableError
+from confide.host.runner.vm import Machine
+from confide.protocol.manifest import Manifest
 from measure import eventlog, gpt, image, uki
 from measure.tdx.shape import Boot
 from tests.support import rehashed

@@ -11,7 +11,8 @@ from pathlib import Path
 import openai
 import pytest
 import requests
-from confide.runner.system import Build, Program, System
+
+from confide.commands.system import Build, Program, System
 
 MESSAGES = [{"role": "user", "content": "Who can read this?"}]
 

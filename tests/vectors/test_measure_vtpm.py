@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measurement.samples import predict
 
 from measure import cpio, direct, eventlog, gpt, pcr, shapes, uki
 from measure import firmware as ovmf
 from measure.eventlog import EventType
+from tests.support.measurement.samples import predict
 
 DISK_RUN = "disk257.13-1~deb13u1"
 UKI = "uki-257.13-1~deb13u1.efi"
