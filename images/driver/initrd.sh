@@ -4,6 +4,7 @@ printf %s /opt/driver/firmware >/sys/module/firmware_class/parameters/path ||
 	die "the kernel does not take the folder of the GPU's firmware"
 
 node() { # NAME MAJOR MINOR
+	# shellcheck disable=SC2015  # either may fail
 	mknod -m 0660 "/dev/$1" c "$2" "$3" && chown 0:211 "/dev/$1" || die "device node $1 cannot be made"
 }
 major() { # NAME: its number in the list of drivers
@@ -12,7 +13,7 @@ major() { # NAME: its number in the list of drivers
 
 if [ -d /proc/driver/nvidia/gpus ]; then
 	minor=0
-	for gpu in /proc/driver/nvidia/gpus/*; do
+	for _ in /proc/driver/nvidia/gpus/*; do
 		node "nvidia$minor" 195 "$minor"
 		minor=$((minor + 1))
 	done
