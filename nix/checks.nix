@@ -1,15 +1,15 @@
 # `nix flake check`: what can be checked without booting anything.
-{ lib, host, programs, manifests }:
+{ builders, host, programs, manifests }:
 let
   # The committed release/FILE is what this source builds.
-  current = { name, file, built, renew }: lib.runBusybox {
+  current = { name, file, built, renew }: builders.runBusybox {
     inherit name;
     description = "The committed release/${file} is what this source builds";
     script = ./check-current.sh;
     env = {
       inherit file built renew;
-      inherit (lib) seed;
-      committed = lib.folder (baseNameOf file) (../release + "/${file}");
+      inherit (builders) seed;
+      committed = builders.folder (baseNameOf file) (../release + "/${file}");
     };
   };
 in
@@ -43,11 +43,11 @@ in
     script = ./check_lint.py;
     python = programs.test-env;
     env = {
-      config = lib.folder "pyproject.toml" ../pyproject.toml;
-      py = lib.folder "py" ../py;
-      measure = lib.folder "measure" ../measure;
-      nix = lib.folder "nix" ./.;
-      tests = lib.folder "tests" ../tests;
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      py = builders.folder "py" ../py;
+      measure = builders.folder "measure" ../measure;
+      nix = builders.folder "nix" ./.;
+      tests = builders.folder "tests" ../tests;
     };
   };
 }

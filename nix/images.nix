@@ -1,12 +1,13 @@
 # The machines' images, from the files in images/ that describe roles, and what they measure to.
-{ sources, lib, host, programs }:
+{ sources, builders, host, programs }:
 let
-  image = import ./image.nix { inherit lib sources host; };
+  lib = builders;
+  image = import ./image.nix { inherit builders sources host; };
   firmware = import ./firmware.nix {
-    inherit sources lib host kernel;
+    inherit sources builders host kernel;
     shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
   };
-  driver = import ./driver.nix { inherit sources lib; };
+  driver = import ./driver.nix { inherit sources builders; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -23,7 +24,7 @@ let
 
   # What runs in machines, and so what their measurements cover: these rooms of Confide, and these modules of
   # measure/. An edit of anything else moves no measurement.
-  guestCode = lib.folderOnly "confide" ../py/confide [
+  guestCode = builders.folderOnly "confide" ../py/confide [
     "__init__.py"
     "errors.py"
     "encoding"
@@ -33,7 +34,7 @@ let
     "vendors"
     "verify"
   ];
-  guestMeasure = lib.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "eventlog.py" "reader.py" ];
+  guestMeasure = builders.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "eventlog.py" "reader.py" ];
 
   # Confide's own code and the role's units: the layer that changes with every edit.
   app = role: extra: image.layer {
@@ -49,10 +50,10 @@ let
   measurePython = host.pythonEnv {
     name = "measure-python";
     layers = [ (programs.layer "confide") ];
-    code = [ (lib.links { name = "measure"; links.measure = lib.folder "measure" ../measure; }) ];
+    code = [ (builders.links { name = "measure"; links.measure = builders.folder "measure" ../measure; }) ];
   };
 
-  shapesFile = lib.folder "shapes.json";
+  shapesFile = builders.folder "shapes.json";
 
   # For which machines an image is measured, as options of `measure image`.
   everyMachine = role: [
@@ -109,7 +110,7 @@ let
   tiny = roles: image.modelDisk {
     name = "tiny";
     description = "Disk with a tiny model that always gives the same legible answer";
-    model = lib.runInRoot {
+    model = builders.runInRoot {
       name = "tiny-model";
       shell = "/usr/bin/python3 -B";
       script = "${./model-tiny.py} $out";
@@ -129,25 +130,25 @@ in
     model-tiny = tiny [ "worker-cpu" ];
     worker = withGpu.worker-gpu; # the one that the service is for
 
-    images = lib.links {
+    images = builders.links {
       name = "images";
       description = "The images of all roles";
       links = all;
     };
 
-    images-without-gpu = lib.links {
+    images-without-gpu = builders.links {
       name = "images-without-gpu";
       description = "The images of the roles that run without a GPU";
       links = withoutGpu;
     };
 
-    images-for-runner = lib.links {
+    images-for-runner = builders.links {
       name = "images-for-runner";
       description = "The same, measured for the machines that demo and tests boot";
       links = forRunner;
     };
 
-    measurements = lib.links {
+    measurements = builders.links {
       name = "measurements";
       description = "Expected measurements of all images, as JSON, as CoRIM and as a picture";
       links = builtins.listToAttrs (builtins.concatMap

@@ -1,5 +1,5 @@
 # What runs on a person's machine: Confide's own code, with the wheels it needs, as programs.
-{ sources, lib, host }:
+{ sources, builders, host }:
 let
   layer = set: host.pythonLayer { name = "wheels-${set}"; wheels = sources.wheels set; };
 
@@ -21,7 +21,7 @@ let
   code = host.runPython {
     name = "confide-code";
     script = ./python_code.py;
-    env = { confide = lib.folder "confide" ../py/confide; measure = lib.folder "measure" ../measure; };
+    env = { confide = builders.folder "confide" ../py/confide; measure = builders.folder "measure" ../measure; };
     description = "The packages confide and measure, compiled";
   };
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +158,6 @@ def test_changed_byte_in_the_root_file_system(
     assert "coordinator" in str(caught.value)
 
 
-def test_debug_image(build: Build, tmp_path: Path) -> None:
-    said = refusal(build, Path(os.environ["CONFIDE_DEBUG_IMAGE"]), tmp_path / "run")
+def test_debug_image(build: Build, debug_image: Path, tmp_path: Path) -> None:
+    said = refusal(build, debug_image, tmp_path / "run")
     assert "PCR 11" in said or "PCR 4" in said

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 import subprocess
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confide.host.runner.qemu import Tools
 from measure.errors import FormatError, InputError
 from measure.snp import cpu, idblock, qemu
 
@@ -208,17 +207,7 @@ def test_a_shell_reads_the_command_line_as_it_is() -> None:
     assert seen.decode().split("\0")[:-1] == argv[1:]
 
 
-@pytest.fixture(scope="module")
-def real_qemu() -> str:
-    """The flake's QEMU; without it the test is skipped, in CI it fails."""
-    folder = os.environ.get("CONFIDE_QEMU")
-    if not folder:
-        reason = "CONFIDE_QEMU does not name the folder of the flake's QEMU"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    return str(Path(folder or "") / "bin/qemu-system-x86_64")
-
-
-def test_qemu_understands_the_command_line(real_qemu: str, key: ec.EllipticCurvePrivateKey) -> None:
+def test_qemu_understands_the_command_line(tools: Tools, key: ec.EllipticCurvePrivateKey) -> None:
     """Without SEV-SNP hardware QEMU stops where it would start the guest, and not before.
 
     By then it has checked every property; the ID block and page by their size.
@@ -233,7 +222,7 @@ def test_qemu_understands_the_command_line(real_qemu: str, key: ec.EllipticCurve
     ):
         properties = idblock.qemu_properties(*parts, author=True)
         argv = qemu.arguments(machine(qemu.Boot("/dev/null", "", "quiet"), properties))
-        argv[0] = real_qemu
+        argv[0] = str(tools.qemu)
         argv[argv.index("kvm")] = "tcg"
         done = subprocess.run([*argv, "-display", "none"], capture_output=True, timeout=60)
         assert done.returncode == 1
@@ -243,10 +232,10 @@ def test_qemu_understands_the_command_line(real_qemu: str, key: ec.EllipticCurve
     assert "4097" in said["page"] and "KVM required" not in said["page"]
 
 
-def test_qemus_own_vcpu_types(real_qemu: str) -> None:
+def test_qemus_own_vcpu_types(tools: Tools) -> None:
     """Every EPYC that QEMU has is in the table, with the signature that QEMU would give it."""
     start: list[object] = [{"execute": "qmp_capabilities"}]
-    argv = [real_qemu, "-S", "-display", "none", "-machine", "none", "-nodefaults"]
+    argv = [str(tools.qemu), "-S", "-display", "none", "-machine", "none", "-nodefaults"]
     argv += ["-accel", "tcg", "-qmp", "stdio"]
 
     def ask(commands: list[object]) -> list[object]:

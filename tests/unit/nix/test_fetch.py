@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import pwd
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -127,14 +128,6 @@ def test_security_updates_are_asked_of_the_security_archive_first() -> None:
     assert mirrors.candidates("pool/main/x.deb")[0].startswith("http://a/debian/")
 
 
-def test_apt_without_a_security_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A minimal system's apt knows only the main archive; its mirror has the other beside it."""
-    monkeypatch.setattr(download, "_output", lambda *_: "http://mirror.test/debian trixie\n")
-    mirrors = download.find_mirrors()
-    assert mirrors.main == ("http://mirror.test/debian",)
-    assert mirrors.security == ("http://mirror.test/debian-security", "http://mirror.test/debian")
-
-
 def deb(program: bytes | None) -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:xz") as archive:
@@ -195,3 +188,27 @@ def test_the_lock_names_no_place() -> None:
         text = path.read_text()
         assert "://" not in text, path
         json.loads(text)
+
+
+def test_downloads_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/some body")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert fetch.cache_directory() == Path("/cache/confide")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert fetch.cache_directory() == Path("/home/some body/.cache/confide")
+
+
+def test_without_home_the_system_s_list_of_users_says_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A container's user is often in no list: then the error says what to set."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert fetch.cache_directory().parts[-2:] == (".cache", "confide")
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(download.DownloadError, match="set HOME or XDG_CACHE_HOME"):
+        fetch.cache_directory()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
+import download
 import lock
 import pytest
 
@@ -41,3 +46,22 @@ def test_the_driver_s_packages_are_of_one_release() -> None:
         p["version"].partition("-")[0] for p in releases["trixie-nvidia"]["packages"].values()
     }
     assert len(versions) == 1
+
+
+@pytest.mark.skipif(shutil.which("apt-config") is None, reason="this machine has no apt")
+def test_apt_s_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where TMPDIR has a quote or a space in it, which mean something in apt's own files."""
+    monkeypatch.setattr(lock.Apt, "run", lambda *_: "")
+    folder = tmp_path / """a "b" {c}; 'd'"""
+    mirrors = download.Mirrors(("http://a.test/debian",), ("http://a.test/debian-security",))
+    apt = lock.Apt(folder, {"suites": ["trixie"]}, mirrors)
+    for name, path in (("State", ""), ("State::status", "/status"), ("Cache", "/cache")):
+        shell = subprocess.run(
+            ["apt-config", *apt.options, "shell", "value", f"Dir::{name}"],
+            env={**os.environ, "APT_CONFIG": str(apt.config)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        script = f'{shell}\nprintf %s "$value"'
+        assert subprocess.check_output(["sh", "-c", script], text=True) == f"{folder}{path}"

@@ -1,14 +1,13 @@
-"""Stand-ins for QEMU, swtpm and the firmware, and the real ones where $CONFIDE_QEMU names them."""
+"""Stand-ins for QEMU, swtpm and the firmware."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from confide.host.runner.qemu import TOOLS_VARIABLE, Tools
+from confide.host.runner.qemu import Tools
 
 
 @pytest.fixture
@@ -27,12 +26,3 @@ def make_tools(tmp_path: Path) -> Callable[..., Tools]:
         return tools
 
     return make
-
-
-@pytest.fixture
-def real_tools() -> Tools:
-    """The flake's QEMU and swtpm; without them the test is skipped, in CI it fails."""
-    if not os.environ.get(TOOLS_VARIABLE):
-        reason = f"{TOOLS_VARIABLE} not set: run `make test`, which builds QEMU and swtpm"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return Tools.find()

@@ -53,14 +53,14 @@ def extend(exchange: Exchange, pcr: int, digest: bytes) -> None:
 
 
 @pytest.fixture
-def tpm(real_tools: Tools, tmp_path: Path) -> Iterator[SwtpmConnection]:
+def tpm(tools: Tools, tmp_path: Path) -> Iterator[SwtpmConnection]:
     """A TPM as a machine finds it, with the log's events in its registers."""
     state = tmp_path / "tpm"
     state.mkdir()
     group = ProcessGroup()
     try:
-        provision(real_tools.swtpm, state, group, tmp_path / "log")
-        connection = SwtpmConnection(real_tools.swtpm, state, group, tmp_path / "log")
+        provision(tools.swtpm, state, group, tmp_path / "log")
+        connection = SwtpmConnection(tools.swtpm, state, group, tmp_path / "log")
         for event in eventlog.parse(event_log(tmp_path).read_bytes()).events:
             if event.type != eventlog.EventType.NO_ACTION:
                 extend(connection.exchange, event.pcr, event.digests["sha256"])
@@ -118,15 +118,15 @@ def test_a_register_extended_once_more_is_seen(attester: VtpmAttester, tpm) -> N
 
 
 def test_evidence_of_another_tpm_does_not_verify_with_this_key(
-    attester: VtpmAttester, real_tools: Tools, tmp_path: Path
+    attester: VtpmAttester, tools: Tools, tmp_path: Path
 ) -> None:
     mine = attester.evidence(REPORT_DATA)
     folder = tmp_path / "other"
     folder.mkdir()
     group = ProcessGroup()
     try:
-        provision(real_tools.swtpm, folder, group, tmp_path / "log")
-        other = SwtpmConnection(real_tools.swtpm, folder, group, tmp_path / "log")
+        provision(tools.swtpm, folder, group, tmp_path / "log")
+        other = SwtpmConnection(tools.swtpm, folder, group, tmp_path / "log")
         theirs = attester_of(other.exchange, tmp_path / "event_log").evidence(REPORT_DATA)
     finally:
         group.kill()
@@ -165,11 +165,11 @@ def test_data_that_a_quote_cannot_bind_whole(attester: VtpmAttester, data: bytes
         attester.evidence(data)
 
 
-def test_tpm_that_nobody_provisioned(real_tools: Tools, tmp_path: Path) -> None:
+def test_tpm_that_nobody_provisioned(tools: Tools, tmp_path: Path) -> None:
     group = ProcessGroup()
     try:
         (tmp_path / "tpm").mkdir()
-        bare = SwtpmConnection(real_tools.swtpm, tmp_path / "tpm", group, tmp_path / "log")
+        bare = SwtpmConnection(tools.swtpm, tmp_path / "tpm", group, tmp_path / "log")
         with pytest.raises(UnavailableError, match="0x01c10002") as error:
             attester_of(bare.exchange, event_log(tmp_path)).evidence(REPORT_DATA)
         assert error.value.code == "tpm-not-provisioned"
