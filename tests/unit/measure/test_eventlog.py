@@ -57,6 +57,28 @@ def test_startup_locality_changes_the_start_of_pcr_0_only() -> None:
     assert log.replay()[1] == sha256(bytes(32) + sha256(b"v"))
 
 
+H_CRTM = 0x80000010
+
+
+@pytest.mark.parametrize("locality", [None, 0, 3, 4])
+def test_a_measurement_by_the_hardware_starts_pcr_0_at_4(locality: int | None) -> None:
+    """Whatever the firmware logs of TPM2_Startup, which came later."""
+    events = [(0, H_CRTM, b"HCRTM"), (0, 8, b"v"), (1, 8, b"v")]
+    if locality is not None:
+        events.insert(0, (0, 3, LOCALITY + bytes([locality])))
+    replay = eventlog.parse(builders.log(events)).replay()
+    after_h_crtm = sha256(bytes(31) + b"\4" + sha256(b"HCRTM"))
+    assert replay[0] == sha256(after_h_crtm + sha256(b"v"))
+    assert replay[1] == sha256(bytes(32) + sha256(b"v"))
+
+
+def test_only_a_first_measurement_by_the_hardware_was_before_startup() -> None:
+    log = eventlog.parse(builders.log([(0, 8, b"v"), (0, H_CRTM, b"HCRTM")]))
+    assert log.startup_locality == 0
+    log = eventlog.parse(builders.log([(1, 8, b"v"), (0, H_CRTM, b"HCRTM")]))
+    assert log.startup_locality == 4
+
+
 @pytest.mark.parametrize(
     "events",
     [

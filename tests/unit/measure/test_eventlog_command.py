@@ -1,4 +1,4 @@
-"""`measure eventlog` on a log with a bank that is not replayed."""
+"""`measure eventlog`: what is not computed here, what honest logs have, and what fails."""
 
 from __future__ import annotations
 
@@ -29,3 +29,52 @@ def test_a_bank_of_a_hash_that_not_every_python_has(
     printed = json.loads(capsys.readouterr().out)
     assert printed["registers"] == {"sha256": {"0": register}}
     assert printed["events"][0]["digests"]["sm3"] == bytes(32).hex()
+
+
+def sm3_log() -> bytes:
+    event = struct.pack("<IIIH32xI", 0, 8, 1, 0x12, 1) + b"v"
+    return builders.log_header([(0x12, 32)]) + event
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (sm3_log(), "expected one of the banks sha1, sha256, sha384, sha512, seen sm3"),
+        (builders.log_header(), "no event in the log extends a register"),
+        (builders.log([(0, 3, b"StartupLocality\0\3")]), "no event in the log extends a register"),
+    ],
+    ids=["SM3 only", "no events", "no measurements"],
+)
+def test_a_log_of_which_nothing_can_be_checked_is_an_error(
+    content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(content)
+    assert main(["eventlog", str(log)]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
+def test_what_honest_logs_have_is_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A version that is logged as text and hashed as something else."""
+    other = hashlib.sha256(b"the version's GUID").digest()
+    log = tmp_path / "log"
+    log.write_bytes(builders.log_header() + builders.log_event(0, 8, b"1.2\0", other))
+    assert main(["eventlog", str(log)]) == 0
+    assert "note: register 0, S_CRTM_VERSION at" in capsys.readouterr().out
+    assert main(["eventlog", str(log), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["notes"]) == 1
+    assert printed["contradictions"] == []
+
+
+def test_a_lie_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(builders.log_header() + builders.log_event(4, 5, b"one", bytes(32)))
+    assert main(["eventlog", str(log)]) == 1
+    assert "contradiction: register 4, ACTION at" in capsys.readouterr().out
+    assert main(["eventlog", str(log), "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["contradictions"]) == 1

@@ -254,3 +254,15 @@ def test_a_ccel_is_tdx_evidence() -> None:
     seen = evidence.parse(data, "ccel")
     assert isinstance(seen, TdxEvidence) and seen.rtmrs is None
     assert explain.render(explained(seen).differences).startswith("RTMR 0: ")
+
+
+def test_a_log_alone_leaves_out_what_only_a_quote_has() -> None:
+    """Else MRTD, the firmware itself, would look compared."""
+    found = explain.explain(
+        TdxEvidence(ccel(EVENTS), None, None, None, None),
+        platforms.measurements(),
+        "m",
+        NO_CLUES,
+    )
+    assert any("not compared: MRTD, attributes and XFAM" in note for note in found.notes)
+    assert any("host's word" in note for note in found.notes)

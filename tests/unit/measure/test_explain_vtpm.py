@@ -282,10 +282,21 @@ def test_a_log_that_does_not_replay_to_the_quoted_registers_is_said_so() -> None
 
 def test_a_log_that_contradicts_itself_is_noted() -> None:
     lie = builders.log_event(1, 0x80000007, b"nothing to see", bytes(32))
-    registers = log_of(predict(), lie).replay()
+    registers = predict().pcrs() | log_of(predict(), lie).replay()
     found = explain_role(role_evidence(log_bytes(predict()) + lie, registers))
     assert found.differences == ()
     assert len(found.notes) == 1 and "not that of its data" in found.notes[0]
+
+
+def test_a_quote_that_leaves_out_predicted_registers_is_said_so() -> None:
+    """Else the log alone, the host's word, would look like a comparison with the quote."""
+    registers = {number: value for number, value in predict().pcrs().items() if number != 4}
+    found = explain_role(role_evidence(log_bytes(predict()), registers))
+    assert found.differences == ()
+    (note,) = found.notes
+    assert note == "not in the quote, so the event log is the host's word: PCR 4"
+    (note,) = explain_role(role_evidence(log_bytes(predict()), {})).notes
+    assert note.startswith("an event log alone")
 
 
 def test_without_a_log_the_registers_are_compared() -> None:

@@ -55,7 +55,7 @@ def parse_uki(data: bytes) -> object:
 def parse_log(data: bytes) -> object:
     log = eventlog.parse(data)
     texts = [eventtext.summary(event) for event in log.events]
-    texts += [str(found) for found in eventcheck.contradictions(log)]
+    texts += [str(found) for found in eventcheck.check(log)]
     assert all(text.isprintable() and len(text) < 600 for text in texts)
     return log.rtmrs() if log.is_ccel else [log.replay(bank) for bank in log.banks]
 
