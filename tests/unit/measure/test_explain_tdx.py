@@ -17,7 +17,7 @@ from measure.pcr import Component
 from measure.tdx import mrtd, tdvf
 from measure.tdx.rtmr import Prediction, RtmrEvent
 from measure.tdx.shape import Boot, PageOrder, TdxShape
-from tests.support.measurement import builders, tdx_builders
+from tests.support.measurement import builders, platforms, tdx_builders
 
 LINE = "console=ttyS0 quiet"
 SHAPE = TdxShape("test-1", 1 << 30, (2026, 8), PageOrder.SINGLE, 1 << 28, 0xE7, Boot.DIRECT)
