@@ -14,7 +14,7 @@ PYTEST = CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/res
 	CONFIDE_GPU_IMAGE=$(CURDIR)/result-worker \
 	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=.
 
-.PHONY: demo test test-gpu-image check images measurements manifest production reproduce release fetch lock bootstrap
+.PHONY: demo test test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -34,6 +34,11 @@ test-gpu-image: bootstrap
 	$(BUILD) -o result-worker .#worker
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
+
+# The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
+# from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
+vectors:
+	python3 -m tests.vectors.fetch $(if $(FROM),--from '$(FROM)') $(ARGS)
 
 # The committed manifests are what the source builds; the Python is linted and typed.
 check: bootstrap
