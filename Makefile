@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files shell manifest-current production-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-gpu-image check images measurements manifest production reproduce release fetch lock bootstrap
+.PHONY: demo test test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -29,6 +29,11 @@ test-gpu-image: bootstrap
 	$(BUILD) -o result-worker .#worker
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
+
+# The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
+# from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
+vectors:
+	python3 -m tests.vectors.fetch $(if $(FROM),--from "$$FROM") $(ARGS)
 
 # The committed manifests are what the source builds; Python, shell and Nix are checked.
 check: bootstrap
