@@ -1,20 +1,15 @@
 # Everything starts here. Each target fetches what it needs first; after that no network is used.
 #   make demo ONCE=1      make test ARGS='-k hostile'
-FETCH = nix/fetch.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR)) $(if $(DRIVER),--folder $(DRIVER))
+# A path is left to the shell, in quotes: make would cut it at a space.
+MIRROR = $(if $(DEBIAN_MIRROR),--debian-mirror "$$DEBIAN_MIRROR")
+FETCH = nix/fetch.py $(MIRROR) $(if $(DRIVER),--folder "$$DRIVER")
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
-CHECKS = lint manifest-current production-current worker-gpu-current
-PYTEST = CONFIDE_IMAGES=$(CURDIR)/result-test/images CONFIDE_MODEL=$(CURDIR)/result-test/model \
-	CONFIDE_MANIFEST=$(CURDIR)/result-test/manifest CONFIDE_QEMU=$(CURDIR)/result-test/qemu \
-	CONFIDE_DEBUG_IMAGE=$(CURDIR)/result-test/debug-image CONFIDE_FIRMWARE=$(CURDIR)/result-test/firmware \
-	CONFIDE_MODEL_TOOLS=$(CURDIR)/result-test/model-tools \
-	CONFIDE_ACPI_TABLES=$(CURDIR)/result-test/acpi-tables \
-	CONFIDE_SYSTEMD_MEASURE=$(CURDIR)/result-test/systemd-measure/usr/lib/systemd/systemd-measure \
-	CONFIDE_GPU_IMAGE=$(CURDIR)/result-worker \
-	result-test/python/bin/python -m pytest -c py/pyproject.toml --rootdir=.
+CHECKS = contracts lint nix-files shell manifest-current production-current worker-gpu-current
+PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-gpu-image check images measurements manifest production reproduce release fetch lock bootstrap
+.PHONY: demo test test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -35,7 +30,12 @@ test-gpu-image: bootstrap
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
 
-# The committed manifests are what the source builds; the Python is linted and typed.
+# The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
+# from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
+vectors:
+	python3 -m tests.vectors.fetch $(if $(FROM),--from "$$FROM") $(ARGS)
+
+# The committed manifests are what the source builds; Python, shell and Nix are checked.
 check: bootstrap
 	$(FETCH) $(CHECKS:%=.#checks.x86_64-linux.%)
 	nix/run nix flake check .#
@@ -78,7 +78,7 @@ fetch: bootstrap
 # Lock the present versions on this machine's apt mirror and pip index; prints what changed.
 # With DRIVER=FOLDER: only the driver, from NVIDIA's own packages in that folder; other targets fetch them from there.
 lock: bootstrap
-	nix/lock.py $(if $(DEBIAN_MIRROR),--debian-mirror $(DEBIAN_MIRROR)) $(if $(DRIVER),--driver $(DRIVER)) $(ARGS)
+	nix/lock.py $(MIRROR) $(if $(DRIVER),--driver "$$DRIVER") $(ARGS)
 
 bootstrap:
 	@.ci/bootstrap

@@ -49,6 +49,19 @@ class FormatError(MeasureError):
     """The input's bytes do not follow their format (truncated, out of bounds, wrong magic, ...)."""
 
 
+class FieldError(FormatError):
+    """A message is not of the form that is declared for it.
+
+    Attributes:
+        code: what is wrong, for programs: `missing-field`, `unknown-field`, `bad-field`, `bad-name`
+            or `bad-hex`.
+    """
+
+    def __init__(self, code: str, message: str, *, expected: str = "", seen: str = "") -> None:
+        super().__init__(message, expected=expected, seen=seen)
+        self.code = code
+
+
 class UnsupportedError(MeasureError):
     """The input is well formed, but this package cannot predict what it does when it boots."""
 

@@ -26,8 +26,12 @@ MAX_PCR = 23
 RTMRS = 4
 NO_PCR = 0xFFFFFFFF  # an EV_NO_ACTION event may name no register at all
 
+# Banks whose hash every Python has. SM3 is only in some builds of OpenSSL.
+COMPUTED = ("sha1", "sha256", "sha384", "sha512")
+
 SPEC_ID = b"Spec ID Event03\x00"
 STARTUP_LOCALITY = b"StartupLocality\x00"
+H_CRTM_LOCALITY = 4
 
 
 class EventType(IntEnum):
@@ -55,6 +59,7 @@ class EventType(IntEnum):
     EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000000A
     EFI_HANDOFF_TABLES2 = 0x8000000B
     EFI_VARIABLE_BOOT2 = 0x8000000C
+    EFI_HCRTM_EVENT = 0x80000010
     EFI_VARIABLE_AUTHORITY = 0x800000E0
 
 
@@ -91,11 +96,22 @@ class Event:
 
 @dataclass(frozen=True)
 class EventLog:
-    """A parsed log: `banks` are the algorithm names in header order."""
+    """A parsed log.
+
+    Attributes:
+        banks: the algorithm names in header order.
+        events: all events but the header, in order.
+        startup_locality: the last byte of PCR 0 before its first event: 0, 3, or 4 after H-CRTM.
+    """
 
     banks: tuple[str, ...]
     events: tuple[Event, ...]
     startup_locality: int
+
+    @property
+    def computed_banks(self) -> tuple[str, ...]:
+        """The banks that can be replayed and checked here; none in a log that has only SM3."""
+        return tuple(bank for bank in self.banks if bank in COMPUTED)
 
     @property
     def is_ccel(self) -> bool:
@@ -126,9 +142,9 @@ class EventLog:
         """Register values after all events, for the registers that some event names.
 
         Raises:
-            FormatError: if the log has no digests of that bank.
+            FormatError: the log has no digests of that bank, or they cannot be computed here.
         """
-        if bank not in self.banks or bank == "sm3":
+        if bank not in self.computed_banks:
             raise FormatError(
                 "the event log has no such bank", expected=bank, seen=", ".join(self.banks)
             )
@@ -197,6 +213,8 @@ def parse(data: bytes, file: str = "event log") -> EventLog:
         if event.type == EventType.NO_ACTION and event.data.startswith(STARTUP_LOCALITY):
             locality = _locality(event, events, locality, file)
         events.append(event)
+    if _starts_with_h_crtm(events):
+        locality = H_CRTM_LOCALITY
     return EventLog(tuple(a.name for a in algorithms), tuple(events), locality or 0)
 
 
@@ -302,6 +320,20 @@ def _locality(event: Event, before: list[Event], seen: int | None, file: str) ->
             f"late {late}",
         )
     return value[0]
+
+
+def _starts_with_h_crtm(events: list[Event]) -> bool:
+    """Whether the first event that extends PCR 0 is the measurement by the hardware (H-CRTM).
+
+    The hardware hashes the firmware before TPM2_Startup. At the end of that hash the TPM sets PCR 0
+    to 0...04 and extends it; TPM2_Startup then leaves PCR 0 as it is, from every locality (TPM 2.0
+    Library, Part 1, "Hardware Core Root of Trust Measurement (H-CRTM) Event Sequence"; Part 3,
+    "_TPM_Hash_End"). Not all firmware logs a StartupLocality event beside it.
+    """
+    for event in events:
+        if event.pcr == 0 and event.type != EventType.NO_ACTION:
+            return event.type == EventType.EFI_HCRTM_EVENT
+    return False
 
 
 def _unused(data: bytes) -> int:

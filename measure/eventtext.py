@@ -12,7 +12,10 @@ from measure.eventlog import Event, EventType
 
 MAX_LENGTH = 100
 
-_ASCII = frozenset({EventType.ACTION, EventType.EFI_ACTION, EventType.PLATFORM_CONFIG_FLAGS})
+_ASCII = frozenset({
+    EventType.ACTION, EventType.EFI_ACTION, EventType.PLATFORM_CONFIG_FLAGS,
+    EventType.EFI_HCRTM_EVENT,
+})  # fmt: skip
 _STRUCTURE_WITH_NAME = frozenset({
     EventType.EFI_PLATFORM_FIRMWARE_BLOB2, EventType.EFI_HANDOFF_TABLES2,
 })  # fmt: skip

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from confide.formats.engine_options import EngineOptions
-from confide.model.pack import pack, write_entry
-from confide.model.source import scan
+from confide.host.model.pack import pack, write_entry
+from confide.host.model.source import scan
+from confide.protocol.engine_options import EngineOptions
 
 
 def main() -> None:

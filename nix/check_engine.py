@@ -19,9 +19,9 @@ import tree
 ASK = """
 import json
 from pathlib import Path
-from confide.formats.engine_options import CHOICES, EngineOptions
-from confide.worker import engine_gpu
-from confide.worker.models_file import ServedModel
+from confide.protocol.engine_options import CHOICES, EngineOptions
+from confide.guest.worker import engine_gpu
+from confide.guest.worker.engine.models_file import ServedModel
 
 every = EngineOptions(
     max_model_len=4096, max_num_seqs=64, max_num_batched_tokens=8192, tensor_parallel_size=2,

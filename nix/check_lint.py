@@ -1,6 +1,6 @@
 """Lint and type-check a copy of the checkout's Python.
 
-Reads the environment: py, measure, nix, tests, out.
+Reads the environment: config, py, measure, nix, tests, out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CONFIG = "py/pyproject.toml"
+CONFIG = "pyproject.toml"
 TYPED = ("py/confide", "measure", "nix")  # tests are linted only
 
 
@@ -19,6 +19,7 @@ def main() -> None:
     """Run every tool, then fail if any of them did."""
     for name in ("py", "measure", "nix", "tests"):
         shutil.copytree(os.environ[name], name, copy_function=shutil.copyfile)
+    shutil.copyfile(os.environ["config"], CONFIG)
     # The scripts in nix/ run from their own folder and import each other from there.
     environment = {**os.environ, "MYPYPATH": "nix", "PYTHONPATH": ""}
     ruff = [sys.executable, "-m", "ruff"]

@@ -1,17 +1,29 @@
 # `nix flake check`: what can be checked without booting anything.
-{ lib, host, programs, manifests }:
+{ builders, host, programs, manifests }:
 let
   # The committed release/FILE is what this source builds.
-  current = { name, file, built, renew }: lib.runBusybox {
+  current = { name, file, built, renew }: builders.runBusybox {
     inherit name;
     description = "The committed release/${file} is what this source builds";
     script = ./check-current.sh;
     env = {
       inherit file built renew;
-      inherit (lib) seed;
-      committed = lib.folder (baseNameOf file) (../release + "/${file}");
+      inherit (builders) seed;
+      committed = builders.folder (baseNameOf file) (../release + "/${file}");
     };
   };
+
+  # Every Nix file below a folder.
+  nixFiles = folder: builtins.concatMap
+    (name:
+      let
+        kind = (builtins.readDir folder).${name};
+        path = folder + "/${name}";
+      in
+      if kind == "directory" && name != ".git" then nixFiles path
+      else if kind == "regular" && builtins.match ".*\\.nix" name != null then [ path ]
+      else [ ])
+    (builtins.attrNames (builtins.readDir folder));
 in
 {
   manifest-current = current {
@@ -37,16 +49,51 @@ in
     renew = "make production (it builds the GPU worker)";
   };
 
+  # Nix does not run inside a build. But to import a file is to parse it, so the evaluation of this check fails where
+  # `nix-instantiate --parse` would.
+  nix-files = builders.runBusybox {
+    name = "nix-files";
+    description = "Every Nix file can be parsed";
+    script = builtins.toFile "list.sh" ''"$seed/bin/busybox" printf '%s\n' $files >"$out"'';
+    env = {
+      inherit (builders) seed;
+      files = map (file: builtins.seq (import file) (baseNameOf file)) (nixFiles ../.);
+    };
+  };
+
+  shell = host.runPython {
+    name = "shell";
+    description = "shellcheck and shfmt over every shell file, those in images too";
+    script = "${builders.scripts [ "check_shell.py" "shell_files.py" ]}/check_shell.py";
+    env = {
+      checkout = builders.folderWithout "checkout" ../. [ ".git" ];
+      tools = host.shell-tools;
+    };
+  };
+
+  contracts = host.runPython {
+    name = "contracts";
+    description = "Which module may import which: the contracts in pyproject.toml";
+    script = ./check_contracts.py;
+    python = programs.test-env;
+    env = {
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      py = builders.folder "py" ../py;
+      measure = builders.folder "measure" ../measure;
+    };
+  };
+
   lint = host.runPython {
     name = "lint";
     description = "ruff and mypy --strict over everything written in Python";
     script = ./check_lint.py;
     python = programs.test-env;
     env = {
-      py = lib.folder "py" ../py;
-      measure = lib.folder "measure" ../measure;
-      nix = lib.folder "nix" ./.;
-      tests = lib.folder "tests" ../tests;
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      py = builders.folder "py" ../py;
+      measure = builders.folder "measure" ../measure;
+      nix = builders.folder "nix" ./.;
+      tests = builders.folder "tests" ../tests;
     };
   };
 }

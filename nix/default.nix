@@ -2,18 +2,18 @@
 { self }:
 let
   sources = import ./sources.nix;
-  lib = import ./lib.nix { inherit sources; };
-  host = import ./host.nix { inherit sources lib; };
-  programs = import ./programs.nix { inherit sources lib host; };
-  images = import ./images.nix { inherit sources lib host programs; };
-  manifests = import ./manifests.nix { inherit lib host programs images; };
-  checks = import ./checks.nix { inherit lib host programs manifests; };
+  builders = import ./builders.nix { inherit sources; };
+  host = import ./host.nix { inherit sources builders; };
+  programs = import ./programs.nix { inherit sources builders host; };
+  images = import ./images.nix { inherit sources builders host programs; };
+  manifests = import ./manifests.nix { inherit builders host programs images; };
+  checks = import ./checks.nix { inherit builders host programs manifests; };
 
   # What clients pin: committed, so that a client need not build the images to know what to trust.
-  release = lib.folder "development.json" ../release/development.json;
+  release = builders.folder "development.json" ../release/development.json;
 
   packages = images.packages // manifests.packages // {
-    inherit (lib) tools;
+    inherit (builders) tools;
     inherit (host) model-tools qemu qemu-tdx systemd-measure;
     inherit (programs) confide measure pack test-env;
 
@@ -32,7 +32,7 @@ let
     };
     default = packages.proxy;
 
-    test-inputs = lib.links {
+    test-inputs = builders.links {
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {

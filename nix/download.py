@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,13 @@ from pathlib import Path
 CHUNK = 1 << 18  # bytes read at a time
 ATTEMPTS = 4  # per file and mirror, each one resuming where the last broke off
 DEBIAN_SUITES = ("bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable")
+TRANSPORTS = ("http:", "https:", "file:")  # of apt's, those that Python knows too
+URL_CHARACTERS = "/:@!$&'()*+,;=[]~?%"  # not to be quoted; apt decodes some URLs, and some not
+MIRROR_LIST_LIMIT = 1 << 20  # bytes
+NAME_A_MIRROR = (
+    "name one with --debian-mirror URL, or with make's DEBIAN_MIRROR=URL "
+    "(the URL under which dists/ and pool/ lie)"
+)
 
 Opener = urllib.request.OpenerDirector
 
@@ -59,23 +67,65 @@ class Mirrors:
 
 
 def find_mirrors(given: Sequence[str] = ()) -> Mirrors:
-    """The mirrors given on the command line, else those that this machine's apt uses for Debian."""
+    """The mirrors given on the command line, else those that this machine's apt uses for Debian.
+
+    Raises DownloadError if there is neither.
+    """
     if given:
         bases = [url.rstrip("/") for url in given]
         return Mirrors(tuple(bases), (*_security_siblings(bases), *bases))
+    if shutil.which("apt-get") is None:
+        raise DownloadError(f"this machine has no apt that names a Debian mirror; {NAME_A_MIRROR}")
     main: dict[str, None] = {}
     security: dict[str, None] = {}
-    for line in _output("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)").splitlines():
-        site, _, release = line.partition(" ")
-        suite, _, pocket = release.partition("-")
-        if suite in DEBIAN_SUITES and site.startswith(("http://", "https://", "file:")):
-            (security if pocket == "security" else main)[site.rstrip("/")] = None
+    problems = []
+    # One line for each index, "'URI' NAME SIZE", from all of apt's files, whatever their format.
+    # Unlike `apt-get indextargets` this knows a source before its index was downloaded.
+    result = _run("apt-get", "update", "--print-uris")
+    for site, suite in re.findall(r"^'(.+)/dists/(.+)/InRelease' ", result.stdout, re.MULTILINE):
+        release, _, pocket = suite.partition("-")
+        if release not in DEBIAN_SUITES:
+            problems.append(f"{site} has {suite}, which is no release of Debian")
+            continue
+        try:
+            for base in _bases(site):
+                (security if pocket == "security" else main)[base.rstrip("/")] = None
+        except DownloadError as error:
+            problems.append(str(error))
     if not main:
+        problems += result.stderr.splitlines()
         raise DownloadError(
-            "this machine's apt has no Debian mirror; name one with --debian-mirror URL "
-            "(the URL under which dists/ and pool/ lie)"
+            "\n  ".join(["apt's sources name no Debian mirror.", *dict.fromkeys(problems)])
+            + f"\n  {NAME_A_MIRROR[0].upper()}{NAME_A_MIRROR[1:]}"
         )
     return Mirrors(tuple(main), tuple(security) or (*_security_siblings(main), *main))
+
+
+def _bases(site: str) -> list[str]:
+    """The URLs behind the site of an apt source: itself, or those in its list of mirrors.
+
+    See sources.list(5) and apt-transport-mirror(1). Raises DownloadError for a list that cannot be
+    read, and for a transport that is not known here.
+    """
+    if site.startswith("mirror:"):
+        site = "mirror+http" + site.removeprefix("mirror")
+    if not site.startswith("mirror+"):
+        return [_known(urllib.parse.quote(site, safe=URL_CHARACTERS))]
+    place = site.removeprefix("mirror+")
+    url = _known(urllib.parse.quote(place, safe=URL_CHARACTERS))
+    try:
+        with make_opener().open(url, timeout=60) as response:
+            text = response.read(MIRROR_LIST_LIMIT).decode()
+    except (OSError, ValueError) as error:
+        raise DownloadError(f"apt's list of mirrors at {place} cannot be read: {error}") from error
+    lines = [line.split("#")[0].split() for line in text.splitlines()]
+    return [_known(line[0]) for line in lines if line]
+
+
+def _known(url: str) -> str:
+    if not url.startswith(TRANSPORTS):
+        raise DownloadError(f"{url} begins with none of {', '.join(TRANSPORTS)} and mirror+ these")
+    return url
 
 
 def _security_siblings(bases: Iterable[str]) -> list[str]:
@@ -85,20 +135,19 @@ def _security_siblings(bases: Iterable[str]) -> list[str]:
 
 def apt_proxies() -> dict[str, str]:
     """Proxies set for apt, by scheme; empty means the environment's own."""
-    found = {}
+    found: dict[str, str] = {}
+    if shutil.which("apt-config") is None:
+        return found
     for scheme in ("http", "https"):
-        shell = _output("apt-config", "shell", "value", f"Acquire::{scheme}::Proxy")
+        shell = _run("apt-config", "shell", "value", f"Acquire::{scheme}::Proxy").stdout
         value = shell.partition("=")[2].strip().strip("'")
         if value and value != "DIRECT":
             found[scheme] = value
     return found
 
 
-def _output(*command: str) -> str:
-    if shutil.which(command[0]) is None:
-        return ""
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def sha256_of(path: Path) -> str:

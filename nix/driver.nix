@@ -1,17 +1,17 @@
 # NVIDIA's kernel modules, compiled from the locked driver packages against the image's own kernel.
-{ sources, lib }:
+{ sources, builders }:
 let
   packages = sources.debs "trixie-nvidia" [ "driver" ];
-  scripts = lib.scripts [ "build_driver.py" "tree.py" ];
+  scripts = builders.scripts [ "build_driver.py" "tree.py" ];
 in
 {
   # What a machine with a GPU needs of the driver beside its modules; see images/driver.nix.
   inherit packages;
 
-  modules = lib.runInRoot {
+  modules = builders.runInRoot {
     name = "driver-modules";
     description = "NVIDIA's open kernel modules for the image's kernel";
-    root = lib.unpackDebs {
+    root = builders.unpackDebs {
       name = "module-tools-root";
       debs = sources.debs "trixie" [ "kernel-headers" "module-tools" ];
     };

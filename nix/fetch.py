@@ -137,9 +137,16 @@ def missing_sources(installables: list[str]) -> list[Source]:
 
 
 def cache_directory() -> Path:
-    """Where downloads are kept until they are in the store."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "confide"
+    """Where downloads are kept until they are in the store; DownloadError if nothing says where."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "confide"
+    try:
+        return Path.home() / ".cache" / "confide"
+    except RuntimeError as error:
+        raise download.DownloadError(
+            "there is no folder for downloads: neither the environment nor the system's list of "
+            "users names this user's home; set HOME or XDG_CACHE_HOME"
+        ) from error
 
 
 class Fetcher:

@@ -1,16 +1,16 @@
 # The firmware that machines start with, and what a confidential machine's firmware is given.
-{ sources, lib, host, kernel, shapes }:
+{ sources, builders, host, kernel, shapes }:
 let
-  unpacked = name: release: lib.unpackDebs {
+  unpacked = name: release: builders.unpackDebs {
     inherit name;
     debs = sources.debs release [ name ];
   };
 
   # What the builder needs to read the firmware's description of itself, so that no other change of
   # measure/ builds the firmware anew.
-  measure = lib.links {
+  measure = builders.links {
     name = "measure-ovmf";
-    links.measure = lib.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "ovmf.py" "reader.py" ];
+    links.measure = builders.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "ovmf.py" "reader.py" ];
   };
 in
 rec {
@@ -28,7 +28,7 @@ rec {
   acpi-tables = host.runPython {
     name = "acpi-tables";
     description = "What the firmware of each TDX machine in images/shapes*.json is given to measure";
-    script = "${lib.scripts [ "build_acpi_tables.py" "fw_cfg.py" ]}/build_acpi_tables.py";
+    script = "${builders.scripts [ "build_acpi_tables.py" "fw_cfg.py" ]}/build_acpi_tables.py";
     env = { inherit firmware kernel shapes; qemu = host.qemu-tdx; };
   };
 }

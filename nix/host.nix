@@ -1,22 +1,22 @@
 # Programs that run on any x86-64 Linux: Debian's own binaries, each told to use the C library and
 # the other libraries beside it, so that nothing of the machine's own system is loaded.
-{ sources, lib }:
+{ sources, builders }:
 let
   ld = root: "${root}/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
   libraries = root: "${root}/usr/lib/x86_64-linux-gnu";
 
-  pythonRoot = lib.unpackDebs { name = "python-root"; debs = sources.debs "trixie" [ "python" ]; };
-  python311Root = lib.unpackDebs { name = "python311-root"; debs = sources.debs "bookworm" [ "engine" ]; };
+  pythonRoot = builders.unpackDebs { name = "python-root"; debs = sources.debs "trixie" [ "python" ]; };
+  python311Root = builders.unpackDebs { name = "python311-root"; debs = sources.debs "bookworm" [ "engine" ]; };
 
   # Run a Python script with the Python of an unpacked root, which has no fixed place yet.
-  rootPython = { root, version, name, script, env, description ? name }: lib.build {
+  rootPython = { root, version, name, script, env, description ? name }: builders.build {
     inherit name description;
     builder = ld root;
     args = [ "--library-path" (libraries root) "${root}/usr/bin/python${version}" "-B" "${script}" ];
     env = env // { PYTHONHASHSEED = "0"; PYTHONPATH = scripts; };
   };
 
-  scripts = lib.scripts [ "tree.py" "bytecode.py" "elf.py" ];
+  scripts = builders.scripts [ "tree.py" "bytecode.py" "elf.py" ];
 
   # hostRoot: in $out/bin and below $out/usr, the files of `root` that the globs in `list` name, and the libraries those
   # need. `wrap` is a program and options that it always gets; `python` has its library compiled.
@@ -57,7 +57,7 @@ rec {
 
   qemu = hostRoot {
     name = "qemu";
-    root = lib.unpackDebs { name = "qemu-root"; debs = sources.debs "trixie" [ "qemu" ]; };
+    root = builders.unpackDebs { name = "qemu-root"; debs = sources.debs "trixie" [ "qemu" ]; };
     description = "QEMU, OVMF firmware and the software TPM that machines run on in demo and tests";
     folders = [ "swtpm" ];
     wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu -L @out@/usr/share/seabios";
@@ -75,7 +75,7 @@ rec {
   # They decide a model disk's bits, so the command and the builder have the same.
   model-tools = hostRoot {
     name = "model-tools";
-    root = lib.tools;
+    root = builders.tools;
     description = "mkfs.erofs and the tools that show and check what it made, for model disks";
     list = ''
       usr/bin/{mkfs,dump,fsck}.erofs
@@ -87,17 +87,25 @@ rec {
   # Of the same systemd as the images' stub, to compare what it says a UKI measures to.
   systemd-measure = hostRoot {
     name = "systemd-measure";
-    root = lib.unpackDebs { name = "systemd-root"; debs = sources.debs "trixie" [ "base" ]; };
+    root = builders.unpackDebs { name = "systemd-root"; debs = sources.debs "trixie" [ "base" ]; };
     description = "systemd's own calculator of PCR 11, for tests";
     folders = [ "systemd" ];
     list = "usr/lib/systemd/systemd-measure";
+  };
+
+  # For the check of shell files, and for those who edit them.
+  shell-tools = hostRoot {
+    name = "shell-tools";
+    root = builders.unpackDebs { name = "shell-tools-root"; debs = sources.debs "trixie" [ "shell-tools" ]; };
+    description = "shellcheck and shfmt, and the bash that nix develop starts";
+    list = "usr/bin/{bash,shellcheck,shfmt}";
   };
 
   # The QEMU that can start confidential machines (10.1 and newer). Here it only makes the ACPI tables that such a
   # machine is given, so it gets no firmware, and of the option ROMs only what any machine loads.
   qemu-tdx = hostRoot {
     name = "qemu-tdx";
-    root = lib.unpackDebs { name = "qemu-tdx-root"; debs = sources.debs "trixie-backports" [ "qemu-tdx" ]; };
+    root = builders.unpackDebs { name = "qemu-tdx-root"; debs = sources.debs "trixie-backports" [ "qemu-tdx" ]; };
     description = "QEMU for confidential machines, to make the ACPI tables that they measure";
     wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu";
     list = ''
@@ -107,8 +115,8 @@ rec {
   };
 
   # Run a Python script as a builder, with the finished Python; `modules` are folders to import from.
-  runPython = { name, script, env ? { }, modules ? [ ], python ? python313, description ? name }: lib.build {
-    inherit name description;
+  runPython = { name, script, env ? { }, modules ? [ ], python ? python313, description ? name, meta ? { } }: builders.build {
+    inherit name description meta;
     builder = "${python}/bin/python3";
     args = [ "-B" "${script}" ];
     # Nix starts a builder by its bare name, so Python finds its own folder through PATH.

@@ -1,13 +1,13 @@
 # How layers, a kernel with its initrd, and disks are built; knows nothing of roles.
-{ lib, sources, host }:
+{ builders, sources, host }:
 let
   words = list: builtins.concatStringsSep " " (map (item: "${item}") list);
   option = name: value: if value == "" then "" else "${name} ${value}";
 
   # Run a build script of this folder; `uses` are the scripts that it imports.
   build = { name, script, uses, arguments, description }:
-    let scripts = lib.scripts ([ script ] ++ uses);
-    in lib.runInRoot {
+    let scripts = builders.scripts ([ script ] ++ uses);
+    in builders.runInRoot {
       inherit name description;
       shell = "/usr/bin/python3 -B";
       script = "${scripts}/${script} ${words arguments} --output $out";
@@ -111,7 +111,7 @@ rec {
   };
 
   # image { ... }: what is known of a disk, in one folder; its attribute `disk` is the disk alone.
-  image = { name, disk, measurements, description }: lib.links {
+  image = { name, disk, measurements, description }: builders.links {
     name = "image-${name}";
     inherit description;
     links = builtins.mapAttrs (file: folder: "${folder}/${file}") {
@@ -133,9 +133,9 @@ rec {
     inherit description;
     script = ./build_model_disk.py;
     modules = [
-      (lib.links {
+      (builders.links {
         name = "model-code";
-        links.confide = lib.folderOnly "confide" ../py/confide [ "__init__.py" "errors.py" "formats" "model" ];
+        links.confide = builders.folderOnly "confide" ../py/confide [ "__init__.py" "errors.py" "encoding" "host/__init__.py" "host/model" "protocol" ];
       })
     ];
     env = { inherit model tasks roles; model_name = name; tools = host.model-tools; };

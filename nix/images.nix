@@ -1,12 +1,12 @@
 # The machines' images, from the files in images/ that describe roles, and what they measure to.
-{ sources, lib, host, programs }:
+{ sources, builders, host, programs }:
 let
-  image = import ./image.nix { inherit lib sources host; };
+  image = import ./image.nix { inherit builders sources host; };
   firmware = import ./firmware.nix {
-    inherit sources lib host kernel;
+    inherit sources builders host kernel;
     shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
   };
-  driver = import ./driver.nix { inherit sources lib; };
+  driver = import ./driver.nix { inherit sources builders; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -21,23 +21,19 @@ let
   };
   kernel = kernelWith { };
 
-  # What runs in machines. The client's and the operator's programs stay out, and of measure/ all
-  # but the event log's parser, so an edit of theirs moves no measurement.
-  guestCode = lib.folderWithout "confide" ../py/confide [
-    "__main__.py"
-    "cli.py"
-    "collateral"
-    "corim_command.py"
-    "demo.py"
-    "formats/cose.py"
-    "gateway"
-    "manifest_builder.py"
-    "model"
-    "operator.py"
-    "proxy"
-    "runner"
+  # What runs in machines, and so what their measurements cover: these rooms of Confide, and these modules of
+  # measure/. An edit of anything else moves no measurement.
+  guestCode = builders.folderOnly "confide" ../py/confide [
+    "__init__.py"
+    "errors.py"
+    "encoding"
+    "guest"
+    "net"
+    "protocol"
+    "vendors"
+    "verify"
   ];
-  guestMeasure = lib.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "eventlog.py" "reader.py" ];
+  guestMeasure = builders.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "eventlog.py" "reader.py" ];
 
   # Confide's own code and the role's units: the layer that changes with every edit.
   app = role: extra: image.layer {
@@ -53,10 +49,10 @@ let
   measurePython = host.pythonEnv {
     name = "measure-python";
     layers = [ (programs.layer "confide") ];
-    code = [ (lib.links { name = "measure"; links.measure = lib.folder "measure" ../measure; }) ];
+    code = [ (builders.links { name = "measure"; links.measure = builders.folder "measure" ../measure; }) ];
   };
 
-  shapesFile = lib.folder "shapes.json";
+  shapesFile = builders.folder "shapes.json";
 
   # For which machines an image is measured, as options of `measure image`.
   everyMachine = role: [
@@ -113,7 +109,7 @@ let
   tiny = roles: image.modelDisk {
     name = "tiny";
     description = "Disk with a tiny model that always gives the same legible answer";
-    model = lib.runInRoot {
+    model = builders.runInRoot {
       name = "tiny-model";
       shell = "/usr/bin/python3 -B";
       script = "${./model-tiny.py} $out";
@@ -133,25 +129,25 @@ in
     model-tiny = tiny [ "worker-cpu" ];
     worker = withGpu.worker-gpu; # the one that the service is for
 
-    images = lib.links {
+    images = builders.links {
       name = "images";
       description = "The images of all roles";
       links = all;
     };
 
-    images-without-gpu = lib.links {
+    images-without-gpu = builders.links {
       name = "images-without-gpu";
       description = "The images of the roles that run without a GPU";
       links = withoutGpu;
     };
 
-    images-for-runner = lib.links {
+    images-for-runner = builders.links {
       name = "images-for-runner";
       description = "The same, measured for the machines that demo and tests boot";
       links = forRunner;
     };
 
-    measurements = lib.links {
+    measurements = builders.links {
       name = "measurements";
       description = "Expected measurements of all images, as JSON, as CoRIM and as a picture";
       links = builtins.listToAttrs (builtins.concatMap

@@ -186,13 +186,19 @@ class Apt:
                 for suite, packages in release.get("prefer", {}).items()
             )
         )
-        self.sites = mirrors.main + mirrors.security
+        # Not in the file below: a path is taken here as it is, there it would need quoting.
+        places = {
+            "State": directory,
+            "State::status": directory / "status",
+            "Cache": directory / "cache",
+            "Etc::sourcelist": directory / "etc/sources.list",
+            "Etc::preferences": directory / "etc/preferences",
+        }
+        self.options = [f"--option=Dir::{name}={place}" for name, place in places.items()]
         self.config = directory / "apt.conf"
-        self.config.write_text(f"""
-Dir::State "{directory}"; Dir::State::status "{directory}/status"; Dir::Cache "{directory}/cache";
-Dir::Etc::sourcelist "{directory}/etc/sources.list"; Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "{directory}/etc/preferences"; Dir::Etc::preferencesparts "/dev/null";
-APT::Architecture "amd64"; APT::Architectures {{ "amd64"; }};
+        self.config.write_text("""
+Dir::Etc::sourceparts "/dev/null"; Dir::Etc::preferencesparts "/dev/null";
+APT::Architecture "amd64"; APT::Architectures { "amd64"; };
 APT::Install-Recommends "false"; Acquire::Languages "none"; Acquire::ForceHash "SHA256";
 APT::Update::Error-Mode "any"; Debug::NoLocking "true"; APT::Sandbox::User "";
 """)
@@ -206,7 +212,7 @@ APT::Update::Error-Mode "any"; Debug::NoLocking "true"; APT::Sandbox::User "";
     def run(self, *arguments: str) -> str:
         """Output of apt-get; raise DownloadError with its message."""
         result = subprocess.run(
-            ["apt-get", *arguments],
+            ["apt-get", *self.options, *arguments],
             env={**os.environ, "APT_CONFIG": str(self.config), "LC_ALL": "C"},
             capture_output=True,
             text=True,

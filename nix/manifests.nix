@@ -1,5 +1,5 @@
 # Manifests of the images, and what of them is committed in release/.
-{ lib, host, programs, images }:
+{ builders, host, programs, images }:
 let
   python = host.pythonEnv {
     name = "manifest-python";
@@ -7,7 +7,7 @@ let
     code = [ programs.code ];
   };
 
-  manifest = { name, description, measured, roles, options ? [ ] }: lib.build {
+  manifest = { name, description, measured, roles, options ? [ ] }: builders.build {
     inherit name description;
     builder = "${python}/bin/python3";
     env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
@@ -21,7 +21,7 @@ let
     description = "Production manifest of these images: SEV-SNP and TDX, by release/policy.json";
     measured = images.withoutGpu // { worker-gpu = worker; };
     roles = [ "worker-cpu" "worker-gpu" ];
-    options = [ "--policy" "${lib.folder "policy.json" ../release/policy.json}" ];
+    options = [ "--policy" "${builders.folder "policy.json" ../release/policy.json}" ];
   };
   inherit (images.withGpu) worker-gpu;
 
@@ -30,7 +30,7 @@ let
   inputs = builtins.toFile "worker-gpu.inputs" (builtins.concatStringsSep "" (map
     (drv: "${builtins.unsafeDiscardStringContext drv.drvPath}\n")
     [ worker-gpu.disk images.firmware images.acpi-tables ])
-    + "${builtins.unsafeDiscardStringContext (lib.folder "shapes-gpu.json" ../images/shapes-gpu.json)}\n");
+    + "${builtins.unsafeDiscardStringContext (builders.folder "shapes-gpu.json" ../images/shapes-gpu.json)}\n");
 in
 {
   packages = {
@@ -43,7 +43,7 @@ in
 
     manifest-production = production worker-gpu;
 
-    release = lib.links {
+    release = builders.links {
       name = "release";
       description = "The files in release/ that follow from the source";
       links = {
@@ -57,6 +57,6 @@ in
   # The same without building the GPU worker, as long as it is the one that was measured for the release.
   recorded = {
     inherit inputs;
-    production = production (lib.folder "worker-gpu.measurements.json" ../release/worker-gpu.measurements.json);
+    production = production (builders.folder "worker-gpu.measurements.json" ../release/worker-gpu.measurements.json);
   };
 }

@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confide.runner.qemu import Tools
+
+from confide.host.runner.qemu import Tools
+
+ROOT = Path(__file__).resolve().parents[1]
+
+from tests.support import vectors as recorded
 
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
-    """The folder of recorded vectors: $CONFIDE_VECTORS, else ../shared/vectors beside the checkout.
+    """The folder of recorded vectors, which `make vectors` fills.
 
-    Without it a test is skipped, except under CI, where it would pass by not running.
+    Without it a test is skipped, except under CI, where it fails: nothing is left out there.
     """
-    default = Path(__file__).resolve().parents[2] / "shared" / "vectors"
-    folder = Path(os.environ.get("CONFIDE_VECTORS") or default)
-    if not folder.is_dir():
-        message = f"no test vectors in {folder}; set CONFIDE_VECTORS to their folder"
+    try:
+        return recorded.folder()
+    except recorded.NoVectorsError as error:
         if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return folder
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
-def _built(variable: str, target: str = "test") -> Path:
-    """What a variable that a make target sets names. Skips the test without it; in CI, fails it."""
-    if path := os.environ.get(variable):
-        return Path(path)
-    message = f"{variable} not set: run `make {target}`, which builds what it names"
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Skips a test one of whose fixtures reads a recorded file that is not published."""
+    with recorded.skipped_if_unpublished():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skips a test that reads a recorded file that is not published, where it is absent."""
+    with recorded.skipped_if_unpublished():
+        yield
+
+
+def _built(path: str, target: str = "test") -> Path:
+    """What `make` built, below the checkout. Skips the test without it; in CI, fails it."""
+    built = ROOT / path
+    if built.exists():
+        return built
+    message = f"{path} is not built: run `make {target}`"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
@@ -38,46 +57,58 @@ def _built(variable: str, target: str = "test") -> Path:
 @pytest.fixture(scope="session")
 def images() -> Path:
     """The flake's images: a folder for each role, with its disk and measurements."""
-    return _built("CONFIDE_IMAGES")
+    return _built("result-test/images")
 
 
 @pytest.fixture(scope="session")
 def firmware() -> Path:
     """The folder of the flake's firmware: OVMF_CODE_4M.fd, OVMF.amdsev.fd and OVMF.tdx.fd."""
-    return _built("CONFIDE_FIRMWARE")
+    return _built("result-test/firmware")
 
 
 @pytest.fixture(scope="session")
 def acpi_tables() -> Path:
     """The flake's ACPI tables: a folder for each TDX machine in images/shapes*.json."""
-    return _built("CONFIDE_ACPI_TABLES")
+    return _built("result-test/acpi-tables")
 
 
 @pytest.fixture(scope="session")
 def systemd_measure() -> Path:
     """The program systemd-measure, of the same systemd as the images' stub."""
-    return _built("CONFIDE_SYSTEMD_MEASURE")
+    return _built("result-test/systemd-measure/usr/lib/systemd/systemd-measure")
 
 
 @pytest.fixture(scope="session")
 def model_tools() -> Path:
     """The folder with bin/mkfs.erofs and the other programs for model disks."""
-    return _built("CONFIDE_MODEL_TOOLS")
+    return _built("result-test/model-tools")
 
 
 @pytest.fixture(scope="session")
 def built_model() -> Path:
     """The folder of the flake's own model disk: model.disk and model.json."""
-    return _built("CONFIDE_MODEL")
+    return _built("result-test/model")
 
 
 @pytest.fixture(scope="session")
 def tools() -> Tools:
     """QEMU, its firmware and the software TPM."""
-    return Tools(_built("CONFIDE_QEMU"))
+    return Tools(_built("result-test/qemu"))
 
 
 @pytest.fixture(scope="session")
 def gpu_image() -> Path:
     """The folder of the GPU worker's image, which only `make test-gpu-image` builds."""
-    return _built("CONFIDE_GPU_IMAGE", "test-gpu-image")
+    return _built("result-worker", "test-gpu-image")
+
+
+@pytest.fixture(scope="session")
+def debug_image() -> Path:
+    """The folder of the coordinator's image with a shell."""
+    return _built("result-test/debug-image")
+
+
+@pytest.fixture(scope="session")
+def built_manifest() -> Path:
+    """The development manifest of the flake's images."""
+    return _built("result-test/manifest")

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from measure.errors import InputError
+from measure.status import ExitStatus
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-SAME, DIFFERENT = 0, 1  # exit statuses; an error is 2
 
 MAX_FILE = 64 << 20
 """Bytes; a firmware may have as many, measurements and logs have far fewer."""
@@ -23,7 +22,7 @@ MAX_FILE = 64 << 20
 MAX_BOOT_FILE = 1 << 30
 """Bytes of a kernel, an initrd or a unified kernel image."""
 
-Run = Callable[[argparse.Namespace], int]
+Run = Callable[[argparse.Namespace], ExitStatus]
 
 
 def register(

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from measure import report
 from measure.commands.common import (
-    DIFFERENT,
-    SAME,
     Commands,
     print_json,
     read,
@@ -19,6 +17,7 @@ from measure.commands.common import (
 )
 from measure.errors import InputError
 from measure.eventtext import printable
+from measure.status import ExitStatus
 
 # measure.corim needs cbor2, which the other commands do without: functions import it themselves.
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _add_signing(parts: Commands) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
 
 
-def _write(options: argparse.Namespace) -> int:
+def _write(options: argparse.Namespace) -> ExitStatus:
     from measure.corim import manifest
 
     measured = report.parse(read(options.measurements), options.measurements)
@@ -125,7 +124,7 @@ def _write(options: argparse.Namespace) -> int:
             seen=str(len(states)),
         )
     write(options.output, encoded)
-    return SAME
+    return ExitStatus.OK
 
 
 def _states(file: str, measured: dict[str, object], names: list[str] | None) -> list[State]:
@@ -145,7 +144,7 @@ def _states(file: str, measured: dict[str, object], names: list[str] | None) -> 
     return [state for state in states if names is None or state.shape in names]
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace) -> ExitStatus:
     from measure.corim import values
 
     corim = values.read(read(options.corim), options.corim)
@@ -160,7 +159,7 @@ def _show(options: argparse.Namespace) -> int:
                 "values": [dataclasses.asdict(value) for value in corim.values],
             }
         )
-        return SAME
+        return ExitStatus.OK
     print(f"id        {printable(corim.identity)}")
     print(f"profile   {printable(corim.profile) or 'none'}")
     print(f"signed by {printable(signer) + ' (not verified)' if signer else 'nobody'}")
@@ -173,10 +172,10 @@ def _show(options: argparse.Namespace) -> int:
             print("\n" + printable(f"{value.tag}: {value.environment}"))
             place = (value.tag, value.environment)
         print(printable(f"  {value.element:<12} {value.kind:<8} {value.value}"))
-    return SAME
+    return ExitStatus.OK
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _compare(options: argparse.Namespace) -> ExitStatus:
     from measure.corim import manifest, values
 
     measured = report.parse(read(options.measurements), options.measurements)
@@ -192,10 +191,10 @@ def _compare(options: argparse.Namespace) -> int:
             print(f"{what}: {_line(value)}")
     if seen.content == expected.content:
         print(f"no difference: {len(expected.values)} values of {len(states)} machines")
-        return SAME
+        return ExitStatus.OK
     if not missing and not added:
         print("the same values, but not in the triples, order, form or profile of `corim write`")
-    return DIFFERENT
+    return ExitStatus.DIFFERS
 
 
 def _line(value: Value) -> str:
@@ -203,22 +202,22 @@ def _line(value: Value) -> str:
     return printable(f"{value.tag}: {' '.join(word for word in words if word)}")
 
 
-def _to_be_signed(options: argparse.Namespace) -> int:
+def _to_be_signed(options: argparse.Namespace) -> ExitStatus:
     from measure.corim import cose
 
     algorithm = cose.Algorithm[options.algorithm]
     structure = cose.to_be_signed(read(options.corim), algorithm, options.signer, options.corim)
     write(options.output, structure)
-    return SAME
+    return ExitStatus.OK
 
 
-def _assemble(options: argparse.Namespace) -> int:
+def _assemble(options: argparse.Namespace) -> ExitStatus:
     from measure.corim import cose
 
     structure, signature = read(options.to_be_signed), read(options.signature)
     signed = cose.assemble(structure, signature, options.to_be_signed, options.signature)
     write(options.output, signed)
-    return SAME
+    return ExitStatus.OK
 
 
 def _day(text: str) -> int:

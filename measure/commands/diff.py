@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from measure import explain, report
-from measure.commands.common import DIFFERENT, SAME, Commands, print_json, read, register
+from measure.commands.common import Commands, print_json, read, register
+from measure.status import ExitStatus
 
 
 def add(commands: Commands) -> None:
@@ -22,7 +23,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects, for scripts")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     expected = report.parse(read(options.expected), options.expected)
     seen = report.parse(read(options.seen), options.seen)
@@ -31,4 +32,4 @@ def run(options: argparse.Namespace) -> int:
         print_json(explain.as_json(found))
     else:
         print(explain.render(found))
-    return DIFFERENT if found else SAME
+    return ExitStatus.DIFFERS if found else ExitStatus.OK

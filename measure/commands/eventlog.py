@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from measure import ccel, eventcheck, eventlog
-from measure.commands.common import DIFFERENT, SAME, Commands, print_json, read, register
-from measure.eventlog import EventLog
+from measure.commands.common import Commands, print_json, read, register
+from measure.errors import UnsupportedError
+from measure.eventlog import EventLog, EventType
 from measure.eventtext import summary
-
-_NOT_REPLAYED = ("sm3",)
+from measure.status import ExitStatus
 
 
 def add(commands: Commands) -> None:
@@ -28,24 +28,50 @@ def add(commands: Commands) -> None:
     parser.add_argument("--table", metavar="FILE", help="the ACPI table CCEL of the log")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Runs the command."""
+def run(options: argparse.Namespace) -> ExitStatus:
+    """Runs the command.
+
+    Raises:
+        UnsupportedError: the log has nothing that can be computed, so nothing would be checked.
+    """
     data = read(options.log, eventlog.MAX_LOG)
     if options.table is not None:
         table = ccel.parse_table(read(options.table), options.table)
         table.check_log(data, options.log)
     log = eventlog.parse(data, options.log)
+    _require_computable(log, options.log)
     for bank in log.banks:
-        if bank in _NOT_REPLAYED:
+        if bank not in log.computed_banks:
             print(f"measure: bank {bank} is not replayed: not every Python has it", file=sys.stderr)
-    found = eventcheck.contradictions(log)
+    found = eventcheck.check(log)
+    contradictions = [item for item in found if item.is_contradiction]
+    notes = [item for item in found if not item.is_contradiction]
     if options.json:
-        print_json(_as_json(log) | {"contradictions": [str(item) for item in found]})
+        print_json(
+            _as_json(log)
+            | {"contradictions": list(map(str, contradictions)), "notes": list(map(str, notes))}
+        )
     else:
         _print(log)
-        for contradiction in found:
-            print(f"contradiction: {contradiction}")
-    return DIFFERENT if found else SAME
+        for item in contradictions:
+            print(f"contradiction: {item}")
+        for item in notes:
+            print(f"note: {item}")
+    return ExitStatus.DIFFERS if contradictions else ExitStatus.OK
+
+
+def _require_computable(log: EventLog, file: str) -> None:
+    if not log.computed_banks:
+        raise UnsupportedError(
+            "no digest in the event log can be computed here, so nothing was checked",
+            file=file,
+            expected="one of the banks " + ", ".join(eventlog.COMPUTED),
+            seen=", ".join(log.banks),
+        )
+    if all(event.type == EventType.NO_ACTION for event in log.events):
+        raise UnsupportedError(
+            "no event in the log extends a register, so there is nothing to check", file=file
+        )
 
 
 def _print(log: EventLog) -> None:
@@ -76,8 +102,7 @@ def _registers(log: EventLog) -> dict[str, dict[str, str]]:
     if log.is_ccel:
         banks = {"RTMR": log.rtmrs()}
     else:
-        replayed = [bank for bank in log.banks if bank not in _NOT_REPLAYED]
-        banks = {bank: dict(sorted(log.replay(bank).items())) for bank in replayed}
+        banks = {bank: dict(sorted(log.replay(bank).items())) for bank in log.computed_banks}
     return {
         bank: {str(number): value.hex() for number, value in registers.items()}
         for bank, registers in banks.items()

@@ -8,9 +8,7 @@ from typing import Any
 
 from measure import eventlog, explain, image, report
 from measure.commands.common import (
-    DIFFERENT,
     MAX_BOOT_FILE,
-    SAME,
     Commands,
     map_file,
     print_json,
@@ -20,6 +18,7 @@ from measure.commands.common import (
 from measure.commands.image import Inputs, add_machines, measure
 from measure.eventtext import printable
 from measure.explain import evidence
+from measure.status import ExitStatus
 from measure.uki import Section
 
 _MAX_COMMAND_LINE = 64 << 10
@@ -62,7 +61,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="one object, for scripts")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     seen = evidence.parse(read(options.evidence, evidence.MAX_EVIDENCE), options.evidence)
     if options.event_log is not None:
@@ -90,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"note: {printable(note)}")
         print(f"compared with machine shape {found.compared_with}")
         print(explain.render(found.differences))
-    return DIFFERENT if found.differences else SAME
+    return ExitStatus.DIFFERS if found.differences else ExitStatus.OK
 
 
 def _image(options: argparse.Namespace) -> tuple[dict[str, Any], explain.Kernel | None]:

@@ -11,7 +11,6 @@ from typing import Any
 from measure import firmware, image, machines, pcr, report, verity
 from measure.commands.common import (
     MAX_BOOT_FILE,
-    SAME,
     Commands,
     map_file,
     progress,
@@ -26,6 +25,7 @@ from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DISK, Shape
 from measure.snp import firmware as snp_firmware
 from measure.snp import prediction as snp
 from measure.snp.kernel import KernelHashes
+from measure.status import ExitStatus
 from measure.tdx import machine, rtmr, tdvf
 from measure.tdx.shape import TdxShape
 from measure.uki import Section
@@ -120,11 +120,11 @@ def measure(paths: Inputs, name: str) -> dict[str, Any]:
     return report.build(name, files, parsed, predictions)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     measured = measure(inputs(options), options.name or Path(options.disk).stem)
     write(options.output, report.encode(measured))
-    return SAME
+    return ExitStatus.OK
 
 
 def _vtpm(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from measure import firmware, image, pcr, verity
-from measure.commands.common import SAME, Commands, map_file, print_json, read, register
+from measure.commands.common import Commands, map_file, print_json, read, register
 from measure.shapes import OVMF_DISK, VTPM_SHAPES
+from measure.status import ExitStatus
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +32,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="one object, register to value")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     disk = map_file(options.disk)
     parsed = image.parse(disk, options.disk)
@@ -45,4 +46,4 @@ def run(options: argparse.Namespace) -> int:
     else:
         for number, value in pcrs.items():
             print(f"{number:>2} {value.hex()}")
-    return SAME
+    return ExitStatus.OK

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from measure import report
-from measure.commands.common import SAME, Commands, read, register, write
+from measure.commands.common import Commands, read, register, write
 from measure.picture import chain, svg, table
+from measure.status import ExitStatus
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +32,7 @@ def add(commands: Commands) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     measured = report.parse(read(options.measurements), options.measurements)
     shown = chain.build(measured, options.measurements, options.shape)
@@ -39,4 +40,4 @@ def run(options: argparse.Namespace) -> int:
         print(table.render(shown))
     else:
         write(options.output, svg.render(shown).encode())
-    return SAME
+    return ExitStatus.OK

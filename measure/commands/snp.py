@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import image
-from measure.commands.common import SAME, Commands, map_file, print_json, read, register, write
+from measure.commands.common import Commands, map_file, print_json, read, register, write
 from measure.errors import InputError
 from measure.snp import cpu, features, firmware, idblock, kernel, qemu, vmsa
 from measure.snp.launch import MAX_VCPUS, Launch
+from measure.status import ExitStatus
 from measure.uki import Section
 
 _ID_PROPERTIES = re.compile(
@@ -85,7 +86,7 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--guest-svn", type=_number, default=0, help="in the ID block (default: 0)")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     parts = _parts(options)
     launch = Launch(
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
             raise InputError("a launch has one number of vCPUs", seen=options.vcpus)
         _prepare_launch(options, parts, counts[0], digests[counts[0]])
     if options.qemu:
-        return SAME
+        return ExitStatus.OK
     if options.json:
         print_json(
             {
@@ -119,9 +120,9 @@ def run(options: argparse.Namespace) -> int:
                 "launch_digests": {str(count): value.hex() for count, value in digests.items()},
             }
         )
-        return SAME
+        return ExitStatus.OK
     _print_table(launch, digests)
-    return SAME
+    return ExitStatus.OK
 
 
 def _print_table(launch: Launch, digests: dict[int, bytes]) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from measure.commands.common import SAME, Commands, read, register, write
+from measure.commands.common import Commands, read, register, write
 from measure.errors import InputError
 from measure.snp import idblock
+from measure.status import ExitStatus
 
 _MAX_INPUT = 4096
 
@@ -40,7 +41,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("-o", "--output", required=True, help="where the properties go")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     if bool(options.author_key) != bool(options.author_signature):
         raise InputError("--author-key and --author-signature go together")
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"ID_KEY_DIGEST      {signed.key_digest.hex()}")
     if author:
         print(f"AUTHOR_KEY_DIGEST  {author.key_digest.hex()}")
-    return SAME
+    return ExitStatus.OK
 
 
 def _signed(key_path: str, signature_path: str) -> idblock.Signed:

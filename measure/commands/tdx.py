@@ -8,7 +8,6 @@ from typing import Any
 from measure import image
 from measure.commands.common import (
     MAX_BOOT_FILE,
-    SAME,
     Commands,
     map_file,
     print_json,
@@ -18,6 +17,7 @@ from measure.commands.common import (
 from measure.errors import InputError
 from measure.image import DiskImage
 from measure.report import tdx as report
+from measure.status import ExitStatus
 from measure.tdx import machine, rtmr, shapefile, tdvf
 from measure.tdx.rtmr import DirectBoot, Prediction
 from measure.tdx.shape import Boot, PageOrder
@@ -76,7 +76,7 @@ def _add_shape_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     prediction = rtmr.predict(
         shapefile.load(_shape_fields(options), "options"),
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         print_json({**platform, "zero": list(rtmr.ZERO_FIELDS)})
     else:
         _print_table(prediction)
-    return SAME
+    return ExitStatus.OK
 
 
 def _shape_fields(options: argparse.Namespace) -> dict[str, Any]:

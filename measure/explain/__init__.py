@@ -8,11 +8,11 @@ words is shown, never believed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from measure import eventcheck, report
+from measure import eventcheck, pcr, report
 from measure.errors import InputError
 from measure.eventlog import EventLog
 from measure.explain import sev_snp, tdx, vtpm
@@ -23,6 +23,7 @@ from measure.explain.reports import diff
 __all__ = ["Clues", "Difference", "Explanation", "Kernel", "as_json", "diff", "explain", "render"]
 
 _UNQUOTED = "an event log alone is the host's word: only a quote says that it is complete"
+_LOG_ONLY = "not compared: MRTD, attributes and XFAM, which only a quote or a TDREPORT has"
 
 
 def explain(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -> Explanation:
@@ -45,8 +46,8 @@ def explain(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -
         return sev_snp.explain(seen, predictions.sev_snp, line, clues)
     _require("tdx", predictions.tdx, file)
     found = tdx.explain(seen, predictions.tdx, line, clues)
-    quoted = seen.rtmrs is not None
-    return found if seen.log is None else replace(found, notes=_notes(seen.log, quoted))
+    missing = [] if seen.rtmrs is not None else [_UNQUOTED, _LOG_ONLY]
+    return found if seen.log is None else replace(found, notes=_notes(seen.log, missing))
 
 
 def _vtpm(
@@ -54,13 +55,24 @@ def _vtpm(
 ) -> Explanation:
     if seen.log is None:
         return vtpm.without_log(seen.pcrs or {}, predictions.vtpm)
-    found = vtpm.explain(seen.log, seen.pcrs or {}, predictions.vtpm, line, clues)
-    return replace(found, notes=_notes(seen.log, seen.pcrs is not None))
+    quoted = seen.pcrs or {}
+    found = vtpm.explain(seen.log, quoted, predictions.vtpm, line, clues)
+    return replace(found, notes=_notes(seen.log, _unquoted(found, quoted, predictions.vtpm)))
 
 
-def _notes(log: EventLog, quoted: bool) -> tuple[str, ...]:
-    notes = [str(contradiction) for contradiction in eventcheck.contradictions(log)]
-    return (*notes, *([] if quoted else [_UNQUOTED]))
+def _unquoted(
+    found: Explanation, quoted: Mapping[int, bytes], predictions: Sequence[pcr.Prediction]
+) -> list[str]:
+    """What to say of the predicted registers for which there is only the log."""
+    (shape,) = (p.shape for p in predictions if p.shape.name == found.compared_with)
+    missing = [str(number) for number in shape.predicted if number not in quoted]
+    if missing and quoted:
+        return [f"not in the quote, so the event log is the host's word: PCR {', '.join(missing)}"]
+    return [_UNQUOTED] if missing else []
+
+
+def _notes(log: EventLog, missing: Sequence[str]) -> tuple[str, ...]:
+    return (*map(str, eventcheck.check(log)), *missing)
 
 
 def _require(platform: str, predictions: Sequence[object], file: str) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from confide.cli import main
+from confide.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

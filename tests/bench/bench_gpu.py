@@ -1,7 +1,7 @@
 """vLLM alone against vLLM behind the whole sealed path, and NVML on the machine's real GPUs.
 
 For a machine with a GPU; with `--engine cpu` any machine shows that the measurement itself works.
-The engine is started by the image's own command (confide.worker.engine_gpu or engine_cpu), so what
+The engine is started by the image's own command (confide.guest.worker.engine.gpu or .cpu), so what
 the image has in /opt/engine must be there; proxy, gateway and encryption proxy run next to it, each
 in its own process, with a SIMULATED attester. The GPU may be in any mode: this proves nothing about
 confidentiality, it measures.
@@ -31,17 +31,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
 from confide.errors import ConfideError  # noqa: E402
-from confide.issue.nvidia import NvidiaGpus  # noqa: E402
-from confide.upstream import Upstream  # noqa: E402
-from confide.worker import engine_cpu, engine_gpu  # noqa: E402
-from confide.worker.models_file import ServedModel  # noqa: E402
-
+from confide.guest.attest.nvidia import NvidiaGpus  # noqa: E402
+from confide.guest.worker.engine import cpu, gpu  # noqa: E402
+from confide.guest.worker.engine.models_file import ServedModel  # noqa: E402
+from confide.net.http_client import Upstream  # noqa: E402
 from tests.bench.load import Client, at_once, body_of  # noqa: E402
 from tests.support.native_service import NativeService  # noqa: E402
 from tests.support.programs import free_port  # noqa: E402
 from tests.support.simulated_machine import MODEL  # noqa: E402
 
-ENGINES = {"cpu": engine_cpu, "gpu": engine_gpu}
+ENGINES = {"cpu": cpu, "gpu": gpu}
 STREAMS = 64
 ROUNDS = 5
 TARGET = 0.97
@@ -133,10 +132,10 @@ def gpus_of_this_machine() -> dict[str, object]:
     try:
         found["memory"] = gpus.memory()
         found["devices"] = [
-            f"{gpu.architecture} {gpu.uuid}, {len(gpu.certificates)} certificates"
-            for gpu in gpus.devices()
+            f"{device.architecture} {device.uuid}, {len(device.certificates)} certificates"
+            for device in gpus.devices()
         ]
-        found["report_bytes"] = [len(gpu.report) for gpu in gpus.evidence(os.urandom(32))]
+        found["report_bytes"] = [len(one.report) for one in gpus.evidence(os.urandom(32))]
         gpus.set_ready(True)
         found["ready"] = gpus.ready()
     except ConfideError as error:

@@ -24,8 +24,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "py"))
 
-from confide.formats.hash_tree import BLOCK, SALT, disk_size, levels, root_hash  # noqa: E402
-from confide.model import check, hashing, pack, source  # noqa: E402
+from confide.host.model import check, hashing, pack, source  # noqa: E402
+from confide.protocol.hash_tree import BLOCK, SALT, disk_size, levels, root_hash  # noqa: E402
 
 ROUNDS = 5
 MIN_RATIO = 1.0  # of the peer's rate

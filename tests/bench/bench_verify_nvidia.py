@@ -20,10 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
-from confide.verify.nvidia import verify_gpus  # noqa: E402
 from cryptography.hazmat.primitives import hashes  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
+from confide.verify.nvidia import verify_gpus  # noqa: E402
 from tests.support.simulated_gpu import NONCE, NOW, SimulatedNvidia, policy  # noqa: E402
 
 TARGET_MS = 60.0

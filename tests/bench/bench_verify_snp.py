@@ -22,13 +22,12 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
-from confide.formats.fields import Fields  # noqa: E402
-from confide.formats.snp import Product  # noqa: E402
-from confide.formats.snp_collateral import SnpCollateral  # noqa: E402
-from confide.formats.snp_policy import SnpPolicy, SnpReference  # noqa: E402
+from confide.encoding.fields import Fields  # noqa: E402
+from confide.protocol.policy.snp import SnpPolicy, SnpReference  # noqa: E402
+from confide.vendors.amd.report import Product  # noqa: E402
 from confide.verify.snp import verify_snp  # noqa: E402
+from confide.verify.snp.collateral import SnpCollateral  # noqa: E402
 from confide.verify.verdict import Verdict  # noqa: E402
-
 from tests.support.simulated_amd import (  # noqa: E402
     LAUNCH_DIGEST,
     NOW,

@@ -10,10 +10,11 @@ from hashlib import sha256
 from typing import Any
 
 import requests
-from confide.formats.frames import Data, Head
-from confide.formats.keyexchange import InferenceKey, seal_key
-from confide.formats.sealed import RequestHeaders, RequestSealer
-from confide.formats.secrets import KeyExchangeReply
+
+from confide.protocol.frames import Data, Head
+from confide.protocol.keyexchange import InferenceKey, seal_key
+from confide.protocol.sealed import RequestHeaders, RequestSealer
+from confide.protocol.secret_service import KeyExchangeReply
 
 
 class SealedClient:

@@ -1,33 +1,24 @@
 """Fixtures of the end-to-end tests: what the flake built, and one running service for the session.
 
-`make test` builds everything and sets the variables below. Without them these tests skip and say
-so; in CI that is a failure.
+`make test` builds everything. Without it these tests skip and say so; in CI that is a failure.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confide.runner.qemu import Tools
-from confide.runner.system import Build, Program, System
 
-VARIABLES = tuple(
-    f"CONFIDE_{name}" for name in ("IMAGES", "MODEL", "MANIFEST", "QEMU", "DEBUG_IMAGE")
-)
+from confide.commands.system import Build, Program, System
+from confide.host.runner.qemu import Tools
 
 
 @pytest.fixture(scope="session")
-def build() -> Build:
-    missing = [name for name in VARIABLES if not os.environ.get(name)]
-    if missing:
-        reason = f"{', '.join(missing)} not set: run `make test`, which builds the images"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    images, model, manifest, tools = (Path(os.environ[name]) for name in VARIABLES[:4])
-    return Build(images, model, manifest, Tools(tools))
+def build(images: Path, built_model: Path, built_manifest: Path, tools: Tools) -> Build:
+    """What the flake built of the whole service."""
+    return Build(images, built_model, built_manifest, tools)
 
 
 @pytest.fixture(scope="session")

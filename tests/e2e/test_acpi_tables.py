@@ -17,13 +17,13 @@ from pathlib import Path
 
 import build_acpi_tables
 import pytest
-from confide.runner import swtpm
-from confide.runner.accelerator import kvm_works
-from confide.runner.processes import ProcessGroup
-from confide.runner.qemu import MachineSpec, arguments
-from confide.runner.system import Build, System
-from confide.runner.vm import DEFAULT_CPUS, DEFAULT_MEMORY_MIB
 
+from confide.commands.system import Build, System
+from confide.host.runner import swtpm
+from confide.host.runner.accelerator import kvm_works
+from confide.host.runner.processes import ProcessGroup
+from confide.host.runner.qemu import MachineSpec, arguments
+from confide.host.runner.vm import DEFAULT_CPUS, DEFAULT_MEMORY_MIB
 from measure import eventlog
 from nix import fw_cfg
 from tests.support.attested import evidence

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confide.formats.evidence import Evidence, VtpmReport
-from confide.runner.system import Build
-from confide.runner.vm import Machine
 
+from confide.commands.system import Build
+from confide.host.runner.vm import Machine
+from confide.protocol.evidence import Evidence, VtpmReport
 from measure import eventlog
 from measure.pcr import Component
 from measure.tdx.shape import Boot

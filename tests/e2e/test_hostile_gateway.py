@@ -12,12 +12,12 @@ from pathlib import Path
 import openai
 import pytest
 import requests
-from confide.errors import UnavailableError
-from confide.formats.frames import RECORD_ERROR
-from confide.formats.receipt import Receipt
-from confide.formats.secrets import KeyExchangeReply
-from confide.runner.system import Build, Program, System
 
+from confide.commands.system import Build, Program, System
+from confide.errors import UnavailableError
+from confide.protocol.frames import RECORD_ERROR
+from confide.protocol.receipt import Receipt
+from confide.protocol.secret_service import KeyExchangeReply
 from tests.e2e.client import SealedClient
 from tests.support.alterations import ALTERATIONS, flip
 from tests.support.app import App

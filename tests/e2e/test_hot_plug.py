@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confide.runner.system import Build
-from confide.runner.vm import Machine
+
+from confide.commands.system import Build
+from confide.host.runner.vm import Machine
 
 WORDS = ("acpiphp.disable=1", "pcie_ports=compat")
 BOOT_SECONDS = 300
@@ -92,10 +93,9 @@ class Host:
 
 @contextmanager
 def booted(
-    build: Build, folder: Path, signal: str, left_out: tuple[str, ...] = ()
+    build: Build, image: Path, folder: Path, signal: str, left_out: tuple[str, ...] = ()
 ) -> Iterator[Host]:
     """The debug image, booted without some words of its command line."""
-    image = Path(os.environ["CONFIDE_DEBUG_IMAGE"])
     (folder / "image/boot").mkdir(parents=True)
     for name in ("disk.raw", "boot/linux", "boot/initrd"):
         (folder / "image" / name).symlink_to(image / name)
@@ -136,8 +136,10 @@ def plug(host: Host) -> None:
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_nothing_that_comes_later_is_seen(build: Build, tmp_path: Path, signal: str) -> None:
-    with booted(build, tmp_path, signal) as host:
+def test_nothing_that_comes_later_is_seen(
+    build: Build, debug_image: Path, tmp_path: Path, signal: str
+) -> None:
+    with booted(build, debug_image, tmp_path, signal) as host:
         before = host.devices()
         assert before[TAKEN] == (OTHER, DRIVER)
         assert list(before.values()).count((DISK, DRIVER)) == 1
@@ -149,9 +151,9 @@ def test_nothing_that_comes_later_is_seen(build: Build, tmp_path: Path, signal: 
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_without_the_two_words_a_device_is_exchanged(
-    build: Build, tmp_path: Path, signal: str
+    build: Build, debug_image: Path, tmp_path: Path, signal: str
 ) -> None:
-    with booted(build, tmp_path, signal, WORDS) as host:
+    with booted(build, debug_image, tmp_path, signal, WORDS) as host:
         assert EMPTY not in host.devices()
         plug(host)
         host.wait(EMPTY, (NETWORK, DRIVER))

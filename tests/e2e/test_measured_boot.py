@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confide.collateral.finder import offline
-from confide.errors import ConfideError, UnavailableError
-from confide.formats.manifest import Manifest
-from confide.operator import set_manifest
-from confide.runner.system import ROLES, Build, System
-from confide.runner.vm import Machine
 
+from confide.client.collateral.finder import offline
+from confide.client.service import set_manifest
+from confide.commands.system import ROLES, Build, System
+from confide.errors import ConfideError, UnavailableError
+from confide.host.runner.vm import Machine
+from confide.protocol.manifest import Manifest
 from measure import eventlog, gpt, image, uki
 from measure.tdx.shape import Boot
 from tests.support import rehashed
@@ -159,6 +158,6 @@ def test_changed_byte_in_the_root_file_system(
     assert "coordinator" in str(caught.value)
 
 
-def test_debug_image(build: Build, tmp_path: Path) -> None:
-    said = refusal(build, Path(os.environ["CONFIDE_DEBUG_IMAGE"]), tmp_path / "run")
+def test_debug_image(build: Build, debug_image: Path, tmp_path: Path) -> None:
+    said = refusal(build, debug_image, tmp_path / "run")
     assert "PCR 11" in said or "PCR 4" in said

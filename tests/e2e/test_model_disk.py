@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import requests
-from confide.runner.system import Build, System
-from confide.runner.vm import Machine
+
+from confide.commands.system import Build, System
+from confide.host.runner.vm import Machine
 
 BOOT_SECONDS = 240
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from confide.runner.system import Build, Program, System
 
+from confide.commands.system import Build, Program, System
 from tests.e2e.client import SealedClient
 
 BLOCK = 128

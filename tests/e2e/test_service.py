@@ -11,7 +11,8 @@ from pathlib import Path
 import openai
 import pytest
 import requests
-from confide.runner.system import Build, Program, System
+
+from confide.commands.system import Build, Program, System
 
 MESSAGES = [{"role": "user", "content": "Who can read this?"}]
 
@@ -40,6 +41,18 @@ def test_chat_streams_event_by_event(client: openai.OpenAI, build: Build, expect
 
 
 def test_completions(client: openai.OpenAI, build: Build, expected: str) -> None:
+    reply = client.completions.create(model=build.model_name, prompt="Hello", max_tokens=200)
+    assert reply.choices[0].text.strip() == expected
+
+
+def test_logprobs_leave_the_engine_running(
+    client: openai.OpenAI, build: Build, expected: str
+) -> None:
+    # vLLM compiles how it ranks them, unless told not to, and the image has no compiler.
+    reply = client.chat.completions.create(  # type: ignore[call-overload]
+        model=build.model_name, messages=MESSAGES, logprobs=True, top_logprobs=2
+    )
+    assert len(reply.choices[0].logprobs.content) == reply.usage.completion_tokens
     reply = client.completions.create(model=build.model_name, prompt="Hello", max_tokens=200)
     assert reply.choices[0].text.strip() == expected
 

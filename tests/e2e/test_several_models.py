@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from confide.formats.engine_options import EngineOptions
-from confide.formats.manifest import Manifest
-from confide.runner.system import Build, Program, System
 
+from confide.commands.system import Build, Program, System
+from confide.protocol.engine_options import EngineOptions
+from confide.protocol.manifest import Manifest
 from tests.e2e.client import SealedClient
 
 SHORT = "short"

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from confide.collateral.finder import offline
+
+from confide.client.collateral.finder import offline
+from confide.client.service import set_manifest
 from confide.errors import ConfideError
-from confide.formats.coordinator import RefusedJoin
-from confide.manifest_builder import Policy, build_manifest, development_policy
-from confide.mesh.client import CoordinatorClient
-from confide.operator import set_manifest
-from confide.runner.qemu import Tools
-from confide.runner.vm import Machine
+from confide.host.manifest_builder import Policy, build_manifest, development_policy
+from confide.host.runner.qemu import Tools
+from confide.host.runner.vm import Machine
+from confide.net.coordinator_client import CoordinatorClient
+from confide.protocol.coordinator import RefusedJoin
 
 ROOT = Path(__file__).parents[2]
 MEMORY_MIB = 2048  # of which the engine, which must not start, would need more

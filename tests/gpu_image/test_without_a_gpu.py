@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.frames import ClearError, ResponseOpener
-from confide.formats.sealed import PATHS, RequestHeaders, RequestSealer
 
+from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.frames import ClearError, ResponseOpener
+from confide.protocol.sealed import PATHS, RequestHeaders, RequestSealer
 from tests.gpu_image.conftest import Refused
 from tests.support.attested import explained, predicted_pcrs
 

@@ -6,8 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from confide.errors import PolicyError
-from confide.formats.frames import RECORD_SEALED, clear_error
-
+from confide.protocol.frames import RECORD_SEALED, clear_error
 from tests.support.hostile_gateway import Cut
 
 Alteration = Callable[[Iterable[bytes]], Iterator[bytes]]

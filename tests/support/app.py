@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
-from confide.upstream import Upstream
 
+from confide.net.http_client import Upstream
 from tests.support.native_service import NativeService
 
 ANSWER = "It was a fake engine that said so. "

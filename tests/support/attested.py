@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import requests
-from confide.formats.coordinator import Attestation, encode_nonce
-from confide.formats.evidence import Evidence, VtpmReport
 
+from confide.protocol.coordinator import Attestation, encode_nonce
+from confide.protocol.evidence import Evidence, VtpmReport
 from measure import explain, report
 from measure.explain import evidence as measured_evidence
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from confide.upstream import Upstream
+from confide.net.http_client import Upstream
 
 _HOP_BY_HOP = ("host", "connection", "content-length", "accept-encoding", "transfer-encoding")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from confide.issue.local import Operation, serve
+from confide.guest.attest.local import Operation, serve
 
 
 @contextmanager

@@ -9,21 +9,20 @@ from __future__ import annotations
 import argparse
 import time
 
-from confide.coordinator import app as coordinator_app
-from confide.coordinator.domain import Coordinator
-from confide.formats.secrets import ReleasedKey
-from confide.mesh.client import CoordinatorClient
-from confide.mesh.join import Node
-from confide.mesh.tls import server_context
-from confide.secret_service.app import create_public_app, create_worker_app
-from confide.secret_service.client import fetch_key
-from confide.secret_service.domain import SecretService
-from confide.server import Service, serve
-from confide.upstream import Upstream
-from confide.worker.app import create_app
-from confide.worker.encryption_proxy import EncryptionProxy
-from confide.worker.keys import Keys
-
+from confide.guest.coordinator import app as coordinator_app
+from confide.guest.coordinator.domain import Coordinator
+from confide.guest.mesh.join import Node
+from confide.guest.mesh.tls import server_context
+from confide.guest.secret_service.app import create_public_app, create_worker_app
+from confide.guest.secret_service.client import fetch_key
+from confide.guest.secret_service.domain import SecretService
+from confide.guest.worker.app import create_app
+from confide.guest.worker.encryption_proxy import EncryptionProxy
+from confide.guest.worker.keys import Keys
+from confide.net.coordinator_client import CoordinatorClient
+from confide.net.http_client import STREAM_THREADS, Upstream
+from confide.net.server import Service, serve
+from confide.protocol.secret_service import ReleasedKey
 from tests.support.simulated_machine import SimulatedMachine
 
 
@@ -79,7 +78,7 @@ def main() -> None:
         lambda: create[arguments.role](arguments),
         listen=f"127.0.0.1:{arguments.port}",
         tls_listen=tls,
-        threads=64,
+        threads=STREAM_THREADS,
     )
 
 

@@ -15,9 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from confide.mesh.client import CoordinatorClient
-from confide.upstream import Upstream
-
+from confide.net.coordinator_client import CoordinatorClient
+from confide.net.http_client import Upstream
 from tests.support.programs import ROOT, free_port
 from tests.support.simulated_machine import MODEL, manifest_bytes
 
@@ -150,7 +149,7 @@ class NativeService(Processes):
             given += ["--worker", worker]
         given += ["--coordinator", self.urls["coordinator"]]
         given += ["--secret-service", self.urls["secret-service"]]
-        url = self.start(name, "confide.gateway", given, listen=True)
+        url = self.start(name, "confide.host.gateway", given, listen=True)
         self.wait(name, "ready")
         return url
 
@@ -159,7 +158,7 @@ class NativeService(Processes):
         path = self.folder / "manifest.json"
         path.write_bytes(self.manifest)
         given = ["--gateway", gateway, "--manifest", str(path), *options]
-        url = self.start(name, "confide.proxy", given, listen=True)
+        url = self.start(name, "confide.client.proxy", given, listen=True)
         self.wait(name, "ready")
         return url
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from confide.formats.gpu import GpuDevice, GpuEvidence
-from confide.formats.spdm import Report
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from confide.protocol.gpu import GpuDevice, GpuEvidence
+from confide.vendors.nvidia.spdm import Report
 
 SDK = "nvidia-attestation-sdk"
 SAMPLES = f"{SDK}/sample_attestation_data"

@@ -13,19 +13,19 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from confide.formats.canonical import json_encode
-from confide.formats.collateral import Bundle, Item
-from confide.formats.evidence import Evidence
-from confide.formats.gpu import gpu_nonce
-from confide.formats.manifest import Manifest
-from confide.formats.pck import PckExtension
-from confide.formats.pem import write_chain
-from confide.formats.snp import Product
-from confide.formats.tdx_collateral import TdxCollateral
-from confide.verify import roots
-from confide.verify.nvidia import verify_gpus
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from confide.encoding.canonical import json_encode
+from confide.encoding.pem import write_chain
+from confide.protocol.collateral import Bundle, Item
+from confide.protocol.evidence import Evidence
+from confide.protocol.gpu import gpu_nonce
+from confide.protocol.manifest import Manifest
+from confide.vendors.amd.report import Product
+from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.pck import PckExtension
+from confide.verify import roots
+from confide.verify.nvidia import verify_gpus
 from tests.support import simulated_gpu
 from tests.support.simulated_amd import (
     LAUNCH_DIGEST,

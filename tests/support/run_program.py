@@ -5,16 +5,15 @@ from __future__ import annotations
 import sys
 import time
 
-from confide.coordinator.app import create_app
-from confide.coordinator.domain import Coordinator
-from confide.mesh import join
-from confide.mesh.client import CoordinatorClient
-from confide.mesh.join import Node
-from confide.mesh.tls import server_context
-from confide.secret_service.app import create_public_app, create_worker_app
-from confide.secret_service.domain import SecretService
-from confide.server import Service, serve
-
+from confide.guest.coordinator.app import create_app
+from confide.guest.coordinator.domain import Coordinator
+from confide.guest.mesh import join
+from confide.guest.mesh.join import Node
+from confide.guest.mesh.tls import server_context
+from confide.guest.secret_service.app import create_public_app, create_worker_app
+from confide.guest.secret_service.domain import SecretService
+from confide.net.coordinator_client import CoordinatorClient
+from confide.net.server import Service, serve
 from tests.support.simulated_machine import SimulatedMachine
 
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from confide.formats.evidence import Evidence
-from confide.formats.snp import POLICY_RESERVED_ONE, REPORT_SIZE, Product
-from confide.verify.roots import Root
-from confide.verify.x509 import PSS_SHA384, SHA384, spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+
+from confide.protocol.evidence import Evidence
+from confide.vendors.amd.report import POLICY_RESERVED_ONE, REPORT_SIZE, Product
+from confide.verify.roots import Root
+from confide.verify.x509 import PSS_SHA384, SHA384, spki_sha256
 
 NOW = 1_800_000_000
 DAY = timedelta(days=1)

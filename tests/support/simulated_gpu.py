@@ -13,18 +13,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 
-from confide.coordinator.ca import Authority
-from confide.formats.certificates import key_usage
-from confide.formats.fields import Fields
-from confide.formats.gpu import GpuDevice, GpuEvidence
-from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
-from confide.formats.gpu_policy import GpuPolicy
-from confide.formats.rim import rim_ids
-from confide.formats.spdm import Field, Report, request
-from confide.verify.nvidia import verify_gpus
-from confide.verify.roots import Root
-from confide.verify.verdict import Verdict
-from confide.verify.x509 import spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,6 +28,19 @@ from signxml.algorithms import (
     SignatureMethod,
 )
 from signxml.signer import XMLSigner
+
+from confide.encoding.fields import Fields
+from confide.guest.coordinator.ca import Authority
+from confide.protocol.certificates import key_usage
+from confide.protocol.gpu import GpuDevice, GpuEvidence
+from confide.protocol.policy.gpu import GpuPolicy
+from confide.vendors.nvidia.rim import rim_ids
+from confide.vendors.nvidia.spdm import Field, Report, request
+from confide.verify.nvidia import verify_gpus
+from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
+from confide.verify.roots import Root
+from confide.verify.verdict import Verdict
+from confide.verify.x509 import spki_sha256
 
 NOW = 1_800_000_000
 NONCE = bytes(range(32))

@@ -15,18 +15,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from confide.formats.pem import write_chain
-from confide.formats.tdx import TdReport
-from confide.formats.tdx_collateral import TcbStatus, TdxCollateral
-from confide.formats.tdx_policy import Masked, TdxPolicy, TdxReference
-from confide.verify.roots import Root
-from confide.verify.x509 import spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
+
+from confide.encoding.pem import write_chain
+from confide.protocol.policy.tdx import Masked, TdxPolicy, TdxReference
+from confide.vendors.intel.collateral import TcbStatus, TdxCollateral
+from confide.vendors.intel.quote import TdReport
+from confide.verify.roots import Root
+from confide.verify.x509 import spki_sha256
 
 NOW = int(datetime(2026, 6, 1, tzinfo=UTC).timestamp())
 ISSUED = "2026-05-20T00:00:00Z"

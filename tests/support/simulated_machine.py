@@ -12,10 +12,20 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from confide.formats.canonical import json_encode
-from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.manifest import Manifest
-from confide.formats.tpm import (
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from confide.encoding.canonical import json_encode
+from confide.host.development_ca import (
+    development_ca_certificate,
+    development_ca_spki_sha256,
+    issue_ak_certificate,
+)
+from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.manifest import Manifest
+from confide.protocol.policy.vtpm import REQUIRED_PCRS
+from confide.vendors.tpm.structures import (
     TPM_GENERATED,
     TPM_ST_ATTEST_QUOTE,
     Alg,
@@ -25,15 +35,6 @@ from confide.formats.tpm import (
     u16,
     u32,
 )
-from confide.formats.vtpm_policy import REQUIRED_PCRS
-from confide.runner.cloud import (
-    development_ca_certificate,
-    development_ca_spki_sha256,
-    issue_ak_certificate,
-)
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 NOW = 1_800_000_000
 MODEL = "tiny"
@@ -101,7 +102,7 @@ def manifest_bytes(**changes: Any) -> bytes:
 
 
 class SimulatedMachine:
-    """An attester (see confide.issue.platform) of a machine that booted the image of `role`.
+    """An attester (see confide.guest.attest.platform) of a machine that booted the image of `role`.
 
     `events` overrides what single registers were extended with.
     """

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from confide.formats.pem import read_chain, write_chain
-from confide.formats.tdx import Quote, TdReport
-from confide.formats.tdx_collateral import TcbStatus, TdxCollateral
-from confide.formats.tdx_policy import Masked, OptOut, TdxPolicy, TdxReference
+from confide.encoding.pem import read_chain, write_chain
+from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy, TdxReference
+from confide.vendors.intel.collateral import TcbStatus, TdxCollateral
+from confide.vendors.intel.quote import Quote, TdReport
 from confide.verify.tdx import verify_quote
 from confide.verify.verdict import Verdict
 

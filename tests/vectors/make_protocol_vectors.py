@@ -5,8 +5,9 @@
 
 Everything is computed anew, but for what cannot be made twice alike: X.509 certificates (random
 serial numbers and signatures) and the HPKE message (random encapsulation). These are taken over
-from the file as it is, and made only if the file is gone. tests/unit/formats/test_vectors.py checks
-them like all the rest, with code of its own. Every key in here is public and protects nothing.
+from the file as it is, and made only if the file is gone. tests/unit/protocol/test_vectors.py
+checks them like all the rest, with code of its own. Every key in here is public and protects
+nothing.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from confide.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
-from confide.errors import PolicyError
-from confide.formats.binding import coordinator_report_data, join_report_data, report_data
-from confide.formats.canonical import cbor_encode, json_encode
-from confide.formats.configdisk import ConfigDisk
-from confide.formats.engine_options import EngineOptions
-from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.gpu import gpu_binding
-from confide.formats.history import NO_PREVIOUS, HistoryEntry, encode_history
-from confide.formats.keyexchange import InferenceKey, KemPrivateKey, seal_key
-from confide.formats.manifest import Manifest, Model, Platforms, Role
-from confide.formats.receipt import SIGNATURE_LABEL, Receipt, Statement
-from confide.formats.sealed import RequestHeaders, RequestOpener, RequestSealer, clear_error
-from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from confide.encoding.canonical import cbor_encode, json_encode
+from confide.errors import PolicyError
+from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
+from confide.protocol.binding import coordinator_report_data, join_report_data, report_data
+from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.engine_options import EngineOptions
+from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.gpu import gpu_binding
+from confide.protocol.history import NO_PREVIOUS, HistoryEntry, encode_history
+from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
+from confide.protocol.manifest import Manifest, Model, Platforms, Role
+from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
+from confide.protocol.sealed import RequestHeaders, RequestOpener, RequestSealer, clear_error
 
 FILE = Path(__file__).with_name("protocol.json")
 NOW = 1_800_000_000

@@ -12,18 +12,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from confide.collateral.freshness import end_of
-from confide.collateral.vendors import Answer, request_for
+
+from confide.client.collateral.freshness import end_of
+from confide.client.collateral.vendors import Answer, request_for
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats.certificates import load_certificate
-from confide.formats.collateral import Bundle, Item
-from confide.formats.evidence import Evidence
-from confide.formats.snp import Product
-from confide.formats.snp_certificates import EndorsementKey
+from confide.protocol.collateral import Bundle, Item
+from confide.protocol.evidence import Evidence
+from confide.vendors.amd.certificates import EndorsementKey
+from confide.vendors.amd.report import Product
 from confide.verify import roots
 from confide.verify.collateral import missing_for
 from confide.verify.x509 import spki_sha256
-
 from tests.support.production import manifest
 
 AMD_CHAINS = {

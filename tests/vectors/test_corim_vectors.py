@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from cbor2 import CBORTag
-from confide.errors import VerificationError
-from confide.formats import cose as signatures
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from confide.client import cose as signatures
+from confide.errors import VerificationError
 from measure import cbor
 from measure.corim import cose, rules, values
 from measure.errors import FormatError, MeasureError

@@ -10,13 +10,21 @@ from pathlib import Path
 from urllib.parse import quote as url_encode
 
 import pytest
-from confide.errors import FormatError
-from confide.formats.intel_pcs import CHAIN_HEADERS, Answer, Item, PckCa, Platform, collateral, urls
-from confide.formats.tdx import Quote
-from confide.formats.tdx_collateral import TdxCollateral
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from confide.errors import FormatError
+from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.pcs import (
+    CHAIN_HEADERS,
+    Answer,
+    Item,
+    PckCa,
+    Platform,
+    collateral,
+    urls,
+)
+from confide.vendors.intel.quote import Quote
 from tests.support.simulated_intel import SimulatedIntel, issue
 from tests.support.tdx_vectors import (
     COLLATERAL,

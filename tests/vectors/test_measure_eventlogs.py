@@ -112,11 +112,12 @@ def logs(vectors: Path) -> Iterator[tuple[str, eventlog.EventLog]]:
         yield name, eventlog.parse((vectors / name).read_bytes(), name)
 
 
-def test_no_recorded_log_contradicts_itself_but_in_known_separators(vectors: Path) -> None:
-    """Also the logs of old shims, which logged one byte more than they hashed."""
+def test_no_recorded_log_contradicts_itself(vectors: Path) -> None:
+    """All that is odd in them is a second separator, a note. Old shims logged one byte too many."""
     seen = {}
     for name, log in logs(vectors):
-        found = eventcheck.contradictions(log)
+        found = eventcheck.check(log)
+        assert not any(item.is_contradiction for item in found), name
         assert all("second separator" in item.message for item in found), name
         if found:
             seen[name] = dict(collections.Counter(item.event.pcr for item in found))
@@ -128,17 +129,18 @@ def test_a_changed_byte_of_an_event_that_is_hashed_is_found(vectors: Path) -> No
     tried = 0
     for name, log in logs(vectors):
         data = (vectors / name).read_bytes()
-        known = len(eventcheck.contradictions(log))
+        known = len(eventcheck.check(log))
         for event in log.events:
             if event.type_name not in ("SEPARATOR", "EFI_ACTION", "EFI_GPT_EVENT"):
                 continue
             digests = sum(2 + len(value) for value in event.digests.values())
             at = event.offset + 12 + digests + 4
             changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-            found = eventcheck.contradictions(eventlog.parse(changed, name))
-            assert len(found) > known and any(c.event.offset == event.offset for c in found)
+            found = eventcheck.check(eventlog.parse(changed, name))
+            assert len(found) > known
+            assert any(c.event.offset == event.offset and c.is_contradiction for c in found)
             tried += 1
-    assert tried > 250
+    assert tried > 150
 
 
 def test_which_logs_are_of_confidential_computing(vectors: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from measurement.samples import log_of
 
 from measure import explain, report
 from measure.explain.evidence import Evidence, SnpEvidence, TdxEvidence, VtpmEvidence
 from measure.pcr import Component
+from tests.support.measurement.samples import log_of
 
 EXPECTED, SEEN = "coordinator", "secret-service"
 

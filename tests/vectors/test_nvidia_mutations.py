@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from confide.formats.fields import Fields
-from confide.formats.gpu import GpuDevice, GpuEvidence
-from confide.formats.gpu_policy import GpuPolicy
+
+from confide.encoding.fields import Fields
+from confide.protocol.gpu import GpuDevice, GpuEvidence
+from confide.protocol.policy.gpu import GpuPolicy
 from confide.verify.nvidia.device import check_device, read_device
 from confide.verify.nvidia.rim import verify_rim
-
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.nvidia_vectors import (
     FILES,

@@ -6,9 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from confide.formats.rim import load_rim_xml, signing_certificates
-from confide.verify.nvidia.chain import Chain, check_chain, load_chain
-from confide.verify.roots import NVIDIA_DEVICE, NVIDIA_RIM
 from cryptography import x509
 from cryptography.x509.verification import (
     Criticality,
@@ -18,6 +15,9 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from confide.vendors.nvidia.rim import load_rim_xml, signing_certificates
+from confide.verify.nvidia.chain import Chain, check_chain, load_chain
+from confide.verify.roots import NVIDIA_DEVICE, NVIDIA_RIM
 from tests.support.nvidia_vectors import FILES, PINNED, SWITCHES, recorded
 
 BEFORE_ANY = 1_500_000_000  # 2017

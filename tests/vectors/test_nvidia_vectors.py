@@ -11,22 +11,22 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+
+from confide.encoding.fields import Fields
 from confide.errors import FormatError
-from confide.formats.fields import Fields
-from confide.formats.gpu import GpuEvidence
-from confide.formats.gpu_collateral import GpuCollateral
-from confide.formats.gpu_policy import GpuPolicy
-from confide.formats.rim import Rim, load_rim_xml, rim_ids
-from confide.formats.spdm import Field, Report, request
+from confide.protocol.gpu import GpuEvidence
+from confide.protocol.policy.gpu import GpuPolicy
+from confide.vendors.nvidia.rim import Rim, load_rim_xml, rim_ids
+from confide.vendors.nvidia.spdm import Field, Report, request
 from confide.verify.nvidia import verify_gpus
 from confide.verify.nvidia.chain import check_chain, load_chain
+from confide.verify.nvidia.collateral import GpuCollateral
 from confide.verify.nvidia.device import report_signature_is_valid
 from confide.verify.nvidia.measurements import differing
 from confide.verify.nvidia.rim import verify_rim
 from confide.verify.roots import NVIDIA_DEVICE, NVIDIA_RIM
 from confide.verify.verdict import Verdict
-from cryptography import x509
-
 from tests.support.nvidia_vectors import (
     FILES,
     INVALID_SIGNATURE,

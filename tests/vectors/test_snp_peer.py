@@ -10,13 +10,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from confide.formats.snp_collateral import SnpCollateral
-from confide.verify.snp.chain import check_chain, load_chain
-from confide.verify.x509 import check_crl, load_crl
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from confide.verify.snp.chain import check_chain, load_chain
+from confide.verify.snp.collateral import SnpCollateral
+from confide.verify.x509 import check_crl, load_crl
 from tests.support.simulated_amd import NOW, intermediate, make_authority, make_crl, root, rsa_key
 
 KEYS = (

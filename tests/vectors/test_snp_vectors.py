@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confide.formats.evidence import Evidence
-from confide.formats.fields import Fields
-from confide.formats.snp import Product, Report, SigningKey
-from confide.formats.snp_certificates import EndorsementKey
-from confide.formats.snp_collateral import SnpCollateral
-from confide.formats.snp_policy import SnpPolicy, SnpReference
-from confide.verify import roots
-from confide.verify.snp import verify_snp
-from confide.verify.snp.chain import check_chain, load_chain
-from confide.verify.verdict import Verdict
-from confide.verify.x509 import spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from confide.encoding.fields import Fields
+from confide.protocol.evidence import Evidence
+from confide.protocol.policy.snp import SnpPolicy, SnpReference
+from confide.vendors.amd.certificates import EndorsementKey
+from confide.vendors.amd.report import Product, Report, SigningKey
+from confide.verify import roots
+from confide.verify.snp import verify_snp
+from confide.verify.snp.chain import check_chain, load_chain
+from confide.verify.snp.collateral import SnpCollateral
+from confide.verify.verdict import Verdict
+from confide.verify.x509 import spki_sha256
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
 from tests.support.snp_policy import policy_json

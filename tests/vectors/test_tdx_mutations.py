@@ -11,10 +11,10 @@ from dataclasses import astuple
 from pathlib import Path
 
 import pytest
-from confide.errors import FormatError
-from confide.formats.tdx import Quote, TdReport
-from confide.formats.tdx_collateral import TdxCollateral
 
+from confide.errors import FormatError
+from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.quote import Quote, TdReport
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.tdx_vectors import (
     ACCEPTED,

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confide.errors import FormatError
-from confide.formats.tdx import Quote
-from confide.formats.tdx_collateral import TdxCollateral
-from confide.verify import roots
 
+from confide.errors import FormatError
+from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.quote import Quote
+from confide.verify import roots
 from tests.support.simulated_intel import (
     NOW,
     PLATFORM_STATUSES,

@@ -12,16 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from confide.errors import FormatError
-from confide.formats.certificates import load_certificate
-from confide.formats.evidence import Evidence
-from confide.formats.pck import PckExtension
-from confide.formats.pem import read_chain, write_chain
-from confide.formats.tdx import Quote
-from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TdxCollateral
-from confide.verify import roots
-from confide.verify.tdx import verify_tdx
-from confide.verify.x509 import spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import (
@@ -32,6 +22,16 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from confide.encoding.pem import read_chain, write_chain
+from confide.encoding.x509 import load_certificate
+from confide.errors import FormatError
+from confide.protocol.evidence import Evidence
+from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
+from confide.vendors.intel.pck import PckExtension
+from confide.vendors.intel.quote import Quote
+from confide.verify import roots
+from confide.verify.tdx import verify_tdx
+from confide.verify.x509 import spki_sha256
 from tests.support.simulated_intel import SimulatedIntel, event_log
 from tests.support.tdx_vectors import (
     ACCEPTED,

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.tpm import Quote, parse_signature, pcr_digest
-from confide.formats.vtpm_policy import REQUIRED_PCRS, DevelopmentCa, VtpmReference
-from confide.runner.cloud import development_ca_spki_sha256
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from confide.host.development_ca import development_ca_spki_sha256
+from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from confide.vendors.tpm.structures import Quote, parse_signature, pcr_digest
 from confide.verify.verdict import Verdict
 from confide.verify.vtpm import quote_signature_is_valid, verify_vtpm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 QUOTES = json.loads((Path(__file__).parent / "vtpm/quotes.json").read_text())
 

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from confide.errors import FormatError
-from confide.formats.tpm import AK_USAGE_OID
-from confide.formats.vtpm_policy import DevelopmentCa, VtpmAuthority
+from confide.protocol.policy.vtpm import DevelopmentCa, VtpmAuthority
+from confide.vendors.tpm.structures import AK_USAGE_OID
 from confide.verify.roots import GOOGLE_TPM_ROOT
 from confide.verify.verdict import Check, check_equal
 from confide.verify.x509 import (

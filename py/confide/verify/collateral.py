@@ -16,22 +16,22 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats import intel_pcs
-from confide.formats.certificates import load_certificate
-from confide.formats.collateral import Bundle, Item
-from confide.formats.evidence import Evidence
-from confide.formats.gpu_collateral import GpuCollateral, OcspAnswer
-from confide.formats.manifest import Manifest, Role
-from confide.formats.snp import Product, Report, SigningKey
-from confide.formats.snp_certificates import EndorsementKey
-from confide.formats.snp_collateral import SnpCollateral
-from confide.formats.spdm import NONCE_SIZE
-from confide.formats.tdx import Quote
-from confide.formats.tdx_collateral import TdxCollateral
-from confide.formats.vtpm_policy import InsecureCloud
+from confide.protocol.collateral import Bundle, Item
+from confide.protocol.evidence import Evidence
+from confide.protocol.manifest import Manifest, Role
+from confide.protocol.policy.vtpm import InsecureCloud
+from confide.vendors.amd.certificates import EndorsementKey
+from confide.vendors.amd.report import Product, Report, SigningKey
+from confide.vendors.intel import pcs
+from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.quote import Quote
+from confide.vendors.nvidia.spdm import NONCE_SIZE
+from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
 from confide.verify.nvidia.device import Device, read_device
 from confide.verify.nvidia.rim import rim_signers
+from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.x509 import extension
 
 MAX_ISSUERS = 3
@@ -108,26 +108,26 @@ def vcek_name(product: Product, chip_id: bytes, tcb: bytes) -> str:
 def tdx_collateral(evidence: Evidence, shelf: Shelf) -> TdxCollateral | None:
     """Intel's statements on the quote's kind of platform; None if one is missing or unreadable."""
     try:
-        platform = intel_pcs.Platform.of(Quote.parse(evidence.report))
+        platform = pcs.Platform.of(Quote.parse(evidence.report))
     except FormatError:
         return None
     names = {
-        intel_pcs.Item.TCB_INFO: f"intel/tcb-info/{platform.fmspc.hex()}",
-        intel_pcs.Item.QE_IDENTITY: "intel/qe-identity",
-        intel_pcs.Item.ROOT_CRL: "intel/crl/root",
-        intel_pcs.Item.PCK_CRL: f"intel/crl/{platform.ca}",
+        pcs.Item.TCB_INFO: f"intel/tcb-info/{platform.fmspc.hex()}",
+        pcs.Item.QE_IDENTITY: "intel/qe-identity",
+        pcs.Item.ROOT_CRL: "intel/crl/root",
+        pcs.Item.PCK_CRL: f"intel/crl/{platform.ca}",
     }
     found = {kind: shelf.take(name) for kind, name in names.items()}
     answers = {kind: intel_answer(item) for kind, item in found.items() if item is not None}
     try:
-        return intel_pcs.collateral(answers)
+        return pcs.collateral(answers)
     except FormatError:
         return None
 
 
-def intel_answer(item: Item) -> intel_pcs.Answer:
+def intel_answer(item: Item) -> pcs.Answer:
     """An item as Intel's service gave it."""
-    return intel_pcs.Answer(item.data, item.chain.decode("ascii", "replace"))
+    return pcs.Answer(item.data, item.chain.decode("ascii", "replace"))
 
 
 def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from confide.errors import PolicyError
-from confide.formats.collateral import Bundle
-from confide.formats.evidence import Evidence
-from confide.formats.gpu import gpu_nonce
-from confide.formats.manifest import Manifest, Role
-from confide.formats.vtpm_policy import InsecureCloud
+from confide.protocol.collateral import Bundle
+from confide.protocol.evidence import Evidence
+from confide.protocol.gpu import gpu_nonce
+from confide.protocol.manifest import Manifest, Role
+from confide.protocol.policy.vtpm import InsecureCloud
 from confide.verify.collateral import (
     Shelf,
     gpu_collateral,

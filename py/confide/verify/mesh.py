@@ -15,15 +15,15 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import VerificationError
-from confide.formats.certificates import (
+from confide.protocol.certificates import (
     EXTENDED_KEY_USAGE,
     KEM_KEY_OID,
     MANIFEST_OID,
     MeshIdentity,
     extension_digest,
     key_usage,
-    load_certificate,
     parse_leaf,
     public_key_of,
 )

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.errors import VerificationError
-from confide.formats.receipt import SIGNATURE_LABEL, Receipt, Statement
-from confide.formats.sealed import Usage
+from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
+from confide.protocol.sealed import Usage
 from confide.verify.mesh import verify_leaf
 
 

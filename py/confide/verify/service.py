@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import ConfideError, FormatError
-from confide.formats.binding import coordinator_report_data
-from confide.formats.certificates import load_certificate, public_key_of
-from confide.formats.collateral import Bundle
-from confide.formats.coordinator import Attestation
-from confide.formats.evidence import Evidence
-from confide.formats.history import encode_history, parse_history, verify_history
-from confide.formats.manifest import Manifest
-from confide.formats.secrets import KeyExchangeReply
+from confide.protocol.binding import coordinator_report_data
+from confide.protocol.certificates import public_key_of
+from confide.protocol.collateral import Bundle
+from confide.protocol.coordinator import Attestation
+from confide.protocol.evidence import Evidence
+from confide.protocol.history import encode_history, parse_history, verify_history
+from confide.protocol.manifest import Manifest
+from confide.protocol.secret_service import KeyExchangeReply
 from confide.verify.evidence import verify_evidence
 from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
 from confide.verify.verdict import Check, Verdict, check_equal

@@ -22,18 +22,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats.binding import TPM_EXTRA_DATA_SIZE
-from confide.formats.certificates import load_certificate
-from confide.formats.evidence import Evidence, VtpmReport
-from confide.formats.tpm import (
+from confide.protocol.binding import TPM_EXTRA_DATA_SIZE
+from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.policy.vtpm import REQUIRED_PCRS, VtpmAuthority, VtpmReference
+from confide.vendors.tpm.structures import (
     EcdsaSignature,
     Quote,
     RsassaSignature,
     parse_signature,
     pcr_digest,
 )
-from confide.formats.vtpm_policy import REQUIRED_PCRS, VtpmAuthority, VtpmReference
 from confide.verify.attestation_key import attestation_key, check_chain
 from confide.verify.verdict import Check, Verdict, check_equal
 from measure import eventlog

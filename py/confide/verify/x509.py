@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
+from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
-from confide.formats.certificates import UNREADABLE
 from confide.verify.verdict import Check
 
 SHA384 = hashes.SHA384()

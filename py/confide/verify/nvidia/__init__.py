@@ -20,11 +20,11 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confide.formats.gpu_collateral import GpuCollateral
-from confide.formats.gpu_policy import GpuPolicy, OptOut
-from confide.formats.spdm import Field
+from confide.protocol.policy.gpu import GpuPolicy, OptOut
+from confide.vendors.nvidia.spdm import Field
 from confide.verify.claims import InsecureAny
 from confide.verify.nvidia.chain import Chain
+from confide.verify.nvidia.collateral import GpuCollateral
 from confide.verify.nvidia.device import Device, check_device, read_device
 from confide.verify.nvidia.measurements import check_conflict, check_measurements
 from confide.verify.nvidia.revocation import Revocation

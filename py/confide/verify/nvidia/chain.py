@@ -12,8 +12,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats.certificates import load_certificate
 from confide.verify.roots import Root
 from confide.verify.verdict import Check, check_equal
 from confide.verify.x509 import (

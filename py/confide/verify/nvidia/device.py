@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from confide.errors import FormatError
-from confide.formats.fwid import firmware_identity
-from confide.formats.gpu import GpuEvidence
-from confide.formats.gpu_policy import GpuPolicy, OptOut
-from confide.formats.rim import RimIds, rim_ids
-from confide.formats.spdm import DISABLED, ENABLED, Field, Report
+from confide.protocol.gpu import GpuEvidence
+from confide.protocol.policy.gpu import GpuPolicy, OptOut
+from confide.vendors.nvidia.fwid import firmware_identity
+from confide.vendors.nvidia.rim import RimIds, rim_ids
+from confide.vendors.nvidia.spdm import DISABLED, ENABLED, Field, Report
 from confide.verify.claims import Claim, Equals, InsecureAny, OneOf
 from confide.verify.nvidia.chain import Chain, check_chain, load_chain, public_key
 from confide.verify.roots import NVIDIA_DEVICE, Root

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from confide.formats.gpu_policy import GpuPolicy
-from confide.formats.rim import Rim
-from confide.formats.spdm import DISABLED, Field, Report
+from confide.protocol.policy.gpu import GpuPolicy
+from confide.vendors.nvidia.rim import Rim
+from confide.vendors.nvidia.spdm import DISABLED, Field, Report
 from confide.verify.verdict import Check
 
 NVDEC0_INDEX = 35

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats.certificates import load_certificate
-from confide.formats.gpu_collateral import MAX_ANSWER, OcspAnswer
-from confide.formats.gpu_policy import GpuPolicy, OptOut
+from confide.protocol.policy.gpu import GpuPolicy, OptOut
 from confide.verify.nvidia.chain import ALGORITHM, public_key
+from confide.verify.nvidia.collateral import MAX_ANSWER, OcspAnswer
 from confide.verify.verdict import Check
 from confide.verify.x509 import check_validity, extension, is_signed_by, subject, utc
 

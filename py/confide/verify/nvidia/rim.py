@@ -16,7 +16,7 @@ from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from confide.errors import FormatError
-from confide.formats.rim import Rim, load_rim_xml, signing_certificates
+from confide.vendors.nvidia.rim import Rim, load_rim_xml, signing_certificates
 from confide.verify.nvidia.chain import Chain, check_chain, load_chain
 from confide.verify.roots import NVIDIA_RIM, Root
 from confide.verify.verdict import Check

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confide.errors import FormatError
-from confide.formats.evidence import Evidence
-from confide.formats.snp import Report
-from confide.formats.snp_collateral import SnpCollateral
-from confide.formats.snp_policy import SnpPolicy, SnpReference
+from confide.protocol.evidence import Evidence
+from confide.protocol.policy.snp import SnpPolicy, SnpReference
+from confide.vendors.amd.report import Report
 from confide.verify.snp.chain import check_chain, check_revocation, load_chain
+from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.snp.origin import Tcbs, check_origin
 from confide.verify.snp.policy import check_policy
 from confide.verify.verdict import Check, Verdict, check_equal

@@ -9,14 +9,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats.certificates import load_certificate
-from confide.formats.snp import Product
-from confide.formats.snp_certificates import EndorsementKey
-from confide.formats.snp_collateral import SnpCollateral
-from confide.formats.snp_policy import OptOut, SnpPolicy
+from confide.protocol.policy.snp import OptOut, SnpPolicy
+from confide.vendors.amd.certificates import EndorsementKey
+from confide.vendors.amd.report import Product
 from confide.verify.claims import InsecureAny
 from confide.verify.roots import AMD_GENOA, AMD_MILAN, AMD_TURIN
+from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import Check, check_equal
 from confide.verify.x509 import (
     check_crl,

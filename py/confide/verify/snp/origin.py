@@ -8,8 +8,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from confide.formats.snp import Product, Report, SigningKey, Tcb
-from confide.formats.snp_certificates import EndorsementKey
+from confide.vendors.amd.certificates import EndorsementKey
+from confide.vendors.amd.report import Product, Report, SigningKey, Tcb
 from confide.verify.claims import Equals
 from confide.verify.verdict import Check
 from confide.verify.x509 import SHA384

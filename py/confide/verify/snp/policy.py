@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from confide.formats.snp import GuestPolicy, PlatformInfo, Report, Tcb, bit_name
-from confide.formats.snp_certificates import EndorsementKey
-from confide.formats.snp_policy import OPT_OUT_BITS, Bits, OptOut, SnpPolicy, SnpReference
+from confide.protocol.policy.snp import OPT_OUT_BITS, Bits, OptOut, SnpPolicy, SnpReference
+from confide.vendors.amd.certificates import EndorsementKey
+from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Report, Tcb, bit_name
 from confide.verify.claims import AtLeast, Claim, Equals, InsecureAny, OneOf
 from confide.verify.snp.origin import Tcbs
 from confide.verify.verdict import Check

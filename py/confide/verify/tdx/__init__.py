@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confide.errors import FormatError
-from confide.formats.evidence import Evidence
-from confide.formats.pck import PckExtension
-from confide.formats.tdx import Quote, TdReport
-from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TdxCollateral
-from confide.formats.tdx_policy import TdxPolicy, TdxReference
+from confide.protocol.evidence import Evidence
+from confide.protocol.policy.tdx import TdxPolicy, TdxReference
+from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
+from confide.vendors.intel.pck import PckExtension
+from confide.vendors.intel.quote import Quote, TdReport
 from confide.verify.tdx.chain import Certificates
 from confide.verify.tdx.policy import check_platform, check_report, check_tcb
 from confide.verify.tdx.signatures import check_documents, check_qe, check_quote, check_tcb_info

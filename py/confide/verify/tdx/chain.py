@@ -19,10 +19,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.formats.certificates import load_certificate, public_key_of
-from confide.formats.tdx import Quote
-from confide.formats.tdx_collateral import TdxCollateral
+from confide.protocol.certificates import public_key_of
+from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.quote import Quote
 from confide.verify import roots
 from confide.verify.verdict import Check, check_equal
 from confide.verify.x509 import (

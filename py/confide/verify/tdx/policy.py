@@ -14,10 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confide.formats.pck import PckExtension
-from confide.formats.tdx import MEASUREMENT_SIZE, TdReport
-from confide.formats.tdx_collateral import QeIdentity, TcbInfo
-from confide.formats.tdx_policy import (
+from confide.protocol.policy.tdx import (
     ATTRIBUTE_DEBUG,
     ATTRIBUTE_SEPT_VE_DISABLE,
     KNOWN_ATTRIBUTES,
@@ -25,6 +22,9 @@ from confide.formats.tdx_policy import (
     TdxPolicy,
     TdxReference,
 )
+from confide.vendors.intel.collateral import QeIdentity, TcbInfo
+from confide.vendors.intel.pck import PckExtension
+from confide.vendors.intel.quote import MEASUREMENT_SIZE, TdReport
 from confide.verify.claims import AtLeast, Bits, Claim, Equals, InsecureAny, OneOf
 from confide.verify.tdx.tcb import Appraisal
 from confide.verify.verdict import Check, check_equal

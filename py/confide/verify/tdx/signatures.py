@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from confide.formats.pck import PckExtension
-from confide.formats.tdx import QeReport, Quote
-from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TdxCollateral
+from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
+from confide.vendors.intel.pck import PckExtension
+from confide.vendors.intel.quote import QeReport, Quote
 from confide.verify.claims import Bits, Equals
 from confide.verify.tdx.chain import Certificates
 from confide.verify.tdx.tcb import module_identity

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confide.formats.pck import PckExtension
-from confide.formats.tdx import TdReport
-from confide.formats.tdx_collateral import (
+from confide.vendors.intel.collateral import (
     SoftwareLevel,
     TcbInfo,
     TcbLevel,
     TcbStatus,
     TdxModule,
 )
+from confide.vendors.intel.pck import PckExtension
+from confide.vendors.intel.quote import TdReport
 
 _S = TcbStatus
 # What becomes of a platform's status when the TDX module or the quoting enclave is out of date.

@@ -1,0 +1,148 @@
+"""The proxy's OpenAI face on loopback.
+
+Whoever can reach this port gets answers, so besides binding loopback only, requests that a web page
+could make a browser send are refused: a Host that is no loopback name (DNS rebinding) and an Origin
+that is not this very address. No CORS header is ever sent.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from confide.client.proxy.completions import (
+    MAX_BODY,
+    PATHS,
+    Completions,
+    GatewayRefusal,
+    ReportedError,
+)
+from confide.client.proxy.session import Session
+from confide.encoding.fields import check_name
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
+from confide.net import openai_error
+from confide.net.disconnect import DisconnectWatcher
+from confide.net.server import flask_app
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_STATUS = {
+    "foreign-host": 403,
+    "foreign-origin": 403,
+    "unknown-model": 404,
+    "body-too-large": 413,
+    "not-implemented": 501,
+    "not-verified": 503,
+    "model-not-served": 503,
+    "too-many-keys": 503,
+    "replay-memory-full": 503,
+}
+
+
+def create_app(completions: Completions, session: Session) -> Flask:
+    """The WSGI application."""
+    app = flask_app(__name__, max_body=MAX_BODY)
+    watcher = DisconnectWatcher()
+
+    app.register_error_handler(ConfideError, _failed)
+    app.register_error_handler(HTTPException, _refused)
+    app.before_request(_local_only)
+
+    @app.get("/healthz")
+    def health() -> tuple[Response, int]:
+        left = session.seconds_left()
+        state = "ready" if left else "not-verified"
+        answer = jsonify(role="proxy", state=state, verified_for_seconds=int(left))
+        return answer, 200 if left else 503
+
+    @app.get("/v1/models")
+    def models() -> Response:
+        data = [
+            {"id": model.name, "object": "model", "created": 0, "owned_by": "confide"}
+            for model in session.current().manifest.models
+        ]
+        return jsonify(object="list", data=data)
+
+    def complete() -> Response:
+        shard_key = request.headers.get("Confide-Shard-Key", "")
+        if shard_key:
+            check_name(shard_key, "the header Confide-Shard-Key")
+        body = request.get_data(cache=False)
+        with ExitStack() as stack:
+            watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
+            reply = completions.complete(request.path, body, shard_key, watch, stack)
+            response = Response(reply.body, reply.status, content_type=reply.content_type)
+            if not isinstance(reply.body, bytes):
+                response.headers["Cache-Control"] = "no-cache"
+                # From here on the response ends the watch and the call, however it ends itself.
+                response.call_on_close(stack.pop_all().close)
+            return response
+
+    for path in PATHS:
+        app.add_url_rule(path, endpoint=path, view_func=complete, methods=["POST"])
+    return app
+
+
+def _local_only() -> None:
+    host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+    if host not in _LOOPBACK_NAMES:
+        raise PolicyError(
+            "foreign-host",
+            "the request is for another host",
+            expected="a Host of 127.0.0.1, localhost or [::1]",
+            seen=ascii(host)[:80],
+        )
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"http://{request.headers['Host']}":
+        raise PolicyError(
+            "foreign-origin",
+            "the proxy does not serve web pages of other sites",
+            expected="no Origin header, or this very address",
+            seen=ascii(origin)[:80],
+        )
+
+
+def _failed(error: ConfideError) -> Response:
+    status = _STATUS.get(error.code) or _status_of(error)
+    response: Response = jsonify(error=openai_error.from_error(error, status))
+    response.status_code = status
+    if isinstance(error, VerificationError) and status == 502:
+        # A client library that silently tries again would hide that an answer was tampered with.
+        response.headers["x-should-retry"] = "false"
+    return response
+
+
+def _status_of(error: ConfideError) -> int:
+    if isinstance(error, GatewayRefusal):
+        return error.status
+    if isinstance(error, (VerificationError, UnavailableError, ReportedError)):
+        return 502
+    return 400 if isinstance(error, (FormatError, PolicyError)) else 500
+
+
+def _refused(error: HTTPException) -> Response:
+    if error.code == 413:
+        too_large = FormatError(
+            "body-too-large",
+            "the request's body is too large",
+            expected=f"at most {MAX_BODY} bytes",
+        )
+        return _failed(too_large)
+    if error.code in (404, 405):
+        return _failed(
+            PolicyError(
+                "not-implemented",
+                "the proxy does not have this endpoint",
+                expected="GET /v1/models, GET /healthz, POST " + ", POST ".join(PATHS),
+                seen=ascii(f"{request.method} {request.path}")[:120],
+            )
+        )
+    return _failed(FormatError("bad-request", f"the request was refused: {error.name}"))

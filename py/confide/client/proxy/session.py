@@ -1,0 +1,140 @@
+"""Verification is a state that expires, never a flag that stays set.
+
+States: *verified* (there is an `Established` younger than LIFETIME_SECONDS whose key still lives)
+and *not verified* (with the reason). Rules:
+
+* Only a complete handshake makes the state *verified*; nothing extends it.
+* After three quarters of that time a new handshake runs in the background. If the service is not
+  there, the old state stands until it expires. If a check fails, it falls at once.
+* A request in the state *not verified* tries one handshake itself, at most every RETRY_SECONDS.
+* Time is the boot-time clock, which counts on while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from confide.client.proxy.handshake import Established
+from confide.errors import ConfideError, UnavailableError
+from confide.protocol.keyexchange import KEY_LIFETIME, KEY_REPLACE_AFTER
+
+LIFETIME_SECONDS = KEY_LIFETIME
+RENEW_AFTER = KEY_REPLACE_AFTER / KEY_LIFETIME
+RETRY_SECONDS = 5
+_LOOK_SECONDS = 5.0
+
+
+def boot_seconds() -> float:
+    """Seconds since boot, time asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Session:
+    """Holds the state. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        handshake: Callable[[], Established],
+        *,
+        clock: Callable[[], float] = boot_seconds,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`report` gets one line whenever verification is lost or is there again."""
+        self._handshake = handshake
+        self._clock = clock
+        self._report = report
+        self._turn = threading.Lock()
+        self._established: Established | None = None
+        self._began = float("-inf")
+        self._failure: ConfideError | None = None
+        self._failed_at = float("-inf")
+        self._stop = threading.Event()
+
+    def establish(self) -> Established:
+        """The first handshake. Raises what it raises."""
+        with self._turn:
+            return self._run()
+
+    def current(self) -> Established:
+        """The verified state. Raises UnavailableError "not-verified" with the reason."""
+        established = self._live()
+        if established is not None:
+            return established
+        with self._turn:
+            return self._live() or self._run_again()
+
+    def replace(self, stale: Established) -> Established:
+        """The service does not know the key of `stale` any more: make a new state."""
+        with self._turn:
+            live = self._live()
+            if live is not None and live is not stale:
+                return live
+            return self._run_again()
+
+    def seconds_left(self) -> float:
+        """How long the state stays verified without a new handshake; 0 if it is not."""
+        return max(0.0, self._began + self._lifetime() - self._clock())
+
+    def keep_fresh(self) -> None:
+        """Start the thread that renews in time."""
+        threading.Thread(target=self._renew, name="verification", daemon=True).start()
+
+    def stop(self) -> None:
+        """End that thread."""
+        self._stop.set()
+
+    def renew_if_due(self) -> None:
+        """One step of that thread."""
+        if self._clock() < self._began + RENEW_AFTER * self._lifetime():
+            return
+        # A failure is kept in self._failure, and was reported.
+        with self._turn, contextlib.suppress(ConfideError):
+            self._run_again()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            self.renew_if_due()
+
+    def _lifetime(self) -> float:
+        established = self._established
+        return min(LIFETIME_SECONDS, established.key_seconds) if established else 0.0
+
+    def _live(self) -> Established | None:
+        established = self._established
+        return established if self.seconds_left() > 0 else None
+
+    def _run_again(self) -> Established:
+        failure = self._failure
+        if failure is None or self._clock() >= self._failed_at + RETRY_SECONDS:
+            try:
+                return self._run()
+            except ConfideError as error:
+                failure = error
+        raise UnavailableError(
+            "not-verified",
+            "the service is not verified, so nothing is sent to it",
+            expected=f"a complete verification in the last {LIFETIME_SECONDS // 60} minutes",
+            seen=str(failure),
+            next="the proxy tries again by itself; see its output for each check",
+        ) from failure
+
+    def _run(self) -> Established:
+        began = self._clock()
+        try:
+            established = self._handshake()
+        except ConfideError as error:
+            if not isinstance(error, UnavailableError):
+                self._established = None
+            if self._failure is None or self._failure.code != error.code:
+                self._report(f"verification failed: {error}")
+            self._failure, self._failed_at = error, self._clock()
+            raise
+        if self._failure is not None:
+            self._report("verified again")
+        self._failure = None
+        # The pair is read without a lock: an old start with a new state only shortens it.
+        self._established, self._began = established, began
+        return established

@@ -1,0 +1,184 @@
+"""What `confide set` and `confide verify` do: fetch, judge with verify/service.py, keep the proof.
+
+All judging is in verify/; this module only moves bytes and chooses the nonce.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from confide.client.collateral.finder import FindCollateral
+from confide.encoding.canonical import cbor_decode, cbor_encode
+from confide.encoding.fields import Fields
+from confide.encoding.files import read_file
+from confide.errors import PolicyError, VerificationError
+from confide.net.coordinator_client import CoordinatorClient
+from confide.protocol.binding import NONCE_SIZE
+from confide.protocol.collateral import MAX_BUNDLE, Bundle
+from confide.protocol.coordinator import MAX_ATTESTATION, Attestation
+from confide.protocol.evidence import Evidence
+from confide.protocol.manifest import Manifest
+from confide.protocol.secret_service import MAX_REPLY, KeyExchangeReply
+from confide.verify.service import (
+    verify_coordinator,
+    verify_key_exchange,
+    verify_unset_coordinator,
+)
+from confide.verify.verdict import Verdict
+
+GATEWAY_PREFIX = "/confide/v1"
+RECORD_FORMAT = "confide-record/2"
+MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + MAX_BUNDLE + 1024
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a service answered to one nonce at one time: enough to judge it again later.
+
+    CBOR {format, nonce, time, attestation, key_exchange, collateral}. `time` is unix seconds by the
+    clock of whoever asked; `key_exchange` is empty if a coordinator was asked directly;
+    `collateral` is what vendors said of the hardware at that time.
+    """
+
+    nonce: bytes
+    time: int
+    attestation: bytes
+    key_exchange: bytes
+    collateral: Bundle
+
+    def encode(self) -> bytes:
+        """As CBOR."""
+        return cbor_encode(
+            {
+                "format": RECORD_FORMAT,
+                "nonce": self.nonce,
+                "time": self.time,
+                "attestation": self.attestation,
+                "key_exchange": self.key_exchange,
+                "collateral": self.collateral.encode(),
+            }
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Record:
+        """Raises FormatError."""
+        fields = Fields(cbor_decode(data, what="record", limit=MAX_RECORD), "the record")
+        fields.text("format", one_of=(RECORD_FORMAT,))
+        record = cls(
+            nonce=fields.blob("nonce", length=NONCE_SIZE),
+            time=fields.integer("time"),
+            attestation=fields.blob("attestation", max_length=MAX_ATTESTATION),
+            key_exchange=fields.blob("key_exchange", max_length=MAX_REPLY),
+            collateral=Bundle.parse(fields.blob("collateral", max_length=MAX_BUNDLE)),
+        )
+        fields.done()
+        return record
+
+
+def read_proof(path: Path) -> Record | Evidence:
+    """A saved record, or the evidence of one machine by itself.
+
+    Raises ConfigError if the file cannot be read, FormatError if it is neither.
+    """
+    data = read_file(path, "saved proof", MAX_RECORD)
+    value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
+    is_evidence = isinstance(value, dict) and "platform" in value
+    return Evidence.parse(data) if is_evidence else Record.parse(data)
+
+
+def fetch_record(
+    url: str,
+    manifest: bytes,
+    find_collateral: FindCollateral,
+    *,
+    api_key: str = "",
+    now: Callable[[], float] = time.time,
+) -> Record:
+    """Ask the gateway, or else the coordinator, at `url` for its proof, with a fresh nonce.
+
+    The collateral is what judging by `manifest` takes. Raises UnavailableError if nobody answers,
+    the peer's own error if it refuses.
+    """
+    nonce = secrets.token_bytes(NONCE_SIZE)
+    gateway = CoordinatorClient(url, prefix=GATEWAY_PREFIX, api_key=api_key)
+    try:
+        attestation, key_exchange = gateway.attest(nonce), gateway.key_exchange()
+    except PolicyError as error:
+        if error.code != "not-found":
+            raise
+        attestation, key_exchange = CoordinatorClient(url).attest(nonce), b""
+    evidence = Attestation.parse(attestation).evidence
+    collateral = find_collateral(evidence, Manifest.parse(manifest))
+    return Record(nonce, int(now()), attestation, key_exchange, collateral)
+
+
+def verify_record(record: Record, manifest: bytes, *, now: int) -> Verdict:
+    """Judge a record by the pinned manifest, as if it were `now`. Raises FormatError."""
+    attestation = Attestation.parse(record.attestation)
+    verdict = verify_coordinator(
+        attestation,
+        manifest_pinned=manifest,
+        nonce=record.nonce,
+        collateral=record.collateral,
+        now=now,
+    )
+    if not record.key_exchange or not verdict.passed:
+        # Without an attested mesh CA there is nothing to judge the secret service by.
+        return verdict
+    return verdict + verify_key_exchange(
+        KeyExchangeReply.parse(record.key_exchange),
+        mesh_ca=attestation.mesh_ca,
+        root_ca=attestation.root_ca,
+        now=now,
+    )
+
+
+def set_manifest(
+    coordinator: str,
+    manifest: bytes,
+    find_collateral: FindCollateral,
+    *,
+    now: Callable[[], float] = time.time,
+) -> Verdict:
+    """Verify the coordinator at this URL by `manifest`, give it to it, and verify it again.
+
+    A coordinator that has exactly this manifest already is verified and left alone. Returns the
+    last verdict, which has passed. Raises VerificationError if one has not.
+    """
+    client = CoordinatorClient(coordinator)
+    parsed = Manifest.parse(manifest)
+    nonce = secrets.token_bytes(NONCE_SIZE)
+    attestation = Attestation.parse(client.attest(nonce))
+    collateral = find_collateral(attestation.evidence, parsed)
+    if not attestation.manifest:
+        verify_unset_coordinator(
+            attestation, manifest=parsed, nonce=nonce, collateral=collateral, now=int(now())
+        ).require()
+        if client.set_manifest(manifest) != parsed.sha256:
+            raise VerificationError("wrong-manifest", "the coordinator took another manifest")
+        # Again, with the manifest bound: what took it must be what was verified.
+        nonce = secrets.token_bytes(NONCE_SIZE)
+        root_ca = attestation.root_ca
+        attestation = Attestation.parse(client.attest(nonce))
+        if attestation.root_ca != root_ca:
+            raise VerificationError(
+                "coordinator-changed", "another coordinator answers than a moment ago"
+            )
+    verdict = verify_coordinator(
+        attestation,
+        manifest_pinned=manifest,
+        nonce=nonce,
+        collateral=collateral,
+        now=int(now()),
+    )
+    verdict.require()
+    return verdict
+
+
+def read_api_key(path: Path | None) -> str:
+    """The gateway's key in this file, "" without one. Raises ConfigError."""
+    return read_file(path, "API key file", 4096).decode().strip() if path else ""

@@ -1,0 +1,213 @@
+"""The whole service on one machine: three measured machines, a gateway and a proxy.
+
+Used by `confide demo` and by the end-to-end tests, so that what a person sees and what the tests
+check is the same thing. The machines run on the vTPM platform, which protects nothing against this
+host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+
+from confide.client.collateral.finder import offline
+from confide.client.service import set_manifest
+from confide.errors import UnavailableError
+from confide.host.runner.qemu import Tools, free_port
+from confide.host.runner.vm import Machine
+
+ROLES = ("coordinator", "secret-service", "worker-cpu")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the flake built: images, a folder each, the model disk, the manifest, QEMU."""
+
+    images: Path
+    model: Path
+    manifest: Path
+    tools: Tools
+
+    @property
+    def model_name(self) -> str:
+        """The name under which the model disk is served, from the model.json beside it."""
+        return str(json.loads((self.model / "model.json").read_text())["name"])
+
+
+class Program:
+    """A child process of this run (gateway or proxy) with its log file; stopped with the run."""
+
+    def __init__(self, name: str, argv: Sequence[str], *, url: str, log: Path) -> None:
+        self.name, self.url, self.log = name, url, log
+        self._log = log.open("wb")
+        # The same code as here, wherever that is; what it prints is shown later on this terminal.
+        environment = {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "COLUMNS": str(shutil.get_terminal_size((120, 24)).columns),
+        }
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until /healthz answers 200. Raises UnavailableError with the end of the log."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if requests.get(f"{self.url}/healthz", timeout=5).status_code == 200:
+                    return
+            except requests.RequestException:
+                pass
+            time.sleep(0.2)
+        tail = self.log.read_text(errors="replace")[-2000:]
+        raise UnavailableError(
+            "program-not-ready",
+            f"the {self.name} did not become ready",
+            expected=f"200 from {self.url}/healthz within {timeout:.0f} s",
+            seen=tail.strip() or "no output",
+            next=f"read {self.log}",
+        )
+
+    def stop(self) -> None:
+        """Ask the process to stop, and insist after five seconds."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._log.close()
+
+
+class System:
+    """A running service: entering it boots the three machines and sets the manifest.
+
+    The worker serves `models`, by default the one that the model disk was built for.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        run_dir: Path,
+        *,
+        models: Sequence[str] = (),
+        progress: Progress = lambda _: None,
+    ) -> None:
+        self.build, self.run_dir, self.progress = build, run_dir, progress
+        self.models = tuple(models) or (build.model_name,)
+        self.machines: dict[str, Machine] = {}
+        self.seconds: dict[str, float] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._boot()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def machine(self, role: str) -> Machine:
+        """The running machine of a role; KeyError before it was started."""
+        return self.machines[role]
+
+    def _start(self, role: str, **options: object) -> Machine:
+        machine = Machine(
+            self.build.images / role,
+            role,
+            run_dir=self.run_dir / role,
+            tools=self.build.tools,
+            **options,  # type: ignore[arg-type]
+        )
+        self.machines[role] = self._stack.enter_context(machine)
+        return machine
+
+    def _boot(self) -> None:
+        start = time.monotonic()
+        # All three start at once: a node keeps asking until its coordinator answers.
+        coordinator = self._start("coordinator")
+        secret_service = self._start(
+            "secret-service",
+            config={"coordinator": coordinator.guest_url(8000)},
+        )
+        worker = self._start(
+            "worker-cpu",
+            config={
+                "coordinator": coordinator.guest_url(8000),
+                "secret_service": secret_service.guest_url(8443, scheme="https"),
+                "models": list(self.models),
+            },
+            model_disks=[self.build.model / "model.disk"],
+        )
+        for role, machine in self.machines.items():
+            self.progress(f"{role}: booting, console in {machine.console}")
+
+        coordinator.wait_ready(300)
+        self._ready("coordinator", start)
+        set_manifest(coordinator.url, self.build.manifest.read_bytes(), offline())
+        self.progress("coordinator: attested, manifest set")
+        secret_service.wait_ready(300)
+        self._ready("secret-service", start)
+        worker.wait_ready(600)
+        self._ready("worker-cpu", start)
+
+    def _ready(self, role: str, start: float) -> None:
+        self.seconds[role] = time.monotonic() - start
+        self.progress(f"{role}: ready after {self.seconds[role]:.0f} s")
+
+    def start_gateway(self) -> Program:
+        """Start the gateway in front of the three machines and wait until it answers."""
+        listen = f"127.0.0.1:{free_port()}"
+        argv = ["gateway", "--listen", listen]
+        for role in ROLES:
+            option = "--worker" if role.startswith("worker") else f"--{role}"
+            argv += [option, self.machines[role].url]
+        return self._program("gateway", argv, listen, timeout=30)
+
+    def start_proxy(
+        self, gateway_url: str, *, listen: str = "", options: Sequence[str] = ()
+    ) -> Program:
+        """Start a proxy that pins the build's manifest; ready: it has verified the service."""
+        listen = listen or f"127.0.0.1:{free_port()}"
+        argv = ["proxy", "--gateway", gateway_url, "--listen", listen]
+        argv += ["--manifest", os.fspath(self.build.manifest), *options]
+        return self._program("proxy", argv, listen, timeout=60)
+
+    def _program(self, name: str, argv: Sequence[str], listen: str, *, timeout: float) -> Program:
+        program = Program(
+            name,
+            [sys.executable, "-m", "confide", *argv],
+            url=f"http://{listen}",
+            log=self.run_dir / f"{name}-{listen.rpartition(':')[2]}.log",
+        )
+        self._stack.callback(program.stop)
+        program.wait_ready(timeout)
+        return program

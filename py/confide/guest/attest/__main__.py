@@ -1,0 +1,24 @@
+"""`python -m confide.guest.attest`: the attestation service, on a socket that systemd opened."""
+
+from __future__ import annotations
+
+import sys
+
+from confide.errors import UnavailableError
+from confide.guest.attest.local import passed_socket, serve
+from confide.guest.attest.platform import detect_hardware
+from confide.guest.attest.service import operations
+
+
+def main() -> None:
+    """Serves until stopped, for the hardware that is there; exits with a message if none is."""
+    try:
+        attester = detect_hardware()
+    except UnavailableError as error:
+        sys.exit(str(error))
+    with passed_socket() as listener:
+        serve(listener, operations(attester))
+
+
+if __name__ == "__main__":
+    main()

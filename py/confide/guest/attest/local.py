@@ -1,0 +1,126 @@
+"""Small services of this machine, each behind a Unix socket that systemd opens for one program.
+
+What only root may do has a service of its own, so that the role's program needs no rights. A
+connection carries one request, the CBOR map {operation, data}, and one answer: {items}, a list of
+byte strings, or {error}. A service decides nothing: what evidence is worth, a verifier says.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
+from confide.encoding.fields import Fields
+from confide.errors import ConfideError, FormatError, UnavailableError, error_from_dict
+from confide.protocol.evidence import MAX_EVIDENCE
+
+Operation = Callable[[bytes], Sequence[bytes]]
+"""Takes a request's data, gives the items of the answer, or raises ConfideError."""
+
+MAX_REQUEST = 256
+MAX_ANSWER = MAX_EVIDENCE + 4096
+MAX_ITEMS = 16
+REQUEST_SECONDS = 10.0
+# Above what the kernel itself waits for a host that asks to come back later.
+ANSWER_SECONDS = 120.0
+
+_LISTEN_FD = 3  # the first socket that systemd passes on (sd_listen_fds(3))
+_ERROR_FIELDS = ("code", "message", "expected", "seen", "next")
+
+
+@dataclass(frozen=True)
+class LocalService:
+    """The client's side of the service at `path`; `code` is that of the error if it is not there.
+
+    Every request is a connection of its own, so any thread may ask.
+    """
+
+    path: Path
+    code: str
+
+    def ask(self, operation: str, data: bytes = b"") -> tuple[bytes, ...]:
+        """The items of the answer, at most 16.
+
+        Raises UnavailableError if the service cannot be reached, or as the service's own error with
+        its code; FormatError for an answer that is none.
+        """
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(ANSWER_SECONDS)
+                connection.connect(str(self.path))
+                connection.sendall(cbor_encode({"operation": operation, "data": data}))
+                connection.shutdown(socket.SHUT_WR)
+                answer = _receive(connection, MAX_ANSWER)
+        except OSError as error:
+            raise UnavailableError(
+                self.code,
+                "a service of this machine cannot be reached",
+                expected=f"an answer at {self.path}",
+                seen=error.strerror or type(error).__name__,
+                next="look for the service's own message on the console",
+            ) from error
+        return _read_answer(answer)
+
+
+def passed_socket() -> socket.socket:
+    """The listening socket that systemd opened for this process."""
+    return socket.socket(fileno=_LISTEN_FD)
+
+
+def serve(listener: socket.socket, operations: Mapping[str, Operation]) -> None:
+    """Answers connections, one after the other, until the listener is closed."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            try:
+                connection.settimeout(REQUEST_SECONDS)
+                request = _receive(connection, MAX_REQUEST)
+                connection.settimeout(ANSWER_SECONDS)
+                connection.sendall(_answer(operations, request))
+            except OSError:
+                continue  # who asked has gone, or did not ask: the next one is not to wait
+
+
+def _answer(operations: Mapping[str, Operation], request: bytes) -> bytes:
+    try:
+        fields = Fields(cbor_decode(request, what="the request", limit=MAX_REQUEST), "the request")
+        operation = fields.text("operation", one_of=tuple(operations))
+        data = fields.blob("data")
+        fields.done()
+        return cbor_encode({"items": list(operations[operation](data))})
+    except ConfideError as error:
+        parts: dict[str, Cbor] = {**error.to_dict()}
+        return cbor_encode({"error": parts})
+
+
+def _read_answer(answer: bytes) -> tuple[bytes, ...]:
+    fields = Fields(cbor_decode(answer, what="the answer", limit=MAX_ANSWER), "the answer")
+    if fields.has("error"):
+        error = fields.map("error")
+        parts = {name: error.text(name) for name in _ERROR_FIELDS}
+        error.done()
+        fields.done()
+        raise error_from_dict(parts, UnavailableError)
+    items = fields.list("items", max_items=MAX_ITEMS)
+    fields.done()
+    blobs = tuple(item for item in items if isinstance(item, bytes))
+    if len(blobs) != len(items):
+        raise FormatError("bad-answer", "an item of a service's answer is no byte string")
+    return blobs
+
+
+def _receive(connection: socket.socket, limit: int) -> bytes:
+    """All until the other side has no more, or one byte more than `limit`."""
+    received = bytearray()
+    while len(received) <= limit:
+        chunk = connection.recv(1 << 16)
+        if not chunk:
+            break
+        received += chunk
+    return bytes(received[: limit + 1])

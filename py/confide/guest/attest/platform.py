@@ -1,0 +1,68 @@
+"""Which hardware attests this machine: decided by what is there, never by what the host says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from confide.errors import UnavailableError
+from confide.guest.attest.service import SOCKET, Attester, SocketAttester
+from confide.guest.attest.tsm import (
+    CCEL,
+    REPORTS,
+    SNP_PROVIDER,
+    TDX_PROVIDER,
+    ConfigFs,
+    SnpAttester,
+    TdxAttester,
+    TsmReports,
+)
+from confide.guest.attest.vtpm import DEVICE, VtpmAttester
+
+__all__ = ["Attester", "detect_attester", "detect_hardware"]
+
+# Signs of a confidential VM. Quietly attesting it by its vTPM would be a downgrade: the host that
+# such a VM is protected from can make that TPM say anything.
+CONFIDENTIAL = ("dev/sev-guest", "dev/tdx_guest")
+
+
+def detect_attester(root: Path = Path("/")) -> Attester:
+    """The machine's attestation service if it has one, else the hardware that is there.
+
+    Raises UnavailableError as `detect_hardware` does.
+    """
+    service = root / SOCKET.relative_to("/")
+    return SocketAttester(service) if service.exists() else detect_hardware(root)
+
+
+def detect_hardware(root: Path = Path("/")) -> Attester:
+    """The attester for the hardware that is there, under the file system `root`.
+
+    A confidential VM is attested as one or not at all. Raises UnavailableError if there is nothing
+    to attest it with, or something that is not supported.
+    """
+    folder = root / REPORTS.relative_to("/")
+    reports = TsmReports(ConfigFs(folder))
+    provider = reports.provider() if folder.exists() else None
+    if provider == SNP_PROVIDER:
+        return SnpAttester(reports)
+    if provider == TDX_PROVIDER:
+        return TdxAttester(reports, root / CCEL.relative_to("/"))
+    signs = [f"/{path}" for path in CONFIDENTIAL if (root / path).exists()]
+    if provider is not None or signs:
+        raise UnavailableError(
+            "platform-unsupported",
+            "this is a confidential VM that cannot be attested as one",
+            expected=f"{SNP_PROVIDER} or {TDX_PROVIDER} in {REPORTS}",
+            seen=ascii((provider or "none")[:80]) + "".join(f", {sign}" for sign in signs),
+            next="boot a kernel that has configfs-tsm for this machine, with configfs mounted",
+        )
+    device = root / DEVICE.relative_to("/")
+    if not device.exists():
+        raise UnavailableError(
+            "no-platform",
+            "nothing here can attest this machine",
+            expected=f"a TPM as {DEVICE}",
+            seen="no such device",
+            next="start the machine with `confide run`, or give it a vTPM",
+        )
+    return VtpmAttester.from_device(device)

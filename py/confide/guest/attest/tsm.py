@@ -1,0 +1,261 @@
+"""SEV-SNP and TDX attesters: reports through Linux's configfs-tsm, the same for both.
+
+A report instance is a directory: one writes `inblob` (64 bytes to bind) and reads `outblob` (the
+report), `auxblob` (what the host hands over with it) and `provider` (whose format that is). Each
+attempt has an instance of its own, and `generation`, which the kernel counts up at every write,
+tells whether somebody else wrote into it. The privilege level is left as the kernel has it.
+
+Source: Linux, Documentation/ABI/testing/configfs-tsm-report.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from confide.errors import FormatError, UnavailableError
+from confide.guest.attest.eventlog import read_event_log
+from confide.protocol.binding import REPORT_DATA_SIZE
+from confide.protocol.evidence import Evidence
+from confide.vendors.amd.certificates import (
+    ARK_GUID,
+    ASK_GUID,
+    VCEK_GUID,
+    VLEK_GUID,
+    parse_certificate_table,
+)
+from confide.vendors.amd.report import Report, SigningKey
+
+REPORTS = Path("/sys/kernel/config/tsm/report")
+CCEL = Path("/sys/firmware/acpi/tables/data/CCEL")
+SNP_PROVIDER = "sev_guest"
+TDX_PROVIDER = "tdx_guest"
+ATTEMPTS = 5
+RETRY_SECONDS = 0.5
+# The device is busy with another's report, or the host asked to come back later.
+_TRY_AGAIN = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
+
+
+@dataclass(frozen=True)
+class TsmReport:
+    """What one instance gave; `auxblob` is empty where the provider has none."""
+
+    provider: str
+    outblob: bytes
+    auxblob: bytes
+
+
+class ReportFolder(Protocol):
+    """What configfs-tsm does; every method may raise OSError, as the kernel says."""
+
+    def make(self, name: str) -> None:
+        """Make a report instance."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove it."""
+        ...
+
+    def read(self, name: str, attribute: str) -> bytes:
+        """All of one of its attributes."""
+        ...
+
+    def write(self, name: str, attribute: str, data: bytes) -> None:
+        """Set one of its attributes, in one write."""
+        ...
+
+
+class ConfigFs:
+    """The kernel's folder of report instances."""
+
+    def __init__(self, folder: Path = REPORTS) -> None:
+        self._folder = folder
+
+    def make(self, name: str) -> None:
+        """The kernel fills the new directory with the attributes."""
+        (self._folder / name).mkdir()
+
+    def remove(self, name: str) -> None:
+        """The attributes go with the directory."""
+        (self._folder / name).rmdir()
+
+    def read(self, name: str, attribute: str) -> bytes:
+        """All of one of its attributes."""
+        return (self._folder / name / attribute).read_bytes()
+
+    def write(self, name: str, attribute: str, data: bytes) -> None:
+        """Without creating and truncating: the file is the kernel's."""
+        descriptor = os.open(self._folder / name / attribute, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
+class TsmReports:
+    """Makes reports; any number at a time."""
+
+    def __init__(self, folder: ReportFolder) -> None:
+        self._folder = folder
+
+    def provider(self) -> str | None:
+        """Whose reports there are; None if the kernel has the interface and no provider for it.
+
+        Raises UnavailableError if that cannot be told.
+        """
+        try:
+            with self._instance() as name:
+                return self._text(name, "provider")
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            raise _unavailable(error) from error
+
+    def report(self, data: bytes) -> TsmReport:
+        """A report that binds these 64 bytes.
+
+        Raises UnavailableError if there is none to be had, after some attempts where waiting helps.
+        """
+        if len(data) != REPORT_DATA_SIZE:
+            raise FormatError(
+                "bad-report-data",
+                "the data to attest has the wrong size",
+                expected=f"{REPORT_DATA_SIZE} bytes",
+                seen=f"{len(data)} bytes",
+            )
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(RETRY_SECONDS)
+            try:
+                report = self._attempt(data)
+            except OSError as error:
+                if error.errno not in _TRY_AGAIN:
+                    raise _unavailable(error) from error
+                continue
+            if report is not None:
+                return report
+        raise UnavailableError(
+            "tsm-busy",
+            "the machine gave no attestation report",
+            expected="a report of data that only this process wrote",
+            seen=f"{ATTEMPTS} attempts that were busy or interfered with",
+            next="try again later",
+        )
+
+    def _attempt(self, data: bytes) -> TsmReport | None:
+        """None if somebody else wrote into the instance meanwhile."""
+        with self._instance() as name:
+            before = int(self._text(name, "generation"))
+            self._folder.write(name, "inblob", data)
+            report = TsmReport(
+                provider=self._text(name, "provider"),
+                outblob=self._folder.read(name, "outblob"),
+                auxblob=self._optional(name, "auxblob"),
+            )
+            after = int(self._text(name, "generation"))
+        return report if after == before + 1 else None
+
+    @contextmanager
+    def _instance(self) -> Iterator[str]:
+        name = f"confide-{os.getpid()}-{secrets.token_hex(8)}"
+        self._folder.make(name)
+        try:
+            yield name
+        finally:
+            self._folder.remove(name)
+
+    def _text(self, name: str, attribute: str) -> str:
+        return self._folder.read(name, attribute).decode("ascii", "replace").strip()
+
+    def _optional(self, name: str, attribute: str) -> bytes:
+        try:
+            return self._folder.read(name, attribute)
+        except FileNotFoundError:
+            return b""
+
+
+class SnpAttester:
+    """Makes SEV-SNP evidence, with the certificates that the host hands over, if any."""
+
+    def __init__(self, reports: TsmReports) -> None:
+        self._reports = reports
+
+    def evidence(self, report_data: bytes) -> Evidence:
+        """Evidence that binds these 64 bytes.
+
+        Raises UnavailableError if no report is to be had, FormatError if the host's table of
+        certificates is malformed.
+        """
+        report = _report_of(self._reports, SNP_PROVIDER, report_data)
+        endorsements = _endorsements(report)
+        return Evidence("sev-snp", report.outblob, endorsements, b"")
+
+
+class TdxAttester:
+    """Makes TDX evidence: a quote, which carries its own certificates, and the firmware's log."""
+
+    def __init__(self, reports: TsmReports, event_log: Path = CCEL) -> None:
+        self._reports = reports
+        self._event_log = event_log
+
+    def evidence(self, report_data: bytes) -> Evidence:
+        """Evidence that binds these 64 bytes. Raises UnavailableError."""
+        report = _report_of(self._reports, TDX_PROVIDER, report_data)
+        return Evidence("tdx", report.outblob, (), read_event_log(self._event_log))
+
+
+def _report_of(reports: TsmReports, provider: str, report_data: bytes) -> TsmReport:
+    report = reports.report(report_data)
+    if report.provider != provider:
+        raise UnavailableError(
+            "tsm-provider",
+            "the kernel's attestation reports are of another kind than before",
+            expected=provider,
+            seen=ascii(report.provider[:80]),
+        )
+    return report
+
+
+def _endorsements(report: TsmReport) -> tuple[bytes, ...]:
+    """The chain in DER, leaf first, as far as the host gave it without a gap."""
+    table = parse_certificate_table(report.auxblob)
+    signer = Report.parse(report.outblob).signing_key
+    leaf = VLEK_GUID if signer is SigningKey.VLEK else VCEK_GUID
+    chain = []
+    for guid in (leaf, ASK_GUID, ARK_GUID):
+        if not table.get(guid):
+            break
+        chain.append(_der(table[guid]))
+    return tuple(chain)
+
+
+def _der(certificate: bytes) -> bytes:
+    """Some hosts file PEM, though the table is for DER."""
+    if not certificate.startswith(b"-----BEGIN"):
+        return certificate
+    try:
+        return ssl.PEM_cert_to_DER_cert(certificate.decode("ascii").strip("\0 \r\n"))
+    except ValueError as error:
+        raise FormatError(
+            "bad-snp-certificate",
+            "a certificate that the host handed over cannot be read",
+            expected="DER or PEM",
+        ) from error
+
+
+def _unavailable(error: OSError) -> UnavailableError:
+    return UnavailableError(
+        "no-tsm-report",
+        "the kernel gives no attestation report",
+        expected=f"a report instance in {REPORTS}",
+        seen=error.strerror or type(error).__name__,
+        next="check that configfs is mounted and that this process may write there",
+    )

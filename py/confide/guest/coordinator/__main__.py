@@ -1,0 +1,17 @@
+"""`python -m confide.guest.coordinator`: the coordinator's program, in its guest."""
+
+from __future__ import annotations
+
+from confide.guest.attest.platform import detect_attester
+from confide.guest.coordinator.app import create_app
+from confide.guest.coordinator.domain import Coordinator
+from confide.net.server import Service, serve
+
+
+def create_service() -> Service:
+    """Make the root CA and return the HTTP face."""
+    return Service(create_app(Coordinator(detect_attester())))
+
+
+if __name__ == "__main__":
+    serve(create_service, listen="0.0.0.0:8000")

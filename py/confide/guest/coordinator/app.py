@@ -1,0 +1,78 @@
+"""The coordinator's HTTP face. The transport is untrusted: every message authenticates itself."""
+
+from __future__ import annotations
+
+import threading
+
+from flask import Flask, Response, jsonify, request
+
+from confide.encoding.canonical import cbor_encode
+from confide.errors import UnavailableError
+from confide.guest.coordinator.domain import Coordinator
+from confide.net.server import cbor_response, flask_app
+from confide.protocol import coordinator as messages
+from confide.protocol.collateral import MAX_BUNDLE
+
+MAX_UPLOADS = 4
+"""Bundles of collateral that are received at once: each takes three times its size meanwhile."""
+
+
+def create_app(coordinator: Coordinator) -> Flask:
+    """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
+    app = flask_app(__name__, max_body=messages.MAX_JOIN)
+    uploads = threading.BoundedSemaphore(MAX_UPLOADS)
+
+    def body() -> bytes:
+        return request.get_data(cache=False)
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return jsonify(role="coordinator", state=coordinator.state)
+
+    @app.post("/v1/attest")
+    def attest() -> Response:
+        nonce = messages.parse_nonce(body())
+        return cbor_response(coordinator.attest(nonce).encode())
+
+    @app.post("/v1/manifest")
+    def set_manifest() -> Response:
+        sha256 = coordinator.set_manifest(messages.parse_set_manifest(body()))
+        return cbor_response(messages.encode_manifest_set(sha256))
+
+    @app.get("/v1/manifest")
+    def manifest() -> Response:
+        return cbor_response(coordinator.mesh().encode())
+
+    @app.post("/v1/collateral")
+    def set_collateral() -> Response:
+        if not uploads.acquire(blocking=False):
+            raise UnavailableError(
+                "too-many-uploads",
+                "others are bringing collateral",
+                expected=f"at most {MAX_UPLOADS} at once",
+                next="try again in a moment",
+            )
+        try:
+            request.max_content_length = MAX_BUNDLE
+            coordinator.set_collateral(body())
+        finally:
+            uploads.release()
+        return cbor_response(cbor_encode({}))
+
+    @app.get("/v1/collateral")
+    def collateral() -> Response:
+        return cbor_response(coordinator.collateral())
+
+    @app.get("/v1/refused")
+    def refused() -> Response:
+        return cbor_response(coordinator.refused().encode())
+
+    @app.post("/v1/challenge")
+    def challenge() -> Response:
+        return cbor_response(messages.encode_nonce(coordinator.challenge()))
+
+    @app.post("/v1/join")
+    def join() -> Response:
+        return cbor_response(coordinator.join(messages.JoinRequest.parse(body())).encode())
+
+    return app

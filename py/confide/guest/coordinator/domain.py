@@ -1,0 +1,242 @@
+"""The coordinator: it holds the manifest and says who belongs to the mesh.
+
+Rules of this module:
+
+* The manifest is set once and never changes: a manifest names no update keys (formats/manifest.py
+  refuses any), so a second, different one is refused. To change what is trusted, start a
+  coordinator anew; clients notice, because they pin the manifest's bytes.
+* Keys exist in this object only: the root CA is made when it starts, the mesh CA when the manifest
+  is set. Nothing is written anywhere.
+* A node gets a certificate for exactly what its evidence, made for a challenge of ours, binds:
+  role, keys, models, manifest and mesh CA. What it must measure is in the manifest, nowhere else.
+* Whoever sets the manifest is not authenticated and need not be: setting a wrong one makes this
+  coordinator useless to clients, who compare bytes, but never unsafe. The same goes for collateral,
+  which may be replaced at any time: each item in it is signed by its vendor, and has its end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from confide.errors import PolicyError, UnavailableError
+from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
+from confide.guest.coordinator.challenges import Challenges
+from confide.protocol.binding import coordinator_report_data, join_report_data
+from confide.protocol.certificates import load_public_key
+from confide.protocol.collateral import Bundle
+from confide.protocol.coordinator import (
+    Attestation,
+    JoinReply,
+    JoinRequest,
+    MeshReply,
+    RefusedJoin,
+)
+from confide.protocol.evidence import Evidence
+from confide.protocol.gpu import GpuEvidence, gpu_binding
+from confide.protocol.history import append_entry, encode_history
+from confide.protocol.manifest import Manifest
+from confide.verify.evidence import verify_evidence
+
+if TYPE_CHECKING:
+    from confide.guest.attest.platform import Attester
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """What exists from the moment a manifest is set; replaced never."""
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    authority: Authority
+    history: bytes
+
+
+class Coordinator:
+    """The domain object behind the HTTP face. Thread-safe.
+
+    `now` gives unix seconds (certificates), `monotonic` seconds that only grow (challenges).
+    """
+
+    def __init__(
+        self,
+        attester: Attester,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._attester = attester
+        self._now = now
+        self._root = create_root_ca(now=int(now()))
+        self._challenges = Challenges(monotonic)
+        self._mesh: _Mesh | None = None
+        self._collateral = Bundle()
+        self._refused: RefusedJoin | None = None
+        self._collateral_bytes = self._collateral.encode()
+        self._lock = threading.Lock()
+        # One quote at a time: a TPM is one slow device, and a queue here is better than in it.
+        self._quote_lock = threading.Lock()
+
+    @property
+    def state(self) -> str:
+        """Either "no-manifest" or "ready"."""
+        return "ready" if self._mesh else "no-manifest"
+
+    def set_manifest(self, data: bytes) -> bytes:
+        """Set the manifest, or confirm that it is these bytes already; returns its SHA-256.
+
+        Raises FormatError for bytes that are no manifest, PolicyError for another than the one set.
+        """
+        manifest = Manifest.parse(data)
+        with self._lock:
+            if self._mesh is None:
+                self._mesh = self._start_mesh(manifest, data)
+            elif self._mesh.manifest_bytes != data:
+                raise PolicyError(
+                    "manifest-already-set",
+                    "this coordinator has another manifest",
+                    expected=self._mesh.manifest.sha256.hex(),
+                    seen=manifest.sha256.hex(),
+                    next="start a new coordinator: the manifest has no update keys",
+                )
+        return manifest.sha256
+
+    def set_collateral(self, data: bytes) -> None:
+        """Replace the vendors' statements that evidence is judged by. Raises FormatError."""
+        collateral = Bundle.parse(data)
+        with self._lock:
+            self._collateral, self._collateral_bytes = collateral, data
+
+    def collateral(self) -> bytes:
+        """The vendors' statements as they were set, for whoever needs the same."""
+        return self._collateral_bytes
+
+    def refused(self) -> RefusedJoin:
+        """The latest join whose evidence did not pass: who brings collateral needs to see it.
+
+        Raises UnavailableError if there is none.
+        """
+        if self._refused is None:
+            raise UnavailableError("none-refused", "no machine's evidence was refused yet")
+        return self._refused
+
+    def mesh(self) -> MeshReply:
+        """Manifest and CAs, for nodes that join. Raises UnavailableError without a manifest."""
+        mesh = self._require_mesh()
+        return MeshReply(mesh.manifest_bytes, mesh.authority.der, self._root.der)
+
+    def challenge(self) -> bytes:
+        """A nonce for one join: 32 bytes."""
+        return self._challenges.issue()
+
+    def attest(self, nonce: bytes) -> Attestation:
+        """Evidence, made for `nonce`, that binds manifest, CAs and history.
+
+        Before a manifest is set, manifest and mesh CA are empty and the history is an empty list.
+        """
+        mesh = self._mesh
+        manifest = mesh.manifest_bytes if mesh else b""
+        mesh_ca = mesh.authority.der if mesh else b""
+        history = mesh.history if mesh else encode_history([])
+        data = coordinator_report_data(
+            nonce, manifest=manifest, root_ca=self._root.der, mesh_ca=mesh_ca, history=history
+        )
+        with self._quote_lock:
+            evidence = self._attester.evidence(data)
+        return Attestation(evidence.encode(), manifest, history, self._root.der, mesh_ca)
+
+    def join(self, request: JoinRequest) -> JoinReply:
+        """Admit a node, or raise.
+
+        UnavailableError without a manifest, VerificationError if the challenge or the evidence is
+        not good, PolicyError if the manifest does not have the role or allow it the models,
+        FormatError for bytes that cannot be read.
+        """
+        mesh = self._require_mesh()
+        # First, so that no time is spent on what was not made for us, lately.
+        self._challenges.check(request.nonce)
+        self._check_allowed(mesh, request)
+        load_public_key(request.public_key, "node")
+        evidence = Evidence.parse(request.evidence)
+        devices = [GpuEvidence.parse(gpu).device for gpu in evidence.gpus]
+        verdict = verify_evidence(
+            evidence,
+            report_data=join_report_data(
+                request.nonce,
+                role=request.role,
+                public_key=request.public_key,
+                kem_public_key=request.kem_public_key,
+                manifest=mesh.manifest_bytes,
+                models=request.models,
+                mesh_ca=mesh.authority.der,
+                gpus=gpu_binding(devices, evidence.gpu_refusal),
+            ),
+            manifest=mesh.manifest,
+            role=request.role,
+            collateral=self._collateral,
+            now=int(self._now()),
+        )
+        if not verdict.passed:
+            self._refused = RefusedJoin(request.role, request.evidence)
+        verdict.require()
+        self._challenges.use(request.nonce)
+        leaf = issue_leaf(
+            mesh.authority,
+            role=request.role,
+            models=request.models,
+            public_key=request.public_key,
+            kem_public_key=request.kem_public_key,
+            now=int(self._now()),
+        )
+        return JoinReply(leaf, mesh.authority.der, self._root.der)
+
+    def _require_mesh(self) -> _Mesh:
+        if self._mesh is None:
+            raise UnavailableError(
+                "no-manifest",
+                "this coordinator has no manifest yet",
+                next="set it with `confide set`",
+            )
+        return self._mesh
+
+    def _start_mesh(self, manifest: Manifest, data: bytes) -> _Mesh:
+        authority = create_mesh_ca(
+            self._root, manifest_sha256=manifest.sha256, now=int(self._now())
+        )
+        history = append_entry(
+            (),
+            manifest_sha256=manifest.sha256,
+            mesh_ca=authority.der,
+            root_key=self._root.key,
+        )
+        return _Mesh(manifest, data, authority, encode_history(history))
+
+    def _check_allowed(self, mesh: _Mesh, request: JoinRequest) -> None:
+        if request.manifest_sha256 != mesh.manifest.sha256:
+            raise PolicyError(
+                "wrong-manifest",
+                "the node wants to join under another manifest",
+                expected=mesh.manifest.sha256.hex(),
+                seen=request.manifest_sha256.hex(),
+            )
+        mesh.manifest.role(request.role)
+        if request.role == "coordinator":
+            raise PolicyError(
+                "role-not-allowed", "a coordinator does not join a mesh, it makes one"
+            )
+        # Who has a KEM key is asked for clients' keys, so it is part of the role.
+        if (request.role == "secret-service") != bool(request.kem_public_key):
+            raise PolicyError("kem-key", "the secret service, and no other role, has a KEM key")
+        if request.role == "secret-service" and request.models:
+            raise PolicyError("model-not-allowed", "the secret service serves no models")
+        for name in request.models:
+            if request.role not in mesh.manifest.model(name).roles:
+                raise PolicyError(
+                    "model-not-allowed",
+                    f"the manifest does not let this role serve {name}",
+                    expected=" or ".join(mesh.manifest.model(name).roles),
+                    seen=request.role,
+                )

@@ -1,0 +1,28 @@
+"""`python -m confide.guest.secret_service`: the secret service's program, in its guest."""
+
+from __future__ import annotations
+
+from confide.guest.attest.platform import detect_attester
+from confide.guest.mesh.config import read_config
+from confide.guest.mesh.join import Node
+from confide.guest.mesh.tls import server_context
+from confide.guest.secret_service.app import create_public_app, create_worker_app
+from confide.guest.secret_service.domain import SecretService
+from confide.net.coordinator_client import CoordinatorClient
+from confide.net.server import Service, serve
+
+
+def create_service() -> Service:
+    """Make the keys, start joining the mesh, and return both HTTP faces."""
+    service = SecretService()
+    client = CoordinatorClient(read_config().coordinator)
+    node = Node("secret-service", detect_attester(), client, kem_public_key=service.kem_public_key)
+    node.start()
+    return Service(
+        create_public_app(service, node),
+        tls=(create_worker_app(service, node), lambda: server_context(node.membership())),
+    )
+
+
+if __name__ == "__main__":
+    serve(create_service, listen="0.0.0.0:8000", tls_listen="0.0.0.0:8443")

@@ -1,0 +1,54 @@
+"""The secret service's two HTTP faces: one for everybody, one for workers, behind mutual TLS."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, jsonify, request
+
+from confide.encoding.fields import from_hex
+from confide.guest.mesh.join import Node
+from confide.guest.mesh.tls import peer_identity
+from confide.guest.secret_service.domain import SecretService
+from confide.net.server import cbor_response, flask_app
+from confide.protocol.keyexchange import KEY_ID_SIZE, MAX_MESSAGE
+from confide.protocol.manifest import ROLES
+from confide.protocol.secret_service import KeyExchangeReply
+
+WORKER_ROLES = tuple(role for role in ROLES if role.startswith("worker-"))
+
+
+def create_public_app(service: SecretService, node: Node) -> Flask:
+    """What clients use, over an untrusted path: every message authenticates itself."""
+    app = flask_app(__name__, max_body=MAX_MESSAGE)
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return jsonify(role=node.role, state=node.state, reason=node.reason)
+
+    @app.get("/v1/key-exchange")
+    def key_exchange() -> Response:
+        member = node.membership()
+        reply = KeyExchangeReply(
+            member.certificate, member.mesh_ca, member.root_ca, service.kem_public_key
+        )
+        return cbor_response(reply.encode())
+
+    @app.post("/v1/keys")
+    def put_key() -> Response:
+        accepted = service.put(request.get_data(cache=False), node.membership().manifest)
+        return cbor_response(accepted.encode())
+
+    return app
+
+
+def create_worker_app(service: SecretService, node: Node) -> Flask:
+    """What workers use. Served on TLS connections only: the peer is who its certificate says."""
+    app = flask_app(f"{__name__}.workers", max_body=0)
+
+    @app.get("/v1/keys/<key_id>")
+    def get_key(key_id: str) -> Response:
+        connection = request.environ["gunicorn.socket"]
+        worker = peer_identity(connection, node.membership(), role=WORKER_ROLES)
+        released = service.get(from_hex(key_id, KEY_ID_SIZE, "the key id"), worker)
+        return cbor_response(released.encode())
+
+    return app

@@ -1,0 +1,51 @@
+"""The worker's HTTP face: health, and the two paths for sealed requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from flask import Flask, Response, jsonify, request
+
+from confide.guest.worker.encryption_proxy import EncryptionProxy, SealedCall
+from confide.net.disconnect import DisconnectWatcher
+from confide.net.server import flask_app
+from confide.protocol.sealed import MAX_REQUEST, PATHS, RESPONSE_TYPE
+
+READY = "ready"
+_HEADERS = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
+
+
+def create_app(
+    proxy: EncryptionProxy, *, role: str, states: Callable[[], Mapping[str, str]]
+) -> Flask:
+    """The WSGI application. `states` says of each model "ready" if requests would be answered.
+
+    Health is that map, for whoever routes requests, and one state of the worker, for whoever starts
+    it: "ready" only when every model is, else the state of the first that is not.
+    """
+    app = flask_app(__name__, max_body=MAX_REQUEST)
+    watcher = DisconnectWatcher()
+
+    @app.get("/healthz")
+    def health() -> Response:
+        models = states()
+        state = next((state for state in models.values() if state != READY), READY)
+        return jsonify(role=role, state=state, models=dict(models))
+
+    def sealed() -> Response:
+        headers = {name: request.headers.get(name, "") for name in _HEADERS}
+        call = SealedCall(request.method, request.path, headers, request.get_data(cache=False))
+        with ExitStack() as stack:
+            watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
+            body = proxy.respond(call, watch, stack)
+            response = Response(body, content_type=RESPONSE_TYPE)
+            if isinstance(body, bytes):
+                return response
+            # From here on the response ends the watch and the call, however it ends itself.
+            response.call_on_close(stack.pop_all().close)
+            return response
+
+    for path in PATHS:
+        app.add_url_rule(path, endpoint=path, view_func=sealed, methods=["POST"])
+    return app

@@ -1,0 +1,1 @@
+"""Model disks in a worker: a root program mounts what the manifest names, checked by dm-verity."""

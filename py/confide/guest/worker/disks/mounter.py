@@ -1,0 +1,323 @@
+"""The disk mounter: opens the model disks that a manifest names.
+
+It is the program `python -m confide.guest.worker.disks.mounter`.
+
+Rules:
+
+* A disk is what its root hash says. Serial numbers only say where to look; the host may swap or
+  change disks at any time, and the kernel checks each block whenever it is read.
+* Only after every configured model is open does the program say that it is ready, and the units of
+  the engine and of the encryption proxy are bound to this one. It ends, with an error, when the
+  kernel has seen a wrong block; so nothing is served from a disk that was wrong once.
+* The manifest comes over an untrusted network. It is written to MANIFEST_COPY so that whoever
+  serves can compare it with the one this machine was attested against, and must.
+
+It runs as root (it makes devices and mounts), in a process of its own that listens to nobody.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from confide.errors import ConfideError, ConfigError, PolicyError, VerificationError
+from confide.guest.mesh.config import read_config
+from confide.guest.worker.disks import verity
+from confide.guest.worker.engine.models_file import (
+    MANIFEST_COPY,
+    MODELS_FILE,
+    ServedModel,
+    encode_models,
+)
+from confide.guest.worker.role import read_role
+from confide.net.coordinator_client import CoordinatorClient
+from confide.protocol.coordinator import MeshReply
+from confide.protocol.hash_tree import BLOCK, root_hash
+from confide.protocol.manifest import Manifest, Model
+
+SERIAL_PREFIX = "confide-model-"
+MOUNTS = Path("/run/confide/models")
+
+POLL_SECONDS = 2.0
+"""Seconds between two questions whether a wrong block was seen, or a manifest was set."""
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MNT_DETACH = 1, 2, 4, 8, 2
+
+
+class System(Protocol):
+    """What opening a disk asks of the machine; a test gives another one."""
+
+    def model_disks(self) -> Sequence[Path]:
+        """Devices whose serial number starts with SERIAL_PREFIX."""
+
+    def size(self, device: Path) -> int:
+        """Size of a device in bytes."""
+
+    def read(self, device: Path, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`, less at the end of the device."""
+
+    def open_verity(self, name: str, table: str) -> Path:
+        """Make a read-only device-mapper device; its path."""
+
+    def close_verity(self, name: str) -> None:
+        """Remove such a device as soon as nobody uses it."""
+
+    def verity_status(self, name: str) -> str:
+        """The status line of such a device."""
+
+    def mount(self, device: Path, target: Path) -> None:
+        """Mount erofs read-only. Raises OSError."""
+
+    def unmount(self, target: Path) -> None:
+        """Take a mount away from everybody's sight, also if it is in use."""
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model whose files are at `path`, under the device-mapper name `device_name`."""
+
+    model: Model
+    path: Path
+    device_name: str
+
+    def served(self) -> ServedModel:
+        """What the engine needs to know of it."""
+        model = self.model
+        return ServedModel(model.name, self.path, model.root_hash, model.tasks, model.engine)
+
+
+def choose_models(manifest: Manifest, names: Sequence[str], role: str) -> list[Model]:
+    """The manifest's entries for `names`, in that order.
+
+    Raises PolicyError for a model that the manifest does not have or that `role` may not serve,
+    ConfigError if no model is asked for.
+    """
+    if not names:
+        raise ConfigError(
+            "no-models",
+            "the config disk names no model for this worker",
+            expected="at least one of the manifest's models",
+        )
+    models = [manifest.model(name) for name in names]
+    for model in models:
+        if role not in model.roles:
+            raise PolicyError(
+                "model-not-for-role",
+                f"the manifest does not let a {role} serve the model {model.name}",
+                expected=" or ".join(model.roles),
+                seen=role,
+            )
+    return models
+
+
+def find_disk(model: Model, system: System) -> Path:
+    """The disk whose hash tree has the model's root hash.
+
+    Raises VerificationError if no disk has it; the error says what each disk has instead.
+    """
+    seen = []
+    need = verity.disk_size(model)
+    for device in system.model_disks():
+        size = system.size(device)
+        if size < need:
+            seen.append(f"{device.name}: {size} bytes, so truncated or another disk")
+            continue
+        found = root_hash(system.read(device, model.hash_offset, BLOCK))
+        if found == model.root_hash:
+            return device
+        seen.append(f"{device.name}: root hash {found.hex()}")
+    raise VerificationError(
+        "wrong-model-disk",
+        f"no disk holds the model {model.name} of the manifest",
+        expected=f"root hash {model.root_hash.hex()}, at least {need} bytes",
+        seen=", ".join(seen) or f"no disk with a serial number {SERIAL_PREFIX}N",
+        next="attach the model disk that was built with this manifest",
+    )
+
+
+def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -> OpenModel:
+    """Find, open and mount one model; `cleanup` undoes it.
+
+    Raises VerificationError if the disk is not the manifest's or its first blocks are corrupt.
+    """
+    device = find_disk(model, system)
+    name = f"model-{model.name}"
+    mapped = system.open_verity(name, verity.table(model, str(device)))
+    cleanup.callback(system.close_verity, name)
+    target = mounts / model.name
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        system.mount(mapped, target)
+    except OSError as error:
+        raise VerificationError(
+            "corrupt-model-disk",
+            f"the disk of the model {model.name} cannot be mounted",
+            expected=f"an erofs file system under root hash {model.root_hash.hex()}",
+            seen=error.strerror or type(error).__name__,
+            next="replace the disk: its bytes are not those that the manifest names",
+        ) from error
+    cleanup.callback(system.unmount, target)
+    return OpenModel(model, target, name)
+
+
+def require_intact(models: Sequence[OpenModel], system: System) -> None:
+    """Raises VerificationError if the kernel has seen a wrong block in one of the models."""
+    for opened in models:
+        if verity.is_corrupted(system.verity_status(opened.device_name)):
+            raise VerificationError(
+                "corrupt-model-disk",
+                f"a block of the disk of the model {opened.model.name} is not the manifest's",
+                expected=f"every block under root hash {opened.model.root_hash.hex()}",
+                seen="dm-verity reports corruption",
+                next="replace the disk and start this machine again; it serves nothing until then",
+            )
+
+
+def wait_for_manifest(
+    ask: Callable[[], MeshReply], sleep: Callable[[float], None] = time.sleep
+) -> bytes:
+    """Manifest bytes, once the coordinator has some; until then each new reason is printed."""
+    reason = ""
+    while True:
+        try:
+            return ask().manifest
+        except ConfideError as error:
+            if str(error) != reason:
+                reason = str(error)
+                say(f"waiting for a manifest: {reason}")
+        sleep(POLL_SECONDS)
+
+
+class Linux:
+    """The real System: sysfs, dmsetup and mount(2)."""
+
+    def __init__(self, block: Path = Path("/sys/block"), devices: Path = Path("/dev")) -> None:
+        self._block = block
+        self._devices = devices
+
+    def model_disks(self) -> Sequence[Path]:
+        """See System. virtio disks have their serial number in /sys/block/*/serial."""
+        found = []
+        for serial in sorted(self._block.glob("*/serial")):
+            if re.fullmatch(re.escape(SERIAL_PREFIX) + "[0-9]{1,3}", serial.read_text().strip()):
+                found.append(self._devices / serial.parent.name)
+        return found
+
+    def size(self, device: Path) -> int:
+        """See System."""
+        with device.open("rb") as file:
+            return file.seek(0, os.SEEK_END)
+
+    def read(self, device: Path, offset: int, length: int) -> bytes:
+        """See System."""
+        with device.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def open_verity(self, name: str, table: str) -> Path:
+        """See System. Raises ConfigError with dmsetup's words."""
+        _dmsetup("create", "--readonly", name, "--table", table)
+        return Path("/dev/mapper", name)
+
+    def close_verity(self, name: str) -> None:
+        """See System."""
+        _dmsetup("remove", "--deferred", name)
+
+    def verity_status(self, name: str) -> str:
+        """See System."""
+        return _dmsetup("status", name)
+
+    def mount(self, device: Path, target: Path) -> None:
+        """See System."""
+        flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        _check(_libc().mount(bytes(device), bytes(target), b"erofs", ctypes.c_ulong(flags), None))
+
+    def unmount(self, target: Path) -> None:
+        """See System."""
+        _check(_libc().umount2(bytes(target), _MNT_DETACH))
+
+
+def _libc() -> ctypes.CDLL:
+    # The image has no mount program, and mount(2) is all that one would be needed for.
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _dmsetup(*arguments: str) -> str:
+    # There is no udev here: dmsetup makes the node in /dev/mapper itself.
+    done = subprocess.run(
+        ["/usr/sbin/dmsetup", *arguments],
+        env={"DM_DISABLE_UDEV": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        raise ConfigError(
+            "device-mapper",
+            f"dmsetup {arguments[0]} failed",
+            expected="exit status 0",
+            seen=f"{done.returncode}: {done.stderr.strip()[:200]}",
+        )
+    return done.stdout
+
+
+def notify(message: str) -> None:
+    """Tell systemd, if it started us, e.g. "READY=1" (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+            peer.sendto(message.encode(), "\0" + address[1:] if address[0] == "@" else address)
+
+
+def say(text: str) -> None:
+    """One line on the console."""
+    print(f"confide-disks: {text}", file=sys.stderr, flush=True)
+
+
+def run(system: System) -> None:
+    """Open every configured model, report ready, then watch. Only returns by an exception."""
+    role, config = read_role(), read_config()
+    data = wait_for_manifest(CoordinatorClient(config.coordinator).mesh)
+    manifest = Manifest.parse(data)
+    with ExitStack() as cleanup:
+        models = choose_models(manifest, config.models, role)
+        opened = [open_model(model, system, cleanup, MOUNTS) for model in models]
+        require_intact(opened, system)
+        MANIFEST_COPY.write_bytes(data)
+        MODELS_FILE.write_bytes(encode_models(manifest.sha256, [m.served() for m in opened]))
+        for model in opened:
+            say(f"model {model.model.name} is at {model.path}, verified while it is read")
+        notify("READY=1")
+        while True:
+            time.sleep(POLL_SECONDS)
+            require_intact(opened, system)
+
+
+def main() -> int:
+    """Run on this machine; 1 after an error, which is printed."""
+    try:
+        run(Linux())
+    except ConfideError as error:
+        say(f"{error.code}: {error}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What both engines have in common: the arguments and the environment of vLLM's server.
+
+Privacy: vLLM logs no request, answers only on loopback, loads weights from safetensors only (never
+pickles, never code from the model) and reports to nobody. Its prefix cache finds a block of tokens
+by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one. Its
+caches of images know no salt, so a model that could see is served as one that reads only (nor does
+the layer for GPUs have cuDNN's convolutions, by which models see).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confide.guest.worker.engine.models_file import ENGINE_HOST, ServedModel
+from confide.protocol.engine_options import EngineOptions
+
+ENVIRONMENT: Mapping[str, str] = {
+    "HOME": "/nonexistent",
+    "TMPDIR": "/tmp",  # noqa: S108  the unit's private one
+    "VLLM_CONFIG_ROOT": "/nonexistent",
+    "VLLM_PLUGINS": "",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_HOST_IP": ENGINE_HOST,
+    "GLOO_SOCKET_IFNAME": "lo",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+"""Beside what each engine adds, this is all: nothing is inherited."""
+
+
+def server_arguments(model: ServedModel, port: int) -> list[str]:
+    """The options of vLLM's server for this model, without those that only one engine has."""
+    return [
+        f"--model={model.path}",
+        f"--served-model-name={model.name}",
+        f"--host={ENGINE_HOST}",
+        f"--port={port}",
+        "--load-format=safetensors",
+        "--language-model-only",
+        "--enable-prefix-caching",
+        "--prefix-caching-hash-algo=sha256",
+        "--enable-prompt-tokens-details",
+        "--no-enable-log-requests",
+        "--disable-log-stats",
+        "--disable-uvicorn-access-log",
+        "--uvicorn-log-level=warning",
+        "--disable-fastapi-docs",
+        *_options(model.engine),
+    ]
+
+
+def _options(options: EngineOptions) -> list[str]:
+    """What the manifest sets, but for what is about GPUs and the type of the weights."""
+    named = {
+        "max-model-len": options.max_model_len,
+        "max-num-seqs": options.max_num_seqs,
+        "max-num-batched-tokens": options.max_num_batched_tokens,
+        "kv-cache-dtype": options.kv_cache_dtype,
+        "tool-call-parser": options.tool_call_parser,
+        "reasoning-parser": options.reasoning_parser,
+    }
+    given = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    # vLLM parses tool calls only where it may decide that there are some.
+    return [*given, "--enable-auto-tool-choice"] if options.tool_call_parser else given

@@ -1,0 +1,70 @@
+"""What the engines' supervisor says of each model's engine, and where whoever serves reads it.
+
+The engine's user writes the file, and what runs as that user knows prompts: so a state is one of a
+closed set of words, and no text of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from confide.encoding.canonical import json_decode, json_encode
+from confide.encoding.fields import Fields
+from confide.errors import ConfideError
+
+STATES_FILE = Path("/run/confide-engine/states.json")
+
+
+class EngineState(StrEnum):
+    """The last ones are final: the machine has to be started in another way."""
+
+    NOT_THERE = "engine-not-there"
+    GPUS_NOT_READY = "gpus-not-ready"
+    STARTING = "engine-starting"
+    READY = "ready"
+    ENDED = "engine-ended"
+    TOO_FEW_GPUS = "too-few-gpus"
+    GPUS_TAKEN = "gpus-taken"
+    TOO_LARGE = "model-too-large"
+
+
+class EngineStates:
+    """The writer's side: a state for each model. Thread-safe."""
+
+    def __init__(self, models: Iterable[str], state: EngineState, file: Path = STATES_FILE) -> None:
+        self._states = dict.fromkeys(models, state)
+        self._file = file
+        self._lock = threading.Lock()
+        self._write()
+
+    def set(self, model: str, state: EngineState) -> None:
+        """Change the state of one model."""
+        with self._lock:
+            self._states[model] = state
+            self._write()
+
+    def set_all(self, state: EngineState) -> None:
+        """Change the state of every model."""
+        with self._lock:
+            self._states = dict.fromkeys(self._states, state)
+            self._write()
+
+    def _write(self) -> None:
+        # Replaced as a whole: a reader sees the states before or after, never half of them.
+        new = self._file.with_suffix(".new")
+        new.write_bytes(json_encode({model: str(s) for model, s in self._states.items()}))
+        new.chmod(0o644)
+        new.replace(self._file)
+
+
+def read_states(models: Iterable[str], file: Path = STATES_FILE) -> Mapping[str, EngineState]:
+    """The state of each of these models: NOT_THERE if the supervisor does not run or says none."""
+    names = tuple(models)
+    try:
+        fields = Fields(json_decode(file.read_bytes(), what="engine states"), "the engine states")
+        return {name: EngineState(fields.text(name, one_of=tuple(EngineState))) for name in names}
+    except (OSError, ConfideError):
+        return dict.fromkeys(names, EngineState.NOT_THERE)

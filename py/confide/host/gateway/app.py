@@ -1,0 +1,148 @@
+"""The gateway's HTTP face: a relay that looks at headers only and passes bodies on as they come."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from flask import Flask, Response, jsonify, request
+
+from confide.errors import ConfideError, UnavailableError
+from confide.host.gateway.access import Access
+from confide.host.gateway.routing import Worker, Workers
+from confide.net.disconnect import DisconnectWatch, DisconnectWatcher
+from confide.net.http_client import Upstream, UpstreamAnswer
+from confide.net.server import flask_app, status_of
+from confide.protocol.collateral import MAX_BUNDLE
+from confide.protocol.coordinator import MAX_ATTESTATION
+from confide.protocol.sealed import MAX_REQUEST
+
+_FORWARDED = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
+_STATUS = {
+    "unauthorized": 401,
+    "rate-limited": 429,
+    "peer-unreachable": 502,
+    "peer-lost": 502,
+    "answer-too-large": 502,
+    "peer-timeout": 504,
+}
+
+
+def create_app(
+    *,
+    coordinator: Upstream,
+    secret_service: Upstream,
+    workers: Workers,
+    access: Access | None,
+) -> Flask:
+    """The WSGI application; `access` None admits everybody. Starts a thread: fork before."""
+    app = flask_app(__name__, max_body=MAX_REQUEST)
+    watcher = DisconnectWatcher()
+
+    def failed(error: ConfideError) -> tuple[Response, int]:
+        return jsonify(error=error.to_dict()), _STATUS.get(error.code, status_of(error))
+
+    app.register_error_handler(ConfideError, failed)
+
+    @app.before_request
+    def admit() -> None:
+        if access is not None and request.endpoint != "health":
+            access.admit(request.headers.get("Authorization", ""))
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return jsonify(role="gateway", state="ready", models=workers.models())
+
+    @app.get("/v1/models")
+    def models() -> Response:
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "confide"}
+            for name in workers.models()
+        ]
+        return jsonify(object="list", data=data)
+
+    def relay(upstream: Upstream, path: str, limit: int = MAX_ATTESTATION) -> Response:
+        body = request.get_data(cache=False) if request.method == "POST" else None
+        with watcher.watch(request.environ.get("gunicorn.socket")) as watch:
+            status, content_type, answer = upstream.call(
+                request.method,
+                path,
+                body=body,
+                headers={"Content-Type": request.headers.get("Content-Type", "")},
+                watch=watch,
+                limit=limit,
+            )
+        return Response(answer, status, content_type=content_type)
+
+    @app.post("/confide/v1/attest")
+    def attest() -> Response:
+        return relay(coordinator, "/v1/attest")
+
+    @app.get("/confide/v1/collateral")
+    def collateral() -> Response:
+        return relay(coordinator, "/v1/collateral", MAX_BUNDLE)
+
+    @app.get("/confide/v1/key-exchange")
+    def key_exchange() -> Response:
+        return relay(secret_service, "/v1/key-exchange")
+
+    @app.post("/confide/v1/keys")
+    def keys() -> Response:
+        return relay(secret_service, "/v1/keys")
+
+    @app.post("/v1/chat/completions")
+    @app.post("/v1/completions")
+    def sealed() -> Response:
+        model = request.headers.get("Confide-Model", "")
+        shard_key = request.headers.get("Confide-Shard-Key", "")
+        candidates = workers.candidates(model, shard_key)
+        body = request.get_data(cache=False)
+        headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
+        with ExitStack() as stack:
+            watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
+            answer = ask(candidates, stack, body, headers, watch)
+            response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
+            if answer.length is not None:
+                response.content_length = answer.length
+            # From here on the response ends the watch and the call, however it ends itself.
+            response.call_on_close(stack.pop_all().close)
+            return response
+
+    def ask(
+        candidates: Sequence[Worker],
+        stack: ExitStack,
+        body: bytes,
+        headers: Mapping[str, str],
+        watch: DisconnectWatch,
+    ) -> UpstreamAnswer:
+        last: UnavailableError | None = None
+        for worker in candidates:
+            with ExitStack() as attempt:
+                attempt.enter_context(workers.busy(worker))
+                try:
+                    answer = worker.upstream.open(
+                        "POST", request.path, body=body, headers=headers, watch=watch
+                    )
+                except UnavailableError as error:
+                    # Only a request that never left may go to another worker.
+                    if error.code != "peer-unreachable":
+                        raise
+                    worker.models = frozenset()
+                    last = error
+                    continue
+                attempt.callback(answer.close)
+                stack.push(attempt.pop_all())
+                return answer
+        assert last is not None
+        raise last
+
+    return app
+
+
+def _pieces(answer: UpstreamAnswer) -> Iterator[bytes]:
+    try:
+        yield from answer.pieces()
+    except UnavailableError as error:
+        # The head has left: the client learns it from a body that breaks off.
+        raise ConnectionResetError(errno.ECONNRESET, error.code) from error

@@ -1,0 +1,273 @@
+"""One booted machine: QEMU, its TPM and its disks, started and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confide.errors import ConfigError, UnavailableError
+from confide.host.runner import swtpm
+from confide.host.runner.accelerator import kvm_works
+from confide.host.runner.processes import ProcessGroup
+from confide.host.runner.qemu import (
+    HOST_IN_GUEST,
+    DirectBoot,
+    MachineSpec,
+    Tools,
+    arguments,
+    free_port,
+)
+from confide.protocol.configdisk import ConfigDisk
+
+SERVICE_PORT = 8000
+PORTS: Mapping[str, tuple[int, ...]] = {"secret-service": (SERVICE_PORT, 8443)}
+MEMORY_MIB = {"worker-cpu": 4096}
+DEFAULT_MEMORY_MIB = 1024
+CPUS = {"worker-cpu": max(2, min(4, os.cpu_count() or 2))}
+DEFAULT_CPUS = 2
+
+READY_STATES = ("ready", "no-manifest")  # up; a coordinator waits for its manifest like that
+POLL_SECONDS = 0.5
+REQUEST_SECONDS = 5.0
+QUIT_SECONDS = 5.0
+TAIL_BYTES = 6000
+MAX_HEALTH = 65536
+# Lines in which a guest says why it ends: ours, the kernel's, the firmware's
+_CAUSE = re.compile(r"boot failed:|Kernel panic|device-mapper: verity|failed to load Boot")
+_CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
+
+
+class Machine:
+    """A machine booted from the folder of an image; use it as a context manager.
+
+    It boots from its disk; with `direct`, the firmware is handed the kernel, initrd and command
+    line of the unified kernel image there, as a confidential machine's is.
+
+    `ports` maps guest ports to host ports (0: any free one); by default those of the role. `config`
+    holds the config disk's `coordinator`, `secret_service` and `models`. What the machine leaves,
+    `console.log` above all, is in `run_dir`. `extra` are further QEMU arguments, for tests that
+    play a hostile host.
+    """
+
+    def __init__(
+        self,
+        image_dir: Path,
+        role: str,
+        *,
+        run_dir: Path | None = None,
+        config: Mapping[str, object] | None = None,
+        model_disks: Sequence[Path] = (),
+        ports: Mapping[int, int] | None = None,
+        tools: Tools | None = None,
+        memory_mib: int | None = None,
+        cpus: int | None = None,
+        direct: bool = False,
+        extra: Sequence[str] = (),
+    ) -> None:
+        self.role = role
+        self.disk = image_dir / "disk.raw"
+        self._direct = DirectBoot.of(image_dir) if direct else None
+        self.run_dir = run_dir or Path(tempfile.mkdtemp(prefix=f"confide-{role}-"))
+        self.console = self.run_dir / "console.log"
+        self._tools = tools or Tools.find()
+        self._config = None if config is None else _config_disk(config)
+        self._model_disks = tuple(model_disks)
+        self._ports = dict(ports or dict.fromkeys(PORTS.get(role, (SERVICE_PORT,)), 0))
+        self._memory_mib = memory_mib or MEMORY_MIB.get(role, DEFAULT_MEMORY_MIB)
+        self._cpus = cpus or CPUS.get(role, DEFAULT_CPUS)
+        self._extra = tuple(extra)
+        self._stack = contextlib.ExitStack()
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._monitor: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def port(self, guest: int = SERVICE_PORT) -> int:
+        """The port of 127.0.0.1 behind which the guest's port is."""
+        return self._ports[guest]
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        """Guest port to port of 127.0.0.1, as they are once the machine has started."""
+        return self._ports
+
+    @property
+    def url(self) -> str:
+        """Where this computer reaches the machine's service."""
+        return f"http://127.0.0.1:{self.port()}"
+
+    def guest_url(self, guest: int = SERVICE_PORT, *, scheme: str = "http") -> str:
+        """Where other machines reach the guest's port: this computer forwards to it."""
+        return f"{scheme}://{HOST_IN_GUEST}:{self.port(guest)}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine has been started and did not end."""
+        return self._qemu is not None and self._qemu.poll() is None
+
+    def start(self) -> None:
+        """Powers the machine on. Raises ConfigError for a missing disk, UnavailableError."""
+        for path in (self.disk, *self._model_disks):
+            if not path.is_file():
+                raise ConfigError(
+                    "no-disk",
+                    "a disk of the machine is missing",
+                    expected=str(path),
+                    seen="no such file",
+                    next="build the image and name the folder that holds disk.raw",
+                )
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.console.unlink(missing_ok=True)
+        try:
+            self._start()
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, OSError):
+                raise self.failure("cannot be started", str(error)) from error
+            raise
+
+    def _start(self) -> None:
+        kvm = kvm_works(self._tools)
+        # Whatever the guest's own state is: gone with the machine, and nobody else's to read
+        state = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="confide-vm-")))
+        group = ProcessGroup()
+        self._stack.callback(group.kill)
+        variables, tpm_state = state / "variables.fd", state / "tpm"
+        shutil.copyfile(self._tools.variables, variables)
+        tpm_state.mkdir(mode=0o700)
+        tpm_log = self.run_dir / "swtpm.log"
+        swtpm.provision(self._tools.swtpm, tpm_state, group, tpm_log)
+        config_disk = None
+        if self._config is not None:
+            config_disk = state / "config.disk"
+            config_disk.write_bytes(self._config.encode())
+        self._ports = {guest: host or free_port() for guest, host in self._ports.items()}
+        tpm = swtpm.serve_machine(self._tools.swtpm, tpm_state, group, tpm_log)
+        self._monitor, monitor = socket.socketpair()
+        self._stack.callback(self._monitor.close)
+        with tpm, monitor:
+            spec = MachineSpec(
+                disk=self.disk,
+                variables=variables,
+                console=self.console,
+                memory_mib=self._memory_mib,
+                cpus=self._cpus,
+                kvm=kvm,
+                tpm=tpm.fileno(),
+                monitor=monitor.fileno(),
+                direct=self._direct,
+                config_disk=config_disk,
+                model_disks=self._model_disks,
+                ports=self._ports,
+                extra=self._extra,
+            )
+            argv = arguments(self._tools, spec)
+            log = self.run_dir / "qemu.log"
+            self._qemu = group.start(argv, log=log, pass_fds=[tpm.fileno(), monitor.fileno()])
+
+    def wait_ready(
+        self, timeout: float = 180.0, interrupted: threading.Event | None = None
+    ) -> dict[str, object]:
+        """Waits until /healthz says that the service is up -> its JSON; {} if interrupted.
+
+        Raises UnavailableError with the end of the console if that takes longer than `timeout`
+        seconds or the machine ends.
+        """
+        deadline = time.monotonic() + timeout
+        interrupted = interrupted or threading.Event()
+        seen = "no answer"
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise self.failure("ended while it booted", "power off")
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                status, health = self._health()
+                if status == http.HTTPStatus.OK and health.get("state") in READY_STATES:
+                    return health
+                seen = f"HTTP {status}, state {health.get('state')!a}"
+            if interrupted.wait(POLL_SECONDS):
+                return {}
+        raise self.failure(f"is not ready after {timeout:.0f} s", seen)
+
+    def _health(self) -> tuple[int, dict[str, object]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(), timeout=REQUEST_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz")
+            response = connection.getresponse()
+            health = json.loads(response.read(MAX_HEALTH))
+            return response.status, health if isinstance(health, dict) else {}
+
+    def stop(self) -> None:
+        """Powers the machine off and removes everything but its logs. May be called again."""
+        if self._monitor is not None and self._qemu is not None and self.running:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._monitor.sendall(b'{"execute":"qmp_capabilities"}{"execute":"quit"}\n')
+                self._qemu.wait(QUIT_SECONDS)
+        self._stack.close()
+        self._monitor = None
+
+    def console_tail(self) -> str:
+        """The end of what the machine printed, control characters left out."""
+        parts = []
+        for name in ("qemu.log", "console.log"):
+            with contextlib.suppress(OSError), (self.run_dir / name).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                parts.append(_printable(file.read().decode(errors="replace")))
+        return "\n".join(part for part in parts if part)
+
+    def failure(self, what: str, seen: str) -> UnavailableError:
+        """The error for a machine that does not work, with the end of its console."""
+        tail = self.console_tail()
+        cause = next((line for line in reversed(tail.splitlines()) if _CAUSE.search(line)), "")
+        if cause:
+            seen += f": {cause}"
+        return UnavailableError(
+            "machine-not-ready",
+            f"the {self.role} machine {what}",
+            expected="an answer from its /healthz",
+            seen=f"{seen}; its console ends with:\n{tail}\n" if tail else f"{seen}, empty console",
+            next=f"read {self.console}",
+        )
+
+
+def _printable(text: str) -> str:
+    """Without control sequences: what a guest prints must not drive this person's terminal."""
+    lines = (
+        "".join(c for c in _CONTROL_SEQUENCE.sub("", line) if c.isprintable()).strip()
+        for line in text.splitlines()
+    )
+    return "\n".join(line for line in lines if line)
+
+
+def _config_disk(config: Mapping[str, object]) -> ConfigDisk:
+    try:
+        disk = ConfigDisk(**config)  # type: ignore[arg-type]  # encode() checks every field
+        disk = ConfigDisk(disk.coordinator, disk.secret_service, tuple(disk.models))
+        disk.encode()
+    except TypeError as error:
+        raise ConfigError(
+            "bad-config", "the machine's configuration is wrong", seen=str(error)
+        ) from error
+    return disk

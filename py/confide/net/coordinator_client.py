@@ -1,0 +1,110 @@
+"""Talking to a coordinator. The transport is untrusted: what it brings is checked by the caller."""
+
+from __future__ import annotations
+
+import json
+
+from confide.encoding.x509 import MAX_DER
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    error_from_dict,
+)
+from confide.net.http_client import Upstream
+from confide.protocol import coordinator as messages
+from confide.protocol.collateral import MAX_BUNDLE, Bundle
+
+READ_SECONDS = 120.0
+"""An emulated machine on a busy host needs tens of seconds for a quote and its verification."""
+
+_KIND_BY_STATUS: dict[int, type[ConfideError]] = {
+    400: FormatError,
+    413: FormatError,
+    429: UnavailableError,
+    503: UnavailableError,
+}
+
+
+class CoordinatorClient:
+    """One coordinator, at `url`, or behind a gateway if `prefix` is the gateway's; `api_key`
+    is what that gateway asks for.
+
+    Each method is one exchange. All raise UnavailableError if the peer is not there, FormatError
+    for an answer that is none, and the peer's own error, in its own words, if it refuses.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "/v1", api_key: str = "") -> None:
+        self._upstream = Upstream(url, read_seconds=READ_SECONDS)
+        self._prefix = prefix
+        self._headers = {"Content-Type": "application/cbor"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def attest(self, nonce: bytes) -> bytes:
+        """An encoded Attestation, as it came, so that it can be kept."""
+        body = messages.encode_nonce(nonce)
+        return self._call("POST", "/attest", body, messages.MAX_ATTESTATION)
+
+    def key_exchange(self) -> bytes:
+        """An encoded key exchange reply; only behind a gateway or at a secret service."""
+        return self._call("GET", "/key-exchange", None, messages.MAX_ATTESTATION)
+
+    def set_manifest(self, manifest: bytes) -> bytes:
+        """Set the manifest; returns the SHA-256 that the coordinator says it has."""
+        body = messages.encode_set_manifest(manifest)
+        return messages.parse_manifest_set(self._call("POST", "/manifest", body, 256))
+
+    def collateral(self) -> Bundle:
+        """The vendors' statements that the coordinator judges by."""
+        return Bundle.parse(self._call("GET", "/collateral", None, MAX_BUNDLE))
+
+    def set_collateral(self, bundle: Bundle) -> None:
+        """Give it these instead."""
+        self._call("POST", "/collateral", bundle.encode(), 256)
+
+    def refused(self) -> messages.RefusedJoin:
+        """The latest join that the coordinator refused for its evidence."""
+        return messages.RefusedJoin.parse(self._call("GET", "/refused", None, messages.MAX_JOIN))
+
+    def mesh(self) -> messages.MeshReply:
+        """The current manifest and CAs."""
+        answer = self._call("GET", "/manifest", None, messages.MAX_ATTESTATION)
+        return messages.MeshReply.parse(answer)
+
+    def challenge(self) -> bytes:
+        """A nonce for one join."""
+        return messages.parse_nonce(self._call("POST", "/challenge", b"", 256))
+
+    def join(self, request: messages.JoinRequest) -> messages.JoinReply:
+        """Ask to be admitted."""
+        body = request.encode()
+        return messages.JoinReply.parse(self._call("POST", "/join", body, 4 * MAX_DER))
+
+    def _call(self, method: str, path: str, body: bytes | None, limit: int) -> bytes:
+        status, _, answer = self._upstream.call(
+            method,
+            self._prefix + path,
+            body=body,
+            headers=self._headers,
+            limit=max(limit, 1 << 16),
+        )
+        if status != 200:
+            raise peer_error(status, answer, self._upstream.url)
+        return answer
+
+
+def peer_error(status: int, body: bytes, url: str) -> ConfideError:
+    """The error in a peer's answer, or one that says that the peer does not speak our protocol."""
+    kind = _KIND_BY_STATUS.get(status, PolicyError)
+    try:
+        return error_from_dict(json.loads(body)["error"], kind)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return UnavailableError(
+            "not-confide",
+            f"{url} does not answer like a part of Confide",
+            expected="CBOR, or an error as JSON",
+            seen=f"HTTP status {status}",
+            next="check the address",
+        )

@@ -1,0 +1,270 @@
+"""The HTTP client of the data path: one peer, kept-alive connections, bodies as they arrive.
+
+Why not `requests`: a proxy has to abort a call while it waits for the answer's first byte (the app
+has hung up, the engine still computes), which needs the socket, and it has to pass on as one piece
+the several events that one read brought. Both take the connection itself, which `requests` hides.
+So this is `http.client` with a small pool.
+
+Errors: `UnavailableError` with code "peer-unreachable" (no connection), "peer-lost" (a connection
+that broke, or an answer that is not HTTP) or "peer-timeout"; `FormatError` "answer-too-large".
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
+from urllib.parse import urlsplit
+
+from confide.errors import ConfigError, FormatError, UnavailableError
+from confide.net.chunked import Dechunker
+from confide.net.disconnect import DisconnectWatch
+
+STREAMS = 1200
+"""Streams that a program on the data path carries at once: its threads, and connections to keep."""
+
+STREAM_THREADS = STREAMS + 64
+"""So that health checks and attestation have threads beside a full load of streams."""
+
+READ_SIZE = 64 * 1024
+"""Bytes taken from a socket at most in one read."""
+
+
+class Upstream:
+    """One HTTP peer, named by ``http://host:port`` or ``https://host:port`` (no path, no user)."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 600.0,
+        idle_connections: int = STREAMS,
+        may_send: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`may_send` raises UnavailableError if the peer may not be asked. It is called when there
+        is a connection, before anything of a request is sent: so it speaks of who is connected.
+        """
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or port == -1
+            or parts.username is not None
+            or parts.path.rstrip("/")
+            or parts.query
+            or parts.fragment
+        ):
+            raise ConfigError(
+                "bad-url",
+                "A peer's address is not usable.",
+                expected="http://HOST:PORT or https://HOST:PORT without a path",
+                seen=url,
+            )
+        self.url = f"{parts.scheme}://{parts.netloc}"
+        self._host = parts.hostname
+        self._port = port
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self._idle_limit = idle_connections
+        self._may_send = may_send
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        watch: DisconnectWatch | None = None,
+        limit: int = 1 << 20,
+    ) -> tuple[int, str, bytes]:
+        """One exchange with a small answer: (status, content type, at most ``limit`` bytes)."""
+        with self.open(method, path, body=body, headers=headers, watch=watch) as answer:
+            return answer.status, answer.content_type, answer.read(limit)
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        watch: DisconnectWatch | None = None,
+    ) -> UpstreamAnswer:
+        """Send a request, return when the answer's head is there. The caller closes the answer.
+
+        A kept-alive connection that the peer closed in the meantime is replaced once, unseen. That
+        cannot run a sealed request twice (its salt makes the second one a refused replay). An
+        engine, which gets requests in the clear, may compute one twice.
+        """
+        for fresh in (False, True):
+            connection, reused = self._take(fresh=fresh)
+            try:
+                self._may_send()
+                connection.request(method, path, body=body, headers=headers or {})
+                assert connection.sock is not None
+                if watch is not None:
+                    watch.aborts(connection.sock)
+                return UpstreamAnswer(self, connection, connection.getresponse(), watch)
+            except UnavailableError:
+                connection.close()
+                raise
+            except TimeoutError as error:
+                connection.close()
+                raise self.lost("peer-timeout", error) from error
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
+                if reused and stale and not (watch is not None and watch.gone):
+                    continue
+                raise self.lost("peer-lost", error) from error
+        raise AssertionError("a fresh connection is never stale")
+
+    def _take(self, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
+        while not fresh:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection = self._idle.pop()
+            if connection.sock is not None and not _readable(connection.sock):
+                return connection, True
+            connection.close()
+        connection = self._new_connection()
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise self.lost("peer-unreachable", error) from error
+        connection.sock.settimeout(self._read_seconds)
+        return connection, False
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._connect_seconds)
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=self._connect_seconds, context=self._tls
+        )
+
+    def keep(self, connection: http.client.HTTPConnection) -> None:
+        """Take back a connection whose answer was read to its end."""
+        with self._lock:
+            if len(self._idle) < self._idle_limit:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def lost(self, code: str, error: Exception) -> UnavailableError:
+        """The error that says in what way this peer failed."""
+        what = {
+            "peer-unreachable": "could not be reached",
+            "peer-timeout": "did not answer in time",
+            "peer-lost": "broke off the connection or did not speak HTTP",
+        }[code]
+        return UnavailableError(
+            code,
+            f"{self.url} {what}.",
+            seen=type(error).__name__,
+            next="check that it runs and that the address is right",
+        )
+
+
+class UpstreamAnswer:
+    """An answer whose head has arrived. Take ``pieces()``, or ``read()``; then ``close()``."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        watch: DisconnectWatch | None,
+    ) -> None:
+        self._upstream = upstream
+        self._connection = connection
+        self._response = response
+        self._watch = watch
+        self._complete = False
+        self.status = response.status
+        self.length = response.length
+        """Bytes of the body if they were announced, else None."""
+        self.content_type = response.getheader("Content-Type") or ""
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body, never waiting for more than the first byte that is there; no piece is empty.
+
+        Raises UnavailableError if the body ends before its announced end.
+        """
+        response = self._response
+        try:
+            if response.chunked:
+                dechunker = Dechunker()
+                reader: BufferedReader = response.fp
+                while not dechunker.done:
+                    piece = dechunker.feed(reader.read1(READ_SIZE))
+                    if piece:
+                        yield piece
+            else:
+                seen = 0
+                while piece := response.read1(READ_SIZE):
+                    seen += len(piece)
+                    yield piece
+                if self.length is not None and seen != self.length:
+                    raise http.client.IncompleteRead(b"")
+            self._complete = True
+        except TimeoutError as error:
+            raise self._upstream.lost("peer-timeout", error) from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._upstream.lost("peer-lost", error) from error
+
+    def read(self, limit: int) -> bytes:
+        """The whole body; FormatError "answer-too-large" beyond ``limit`` bytes."""
+        parts = []
+        size = 0
+        for piece in self.pieces():
+            size += len(piece)
+            if size > limit:
+                raise FormatError(
+                    "answer-too-large",
+                    f"{self._upstream.url} answered with more than it may.",
+                    expected=f"at most {limit} bytes",
+                )
+            parts.append(piece)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Keep the connection if the body was read to its end; else cut it, so the peer stops."""
+        connection, response = self._connection, self._response
+        # Before the connection can serve somebody else, who must not be cut off by this client.
+        cut = self._watch is not None and not self._watch.release()
+        if self._complete and not cut and not response.will_close and connection.sock is not None:
+            # Closing the response leaves the connection open and ready for the next request.
+            response.close()
+            self._upstream.keep(connection)
+        else:
+            connection.close()
+            response.close()
+        self._complete = False
+
+    def __enter__(self) -> UpstreamAnswer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _readable(sock: socket.socket) -> bool:
+    # An idle connection with something to read is one that the peer closed (or garbled).
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

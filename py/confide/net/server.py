@@ -1,0 +1,289 @@
+"""How every HTTP program of Confide is served: one launcher, one error mapping, one size limit.
+
+Rules of this module:
+
+* One worker process. The programs keep their state (keys, manifest, certificates) in the RAM of
+  the process that serves it, so there must be exactly one; threads serve requests side by side.
+* Nothing about a request is logged: no access log, and an unexpected error shows as "internal" to
+  the peer and as its type alone on the console.
+* A stalled peer is cut off after READ_SECONDS: idle connections cannot hold all the threads.
+
+Mutual TLS next to plain HTTP (the secret service) is one more listener of the same worker. gunicorn
+knows only one TLS setting for all its listeners; two gunicorn masters would be two processes,
+hence two key stores and a channel for secrets between them; a second, hand-made HTTP server in a
+thread would be a second request parser to trust. So the worker class below turns TLS on for
+connections of one listener, and the application is chosen by whether the request's own socket is a
+TLS socket, which no header or path can influence.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import socket
+import ssl
+import struct
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, jsonify, request
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
+
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+MAX_BODY = 1 << 20
+"""Bytes of a request body unless a program says otherwise."""
+
+READ_SECONDS = 5
+"""A peer that sends nothing for so long while a request is read is disconnected."""
+
+WRITE_SECONDS = 60
+"""A peer that accepts nothing for so long while a response is written is disconnected."""
+
+MAX_CONNECTIONS = 4096
+"""Open connections of one program; more wait in the listen queue."""
+
+MAX_FILES = 65536
+"""File descriptors that a program asks for. A stream takes two, and a login shell allows 1,024."""
+
+_STATUS_BY_CODE = {
+    "no-manifest": 404,
+    "none-refused": 404,
+    "unknown-key": 404,
+    "manifest-already-set": 409,
+    "manifest-update-refused": 409,
+    "key-exists": 409,
+    "too-many-uploads": 429,
+    "too-many-keys": 429,
+}
+_STATUS_BY_CLASS: tuple[tuple[type[ConfideError], int], ...] = (
+    (FormatError, 400),
+    (VerificationError, 403),
+    (PolicyError, 403),
+    (UnavailableError, 503),
+)
+
+
+def status_of(error: ConfideError) -> int:
+    """HTTP status that stands for an error: by its code, else by whose fault it is, else 500."""
+    by_code = _STATUS_BY_CODE.get(error.code)
+    if by_code is not None:
+        return by_code
+    return next((status for kind, status in _STATUS_BY_CLASS if isinstance(error, kind)), 500)
+
+
+def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
+    """A Flask application whose every error is JSON: {"error": ConfideError.to_dict()}.
+
+    Bodies over ``max_body`` bytes are refused (413), and those that do not announce their length
+    (411): gunicorn ends a chunked body early when its sender is slow, and says nothing.
+    """
+    app = Flask(name, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = max_body
+
+    def needs_length() -> None:
+        if "Transfer-Encoding" in request.headers:
+            raise LengthRequired
+
+    def failed(error: ConfideError) -> tuple[Response, int]:
+        return jsonify(error=error.to_dict()), status_of(error)
+
+    def refused(error: HTTPException) -> tuple[Response, int]:
+        status = error.code or 500
+        code = "-".join(error.name.lower().split())
+        expected = f"at most {request.max_content_length} bytes" if status == 413 else ""
+        if isinstance(error, ClientDisconnected):
+            code, expected = "incomplete-body", f"data at least every {READ_SECONDS} s"
+        plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)
+        return jsonify(error=plain.to_dict()), status
+
+    def malformed(_: ParseException) -> tuple[Response, int]:
+        plain = FormatError("bad-http", "The request body is not HTTP.")
+        return jsonify(error=plain.to_dict()), 400
+
+    def crashed(error: Exception) -> tuple[Response, int]:
+        # The type alone: a message or a traceback could quote what a client sent.
+        print(f"confide: unexpected {type(error).__name__} in {name}", file=sys.stderr, flush=True)
+        plain = ConfideError("internal", "The service failed in a way it does not know.")
+        return jsonify(error=plain.to_dict()), 500
+
+    app.before_request(needs_length)
+    app.register_error_handler(ConfideError, failed)
+    app.register_error_handler(HTTPException, refused)
+    app.register_error_handler(ParseException, malformed)
+    app.register_error_handler(Exception, crashed)
+    return app
+
+
+def cbor_response(body: bytes) -> Response:
+    """An encoded CBOR message as the answer."""
+    return Response(body, content_type="application/cbor")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a program serves: a WSGI application, and perhaps another one behind mutual TLS.
+
+    ``tls`` is that application and a function called for each new TLS connection, so that a renewed
+    certificate is used at once. It may raise UnavailableError while there is no certificate: the
+    connection is then dropped.
+    """
+
+    app: WSGIApplication
+    tls: tuple[WSGIApplication, Callable[[], ssl.SSLContext]] | None = None
+
+
+class _TlsSettings:
+    """gunicorn's settings as seen by a connection of the TLS listener."""
+
+    is_ssl = True
+
+    def __init__(self, settings: Any, context: Callable[[], ssl.SSLContext]) -> None:
+        self._settings = settings
+        self._context = context
+
+    def ssl_context(self, _settings: Any, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        try:
+            return self._context()
+        except UnavailableError as error:
+            raise ConnectionResetError(errno.ECONNRESET, error.code) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings, name)
+
+
+class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
+    """Says what kind of thing went wrong, never in which request."""
+
+    def exception(self, _message: str, *_args: object, **_options: object) -> None:
+        kind, _, _ = sys.exc_info()
+        self.error("unexpected %s while serving", kind.__name__ if kind else "failure")
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+    """gthread with time limits on each socket, and TLS on the second listener if there is one."""
+
+    def enqueue_req(self, conn: TConn) -> None:
+        if not conn.initialized:
+            conn.close = partial(self._close, conn)
+            limit = struct.Struct("ll").pack
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit(READ_SECONDS, 0))
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit(WRITE_SECONDS, 0))
+            tls = self.app.tls
+            if tls is not None and conn.server == self.sockets[1].getsockname():
+                conn.cfg = _TlsSettings(self.cfg, tls[1])
+        super().enqueue_req(conn)
+
+    def handle_error(self, _req: Any, client: socket.socket, _addr: Any, error: Exception) -> None:
+        # For what never became a request, or failed outside the application. gunicorn's own version
+        # quotes the request in log and answer.
+        if isinstance(error, ssl.SSLError):
+            return
+        if isinstance(error, ParseException):
+            status, code = "400 Bad Request", "bad-http"
+        else:
+            status, code = "500 Internal Server Error", "internal"
+            self.log.exception("")
+        body = json.dumps({"error": ConfideError(code, f"{status[4:]}.").to_dict()}).encode()
+        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        with suppress(OSError):
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def _close(self, conn: TConn, graceful: bool = False) -> None:
+        # gunicorn's graceful close waits up to two seconds for the peer, on the thread that accepts
+        # connections: a few peers that keep theirs open would stop the service. So: on another one.
+        try:
+            self.tpool.submit(TConn.close, conn, graceful)
+        except RuntimeError:  # the pool has ended, and with it the service
+            TConn.close(conn)
+
+
+class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
+    def __init__(self, factory: Callable[[], Service], binds: list[str], threads: int) -> None:
+        self._factory = factory
+        self.tls: tuple[WSGIApplication, Callable[[], ssl.SSLContext]] | None = None
+        self._settings = {
+            "bind": binds,
+            "workers": 1,
+            "worker_class": _Worker,
+            "threads": threads,
+            "worker_connections": MAX_CONNECTIONS,
+            # State lives in this process: never kill it because it is slow (emulation is).
+            "timeout": 0,
+            "graceful_timeout": 2,
+            "keepalive": 75,
+            "accesslog": None,
+            "logger_class": _Logger,
+            "loglevel": "warning",
+            "forwarded_allow_ips": "",
+            "control_socket_disable": True,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> WSGIApplication:
+        try:
+            service = self._factory()
+        except ConfideError as error:
+            print(f"confide: {error}", file=sys.stderr, flush=True)
+            # Tells the parent to give up instead of starting this program over and over.
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
+        except Exception:
+            traceback.print_exc()
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
+        self.tls = service.tls
+        if service.tls is None:
+            return service.app
+        app, tls_app = service.app, service.tls[0]
+
+        def choose(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            encrypted = isinstance(environ["gunicorn.socket"], ssl.SSLSocket)
+            return (tls_app if encrypted else app)(environ, start)
+
+        return choose
+
+
+def serve(
+    factory: Callable[[], Service],
+    *,
+    listen: str,
+    tls_listen: str | None = None,
+    threads: int = 64,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Addresses are "host:port".
+
+    ``factory`` runs once, in the process that serves: make keys and start threads there.
+    """
+    _allow_files()
+    binds = [listen] if tls_listen is None else [listen, tls_listen]
+    _Application(factory, binds, threads).run()
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

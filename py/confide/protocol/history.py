@@ -1,0 +1,142 @@
+"""The coordinator's history: every manifest it ever had, hash-linked and signed by its root CA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
+from confide.encoding.fields import Fields
+from confide.errors import FormatError, VerificationError
+
+SIGNATURE_LABEL = b"confide/history/1\0"
+HASH_SIZE = 32
+MAX_ENTRIES = 1024
+NO_PREVIOUS = bytes(HASH_SIZE)
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One transition: CBOR {sequence, manifest_sha256, previous, mesh_ca_sha256, signature}.
+
+    `sequence` counts from 0; `previous` is SHA-256 of the previous entry's CBOR, 32 zero bytes for
+    the first; `mesh_ca_sha256` is over the mesh CA's DER; `signature` is the root CA's ECDSA P-256
+    SHA-256 (DER) over "confide/history/1" ‖ 0x00 ‖ CBOR of the other four fields.
+    """
+
+    sequence: int
+    manifest_sha256: bytes
+    previous: bytes
+    mesh_ca_sha256: bytes
+    signature: bytes
+
+    def to_map(self) -> dict[str, Cbor]:
+        """The entry as a CBOR map."""
+        return {**self._signed(), "signature": self.signature}
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the entry's CBOR: what the next entry links to."""
+        return sha256(cbor_encode(self.to_map())).digest()
+
+    def signed_bytes(self) -> bytes:
+        """What the root CA signs."""
+        return SIGNATURE_LABEL + cbor_encode(self._signed())
+
+    def _signed(self) -> dict[str, Cbor]:
+        return {
+            "sequence": self.sequence,
+            "manifest_sha256": self.manifest_sha256,
+            "previous": self.previous,
+            "mesh_ca_sha256": self.mesh_ca_sha256,
+        }
+
+
+def encode_history(entries: Sequence[HistoryEntry]) -> bytes:
+    """The history as CBOR: a list of entries, oldest first."""
+    return cbor_encode([entry.to_map() for entry in entries])
+
+
+def append_entry(
+    entries: Sequence[HistoryEntry],
+    *,
+    manifest_sha256: bytes,
+    mesh_ca: bytes,
+    root_key: ec.EllipticCurvePrivateKey,
+) -> tuple[HistoryEntry, ...]:
+    """Coordinator side: `entries` plus a signed entry for a new manifest and mesh CA (DER)."""
+    previous = entries[-1].sha256 if entries else NO_PREVIOUS
+    mesh_ca_sha256 = sha256(mesh_ca).digest()
+    unsigned = HistoryEntry(len(entries), manifest_sha256, previous, mesh_ca_sha256, b"")
+    signature = root_key.sign(unsigned.signed_bytes(), ec.ECDSA(hashes.SHA256()))
+    entry = HistoryEntry(len(entries), manifest_sha256, previous, mesh_ca_sha256, signature)
+    return (*entries, entry)
+
+
+def parse_history(data: bytes) -> tuple[HistoryEntry, ...]:
+    """Read a history and check its sequence numbers and links. Raises FormatError."""
+    items = cbor_decode(data, what="history")
+    if not isinstance(items, list) or len(items) > MAX_ENTRIES:
+        raise FormatError(
+            "bad-history", "the history is not a list", expected=f"at most {MAX_ENTRIES} entries"
+        )
+    entries: list[HistoryEntry] = []
+    for item in items:
+        fields = Fields(item, "history entry")
+        entry = HistoryEntry(
+            sequence=fields.integer("sequence"),
+            manifest_sha256=fields.blob("manifest_sha256", length=HASH_SIZE),
+            previous=fields.blob("previous", length=HASH_SIZE),
+            mesh_ca_sha256=fields.blob("mesh_ca_sha256", length=HASH_SIZE),
+            signature=fields.blob("signature", max_length=128),
+        )
+        fields.done()
+        previous = entries[-1].sha256 if entries else NO_PREVIOUS
+        if entry.sequence != len(entries) or entry.previous != previous:
+            raise FormatError(
+                "bad-history",
+                "the history's chain is broken",
+                expected=f"entry {len(entries)} after {previous.hex()}",
+                seen=f"entry {entry.sequence} after {entry.previous.hex()}",
+            )
+        entries.append(entry)
+    return tuple(entries)
+
+
+def verify_history(
+    entries: Sequence[HistoryEntry],
+    *,
+    root_key: ec.EllipticCurvePublicKey,
+    manifest_sha256: bytes,
+    mesh_ca: bytes,
+) -> None:
+    """Check every signature, and that the last entry is for this manifest and mesh CA (DER).
+
+    Raises VerificationError.
+    """
+    if not entries:
+        raise VerificationError("bad-history", "the history is empty")
+    for entry in entries:
+        try:
+            root_key.verify(entry.signature, entry.signed_bytes(), ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature as error:
+            raise VerificationError(
+                "bad-history", f"history entry {entry.sequence} was not signed by the root CA"
+            ) from error
+    last = entries[-1]
+    for name, expected, seen in (
+        ("manifest", manifest_sha256, last.manifest_sha256),
+        ("mesh CA", sha256(mesh_ca).digest(), last.mesh_ca_sha256),
+    ):
+        if expected != seen:
+            raise VerificationError(
+                "bad-history",
+                f"the history ends with another {name}",
+                expected=expected.hex(),
+                seen=seen.hex(),
+            )

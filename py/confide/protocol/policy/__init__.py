@@ -1,0 +1,1 @@
+"""What a manifest demands of each platform and of GPUs."""

@@ -1,0 +1,1 @@
+"""AMD: attestation reports of SEV-SNP, and the certificates of its keys."""

@@ -1,0 +1,1 @@
+"""Intel: TDX quotes, PCK certificates, and the collateral of its provisioning service."""

@@ -1,0 +1,1 @@
+"""NVIDIA: SPDM measurements, firmware identities, reference integrity manifests."""

@@ -1,0 +1,48 @@
+"""More streams than a small pool of threads has, while everybody still answers health checks."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.bench.load import HEADERS, PATH, body_of
+from tests.support.app import engine_stats
+from tests.support.native_service import NativeService
+
+STREAMS = 200
+"""More than any program had threads when 64 streams stopped a worker's health check."""
+
+
+def _open_stream(url: str) -> socket.socket:
+    """Ask for an answer that the engine never begins."""
+    parts = urlsplit(url)
+    body = body_of("hang", stream=True)
+    lines = [f"POST {PATH} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in HEADERS.items()]
+    connection = socket.create_connection((parts.hostname, parts.port), 10)
+    connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+    return connection
+
+
+def _health(url: str) -> int:
+    parts = urlsplit(url)
+    with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)) as peer:
+        peer.request("GET", "/healthz")
+        return peer.getresponse().status
+
+
+def test_every_stream_reaches_the_engine_and_health_is_answered(tmp_path: Path) -> None:
+    with NativeService(tmp_path) as service, ExitStack() as stack:
+        proxy = service.start_proxy(service.start_gateway())
+        for _ in range(STREAMS):
+            stack.enter_context(_open_stream(proxy))
+        deadline = time.monotonic() + 60
+        while engine_stats(service)["requests"] < STREAMS and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert engine_stats(service)["requests"] == STREAMS
+        for name in ("proxy", "gateway", "worker"):
+            assert _health(service.urls[name]) == 200, name

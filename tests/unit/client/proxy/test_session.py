@@ -1,0 +1,187 @@
+"""Verification is a state that expires: every way into it and out of it, on a clock tests turn."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from confide.client.proxy.handshake import Established
+from confide.client.proxy.session import LIFETIME_SECONDS, RETRY_SECONDS, Session
+from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.protocol.manifest import Manifest
+from tests.support.simulated_machine import Clock, manifest_bytes
+
+FAILED = VerificationError("not-verified", "the check 'PCR 4' failed")
+AWAY = UnavailableError("peer-unreachable", "nobody there")
+
+
+class Service:
+    """Stands for a handshake: succeeds, or fails with `error`."""
+
+    def __init__(self) -> None:
+        self.error: ConfideError | None = None
+        self.runs = 0
+        self.key_seconds = LIFETIME_SECONDS
+
+    def __call__(self) -> Established:
+        self.runs += 1
+        if self.error is not None:
+            raise self.error
+        return Established(
+            manifest=Manifest.parse(manifest_bytes()),
+            mesh_ca=b"",
+            root_ca=b"",
+            key=bytes(32),
+            key_id=self.runs.to_bytes(32, "big"),
+            key_seconds=self.key_seconds,
+        )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def session(service: Service, clock: Clock, lines: list[str]) -> Session:
+    session = Session(service, clock=clock, report=lines.append)
+    session.establish()
+    return session
+
+
+def refused(session: Session) -> UnavailableError:
+    with pytest.raises(UnavailableError) as caught:
+        session.current()
+    assert caught.value.code == "not-verified"
+    return caught.value
+
+
+def test_first_failure_is_the_handshake_s_own_error(service: Service, clock: Clock) -> None:
+    service.error = FAILED
+    with pytest.raises(VerificationError):
+        Session(service, clock=clock).establish()
+
+
+def test_before_the_first_handshake_nothing_is_verified(service: Service, clock: Clock) -> None:
+    service.error = AWAY
+    session = Session(service, clock=clock)
+    assert session.seconds_left() == 0
+    assert "nobody there" in refused(session).seen
+
+
+def test_it_stands_for_an_hour_and_no_longer(
+    session: Session, service: Service, clock: Clock
+) -> None:
+    service.error = AWAY
+    clock.now += LIFETIME_SECONDS - 1
+    assert session.current().key_id[-1] == 1
+    clock.now += 1
+    assert session.seconds_left() == 0
+    assert "nobody there" in refused(session).seen
+
+
+def test_a_shorter_key_shortens_it(service: Service, clock: Clock) -> None:
+    service.key_seconds = 60
+    session = Session(service, clock=clock)
+    session.establish()
+    clock.now += 60
+    assert session.current().key_id[-1] == 2
+
+
+def test_renewal_is_due_at_three_quarters(session: Session, service: Service, clock: Clock) -> None:
+    clock.now += 2699
+    session.renew_if_due()
+    assert service.runs == 1
+    clock.now += 1
+    session.renew_if_due()
+    assert service.runs == 2
+    assert session.current().key_id[-1] == 2
+    assert session.seconds_left() == LIFETIME_SECONDS
+
+
+def test_an_absent_service_does_not_end_it(
+    session: Session, service: Service, clock: Clock, lines: list[str]
+) -> None:
+    service.error = AWAY
+    clock.now += 2700
+    session.renew_if_due()
+    assert session.current().key_id[-1] == 1
+    assert len(lines) == 1 and "nobody there" in lines[0]
+    clock.now += 900
+    refused(session)
+
+
+def test_a_failed_check_ends_it_at_once(
+    session: Session, service: Service, clock: Clock, lines: list[str]
+) -> None:
+    service.error = FAILED
+    clock.now += 2700
+    session.renew_if_due()
+    assert session.seconds_left() == 0
+    assert "PCR 4" in refused(session).seen
+    assert "PCR 4" in lines[0]
+
+
+def test_it_comes_back_by_itself(
+    session: Session, service: Service, clock: Clock, lines: list[str]
+) -> None:
+    service.error = FAILED
+    clock.now += LIFETIME_SECONDS
+    refused(session)
+    service.error = None
+    clock.now += RETRY_SECONDS
+    assert session.current()
+    assert lines[-1] == "verified again"
+
+
+def test_requests_do_not_hammer_a_failing_service(
+    session: Session, service: Service, clock: Clock
+) -> None:
+    service.error = AWAY
+    clock.now += LIFETIME_SECONDS
+    for _ in range(10):
+        refused(session)
+    assert service.runs == 2
+    clock.now += RETRY_SECONDS
+    refused(session)
+    assert service.runs == 3
+
+
+def test_time_asleep_counts() -> None:
+    """The default clock is the one that goes on while a laptop sleeps."""
+    import time
+
+    from confide.client.proxy.session import boot_seconds
+
+    assert abs(boot_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+
+
+def test_an_unknown_key_is_replaced_once_for_all_threads(
+    session: Session, service: Service
+) -> None:
+    stale = session.current()
+    results: list[Established] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(session.replace(stale))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert service.runs == 2
+    assert {result.key_id[-1] for result in results} == {2}
+
+
+def test_keys_are_not_shown() -> None:
+    assert "0000" not in repr(Service()())

@@ -1,0 +1,211 @@
+"""Apps at the proxy, with everything behind it in place (attestation is SIMULATED)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from confide.protocol.receipt import Receipt, Statement
+from tests.support.app import ANSWER, App, engine_stats
+from tests.support.hostile_gateway import HostileGateway
+from tests.support.native_service import NativeService
+
+CHAT = "/v1/chat/completions"
+
+
+def raw(app: App, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+    """One request as curl would send it."""
+    parts = urlsplit(app.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    try:
+        connection.request(
+            method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def error_of(answer: bytes) -> dict[str, str]:
+    error = json.loads(answer)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return dict(error)
+
+
+def test_answers(app: App) -> None:
+    assert app.ask() == ANSWER
+    assert "".join(app.stream()) == ANSWER
+    reply = app.client.completions.create(model="tiny", prompt="hello")
+    assert reply.choices[0].text == ANSWER
+    assert [model.id for model in app.client.models.list()] == ["tiny", "second", "chat-only"]
+
+
+def test_usage_comes_only_if_the_app_asks(app: App) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+    stream = app.client.chat.completions.create(  # type: ignore[call-overload]
+        model="tiny", messages=messages, stream=True, stream_options={"include_usage": True}
+    )
+    usages = [chunk.usage for chunk in stream if chunk.usage]
+    assert [(usage.prompt_tokens, usage.completion_tokens) for usage in usages] == [(7, 8)]
+
+
+def test_events_are_not_held_back(app: App) -> None:
+    start = time.monotonic()
+    times = [time.monotonic() - start for _ in app.stream("events=10 gap=0.1")]
+    # Generous, because a busy machine may stall; an answer that was held back would span no time.
+    assert times[-1] - times[0] > 0.5, "the events came at once"
+
+
+def test_the_app_s_key_goes_nowhere(
+    service: NativeService, app: App, hostile: HostileGateway
+) -> None:
+    app.ask()
+    assert "sk-private" not in str(hostile.seen)
+    assert "sk-private" not in engine_stats(service)["last"]
+
+
+def test_nothing_readable_leaves(app: App, hostile: HostileGateway) -> None:
+    passed: list[bytes] = []
+    hostile.on_answer = lambda _, records: (passed.append(r) or r for r in records)  # type: ignore[func-returns-value]
+    list(app.stream("my secret question"))
+    sent = hostile.seen[-1]
+    wire = sent.body + b"".join(passed) + str(sent.headers).encode()
+    assert b"secret" not in wire and b"fake" not in wire and b"engine" not in wire
+
+
+def test_shard_key_passes(app: App, hostile: HostileGateway) -> None:
+    app.ask(extra_headers={"Confide-Shard-Key": "customer-7"})
+    assert hostile.seen[-1].headers["Confide-Shard-Key"] == "customer-7"
+
+
+def test_receipts_are_kept(app: App, receipts: Path) -> None:
+    before = set(receipts.iterdir())
+    app.ask()
+    (new,) = set(receipts.iterdir()) - before
+    statement = Statement.parse(Receipt.parse(new.read_bytes()).statement)
+    assert (statement.model, statement.prompt_tokens, statement.completion_tokens) == ("tiny", 7, 8)
+    assert statement.request_sha256.hex() in new.name
+
+
+def test_the_engine_s_own_error_arrives(app: App) -> None:
+    with pytest.raises(openai.BadRequestError, match="the engine says no"):
+        app.ask("fail")
+    with pytest.raises(openai.BadRequestError, match="the engine says no"):
+        list(app.stream("fail"))
+
+
+def test_engine_breaks_in_the_middle_of_a_stream(app: App) -> None:
+    with pytest.raises(openai.APIError, match="broke off") as caught:
+        list(app.stream("break events=20 gap=0.01"))
+    assert caught.value.code == "peer-lost"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "bad-json"),
+        (b"{", "bad-json"),
+        (b"[" * 100_000, "bad-json"),
+        (b"\xff\xfe", "bad-json"),
+        (b"[]", "bad-request"),
+        (b"{}", "bad-request"),
+        (b'{"model": 7}', "bad-request"),
+        (b'{"model": "tiny", "temperature": NaN}', "bad-json"),
+        (b'{"model": "tiny", "temperature": 1e999}', "bad-json"),
+    ],
+)
+def test_malformed_requests(app: App, body: bytes, code: str) -> None:
+    status, answer = raw(app, "POST", CHAT, body)
+    assert (status, error_of(answer)["code"]) == (400, code)
+
+
+def test_oversized_body(app: App) -> None:
+    with pytest.raises(openai.APIStatusError, match="too large") as caught:
+        app.ask("x" * (9 << 20))
+    assert caught.value.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/embeddings"),
+        ("GET", "/v1/chat/completions"),
+        ("GET", "/"),
+        ("DELETE", "/v1/models"),
+        ("POST", "/v1/chat/completions/"),
+    ],
+)
+def test_what_is_not_there_is_501(app: App, method: str, path: str) -> None:
+    status, answer = raw(app, method, path)
+    assert (status, error_of(answer)["code"]) == (501, "not-implemented")
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "status", "code"),
+    [
+        ("gpt-5", CHAT, 404, "unknown-model"),
+        ("../tiny", CHAT, 404, "unknown-model"),
+        ("chat-only", "/v1/completions", 400, "unknown-task"),
+    ],
+)
+def test_models_that_are_not_there(app: App, model: str, path: str, status: int, code: str) -> None:
+    seen, answer = raw(app, "POST", path, json.dumps({"model": model}).encode())
+    assert (seen, error_of(answer)["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Host": "evil.example"}, "foreign-host"),
+        ({"Host": "127.0.0.1.evil.example:8080"}, "foreign-host"),
+        ({"Origin": "https://evil.example"}, "foreign-origin"),
+        ({"Origin": "null"}, "foreign-origin"),
+    ],
+)
+def test_requests_of_web_pages_are_refused(app: App, headers: dict[str, str], code: str) -> None:
+    status, answer = raw(app, "GET", "/v1/models", b"", **headers)
+    assert (status, error_of(answer)["code"]) == (403, code)
+
+
+def test_its_own_origin_is_served(app: App) -> None:
+    assert raw(app, "GET", "/v1/models", Origin=app.url)[0] == 200
+
+
+def wait_for(service: NativeService, counter: str, value: int) -> None:
+    deadline = time.monotonic() + 5
+    while engine_stats(service)[counter] < value:
+        assert time.monotonic() < deadline, f"the engine was left working: {engine_stats(service)}"
+        time.sleep(0.05)
+
+
+def test_client_that_leaves_in_mid_stream_stops_the_engine(
+    service: NativeService, direct_app: App
+) -> None:
+    before = engine_stats(service)["hung_up"]
+    stream = direct_app.stream("events=5000 gap=0.02")
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    wait_for(service, "hung_up", before + 1)
+    assert direct_app.ask() == ANSWER
+
+
+def test_client_that_leaves_before_the_answer_stops_the_engine(
+    service: NativeService, direct_app: App
+) -> None:
+    before = engine_stats(service)
+    body = b'{"model": "tiny", "messages": [{"role": "user", "content": "hang"}]}'
+    parts = urlsplit(direct_app.url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0)) as sock:
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+        sock.sendall(head.encode() + body)
+        wait_for(service, "requests", before["requests"] + 1)
+    wait_for(service, "hung_up", before["hung_up"] + 1)
+    assert direct_app.ask() == ANSWER

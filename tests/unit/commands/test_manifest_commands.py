@@ -1,0 +1,228 @@
+"""`confide manifest`: deterministic building, and what bad inputs get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from confide.commands.cli import FAILED, PASSED, USAGE, main
+from confide.host.development_ca import development_ca_spki_sha256
+from confide.protocol.manifest import Manifest
+from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa
+from measure import eventlog, report
+from measure.pcr import Component
+from measure.shapes import OVMF_DISK
+
+CPU_ROLES = ("coordinator", "secret-service", "worker-cpu")
+MODEL = {
+    "name": "tiny",
+    "root_hash": "ab" * 32,
+    "hash_offset": 8192,
+    "tasks": ["chat", "completion"],
+    "roles": ["worker-cpu"],
+    "engine": {},
+}
+
+
+FILES = {
+    name: {"sha256": "00" * 32, "size": 0}
+    for name in ("disk", "uki", "linux", "initrd", "cmdline", "firmware")
+}
+
+
+def measurements(image: str) -> dict[str, Any]:
+    """A measurements.json as `measure image` writes it, of an image that does not exist."""
+    digests = {pcr: sha256(f"{image} {pcr}".encode()).digest() for pcr in REQUIRED_PCRS}
+    event = {"component": Component.FIRMWARE.value, "description": "an event"}
+    platform = {
+        "shape": OVMF_DISK.name,
+        "pcrs": {str(pcr): eventlog.extend([d], pcr).hex() for pcr, d in digests.items()},
+        "events": {str(pcr): [event | {"digest": d.hex()}] for pcr, d in digests.items()},
+        "left_out": {str(pcr): why for pcr, why in OVMF_DISK.left_out.items()},
+    }
+    return {
+        "format": report.FORMAT,
+        "image": image,
+        "files": FILES,
+        "command_line": "",
+        "firmware": {},
+        "layers": [],
+        "platforms": {"vtpm": [platform]},
+    }
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    folders = []
+    for role in CPU_ROLES:
+        folder = tmp_path / f"image-of-{role}"
+        folder.mkdir()
+        (folder / "measurements.json").write_bytes(report.encode(measurements(role)))
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps(MODEL))
+    return folder
+
+
+def build(output: Path, images: list[Path], models: list[Path]) -> int:
+    arguments = ["--measurements", *map(str, images)]
+    if models:
+        arguments += ["--model", *map(str, models)]
+    return main(["manifest", "build", *arguments, "-o", str(output)])
+
+
+def test_build(images: list[Path], model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "manifest.json"
+    assert build(output, images, [model]) == PASSED
+    manifest = Manifest.parse(output.read_bytes())
+    assert manifest.mode == "development"
+    assert manifest.platforms.vtpm == DevelopmentCa(development_ca_spki_sha256())
+    assert [role.name for role in manifest.roles] == sorted(CPU_ROLES)
+    for role in manifest.roles:
+        (reference,) = role.vtpm
+        expected = measurements(role.name)["platforms"]["vtpm"][0]
+        assert reference.shape == expected["shape"]
+        assert {str(n): v.hex() for n, v in reference.pcrs.items()} == expected["pcrs"]
+    (tiny,) = manifest.models
+    assert (tiny.name, tiny.root_hash.hex(), tiny.hash_offset) == ("tiny", "ab" * 32, 8192)
+
+
+def test_order_of_inputs_does_not_matter(images: list[Path], model: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second.json"
+    second.write_text(json.dumps(MODEL | {"name": "second"}))
+    outputs = [tmp_path / "a", tmp_path / "b"]
+    build(outputs[0], images, [model, second])
+    build(outputs[1], images[::-1], [second, model / "model.json"])
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_role_file_wins_over_the_images_name(images: list[Path], tmp_path: Path) -> None:
+    folder = images[0]
+    folder.joinpath("measurements.json").write_bytes(report.encode(measurements("disk.raw")))
+    output = tmp_path / "manifest.json"
+    assert build(output, images, []) == USAGE
+    folder.joinpath("role").write_text(f"{CPU_ROLES[0]}\n")
+    assert build(output, images, []) == PASSED
+
+
+def without_pcr(value: dict[str, Any]) -> None:
+    platform = value["platforms"]["vtpm"][0]
+    del platform["pcrs"]["11"]
+    del platform["events"]["11"]
+
+
+def wrong_register(value: dict[str, Any]) -> None:
+    value["platforms"]["vtpm"][0]["pcrs"]["11"] = "00" * 32
+
+
+def no_platform(value: dict[str, Any]) -> None:
+    value["platforms"]["vtpm"] = []
+
+
+@pytest.mark.parametrize("damage", [without_pcr, wrong_register, no_platform])
+def test_incomplete_measurements(
+    images: list[Path],
+    tmp_path: Path,
+    damage: Callable[[dict[str, Any]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    value = measurements(CPU_ROLES[0])
+    damage(value)
+    images[0].joinpath("measurements.json").write_bytes(report.encode(value))
+    output = tmp_path / "manifest.json"
+    assert build(output, images, []) != PASSED
+    assert not output.exists()
+    assert capsys.readouterr().err.startswith("confide: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"root_hash": "ab" * 31},
+        {"hash_offset": 100},
+        {"hash_offset": True},
+        {"tasks": ["sing"]},
+        {"roles": ["coordinator"]},
+        {"name": "../etc"},
+        {"engine": {"trust_remote_code": True}},
+        {"extra": 1},
+    ],
+)
+def test_bad_model(images: list[Path], model: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    model.joinpath("model.json").write_text(json.dumps(MODEL | change))
+    assert build(tmp_path / "manifest.json", images, [model]) == FAILED
+
+
+def test_missing_inputs(images: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "manifest.json"
+    assert build(output, [tmp_path / "nothing"], []) == USAGE
+    assert build(output, images, [tmp_path / "nothing"]) == USAGE
+    assert build(output, [*images, images[0]], []) == USAGE
+    assert build(output, images[1:], []) in (FAILED, USAGE)
+    assert build(tmp_path / "no" / "folder", images, []) == USAGE
+
+
+def test_show_and_check(
+    images: list[Path], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, other = tmp_path / "a.json", tmp_path / "b.json"
+    build(output, images, [model])
+    assert main(["manifest", "show", str(output)]) == PASSED
+    shown = capsys.readouterr().out
+    assert Manifest.parse(output.read_bytes()).sha256.hex() in shown
+    assert "protects nothing" in shown
+    assert main(["manifest", "check", str(output)]) == PASSED
+    other.write_bytes(output.read_bytes())
+    assert main(["manifest", "check", str(output), "--against", str(other)]) == PASSED
+    value = measurements("worker-cpu")
+    value["platforms"]["vtpm"][0] |= {
+        "pcrs": measurements("other")["platforms"]["vtpm"][0]["pcrs"],
+        "events": measurements("other")["platforms"]["vtpm"][0]["events"],
+    }
+    images[2].joinpath("measurements.json").write_bytes(report.encode(value))
+    build(other, images, [model])
+    capsys.readouterr()
+    assert main(["manifest", "check", str(other), "--against", str(output)]) == FAILED
+    differing = capsys.readouterr().out
+    assert "roles.worker-cpu.vtpm[0].pcrs.11" in differing
+    assert "coordinator" not in differing
+    output.write_bytes(output.read_bytes()[:-1])
+    assert main(["manifest", "check", str(output)]) == FAILED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["manifest"], ["verify"], ["verify", "x"], ["set", "--manifest", "x"]],
+)
+def test_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == USAGE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["verify", "--help"],
+        ["run", "--help"],
+        ["gateway", "--help"],
+        ["proxy", "--help"],
+    ],
+)
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert f"usage: {' '.join(['confide', *arguments[:-1]])}" in capsys.readouterr().out

@@ -1,0 +1,126 @@
+"""`confide set` and `confide verify` against a coordinator program on a SIMULATED machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from confide.client.service import Record
+from confide.commands.cli import FAILED, PASSED, USAGE, main
+from confide.protocol.secret_service import KeyExchangeReply
+from tests.support.native_service import NativeService
+from tests.support.programs import Program, free_port, program
+from tests.support.simulated_machine import manifest_bytes, manifest_value
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Program]:
+    with program("coordinator", tmp_path) as started:
+        started.wait("no-manifest")
+        yield started
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    file = tmp_path / "manifest.json"
+    file.write_bytes(manifest_bytes())
+    return file
+
+
+@pytest.fixture
+def stricter(tmp_path: Path) -> Path:
+    """A manifest for another build: this coordinator's registers are not in it."""
+    roles = json.loads(json.dumps(manifest_value()["roles"]))
+    roles["coordinator"]["vtpm"][0]["pcrs"]["11"] = "00" * 32
+    file = tmp_path / "stricter.json"
+    file.write_bytes(manifest_bytes(roles=roles))
+    return file
+
+
+def test_set_and_verify(
+    coordinator: Program,
+    manifest: Path,
+    stricter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = coordinator.url
+    before = main(["verify", url, "--manifest", str(manifest)])
+    assert before == FAILED
+    assert "NOT verified" in capsys.readouterr().out
+
+    refused = main(["set", "--manifest", str(stricter), "--coordinator", url])
+    assert refused == FAILED
+    assert "PCR 11" in capsys.readouterr().err
+    coordinator.wait("no-manifest")
+
+    for _ in range(2):
+        assert main(["set", "--manifest", str(manifest), "--coordinator", url]) == PASSED
+        assert "protects nothing" in capsys.readouterr().out
+    coordinator.wait("ready")
+    assert main(["set", "--manifest", str(stricter), "--coordinator", url]) == FAILED
+    capsys.readouterr()
+
+    record = tmp_path / "proof"
+    verify = ["--manifest", str(manifest), "--json"]
+    assert main(["verify", url, *verify, "--save", str(record)]) == PASSED
+    live = json.loads(capsys.readouterr().out)
+    assert live["passed"]
+    assert main(["verify", str(record), *verify]) == PASSED
+    saved = json.loads(capsys.readouterr().out)
+    assert saved["checks"].pop()["name"] == "time"
+    assert saved == live
+    later = str(int(time.time()) + 40 * 86400)
+    assert main(["verify", str(record), *verify, "--at", later]) == FAILED
+    failed = [c["name"] for c in json.loads(capsys.readouterr().out)["checks"] if not c["passed"]]
+    assert failed == ["attestation key validity"]
+    assert main(["verify", str(record), "--manifest", str(stricter)]) == FAILED
+
+    broken = bytearray(record.read_bytes())
+    broken[60] ^= 1
+    record.write_bytes(bytes(broken))
+    assert main(["verify", str(record), *verify]) == FAILED
+
+
+def test_nobody_answers(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert main(["verify", url, "--manifest", str(manifest), "--json"]) == FAILED
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["error"]["code"] == "peer-unreachable"
+    assert main(["set", "--manifest", str(manifest), "--coordinator", url]) == FAILED
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"\xa0", b"garbage"])
+def test_saved_proof_that_is_none(manifest: Path, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "proof"
+    file.write_bytes(content)
+    assert main(["verify", str(file), "--manifest", str(manifest)]) == FAILED
+
+
+def test_missing_files(manifest: Path, tmp_path: Path) -> None:
+    nothing = str(tmp_path / "nothing")
+    assert main(["verify", nothing, "--manifest", str(manifest)]) == USAGE
+    assert main(["verify", "http://127.0.0.1:1", "--manifest", nothing]) == USAGE
+    assert main(["verify", "http://", "--manifest", str(manifest)]) == USAGE
+
+
+def test_verify_through_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = tmp_path / "manifest.json"
+    with NativeService(tmp_path) as service:
+        manifest.write_bytes(service.manifest)
+        gateway = service.start_gateway()
+        record = tmp_path / "proof"
+        arguments = ["--manifest", str(manifest), "--json", "--save", str(record)]
+        assert main(["verify", gateway, *arguments]) == PASSED
+        names = [check["name"] for check in json.loads(capsys.readouterr().out)["checks"]]
+        assert names[-2:] == ["secret service", "key exchange key"]
+    assert main(["verify", str(record), "--manifest", str(manifest)]) == PASSED
+    kept = Record.parse(record.read_bytes())
+    stripped = replace(KeyExchangeReply.parse(kept.key_exchange), kem_public_key=bytes(1216))
+    record.write_bytes(replace(kept, key_exchange=stripped.encode()).encode())
+    assert main(["verify", str(record), "--manifest", str(manifest)]) == FAILED

@@ -1,0 +1,187 @@
+"""The coordinator's HTTP face: hostile bodies, and requests side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from threading import Event, Semaphore
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from confide.errors import PolicyError
+from confide.guest.coordinator.app import MAX_UPLOADS, create_app
+from confide.guest.coordinator.domain import Coordinator
+from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
+from confide.protocol.coordinator import (
+    MAX_JOIN,
+    Attestation,
+    JoinRequest,
+    RefusedJoin,
+    encode_nonce,
+    encode_set_manifest,
+    parse_manifest_set,
+)
+from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes, manifest_value
+
+MANIFEST = manifest_bytes()
+JOIN = JoinRequest("worker-cpu", bytes(32), b"key", b"", ("tiny",), bytes(32), b"evidence")
+MESSAGES = {
+    "/v1/attest": encode_nonce(bytes(32)),
+    "/v1/manifest": encode_set_manifest(MANIFEST),
+    "/v1/join": JOIN.encode(),
+}
+
+
+def new_coordinator() -> Coordinator:
+    return Coordinator(SimulatedMachine("coordinator"), now=Clock())
+
+
+@pytest.fixture(scope="module")
+def client() -> FlaskClient:
+    coordinator = new_coordinator()
+    coordinator.set_manifest(MANIFEST)
+    return create_app(coordinator).test_client()
+
+
+def test_attest(client: FlaskClient) -> None:
+    answer = client.post("/v1/attest", data=MESSAGES["/v1/attest"])
+    assert answer.content_type == "application/cbor"
+    assert Attestation.parse(answer.data).manifest == MANIFEST
+
+
+def test_set_manifest(client: FlaskClient) -> None:
+    answer = client.post("/v1/manifest", data=MESSAGES["/v1/manifest"])
+    assert parse_manifest_set(answer.data) == sha256(MANIFEST).digest()
+
+
+def test_without_manifest() -> None:
+    client = create_app(new_coordinator()).test_client()
+    assert client.get("/healthz").json == {"role": "coordinator", "state": "no-manifest"}
+    for answer in (client.get("/v1/manifest"), client.post("/v1/join", data=JOIN.encode())):
+        assert answer.status_code == 404
+        assert answer.json is not None
+        assert answer.json["error"]["code"] == "no-manifest"
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+@given(data=st.binary(max_size=300))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_garbage(client: FlaskClient, path: str, data: bytes) -> None:
+    assert 400 <= client.post(path, data=data).status_code < 500
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+@given(at=st.integers(min_value=0), bit=st.integers(0, 7), cut=st.booleans())
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_message(client: FlaskClient, path: str, at: int, bit: int, cut: bool) -> None:
+    data = bytearray(MESSAGES[path])
+    at %= len(data)
+    data[at] ^= 1 << bit
+    answer = client.post(path, data=bytes(data[:at] if cut else data))
+    # A damaged nonce is another nonce; everything else must be refused, in words.
+    assert answer.status_code < 500
+    if path != "/v1/attest" or cut:
+        assert answer.status_code >= 400
+        assert answer.json is not None
+
+
+@pytest.mark.parametrize("path", MESSAGES)
+def test_only_collateral_may_be_large(client: FlaskClient, path: str) -> None:
+    """A body is in memory before anything looks at it, and many may come at once."""
+    large = bytes(MAX_JOIN + 1)
+    assert client.post(path, data=large).status_code == 413
+    answer = client.post("/v1/collateral", data=large)
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "bad-cbor"
+    answer = client.post("/v1/collateral", data=bytes(MAX_BUNDLE + 1))
+    assert answer.status_code == 413
+    assert answer.json is not None
+    assert answer.json["error"]["expected"] == f"at most {MAX_BUNDLE} bytes"
+
+
+def test_collateral_comes_back_as_it_was_set() -> None:
+    coordinator = new_coordinator()
+    client = create_app(coordinator).test_client()
+    assert Bundle.parse(client.get("/v1/collateral").data) == Bundle()
+    bundle = Bundle({"amd/milan/crl": Item(b"crl", 7)}).encode()
+    assert client.post("/v1/collateral", data=bundle).status_code == 200
+    assert client.get("/v1/collateral").data == bundle
+    # What cannot be read replaces nothing
+    assert client.post("/v1/collateral", data=bundle[:-1]).status_code == 400
+    assert client.get("/v1/collateral").data == bundle
+
+
+def test_few_may_bring_collateral_at_once() -> None:
+    """Anybody may, so the memory for it is bounded: the others are asked to come again."""
+    coordinator = new_coordinator()
+    entered, leave = Semaphore(0), Event()
+
+    def slow(_: bytes) -> None:
+        entered.release()
+        leave.wait(10)
+
+    coordinator.set_collateral = slow  # type: ignore[method-assign]
+    app = create_app(coordinator)
+
+    def post() -> TestResponse:
+        return app.test_client().post("/v1/collateral", data=b"x")
+
+    with ThreadPoolExecutor(MAX_UPLOADS) as pool:
+        uploads = [pool.submit(post) for _ in range(MAX_UPLOADS)]
+        for _ in uploads:
+            assert entered.acquire(timeout=10)
+        refused = post()
+        leave.set()
+        assert [upload.result().status_code for upload in uploads] == [200] * MAX_UPLOADS
+    assert refused.status_code == 429
+    assert refused.json is not None
+    assert refused.json["error"]["code"] == "too-many-uploads"
+    assert post().status_code == 200
+
+
+def test_manifests_that_race() -> None:
+    """Whoever is first wins, and all that is served afterwards belongs to the winner."""
+    model = manifest_value()["models"][0]
+    manifests = [manifest_bytes(models=[model | {"name": f"model-{n}"}]) for n in range(8)]
+    coordinator = new_coordinator()
+
+    def attempt(manifest: bytes) -> bytes | None:
+        try:
+            coordinator.set_manifest(manifest)
+        except PolicyError:
+            return None
+        return manifest
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [won for won in pool.map(attempt, manifests) if won]
+    assert winners == [coordinator.mesh().manifest]
+    assert coordinator.attest(bytes(32)).manifest == winners[0]
+
+
+def test_what_was_refused() -> None:
+    coordinator = new_coordinator()
+    coordinator.set_manifest(MANIFEST)
+    client = create_app(coordinator).test_client()
+    answer = client.get("/v1/refused")
+    assert answer.status_code == 404
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "none-refused"
+    evidence = SimulatedMachine("worker-cpu").evidence(bytes(64)).encode()
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    manifest_sha256 = sha256(MANIFEST).digest()
+    nonce = coordinator.challenge()
+    join = JoinRequest("worker-cpu", nonce, spki, b"", ("tiny",), manifest_sha256, evidence)
+    assert client.post("/v1/join", data=join.encode()).status_code == 403
+    assert RefusedJoin.parse(client.get("/v1/refused").data) == RefusedJoin("worker-cpu", evidence)

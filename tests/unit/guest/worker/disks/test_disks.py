@@ -1,0 +1,363 @@
+"""Which disk a model is on, and every way in which it is not there."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from confide.errors import (
+    ConfideError,
+    ConfigError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
+from confide.guest.worker.disks import mounter as disks
+from confide.guest.worker.disks import verity
+from confide.guest.worker.engine.models_file import ServedModel, encode_models, parse_models
+from confide.guest.worker.role import CPU, GPU
+from confide.protocol import hash_tree
+from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.coordinator import MeshReply
+from confide.protocol.manifest import Manifest, Model, Platforms, Role
+from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from tests.support.simulated_disks import BLOCK, SimulatedSystem, model_disk, verity_disk
+
+TINY, TINY_DISK = model_disk("tiny")
+OTHER, OTHER_DISK = model_disk("other", blocks=200)
+
+
+def manifest(*models: Model) -> Manifest:
+    reference = VtpmReference("any", {register: bytes(32) for register in REQUIRED_PCRS})
+    roles = tuple(Role(name, (reference,)) for name in ("coordinator", "worker-cpu"))
+    return Manifest("development", Platforms(vtpm=DevelopmentCa(bytes(32))), roles, models)
+
+
+def flip(data: bytes, offset: int) -> bytes:
+    return data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :]
+
+
+# verity
+
+
+def test_root_hash_is_veritysetups() -> None:
+    # Root hash printed by veritysetup 2.7.5 for 129 blocks, block i all bytes i, zero salt.
+    data = b"".join(bytes([i]) * BLOCK for i in range(129))
+    disk, root = verity_disk(data)
+    assert root.hex() == "1f80296d52e9502d1ec420acbe5c1c4f170ae9d262e899e57991ed8346ebc1a8"
+    assert hash_tree.root_hash(disk[len(data) :][:BLOCK]) == root
+
+
+# Sizes of the trees that veritysetup 2.7.5 writes.
+@pytest.mark.parametrize(
+    ("data_blocks", "blocks"),
+    [(2, 1), (127, 1), (128, 1), (129, 3), (16384, 129), (16385, 132), (40000, 317)],
+)
+def test_tree_size_is_veritysetups(data_blocks: int, blocks: int) -> None:
+    assert hash_tree.disk_size(data_blocks) == (data_blocks + blocks) * BLOCK
+
+
+def test_table_names_every_parameter() -> None:
+    assert verity.table(TINY, "/dev/vdc") == (
+        f"0 24 verity 1 /dev/vdc /dev/vdc 4096 4096 3 3 sha256 {TINY.root_hash.hex()} {'00' * 32}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "corrupted"),
+    [("0 24 verity V", False), ("0 24 verity V\n", False), ("0 24 verity C\n", True)],
+)
+def test_status(status: str, corrupted: bool) -> None:
+    assert verity.is_corrupted(status) is corrupted
+
+
+@pytest.mark.parametrize("status", ["", "0 24 linear", "0 24 verity", "0 24 verity X", "V"])
+def test_status_that_says_neither_is_an_error(status: str) -> None:
+    with pytest.raises(FormatError):
+        verity.is_corrupted(status)
+
+
+# find_disk
+
+
+def test_disk_is_found_by_its_root_hash_wherever_it_is() -> None:
+    for devices in ({"vdb": OTHER_DISK, "vdc": TINY_DISK}, {"vdb": TINY_DISK, "vdc": OTHER_DISK}):
+        system = SimulatedSystem(devices)
+        assert devices[disks.find_disk(TINY, system).name] == TINY_DISK
+        assert devices[disks.find_disk(OTHER, system).name] == OTHER_DISK
+
+
+def test_disk_padded_by_its_host_is_accepted() -> None:
+    disks.find_disk(TINY, SimulatedSystem({"vdb": TINY_DISK + bytes(BLOCK)}))
+
+
+def test_wrong_disk_error_names_model_expected_and_seen() -> None:
+    fake, fake_disk = model_disk("fake")
+    with pytest.raises(VerificationError) as caught:
+        disks.find_disk(TINY, SimulatedSystem({"vdb": fake_disk}))
+    assert caught.value.code == "wrong-model-disk"
+    assert "tiny" in caught.value.message
+    assert TINY.root_hash.hex() in caught.value.expected
+    assert fake.root_hash.hex() in caught.value.seen
+
+
+@pytest.mark.parametrize(
+    "disk",
+    [
+        TINY_DISK[:-1],
+        TINY_DISK[:-BLOCK],
+        b"",
+        flip(TINY_DISK, TINY.hash_offset),
+        flip(TINY_DISK, len(TINY_DISK) - 1),
+        bytes(len(TINY_DISK)),
+    ],
+    ids=["byte-short", "tree-missing", "empty", "tree-flip-first", "tree-flip-last", "zeros"],
+)
+def test_disk_with_a_wrong_tree_is_refused(disk: bytes) -> None:
+    with pytest.raises(VerificationError, match="tiny"):
+        disks.find_disk(TINY, SimulatedSystem({"vdb": disk}))
+
+
+def test_truncated_disk_says_so() -> None:
+    with pytest.raises(VerificationError, match=r"vdb: 12288 bytes, so truncated"):
+        disks.find_disk(TINY, SimulatedSystem({"vdb": TINY_DISK[:-BLOCK]}))
+
+
+def test_no_disk_at_all() -> None:
+    with pytest.raises(VerificationError, match=r"no disk with a serial number confide-model-N"):
+        disks.find_disk(TINY, SimulatedSystem({}))
+
+
+# open_model
+
+
+def test_open_model_and_undo(tmp_path: Path) -> None:
+    system = SimulatedSystem({"vdb": TINY_DISK})
+    with ExitStack() as cleanup:
+        opened = disks.open_model(TINY, system, cleanup, tmp_path)
+        assert opened.path == tmp_path / "tiny"
+        assert system.tables == {"model-tiny": verity.table(TINY, "/dev/vdb")}
+        assert system.mounts == {opened.path: Path("/dev/mapper/model-tiny")}
+    assert not system.tables
+    assert not system.mounts
+
+
+def test_disk_that_cannot_be_mounted_is_closed_again(tmp_path: Path) -> None:
+    system = SimulatedSystem({"vdb": TINY_DISK}, unmountable={"model-tiny"})
+    with pytest.raises(VerificationError) as caught, ExitStack() as cleanup:
+        disks.open_model(TINY, system, cleanup, tmp_path)
+    assert caught.value.code == "corrupt-model-disk"
+    assert "tiny" in caught.value.message
+    assert TINY.root_hash.hex() in caught.value.expected
+    assert not system.tables
+
+
+def test_corruption_is_an_error_that_names_the_model(tmp_path: Path) -> None:
+    system = SimulatedSystem({"vdb": TINY_DISK, "vdc": OTHER_DISK})
+    with ExitStack() as cleanup:
+        opened = [disks.open_model(m, system, cleanup, tmp_path) for m in (TINY, OTHER)]
+        disks.require_intact(opened, system)
+        system.status["model-other"] = ["0 1600 verity C\n"]
+        with pytest.raises(VerificationError, match="model other") as caught:
+            disks.require_intact(opened, system)
+    assert caught.value.code == "corrupt-model-disk"
+
+
+# choose_models
+
+
+def test_models_come_in_the_order_asked_for() -> None:
+    assert disks.choose_models(manifest(TINY, OTHER), ["other", "tiny"], CPU) == [OTHER, TINY]
+
+
+def test_model_of_another_role_is_refused() -> None:
+    model = Model("big", bytes(32), BLOCK, ("chat",), ("worker-gpu",))
+    with pytest.raises(PolicyError, match="big"):
+        disks.choose_models(manifest(model), ["big"], CPU)
+    assert disks.choose_models(manifest(model), ["big"], GPU) == [model]
+
+
+def test_unknown_model_is_refused() -> None:
+    with pytest.raises(PolicyError, match="no such model"):
+        disks.choose_models(manifest(TINY), ["tiny", "other"], CPU)
+
+
+def test_no_model_is_an_error() -> None:
+    with pytest.raises(ConfigError):
+        disks.choose_models(manifest(TINY), [], CPU)
+
+
+# Linux
+
+
+def test_disks_are_found_by_serial_number(tmp_path: Path) -> None:
+    for name, serial in {
+        "vda": "confide-system",
+        "vdb": "confide-config",
+        "vdc": "confide-model-1",
+        "vdd": "confide-model-0\n",
+        "vde": "confide-model-",
+        "vdf": "confide-model-0x",
+        "vdg": "not-confide-model-0",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "serial").write_text(serial)
+    (tmp_path / "loop0").mkdir()
+    found = disks.Linux(block=tmp_path).model_disks()
+    assert found == [Path("/dev/vdc"), Path("/dev/vdd")]
+
+
+def test_real_reads(tmp_path: Path) -> None:
+    device = tmp_path / "vdb"
+    device.write_bytes(TINY_DISK)
+    linux = disks.Linux()
+    assert linux.size(device) == len(TINY_DISK)
+    assert linux.read(device, TINY.hash_offset, BLOCK) == TINY_DISK[TINY.hash_offset :][:BLOCK]
+    assert linux.read(device, len(TINY_DISK), BLOCK) == b""
+
+
+def test_mount_error_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"Operation not permitted|No such device|No such file"):
+        disks.Linux().mount(tmp_path / "none", tmp_path / "nowhere")
+
+
+# the program
+
+
+def test_manifest_is_waited_for_and_each_reason_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gone = UnavailableError("unreachable", "the coordinator is not there")
+    early = PolicyError("no-manifest", "the coordinator has no manifest yet")
+    answers: list[ConfideError | MeshReply] = [gone, gone, early, MeshReply(b"data", b"", b"")]
+
+    def ask() -> MeshReply:
+        answer = answers.pop(0)
+        if isinstance(answer, ConfideError):
+            raise answer
+        return answer
+
+    pauses: list[float] = []
+    assert disks.wait_for_manifest(ask, pauses.append) == b"data"
+    assert len(pauses) == 3
+    said = capsys.readouterr().err
+    assert said.count("the coordinator is not there") == 1
+    assert said.count("no manifest yet") == 1
+
+
+class Worker:
+    """A machine around `disks.run`: its config, coordinator, files and systemd."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, data: bytes, *names: str) -> None:
+        self.manifest_copy = folder / "manifest.json"
+        self.models_file = folder / "models.json"
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.listener.bind(str(folder / "notify"))
+        self.listener.setblocking(False)
+
+        class Client:
+            def __init__(self, url: str) -> None:
+                assert url == "http://coordinator"
+
+            def mesh(self) -> MeshReply:
+                return MeshReply(data, b"", b"")
+
+        patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        patch.setattr(disks, "read_role", lambda: CPU)
+        patch.setattr(disks, "read_config", lambda: ConfigDisk("http://coordinator", "", names))
+        patch.setattr(disks, "CoordinatorClient", Client)
+        patch.setattr(disks, "MANIFEST_COPY", self.manifest_copy)
+        patch.setattr(disks, "MODELS_FILE", self.models_file)
+        patch.setattr(disks, "MOUNTS", folder / "models")
+        patch.setattr("time.sleep", lambda seconds: None)
+
+    def said_ready(self) -> bool:
+        try:
+            return self.listener.recv(100) == b"READY=1"
+        except BlockingIOError:
+            return False
+
+
+def test_program_serves_until_a_block_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = manifest(TINY, OTHER).encode()
+    worker = Worker(tmp_path, monkeypatch, data, "tiny")
+    good, bad = "0 24 verity V\n", "0 24 verity C\n"
+    system = SimulatedSystem({"vdb": TINY_DISK}, status={"model-tiny": [good, good, good, bad]})
+    with pytest.raises(VerificationError) as caught:
+        disks.run(system)
+    assert caught.value.code == "corrupt-model-disk"
+    assert worker.said_ready()
+    assert worker.manifest_copy.read_bytes() == data
+    digest, models = parse_models(worker.models_file.read_bytes())
+    assert digest == manifest(TINY, OTHER).sha256
+    assert models == (
+        ServedModel("tiny", tmp_path / "models" / "tiny", TINY.root_hash, TINY.tasks),
+    )
+    assert not system.mounts
+    assert not system.tables
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "device", "status"),
+    [
+        (manifest(TINY).encode(), ["tiny"], OTHER_DISK, "V"),
+        (manifest(TINY).encode(), ["tiny", "other"], TINY_DISK, "V"),
+        (manifest(TINY, OTHER).encode(), ["tiny", "other"], TINY_DISK, "V"),
+        (manifest(TINY).encode()[:-1], ["tiny"], TINY_DISK, "V"),
+        (manifest(TINY).encode(), ["tiny"], TINY_DISK, "C"),
+    ],
+    ids=["wrong-disk", "unknown-model", "second-disk-missing", "bad-manifest", "corrupt"],
+)
+def test_program_is_never_ready_after_an_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: bytes,
+    names: list[str],
+    device: bytes,
+    status: str,
+) -> None:
+    worker = Worker(tmp_path, monkeypatch, data, *names)
+    system = SimulatedSystem({"vdb": device}, status={"model-tiny": [f"0 24 verity {status}"]})
+    with pytest.raises(ConfideError):
+        disks.run(system)
+    assert not worker.said_ready()
+    assert not worker.models_file.exists()
+    assert not system.mounts
+    assert not system.tables
+
+
+def test_main_prints_the_error_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Worker(tmp_path, monkeypatch, manifest(TINY).encode(), "tiny")
+    monkeypatch.setattr(disks, "Linux", lambda: SimulatedSystem({"vdb": OTHER_DISK}))
+    assert disks.main() == 1
+    assert f"root hash {TINY.root_hash.hex()}" in capsys.readouterr().err
+
+
+def test_notify_takes_an_abstract_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = f"confide-test-{tmp_path.name}-{id(tmp_path)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("\0" + name)
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + name)
+        disks.notify("READY=1")
+        assert listener.recv(100) == b"READY=1"
+
+
+# models file
+
+
+def test_models_file_round_trip_is_strict() -> None:
+    model = ServedModel("tiny", Path("/run/confide/models/tiny"), bytes(range(32)), ("chat",))
+    data = encode_models(bytes(32), [model])
+    assert parse_models(data) == (bytes(32), (model,))
+    for bad in (data[:-1], data.replace(b'"name"', b'"nome"'), data.replace(b"tiny", b"../x", 1)):
+        with pytest.raises(FormatError):
+            parse_models(bad)

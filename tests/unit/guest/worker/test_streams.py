@@ -1,0 +1,174 @@
+"""Events, chunks and token counts, in portions of any size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from confide.errors import FormatError
+from confide.guest.worker.completion import CompletionRequest, TokenCounts
+from confide.net import sse
+from confide.net.chunked import Dechunker
+
+EVENTS = b'data: {"a": 1}\n\n: comment\n\ndata: {"b": "\\n\\n"}\r\n\r\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
+def test_events_leave_whole(size: int) -> None:
+    buffer = sse.EventBuffer()
+    out = [buffer.feed(EVENTS[at : at + size]) for at in range(0, len(EVENTS), size)]
+    assert b"".join(out) + buffer.rest == EVENTS
+    assert buffer.rest == b""
+    assert all(not piece or piece.endswith((b"\n\n", b"\n\r\n")) for piece in out)
+
+
+def test_an_event_leaves_with_its_last_byte() -> None:
+    buffer = sse.EventBuffer()
+    assert buffer.feed(b"data: 1\n\ndata: 2\n") == b"data: 1\n\n"
+    assert buffer.feed(b"\n") == b"data: 2\n\n"
+
+
+def test_an_event_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT", 100)
+    buffer = sse.EventBuffer()
+    with pytest.raises(FormatError, match="does not end"):
+        for _ in range(101):
+            buffer.feed(b"x")
+
+
+def test_split_gives_every_byte_back() -> None:
+    parts = sse.split(EVENTS)
+    assert b"".join(parts) == EVENTS
+    assert len(parts) == 4
+
+
+@pytest.mark.parametrize(
+    ("events", "end"),
+    [
+        (b"data: 1\n\ndata: [DONE]\n\n", 9),
+        (b"data: 1\n\ndata:[DONE]\n\n", 9),
+        (b"data: [DONE]\n\n", 0),
+        (b'data: {"c": "data: [DONE]"}\n\n', 29),
+        (b"data: 1\n\n", 9),
+        (b"", 0),
+    ],
+)
+def test_the_end_of_a_stream(events: bytes, end: int) -> None:
+    assert sse.before_done(events) == end
+
+
+def test_error_events_are_what_clients_raise() -> None:
+    event = sse.error_event({"message": "a\n\nb", "code": "x"})
+    assert sse.split(event) == [event]
+    assert sse.payload(event) == {"error": {"message": "a\n\nb", "code": "x"}}
+
+
+def encode(*chunks: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 17, 1000])
+def test_chunks_in_portions(size: int) -> None:
+    wire = encode(b"one", b"x" * 300, b"\r\n\r\n")
+    dechunker = Dechunker()
+    out = b"".join(dechunker.feed(wire[at : at + size]) for at in range(0, len(wire), size))
+    assert out == b"one" + b"x" * 300 + b"\r\n\r\n"
+    assert dechunker.done
+
+
+def test_chunks_that_arrived_together_leave_together() -> None:
+    assert Dechunker().feed(encode(b"a", b"b", b"c")) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"",
+        b"x\r\n",
+        b"\r\n",
+        b"-1\r\n",
+        b"+1\r\na\r\n",
+        b"1_0\r\n",
+        b" 1\r\na\r\n",
+        b"1;a=b\r\nx\r\n",
+        b"123456789\r\n",
+        b"1" * 17,
+        b"1\r\nab\r\n",
+        b"1\r\na\rb",
+        b"0\r\nTrailer: x\r\n\r\n",
+        b"0\r\n\r\nmore",
+    ],
+)
+def test_chunks_that_are_none(wire: bytes) -> None:
+    with pytest.raises(ValueError, match="chunk"):
+        Dechunker().feed(wire)
+
+
+@pytest.mark.parametrize("cut", range(1, len(encode(b"one", b"two"))))
+def test_a_cut_chunked_body(cut: int) -> None:
+    dechunker = Dechunker()
+    dechunker.feed(encode(b"one", b"two")[:cut])
+    assert not dechunker.done
+    with pytest.raises(ValueError, match="ended"):
+        dechunker.feed(b"")
+
+
+def request(**fields: object) -> CompletionRequest:
+    body = json.dumps({"model": "tiny", **fields}).encode()
+    return CompletionRequest(body, model="tiny", cache_salt=lambda chosen: f"salt {chosen}")
+
+
+def test_a_request_goes_on_as_it_is() -> None:
+    fields = {"messages": [{"role": "user", "content": "ü\ud83d"}], "temperature": 0.1, "n": 2**70}
+    salted = {"model": "tiny", **fields, "cache_salt": "salt None"}
+    assert json.loads(request(**fields).body) == salted
+
+
+@pytest.mark.parametrize(
+    ("fields", "streams", "hides"),
+    [
+        ({}, False, False),
+        ({"stream": False}, False, False),
+        ({"stream": "yes"}, False, False),
+        ({"stream": True}, True, True),
+        ({"stream": True, "stream_options": None}, True, True),
+        ({"stream": True, "stream_options": {"include_usage": False}}, True, True),
+        ({"stream": True, "stream_options": {"include_usage": True}}, True, False),
+    ],
+)
+def test_usage_is_always_asked_of_the_engine(
+    fields: dict[str, object], streams: bool, hides: bool
+) -> None:
+    given = request(**fields)
+    assert (given.streams, given.hides_usage) == (streams, hides)
+    if streams:
+        assert json.loads(given.body)["stream_options"]["include_usage"] is True
+
+
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
+WORD = b'data: {"choices": [{"delta": {"content": "\\"usage\\""}}]}\n\n'
+
+
+def test_the_usage_event_is_hidden_and_nothing_else() -> None:
+    counts = TokenCounts()
+    assert counts.read_events(WORD + USAGE + WORD, hide=True) == WORD + WORD
+    assert (counts.prompt, counts.completion) == (3, 4)
+    assert counts.read_events(WORD + USAGE, hide=False) == WORD + USAGE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'{"usage": null}', b'{"usage": {"prompt_tokens": "7"}}', b"[" * 50_000],
+)
+def test_counts_that_are_none(body: bytes) -> None:
+    counts = TokenCounts()
+    counts.read_body(body)
+    assert (counts.prompt, counts.completion) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [-1, True, 1.5, 2**60, "1", None])
+def test_counts_that_are_no_numbers(value: object) -> None:
+    counts = TokenCounts()
+    counts.read({"usage": {"prompt_tokens": value, "completion_tokens": 1}})
+    assert (counts.prompt, counts.completion) == (0, 1)

@@ -1,0 +1,275 @@
+"""The worker's face: what opens, what is refused in the clear, what is answered sealed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from confide.errors import UnavailableError
+from confide.guest.worker.encryption_proxy import under_manifest
+from confide.net.http_client import Upstream
+from confide.protocol.frames import Usage
+from confide.protocol.receipt import Receipt, Statement
+from confide.verify.receipt import verify_receipt
+from tests.support.programs import free_port
+from tests.unit.guest.worker.conftest import CHAT, Client, Opened, Worker, open_answer
+
+HELLO = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
+STREAM = HELLO[:-1] + b', "stream": true}'
+
+
+def clear_error(opened: Opened) -> str:
+    assert opened.error is not None and opened.head is None and not opened.body
+    return opened.error.code
+
+
+def sealed_error(opened: Opened) -> tuple[int, str]:
+    assert opened.head is not None and opened.receipt
+    error = json.loads(opened.body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return opened.head.status, error["code"]
+
+
+def test_a_whole_answer(client: Client) -> None:
+    opened = client.ask(HELLO)
+    assert opened.head is not None and opened.head.status == 200
+    answer = json.loads(opened.body)
+    assert answer["choices"][0]["message"]["content"].startswith("It was a fake engine")
+    assert opened.usage == Usage(7, 8)
+
+
+def test_a_stream(client: Client) -> None:
+    opened = client.ask(STREAM)
+    assert opened.head is not None and opened.head.content_type.startswith("text/event-stream")
+    assert opened.body.endswith(b"data: [DONE]\n\n")
+    assert b'"usage"' not in opened.body, "the client did not ask for it"
+    assert opened.usage == Usage(7, 8)
+
+
+def test_connections_to_the_engine_are_kept(worker: Worker, client: Client) -> None:
+    """A stream that was not closed with its response would leave its connection behind."""
+    stats = Upstream(worker.engine)
+
+    def connections() -> int:
+        return int(json.loads(stats.call("GET", "/stats")[2])["connections"])
+
+    client.ask(STREAM)
+    before = connections()
+    for _ in range(3):
+        client.ask(STREAM)
+        client.ask(HELLO)
+    assert connections() == before
+
+
+def test_the_receipt(worker: Worker, client: Client) -> None:
+    sealed, sealer = client.seal(HELLO)
+    answer = worker.http.post(CHAT, data=sealed, headers=client.headers())
+    opener = sealer.response_opener()
+    opened = open_answer(opener, answer.data)
+    member = worker.membership
+    statement = Statement.parse(Receipt.parse(opened.receipt).statement)
+    verify_receipt(
+        opened.receipt,
+        mesh_ca=member.mesh_ca,
+        root_ca=member.root_ca,
+        roles=("worker-cpu",),
+        request_sha256=sealer.request_sha256,
+        response_sha256=opener.response_sha256,
+        manifest_sha256=member.manifest.sha256,
+        model="tiny",
+        model_root_hash=bytes.fromhex("cd" * 32),
+        usage=opened.usage,
+        now=statement.time,
+    )
+
+
+def test_one_request_at_two_workers_has_two_unrelated_answers(
+    worker: Worker, client: Client
+) -> None:
+    """A gateway that asks twice must not get two texts under one key stream."""
+    other = Worker(worker.engine, worker.membership, secrets=worker.secrets)
+    sealed, sealer = client.seal(HELLO)
+    one, two = (
+        w.http.post(CHAT, data=sealed, headers=client.headers()).data for w in (worker, other)
+    )
+    assert open_answer(sealer.response_opener(), one).body == (
+        open_answer(sealer.response_opener(), two).body
+    )
+    assert one[5:37] != two[5:37]
+    # The first sealed frame holds the same head in both.
+    assert one[42:] != two[42:]
+
+
+def test_replay(worker: Worker, client: Client) -> None:
+    sealed, sealer = client.seal(HELLO)
+    assert worker.http.post(CHAT, data=sealed, headers=client.headers()).data
+    again = worker.http.post(CHAT, data=sealed, headers=client.headers()).data
+    assert clear_error(open_answer(sealer.response_opener(), again)) == "replay"
+
+
+def test_a_forged_request_does_not_burn_the_salt(worker: Worker, client: Client) -> None:
+    sealed, sealer = client.seal(HELLO)
+    forged = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    answer = worker.http.post(CHAT, data=forged, headers=client.headers()).data
+    assert clear_error(open_answer(sealer.response_opener(), answer)) == "bad-seal"
+    honest = worker.http.post(CHAT, data=sealed, headers=client.headers()).data
+    assert open_answer(sealer.response_opener(), honest).body
+
+
+@pytest.mark.parametrize("sealed", [b"", b"x", b"x" * 47, b"x" * 100])
+def test_bodies_that_are_not_sealed(worker: Worker, client: Client, sealed: bytes) -> None:
+    answer = worker.http.post(CHAT, data=sealed, headers=client.headers()).data
+    opener = client.seal(HELLO)[1].response_opener()
+    assert clear_error(open_answer(opener, answer)) in ("bad-request-size", "bad-seal")
+
+
+def test_what_the_headers_say_is_bound(worker: Worker, client: Client) -> None:
+    both = Client(worker, models=("tiny", "second"))
+    sealed, sealer = both.seal(HELLO, model="tiny")
+    for path, model in (("/v1/completions", "tiny"), (CHAT, "second")):
+        answer = worker.http.post(path, data=sealed, headers=both.headers(model)).data
+        assert clear_error(open_answer(sealer.response_opener(), answer)) == "bad-seal"
+
+
+def test_a_key_for_another_model(worker: Worker) -> None:
+    second_only = Client(worker, models=("second",))
+    assert clear_error(second_only.ask(HELLO)) == "model-not-allowed"
+
+
+def test_a_model_that_this_worker_does_not_serve(worker: Worker) -> None:
+    stranger = Client(worker, models=("tiny", "third"))
+    assert clear_error(stranger.ask(HELLO, model="third")) == "model-not-served"
+
+
+def test_an_unknown_key(worker: Worker, client: Client) -> None:
+    worker.secrets.clear()
+    assert clear_error(client.ask(HELLO)) == "unknown-key"
+
+
+def test_a_node_without_membership(worker: Worker, client: Client) -> None:
+    worker.joined = False
+    assert clear_error(client.ask(HELLO)) == "not-attested"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+@pytest.mark.parametrize(
+    "header", ["Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id"]
+)
+@pytest.mark.parametrize("value", ["", "x" * 300, "../../etc", "\t"])
+def test_headers_that_are_none(
+    worker: Worker, client: Client, path: str, header: str, value: str
+) -> None:
+    headers = client.headers() | {header: value}
+    answer = worker.http.post(path, data=b"x" * 100, headers=headers)
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["code"]
+
+
+def test_other_paths(worker: Worker) -> None:
+    assert worker.http.post("/v1/embeddings").status_code == 404
+    assert worker.http.get(CHAT).status_code == 405
+    assert worker.http.get("/metrics").status_code == 404
+
+
+def test_oversized_body(worker: Worker, client: Client) -> None:
+    answer = worker.http.post(CHAT, data=b"x" * ((16 << 20) + 1), headers=client.headers())
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "bad-json"),
+        (b"{", "bad-json"),
+        (b"[]", "bad-json"),
+        (b"[" * 50_000, "bad-json"),
+        (b"\xff", "bad-json"),
+        (b'{"model": "tiny", "temperature": Infinity}', "bad-json"),
+        (b'{"model": "tiny", "temperature": 1e999}', "bad-json"),
+        (b"{}", "model-mismatch"),
+        (b'{"model": ["tiny"]}', "model-mismatch"),
+        (b'{"model": "second"}', "model-mismatch"),
+        (b'{"model": "tiny", "model": "second"}', "model-mismatch"),
+    ],
+)
+def test_bad_requests_are_answered_sealed(client: Client, body: bytes, code: str) -> None:
+    assert sealed_error(client.ask(body)) == (400, code)
+
+
+def test_the_engine_refuses(client: Client) -> None:
+    opened = client.ask(HELLO.replace(b"hello", b"fail"))
+    assert opened.head is not None and opened.head.status == 400
+    assert "the engine says no" in json.loads(opened.body)["error"]["message"]
+
+
+def test_the_engine_is_not_there(worker: Worker) -> None:
+    lonely = Worker(f"http://127.0.0.1:{free_port()}", worker.membership)
+    assert sealed_error(Client(lonely).ask(HELLO)) == (502, "peer-unreachable")
+    assert sealed_error(Client(lonely).ask(STREAM)) == (502, "peer-unreachable")
+
+
+def test_the_engine_breaks_in_the_middle(client: Client) -> None:
+    opened = client.ask(STREAM.replace(b"hello", b"break events=8 gap=0.01"))
+    events = opened.body.split(b"\n\n")
+    error = json.loads(events[-2].removeprefix(b"data: "))["error"]
+    assert error["code"] == "peer-lost"
+    assert opened.receipt, "what did arrive is vouched for, with the error as its end"
+
+
+def test_the_engine_ends_within_an_event(client: Client) -> None:
+    opened = client.ask(STREAM.replace(b"hello", b"half"))
+    assert b'data: {"id"\n' not in opened.body
+    assert b'"code": "engine-lost"' in opened.body
+
+
+def test_membership_that_ends_during_an_answer(worker: Worker, client: Client) -> None:
+    """No receipt, no final frame: the response breaks off."""
+    sealed, sealer = client.seal(STREAM.replace(b"hello", b"events=4 gap=0.01"))
+    response = worker.http.post(CHAT, data=sealed, headers=client.headers(), buffered=False)
+    pieces = response.iter_encoded()
+    received = next(pieces)
+    worker.joined = False
+    with pytest.raises(ConnectionResetError):
+        for piece in pieces:
+            received += piece
+    opener = sealer.response_opener()
+    opener.feed(received)
+    with pytest.raises(Exception, match="final frame"):
+        opener.finish()
+
+
+def test_disks_that_another_manifest_opened(worker: Worker) -> None:
+    member = worker.membership
+    assert under_manifest(lambda: member, member.manifest.sha256)() is member
+    with pytest.raises(UnavailableError) as caught:
+        under_manifest(lambda: member, bytes(32))()
+    assert caught.value.code == "other-manifest"
+
+
+def test_plaintext_is_not_in_errors(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
+    secret = b"\xffthe patient has"
+    client.ask(secret)
+    client.ask(b'{"model": "the patient has"')
+    assert "patient" not in "".join(capfd.readouterr())
+
+
+def test_health(worker: Worker) -> None:
+    health = worker.http.get("/healthz").get_json()
+    assert health == {
+        "role": "worker-cpu",
+        "state": "ready",
+        "models": {"second": "ready", "tiny": "ready"},
+    }
+
+
+def test_health_is_ready_only_if_every_model_is(worker: Worker) -> None:
+    worker.states["tiny"] = "engine-ended"
+    health = worker.http.get("/healthz").get_json()
+    assert health["state"] == "engine-ended"
+    assert health["models"] == {"second": "ready", "tiny": "engine-ended"}
+
+
+def test_peers_of_the_engine_are_told_apart(engine: str) -> None:
+    with pytest.raises(UnavailableError, match="broke off"):
+        Upstream(engine).call("GET", "/no such path")

@@ -1,0 +1,212 @@
+"""A machine that does not come up leaves one clear error, its logs and no process."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from confide.commands import run as command
+from confide.errors import ConfigError, FormatError, UnavailableError
+from confide.host.runner import swtpm, vm
+from confide.host.runner.qemu import Tools
+from confide.host.runner.vm import Machine
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    (folder / "disk.raw").write_bytes(bytes(4096))
+    (folder / "role").write_text("coordinator\n")
+    return folder
+
+
+@pytest.fixture
+def no_tpm(monkeypatch) -> None:
+    """Machines whose TPM needs no swtpm and whose QEMU need not understand "quit"."""
+    monkeypatch.setattr(vm, "QUIT_SECONDS", 0.1)
+    monkeypatch.setattr(vm, "kvm_works", lambda _: False)
+    monkeypatch.setattr(swtpm, "provision", lambda *_: None)
+
+
+def machine(image: Path, tools: Tools, **options: object) -> Machine:
+    run_dir = image.parent / "run"
+    return Machine(image, "coordinator", run_dir=run_dir, tools=tools, **options)  # type: ignore[arg-type]
+
+
+@contextmanager
+def service(port: int, answers: list[tuple[int, bytes]]) -> Iterator[None]:
+    """What a guest would answer on /healthz; the last answer is repeated."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", port), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_missing_disk(tmp_path: Path, make_tools) -> None:
+    with pytest.raises(ConfigError, match=r"disk\.raw"), machine(tmp_path / "none", make_tools()):
+        pass
+
+
+def test_missing_model_disk(image: Path, make_tools) -> None:
+    with (
+        pytest.raises(ConfigError, match="model"),
+        machine(image, make_tools(), model_disks=[image / "model.disk"]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"coordinator": "ftp://10.0.2.2"},
+        {"coordinator": "http://10.0.2.2:1", "unknown": 1},
+        {"secret_service": "https://10.0.2.2:1"},
+        {"coordinator": 5},
+        {"coordinator": "http://10.0.2.2:1", "models": [1]},
+    ],
+)
+def test_bad_config(image: Path, make_tools, config: dict[str, object]) -> None:
+    with pytest.raises((ConfigError, FormatError)):
+        machine(image, make_tools(), config=config)
+
+
+def test_tpm_that_does_not_start(image: Path, make_tools, monkeypatch) -> None:
+    monkeypatch.setattr(vm, "kvm_works", lambda _: False)
+    tools = make_tools(swtpm="echo cannot >&2; exit 1")
+    with pytest.raises(UnavailableError, match="software TPM") as error:
+        machine(image, tools).start()
+    assert error.value.code == "swtpm-failed"
+    assert (image.parent / "run/swtpm.log").read_text() == "cannot\n"
+
+
+def test_emulator_that_ends_is_noticed_at_once(image: Path, make_tools, no_tpm) -> None:
+    tools = make_tools(qemu="echo no such option >&2; exit 1", swtpm="exec sleep 100")
+    with machine(image, tools) as broken:
+        with pytest.raises(UnavailableError, match="no such option") as error:
+            broken.wait_ready(30)
+        assert error.value.code == "machine-not-ready"
+        assert str(broken.console) in error.value.next
+
+
+def test_time_limit_shows_the_console_without_control_sequences(
+    image: Path, make_tools, no_tpm
+) -> None:
+    console = image.parent / "run/console.log"
+    qemu = rf"printf '\033[2J\033[31mKernel \007panic\033[0m\r\n' > {console}; exec sleep 100"
+    with machine(image, make_tools(qemu=qemu, swtpm="exec sleep 100")) as silent:
+        with pytest.raises(UnavailableError, match="not ready after") as error:
+            silent.wait_ready(1)
+        assert "\nKernel panic\n" in error.value.seen
+        assert silent.running
+    assert not silent.running
+    assert console.exists()
+
+
+def test_what_the_kernel_says_of_its_end_comes_first(image: Path, make_tools, no_tpm) -> None:
+    console = image.parent / "run/console.log"
+    said = "[ 9.3] Kernel panic - not syncing: dm-verity device corrupted"
+    qemu = f"echo '{said}' > {console}; echo '[ 9.4] Call Trace:' >> {console}; exit 0"
+    with machine(image, make_tools(qemu=qemu, swtpm="exec sleep 100")) as broken:
+        with pytest.raises(UnavailableError) as error:
+            broken.wait_ready(30)
+        assert error.value.seen.startswith(f"power off: {said};")
+
+
+def test_ready_once_the_service_says_so(image: Path, make_tools, no_tpm) -> None:
+    answers = [
+        (503, b'{"state": "starting"}'),
+        (200, b"not json"),
+        (200, b'{"state": "starting"}'),
+        (200, b'{"role": "coordinator", "state": "no-manifest"}'),
+    ]
+    tools = make_tools(qemu="exec sleep 100", swtpm="exec sleep 100")
+    with machine(image, tools) as booted, service(booted.port(), answers):
+        assert booted.wait_ready(20) == {"role": "coordinator", "state": "no-manifest"}
+        assert booted.url == f"http://127.0.0.1:{booted.port()}"
+        assert booted.guest_url() == f"http://10.0.2.2:{booted.port()}"
+
+
+def test_state_is_in_the_error(image: Path, make_tools, no_tpm) -> None:
+    tools = make_tools(qemu="exec sleep 100", swtpm="exec sleep 100")
+    with (
+        machine(image, tools) as booted,
+        service(booted.port(), [(503, b'{"state": "joining"}')]),
+        pytest.raises(UnavailableError, match="HTTP 503, state 'joining'"),
+    ):
+        booted.wait_ready(1.5)
+
+
+def test_given_ports_are_used(image: Path, make_tools, no_tpm) -> None:
+    tools = make_tools(qemu="exec sleep 100", swtpm="exec sleep 100")
+    with machine(image, tools, ports={8000: 0, 8443: 45678}) as booted:
+        assert booted.port(8443) == 45678
+        assert booted.port() not in (0, 45678)
+
+
+def test_nothing_but_logs_is_left(image: Path, make_tools, no_tpm, tmp_path, monkeypatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    tools = make_tools(qemu="exec sleep 100", swtpm="exec sleep 100")
+    with machine(image, tools, config={"coordinator": "http://10.0.2.2:1"}) as booted:
+        assert len(list(scratch.iterdir())) == 1
+    assert not list(scratch.iterdir())
+    booted.stop()  # again is no error
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_command_reports_a_broken_machine(image: Path, make_tools, no_tpm, capsys) -> None:
+    tools = make_tools(qemu="echo broken >&2; exit 1", swtpm="exec sleep 100")
+    run_dir = image.parent / "run"
+    argv = [str(image), "--tools", str(tools.folder), "--run-dir", str(run_dir), "--json"]
+    assert command.main(argv) == 1
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["code"] == "machine-not-ready"
+    assert "broken" in error["seen"]
+
+
+def test_command_takes_the_role_from_the_image(tmp_path: Path, make_tools, capsys) -> None:
+    argv = [str(tmp_path), "--tools", str(make_tools().folder), "--json"]
+    assert command.main(argv) == 1
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "no-role"
+    (tmp_path / "role").write_text("root\n")
+    assert command.main(argv) == 1
+    assert json.loads(capsys.readouterr().err)["error"]["seen"] == "'root'"
+
+
+def test_command_with_models_but_no_coordinator(image: Path, make_tools, capsys) -> None:
+    argv = [str(image), "--tools", str(make_tools().folder), "--model", "tiny", "--json"]
+    assert command.main(argv) == 1
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "bad-config"
+
+
+@pytest.mark.parametrize("port", ["8000", "x:1", "8000:99999", "0:1"])
+def test_command_refuses_bad_ports(image: Path, port: str, capsys) -> None:
+    with pytest.raises(SystemExit) as error:
+        command.main([str(image), "--port", port])
+    assert error.value.code == 2

@@ -1,0 +1,83 @@
+"""The one place where errors become HTTP answers."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask, request
+
+from confide.errors import (
+    ConfideError,
+    ConfigError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
+from confide.net.server import flask_app, status_of
+
+SECRET = "what a client sent"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (FormatError("bad-cbor", "m"), 400),
+        (VerificationError("bad-chain", "m"), 403),
+        (PolicyError("unknown-role", "m"), 403),
+        (PolicyError("unknown-key", "m"), 404),
+        (PolicyError("manifest-already-set", "m"), 409),
+        (UnavailableError("no-manifest", "m"), 404),
+        (UnavailableError("too-many-keys", "m"), 429),
+        (UnavailableError("not-attested", "m"), 503),
+        (ConfigError("no-config", "m"), 500),
+        (ConfideError("anything", "m"), 500),
+    ],
+)
+def test_status(error: ConfideError, status: int) -> None:
+    assert status_of(error) == status
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = flask_app("test", max_body=10)
+
+    @app.post("/echo")
+    def echo() -> bytes:
+        return request.get_data()
+
+    @app.get("/refuse")
+    def refuse() -> str:
+        raise PolicyError("key-exists", "m", expected="e", seen="s", next="n")
+
+    @app.get("/crash")
+    def crash() -> str:
+        raise RuntimeError(SECRET)
+
+    return app
+
+
+def test_error_body(app: Flask) -> None:
+    answer = app.test_client().get("/refuse")
+    assert answer.status_code == 409
+    assert answer.json == {
+        "error": {"code": "key-exists", "message": "m", "expected": "e", "seen": "s", "next": "n"}
+    }
+
+
+def test_body_limit(app: Flask) -> None:
+    client = app.test_client()
+    assert client.post("/echo", data=b"x" * 10).data == b"x" * 10
+    answer = client.post("/echo", data=b"x" * 11)
+    assert answer.status_code == 413
+    assert answer.json is not None
+    assert answer.json["error"]["expected"] == "at most 10 bytes"
+
+
+def test_unexpected_error_says_nothing(app: Flask, capfd: pytest.CaptureFixture[str]) -> None:
+    answer = app.test_client().get("/crash")
+    assert answer.status_code == 500
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "internal"
+    printed = capfd.readouterr()
+    assert SECRET not in answer.text + printed.out + printed.err
+    assert printed.err == "confide: unexpected RuntimeError in test\n"

@@ -1,0 +1,62 @@
+"""Engine options: what the allow-list lets through, and what it says of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from confide.encoding.fields import Fields
+from confide.errors import FormatError
+from confide.protocol.engine_options import CHOICES, NUMBERS, EngineOptions
+
+# What vLLM has that would run other code, serve another model, reach other machines or tell more.
+FORBIDDEN = (
+    "trust_remote_code", "tool_parser_plugin", "middleware", "worker_cls", "load_format",
+    "enable_log_requests", "otlp_traces_endpoint", "kv_transfer_config", "hf_overrides",
+    "allowed_local_media_path", "enable_prefix_caching", "no_enable_prefix_caching", "model",
+    "prefix_caching_hash_algo", "enable_lora", "chat_template", "port", "host", "api_key",
+    "served_model_name", "download_dir", "config", "gpu_memory_utilization", "", "max-model-len",
+)  # fmt: skip
+
+
+def read(**options: object) -> EngineOptions:
+    return EngineOptions.read(Fields(options, "the options"))
+
+
+def test_every_field_is_in_exactly_one_table() -> None:
+    assert sorted(field.name for field in fields(EngineOptions)) == sorted([*NUMBERS, *CHOICES])
+
+
+def test_defaults() -> None:
+    assert read() == EngineOptions()
+    assert EngineOptions().to_json() == {}
+    assert (EngineOptions().gpus, EngineOptions().memory_percent) == (1, 90)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_bounds_of_numbers(name: str) -> None:
+    low, high = NUMBERS[name]
+    for value in (low, high):
+        assert read(**{name: value}).to_json() == {name: value}
+    for value in (low - 1, high + 1, -high, str(low), float(low), True, None):
+        with pytest.raises(FormatError, match=name):
+            read(**{name: value})
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices(name: str) -> None:
+    for value in CHOICES[name]:
+        assert read(**{name: value}).to_json() == {name: value}
+    for value in ("", CHOICES[name][0].upper(), f"{CHOICES[name][0]} ", 1, None, [CHOICES[name]]):
+        with pytest.raises(FormatError, match=name):
+            read(**{name: value})
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_any_other_option_is_one_error_that_names_it_and_the_allowed(name: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        read(**{"max_num_seqs": 4, name: True})
+    assert caught.value.code == "engine-option"
+    assert repr(name) in caught.value.message
+    assert all(known in caught.value.expected for known in [*NUMBERS, *CHOICES])

@@ -1,0 +1,354 @@
+"""The test vectors: current, computed alike by a second implementation, and read by the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from confide.encoding.canonical import cbor_decode
+from confide.errors import FormatError
+from confide.protocol import certificates, configdisk, frames, history, keyexchange
+from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.history import parse_history, verify_history
+from confide.protocol.keyexchange import KemPrivateKey
+from confide.protocol.manifest import Manifest
+from confide.protocol.sealed import ClearError, Data, Final, Head, ResponseOpener, Usage
+from confide.verify.mesh import verify_leaf, verify_mesh_ca
+from confide.verify.receipt import verify_receipt
+from tests.support import independent
+from tests.support.independent import cbor, sha256, uncbor
+
+ROOT = Path(__file__).parents[3]
+GENERATOR = ROOT / "tests/vectors/make_protocol_vectors.py"
+VECTORS: dict[str, Any] = json.loads((ROOT / "tests/vectors/protocol.json").read_text())
+
+
+def b(*path: str) -> bytes:
+    """A byte string of the file, by its path."""
+    value: Any = VECTORS
+    for step in path:
+        value = value[step]
+    return bytes.fromhex(value)
+
+
+def manifest_bytes() -> bytes:
+    text: str = VECTORS["manifest"]["text"]
+    return text.encode()
+
+
+def run_generator(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # The package may be installed beside its wheels, found by PYTHONPATH alone.
+    path = os.pathsep.join(filter(None, [str(ROOT / "py"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, str(GENERATOR), *arguments],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_file_is_current() -> None:
+    result = run_generator("--check")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_document_quotes_the_file() -> None:
+    document = (ROOT / "docs/protocol.md").read_text()
+    quoted = re.findall(r"`([0-9a-f]{32,})`", document)
+    assert len(quoted) >= 5
+    text = json.dumps(VECTORS)
+    assert [value for value in quoted if value not in text] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        certificates.KEM_KEY_OID.dotted_string,
+        certificates.MANIFEST_OID.dotted_string,
+        f"{frames.MAX_CONTENT:,}",
+        f"{frames.MAX_PAYLOAD:,}",
+        f"{keyexchange.KEM_PUBLIC_SIZE:,}",
+        f"{keyexchange.ENC_SIZE:,}",
+        f"{keyexchange.KEY_LIFETIME} s after",
+        f"{keyexchange.CLOCK_SKEW} s in the future",
+        f"replaces it at {keyexchange.KEY_REPLACE_AFTER} s",
+        f"{configdisk.DISK_SIZE:,} bytes",
+        f"at most {history.MAX_ENTRIES} entries",
+    ],
+)
+def test_the_document_knows_the_constants(value: str) -> None:
+    assert value in (ROOT / "docs/protocol.md").read_text()
+
+
+# Computed again, without the package
+
+
+def test_encodings() -> None:
+    vector = VECTORS["encodings"]
+    assert independent.cbor(vector["value"]).hex() == vector["cbor"]
+    text = independent.canonical_json(vector["value"]) + "\n"
+    assert text.encode().hex() == vector["json"]
+    assert independent.cbor(bytes(24)).hex() == vector["cbor_of_bytes"]
+    assert uncbor(b("encodings", "cbor")) == vector["value"]
+
+
+def test_manifest() -> None:
+    data = manifest_bytes()
+    assert independent.canonical_json(json.loads(data)).encode() + b"\n" == data
+    assert sha256(data).hex() == VECTORS["manifest"]["sha256"]
+
+
+def test_binding() -> None:
+    nonce = b("binding", "nonce")
+    plain = VECTORS["binding"]["plain"]
+    items = [bytes.fromhex(item) for item in plain["items"]]
+    assert independent.report_data(plain["label"], nonce, items).hex() == plain["report_data"]
+    mesh_ca = b("certificates", "mesh_ca")
+    coordinator = [
+        manifest_bytes(), b("certificates", "root_ca"), mesh_ca, b("history", "bytes"),
+    ]  # fmt: skip
+    assert independent.report_data("confide/coordinator/1", nonce, coordinator) == b(
+        "binding", "coordinator", "report_data"
+    )
+    join = VECTORS["binding"]["join"]
+    joined = [
+        join["role"].encode(),
+        bytes.fromhex(join["public_key"]),
+        bytes.fromhex(join["kem_public_key"]),
+        manifest_bytes(),
+        cbor(join["models"]),
+        mesh_ca,
+        cbor({"devices": [], "refusal": ""}),
+    ]
+    assert independent.report_data("confide/join/2", nonce, joined).hex() == join["report_data"]
+
+
+def test_gpu_binding() -> None:
+    gpus = VECTORS["binding"]["gpus"]
+    assert cbor({"devices": [], "refusal": ""}).hex() == gpus["none"]
+    assert cbor({"devices": [], "refusal": gpus["refusal"]}).hex() == gpus["refused"]
+
+
+def test_evidence() -> None:
+    vector = VECTORS["evidence"]
+    report = {
+        "quote": bytes.fromhex(vector["quote"]),
+        "signature": bytes.fromhex(vector["signature"]),
+        "pcrs": {index: bytes.fromhex(value) for index, value in vector["pcrs"].items()},
+    }
+    assert cbor(report).hex() == vector["report"]
+    whole = {
+        "platform": "vtpm",
+        "report": cbor(report),
+        "endorsements": [bytes.fromhex(item) for item in vector["endorsements"]],
+        "event_log": bytes.fromhex(vector["event_log"]),
+        "gpus": [],
+        "gpu_refusal": "",
+    }
+    assert cbor(whole).hex() == vector["evidence"]
+
+
+def test_certificates() -> None:
+    scalars = VECTORS["certificates"]["private_scalars"]
+    for name, key in (
+        ("root_ca", "root CA"),
+        ("mesh_ca", "mesh CA"),
+        ("secret_service", "secret service"),
+        ("worker", "worker"),
+    ):
+        certificate = x509.load_der_x509_certificate(b("certificates", name))
+        private = ec.derive_private_key(int(scalars[key], 16), ec.SECP256R1())
+        assert certificate.public_key() == private.public_key()
+    mesh = x509.load_der_x509_certificate(b("certificates", "mesh_ca"))
+    oid = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
+    value = mesh.extensions.get_extension_for_oid(oid).value
+    assert isinstance(value, x509.UnrecognizedExtension)
+    assert value.value == sha256(manifest_bytes())
+    service = x509.load_der_x509_certificate(b("certificates", "secret_service"))
+    oid = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
+    value = service.extensions.get_extension_for_oid(oid).value
+    assert isinstance(value, x509.UnrecognizedExtension)
+    assert value.value == sha256(b("key_exchange", "kem_public_key"))
+
+
+def test_history() -> None:
+    previous = bytes(32)
+    root = x509.load_der_x509_certificate(b("certificates", "root_ca")).public_key()
+    assert isinstance(root, ec.EllipticCurvePublicKey)
+    entries = uncbor(b("history", "bytes"))
+    for index, entry in enumerate(entries):
+        assert (entry["sequence"], entry["previous"]) == (index, previous)
+        signed = {name: item for name, item in entry.items() if name != "signature"}
+        data = b"confide/history/1\0" + cbor(signed)
+        root.verify(entry["signature"], data, ec.ECDSA(hashes.SHA256()))
+        previous = sha256(cbor(entry))
+    assert entries[-1]["manifest_sha256"] == sha256(manifest_bytes())
+    assert entries[-1]["mesh_ca_sha256"] == sha256(b("certificates", "mesh_ca"))
+
+
+def test_key_exchange() -> None:
+    vector = VECTORS["key_exchange"]
+    message = uncbor(b("key_exchange", "message"))
+    assert sorted(message) == ["ciphertext", "enc"]
+    assert bytes.fromhex(vector["info"]) == b"confide/key/1" + sha256(manifest_bytes())
+    plaintext = independent.hpke_open(
+        bytes.fromhex(vector["mlkem_seed"]),
+        bytes.fromhex(vector["x25519_private"]),
+        message["enc"],
+        message["ciphertext"],
+        bytes.fromhex(vector["info"]),
+    )
+    assert plaintext == cbor(
+        {
+            "key": bytes.fromhex(vector["inference_key"]),
+            "models": vector["models"],
+            "issued": vector["issued"],
+        }
+    )
+    assert sha256(message["enc"]).hex() == vector["key_id"]
+    mlkem = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(vector["mlkem_seed"]))
+    x25519 = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["x25519_private"]))
+    public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+    assert public.hex() == vector["kem_public_key"]
+
+
+def test_request() -> None:
+    request = VECTORS["exchange"]["request"]
+    salt = bytes.fromhex(request["salt"])
+    key = independent.hkdf(b("key_exchange", "inference_key"), salt, b"confide/request/1")
+    key_id = b("key_exchange", "key_id")
+    data = cbor(["confide/1", request["method"], request["path"], request["model"], key_id])
+    body = bytes.fromhex(request["body"])
+    sealed = salt + AESGCM(key).encrypt(bytes(12), body, data)
+    assert sealed.hex() == request["sealed"]
+    assert request["headers"] == {
+        "Confide-Version": "1",
+        "Confide-Model": "tiny",
+        "Confide-Key-Id": key_id.hex(),
+        "Confide-Shard-Key": "shard-1",
+        "Content-Type": "application/confide-request",
+    }
+
+
+def test_response() -> None:
+    response = VECTORS["exchange"]["response"]
+    salt = b("exchange", "request", "salt") + bytes.fromhex(response["salt"])
+    key = independent.hkdf(b("key_exchange", "inference_key"), salt, b"confide/response/1")
+    head = cbor({"status": response["status"], "content_type": response["content_type"]})
+    stream = independent.record(4, bytes.fromhex(response["salt"]))
+    stream += independent.frame(key, 0, 0, head)
+    for number, chunk in enumerate(response["chunks"], start=1):
+        stream += independent.frame(key, number, 1, bytes.fromhex(chunk))
+    stream += independent.record(2, cbor(response["usage"]))
+    stream += independent.frame(key, 4, 2, bytes.fromhex(response["receipt"]))
+    assert stream.hex() == response["stream"]
+
+
+def test_receipt() -> None:
+    exchange = VECTORS["exchange"]
+    receipt = uncbor(b("exchange", "response", "receipt"))
+    worker = x509.load_der_x509_certificate(receipt["certificate"]).public_key()
+    assert isinstance(worker, ec.EllipticCurvePublicKey)
+    data = b"confide/receipt/1\0" + receipt["statement"]
+    worker.verify(receipt["signature"], data, ec.ECDSA(hashes.SHA256()))
+    body = b"".join(bytes.fromhex(chunk) for chunk in exchange["response"]["chunks"])
+    manifest = json.loads(manifest_bytes())
+    assert receipt["statement"] == cbor(
+        {
+            "request_sha256": sha256(b("exchange", "request", "sealed")),
+            "response_sha256": sha256(body),
+            "manifest_sha256": sha256(manifest_bytes()),
+            "model": "tiny",
+            "model_root_hash": bytes.fromhex(manifest["models"][0]["root_hash"]),
+            "time": VECTORS["certificates"]["valid_at"],
+            "usage": exchange["response"]["usage"],
+        }
+    )
+    assert receipt["certificate"] == b("certificates", "worker")
+
+
+def test_clear_error() -> None:
+    error = VECTORS["exchange"]["clear_error"]
+    fields = {"code": error["code"], "message": error["message"]}
+    payload = cbor({**fields, "expected": "", "seen": "", "next": ""})
+    assert independent.record(3, payload).hex() == error["stream"]
+
+
+def test_config_disk() -> None:
+    vector = VECTORS["config_disk"]
+    text = vector["text"].encode()
+    assert independent.canonical_json(json.loads(text)).encode() + b"\n" == text
+    assert sha256(text + bytes(65536 - len(text))).hex() == vector["sha256"]
+
+
+# Read by the package
+
+
+def test_the_package_reads_all_of_it() -> None:
+    now = VECTORS["certificates"]["valid_at"]
+    root_ca, mesh_ca = b("certificates", "root_ca"), b("certificates", "mesh_ca")
+    manifest = Manifest.parse(manifest_bytes())
+    verify_mesh_ca(mesh_ca, root_ca, manifest_sha256=manifest.sha256, now=now)
+    identity = verify_leaf(
+        b("certificates", "secret_service"), mesh_ca, root_ca, role="secret-service", now=now
+    )
+    assert identity.kem_key_sha256 == sha256(b("key_exchange", "kem_public_key"))
+    root_key = certificates.public_key_of(certificates.load_certificate(root_ca, "root"), "root")
+    verify_history(
+        parse_history(b("history", "bytes")),
+        root_key=root_key,
+        manifest_sha256=manifest.sha256,
+        mesh_ca=mesh_ca,
+    )
+    kem = KemPrivateKey(
+        MLKEM768PrivateKey.from_seed_bytes(b("key_exchange", "mlkem_seed")),
+        X25519PrivateKey.from_private_bytes(b("key_exchange", "x25519_private")),
+    )
+    key, key_id = kem.open_key(
+        b("key_exchange", "message"), manifest_sha256=manifest.sha256, now=now
+    )
+    assert key_id == b("key_exchange", "key_id")
+    opener = ResponseOpener(key.key, b("exchange", "request", "salt"))
+    events = opener.feed(b("exchange", "response", "stream"))
+    opener.finish()
+    assert [type(event) for event in events] == [Head, Data, Data, Data, Usage, Final]
+    final = events[-1]
+    assert isinstance(final, Final)
+    verify_receipt(
+        final.receipt,
+        mesh_ca=mesh_ca,
+        root_ca=root_ca,
+        roles=manifest.model("tiny").roles,
+        request_sha256=sha256(b("exchange", "request", "sealed")),
+        response_sha256=opener.response_sha256,
+        manifest_sha256=manifest.sha256,
+        model="tiny",
+        model_root_hash=manifest.model("tiny").root_hash,
+        usage=Usage(7, 3),
+        now=now,
+    )
+    refused = ResponseOpener(key.key, bytes(32)).feed(b("exchange", "clear_error", "stream"))
+    assert refused == [ClearError("unknown-key", "no such key", "", "", "")]
+    evidence = Evidence.parse(b("evidence", "evidence"))
+    assert VtpmReport.parse(evidence.report).pcrs[11] == b("evidence", "pcrs", "11")
+    text = VECTORS["config_disk"]["text"].encode()
+    assert ConfigDisk.parse(text.ljust(65536, b"\0")).models == ("tiny",)
+
+
+@pytest.mark.parametrize("name", VECTORS["encodings"]["cbor_refused"])
+def test_the_package_refuses(name: str) -> None:
+    with pytest.raises(FormatError):
+        cbor_decode(b("encodings", "cbor_refused", name), what=name)

@@ -1,0 +1,436 @@
+"""Quotes, PEM chains, collateral and policies are read strictly, and nothing makes them crash."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from confide.encoding.canonical import json_decode, json_encode
+from confide.encoding.fields import Fields
+from confide.encoding.x509 import load_certificate
+from confide.errors import FormatError
+from confide.protocol.policy.tdx import OptOut, TdxPolicy, TdxReference
+from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TcbStatus
+from confide.vendors.intel.pck import PckExtension
+from confide.vendors.intel.quote import MAX_QUOTE, Quote
+from tests.support.simulated_intel import (
+    POLICY,
+    REFERENCE,
+    REPORT,
+    REPORT_15,
+    SVNS,
+    SimulatedIntel,
+    compact,
+    level,
+    module,
+    pck_extension,
+    qe_identity,
+    software,
+    tcb_info,
+)
+
+INTEL = SimulatedIntel()
+QUOTE = INTEL.quote()
+QUOTE_15 = INTEL.quote(REPORT_15)
+
+# --- quote ---------------------------------------------------------------------------------------
+
+
+def test_quote_1_0() -> None:
+    quote = Quote.parse(QUOTE)
+    assert (quote.version, quote.report, quote.trailing) == (4, REPORT, 0)
+    assert quote.signed == QUOTE[:632]
+    assert quote.pck_chain == INTEL.pck_chain
+    assert quote.qe_auth_data == bytes(range(32))
+
+
+def test_quote_1_5() -> None:
+    quote = Quote.parse(QUOTE_15 + b"\0" * 7)
+    assert (quote.version, quote.report, quote.trailing) == (5, REPORT_15, 7)
+    assert quote.signed == QUOTE_15[: 54 + 648]
+
+
+def test_version_5_may_hold_a_report_1_0() -> None:
+    head = struct.pack("<H", 5) + QUOTE[2:48] + struct.pack("<HI", 2, 584)
+    assert Quote.parse(head + QUOTE[48:]).report == REPORT
+
+
+@pytest.mark.parametrize("quote", [QUOTE, QUOTE_15], ids=["4", "5"])
+def test_every_truncation_is_refused(quote: bytes) -> None:
+    for size in range(len(quote)):
+        with pytest.raises(FormatError):
+            Quote.parse(quote[:size])
+
+
+def changed(quote: bytes, offset: int, layout: str, value: int) -> bytes:
+    new = struct.pack(layout, value)
+    return quote[:offset] + new + quote[offset + len(new) :]
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value"),
+    [
+        (0, "<H", 3),
+        (0, "<H", 5),
+        (0, "<H", 6),
+        (2, "<H", 3),
+        (4, "<I", 0),
+        (4, "<I", 0x82),
+        (12, "<B", 0),  # QE vendor
+        (632, "<I", 0),
+        (632, "<I", 0xFFFFFFFF),
+        (764, "<H", 5),
+        (766, "<I", 0),
+        (766, "<I", 0xFFFFFFFF),
+        (1218, "<H", 31),
+        (1218, "<H", 0xFFFF),
+        (1252, "<H", 3),
+        (1254, "<I", 0),
+        (1254, "<I", 0xFFFFFFFF),
+    ],
+)
+def test_every_type_and_length_counts(offset: int, layout: str, value: int) -> None:
+    with pytest.raises(FormatError):
+        Quote.parse(changed(QUOTE, offset, layout, value))
+
+
+@pytest.mark.parametrize("offset", [632, 766, 1254])
+@pytest.mark.parametrize("by", [-1, 1])
+def test_lengths_must_agree(offset: int, by: int) -> None:
+    (size,) = struct.unpack_from("<I", QUOTE, offset)
+    with pytest.raises(FormatError):
+        Quote.parse(changed(QUOTE, offset, "<I", size + by) + b"\0")
+
+
+@pytest.mark.parametrize(("kind", "size"), [(1, 384), (2, 648), (3, 584), (3, 649), (4, 648)])
+def test_body_descriptor(kind: int, size: int) -> None:
+    head = QUOTE_15[:48] + struct.pack("<HI", kind, size)
+    with pytest.raises(FormatError):
+        Quote.parse(head + QUOTE_15[54:])
+
+
+def test_quote_that_is_too_large() -> None:
+    Quote.parse(QUOTE + bytes(MAX_QUOTE - len(QUOTE)))
+    with pytest.raises(FormatError, match="at most 65536"):
+        Quote.parse(QUOTE + bytes(MAX_QUOTE - len(QUOTE) + 1))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=2000))
+def test_any_bytes_as_a_quote(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        Quote.parse(data)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, len(QUOTE_15) - 1), st.binary(min_size=1, max_size=8))
+def test_any_change_of_a_quote(at: int, new: bytes) -> None:
+    parse_or_refuse(lambda: Quote.parse(QUOTE_15[:at] + new + QUOTE_15[at + len(new) :]))
+
+
+def parse_or_refuse(parse: Any) -> None:
+    try:
+        parse()
+    except FormatError as error:
+        assert str(error)
+
+
+# --- PCK extension -------------------------------------------------------------------------------
+
+
+def test_pck_extension() -> None:
+    certificate = INTEL.pck.certificate
+    expected = PckExtension(bytes.fromhex("90c06f000000"), bytes(2), bytes(SVNS), 13, b"\x66" * 16)
+    assert PckExtension.read(certificate) == expected
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        pck_extension(svns=SVNS[:15]),
+        pck_extension(svns=[*SVNS, 0]),
+        pck_extension(pce=0x10000),
+        pck_extension(pce=1 << 80),
+        pck_extension(pce_id=bytes(3)),
+        pck_extension(fmspc=bytes(7)),
+        pck_extension(instance=bytes(15)),
+        pck_extension().replace(b"\x0d\x01\x04\x04", b"\x0d\x01\x09\x04"),  # FMSPC
+        pck_extension().replace(b"\x0d\x01\x06\x04", b"\x0d\x01\x09\x04"),  # instance
+        pck_extension().replace(b"\x0d\x01\x07\x30", b"\x0d\x01\x09\x30"),  # configuration
+        pck_extension() + b"\0",
+        pck_extension().replace(b"\x02\x01\x05", b"\x02\x01\xfb"),  # -5
+        pck_extension().replace(b"\x02\x01\x05", b"\x04\x01\x05"),  # an octet string for a number
+    ],
+)
+def test_pck_extension_of_another_form(extension: bytes) -> None:
+    certificate = INTEL.issue_pck(extension=extension).certificate
+    with pytest.raises(FormatError, match="which platform"):
+        PckExtension.read(certificate)
+
+
+def test_certificate_without_the_extension() -> None:
+    with pytest.raises(FormatError, match="which platform"):
+        PckExtension.read(INTEL.root.certificate)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(pck_extension()) - 1), st.binary(min_size=1, max_size=4))
+def test_any_change_of_the_extension(at: int, new: bytes) -> None:
+    value = pck_extension()
+    altered = value[:at] + new + value[at + len(new) :]
+    der = INTEL.issue_pck(extension=altered).der
+    parse_or_refuse(lambda: PckExtension.read(load_certificate(der, "PCK")))
+
+
+# --- collateral ----------------------------------------------------------------------------------
+
+
+def test_tcb_info() -> None:
+    info = TcbInfo.parse(compact(tcb_info(level(advisories=["INTEL-SA-00001"]))))
+    assert info.issue_date == 1779235200
+    assert info.fmspc == bytes.fromhex("90c06f000000")
+    assert info.levels[0].tdx_svns[:3] == bytes([5, 0, 3])
+    assert info.levels[0].advisories == ("INTEL-SA-00001",)
+    assert [m.id for m in info.module_identities] == ["TDX_01"]
+
+
+def test_tcb_info_from_before_module_identities() -> None:
+    value = tcb_info()
+    del value["tdxModuleIdentities"]
+    assert TcbInfo.parse(compact(value)).module_identities == ()
+
+
+def test_qe_identity() -> None:
+    identity = QeIdentity.parse(compact(qe_identity()))
+    assert identity.attributes_mask == bytes.fromhex("FBFFFFFFFFFFFFFF0000000000000000")
+    assert (identity.isv_prod_id, identity.levels[0].isv_svn) == (2, 4)
+
+
+PARSERS = {
+    "TCB info": (TcbInfo.parse, tcb_info()),
+    "QE identity": (QeIdentity.parse, qe_identity()),
+}
+
+
+@pytest.mark.parametrize("what", PARSERS)
+def test_each_field_is_required_and_no_other_is_known(what: str) -> None:
+    parse, value = PARSERS[what]
+    for name in value:
+        without = {key: item for key, item in value.items() if key != name}
+        if name == "tdxModuleIdentities":
+            continue
+        with pytest.raises(FormatError, match=f"no field '{name}'"):
+            parse(compact(without))
+        for other in (None, [], {}, "x", -1, True, 1 << 70):
+            if other == [] and name == "tcbLevels":
+                continue
+            with pytest.raises(FormatError):
+                parse(compact(value | {name: other}))
+    with pytest.raises(FormatError, match="unknown field"):
+        parse(compact(value | {"new": 1}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        level(tdx=[256]),
+        level(sgx=SVNS[:15]),
+        level(sgx=[*SVNS, 0]),
+        level(pce=65536),
+        level("TDRelaunchAdvised"),
+        level("UpToDate "),
+        level(advisories=["INTEL-SA-1\n"]),
+        level() | {"tcbDate": "2026-02-30T00:00:00Z"},
+        level() | {"tcbDate": "2026-02-03T00:00:00+00:00"},
+        level() | {"tcbDate": "2026-02-03"},
+        level() | {"tcbDate": "20260203T000000Z"},
+        level() | {"advisoryIDs": [1]},
+        level() | {"unknown": 1},
+    ],
+)
+def test_level_of_another_form(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        TcbInfo.parse(compact(tcb_info(change)))
+
+
+def test_component_with_comments_and_the_largest_number() -> None:
+    value = level(tdx=[255])
+    comments = {"category": "OS/VMM", "type": "TDX Module"}
+    value["tcb"]["tdxtcbcomponents"][0] |= comments
+    assert TcbInfo.parse(compact(tcb_info(value))).levels[0].tdx_svns == b"\xff" + bytes(15)
+
+
+def test_component_of_another_form() -> None:
+    for component in ({"svn": 1, "other": 2}, {"category": "BIOS"}, [1], 1):
+        value = level()
+        value["tcb"]["sgxtcbcomponents"][3] = component
+        with pytest.raises(FormatError):
+            TcbInfo.parse(compact(tcb_info(value)))
+
+
+def test_module_identity_of_another_form() -> None:
+    good = module("TDX_01", software(1))
+    for modules in (
+        [good, good],
+        [good | {"id": "TDX_1"}],
+        [good | {"id": "SGX_01"}],
+        [good | {"tcbLevels": [software(256)]}],
+        [good | {"tcbLevels": [software(1, "SWHardeningNeeded")]}],
+        [good | {"mrsigner": "00"}],
+        [good | {"mrsigner": "zz" * 48}],
+    ):
+        with pytest.raises(FormatError):
+            TcbInfo.parse(compact(tcb_info(tdxModuleIdentities=modules)))
+    lower = [good | {"id": "tdx_0a"}]
+    (known,) = TcbInfo.parse(compact(tcb_info(tdxModuleIdentities=lower))).module_identities
+    assert known.id == "TDX_0A"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        compact(tcb_info())[:-1] + b',"id":"TDX"}',
+        compact(tcb_info()).replace(b'"version":3', b'"version":3.0'),
+        compact(tcb_info()).replace(b'"version":3', b'"version":NaN'),
+        compact(tcb_info()).replace(b'"version":3', b'"version":' + b"[" * 100000),
+        compact(tcb_info()).replace(b'"version":3', b'"version":' + b"9" * 5000),
+        compact(tcb_info()) + b" " * (1 << 18),
+    ],
+    ids=range(9),
+)
+def test_json_of_another_form(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        TcbInfo.parse(data)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, len(compact(tcb_info())) - 1), st.binary(min_size=1, max_size=6))
+def test_any_change_of_tcb_info(at: int, new: bytes) -> None:
+    value = compact(tcb_info())
+    parse_or_refuse(lambda: TcbInfo.parse(value[:at] + new + value[at + len(new) :]))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(sorted(qe_identity())), JSON)
+def test_any_value_of_any_field(name: str, value: object) -> None:
+    parse_or_refuse(lambda: QeIdentity.parse(json.dumps(qe_identity() | {name: value}).encode()))
+
+
+# --- policy --------------------------------------------------------------------------------------
+
+FULL_POLICY = TdxPolicy(
+    attributes=POLICY.attributes,
+    xfam=POLICY.xfam,
+    mrseam=(b"\1" * 48, b"\2" * 48),
+    mrconfigids=(b"\3" * 48,),
+    mrowners=(b"\4" * 48, bytes(48)),
+    mrownerconfigs=(b"\5" * 48,),
+    fmspcs=(b"\6" * 6,),
+    platform_instances=(b"\7" * 16,),
+    tcb_statuses=tuple(status for status in TcbStatus if status is not TcbStatus.REVOKED),
+    advisories=("INTEL-SA-00001",),
+    minimum_tcb_evaluation_data_number=1,
+    opt_outs=frozenset({OptOut.ALLOW_DEBUG, OptOut.ALLOW_SEPT_VE}),
+)
+LISTS = [
+    "mrseam",
+    "mrconfigids",
+    "mrowners",
+    "mrownerconfigs",
+    "fmspcs",
+    "platform_instances",
+    "tcb_statuses",
+    "advisories",
+    "opt_outs",
+]
+
+
+@pytest.mark.parametrize("policy", [POLICY, FULL_POLICY], ids=["short", "full"])
+def test_policy_there_and_back(policy: TdxPolicy) -> None:
+    value = json_decode(json_encode(policy.to_json()), what="policy")
+    assert TdxPolicy.read(Fields(value, "policy")) == policy
+
+
+def test_empty_lists_stay_empty() -> None:
+    value = FULL_POLICY.to_json() | {name: [] for name in LISTS}
+    policy = TdxPolicy.read(Fields(value, "policy"))
+    assert all(len(getattr(policy, name)) == 0 for name in LISTS)
+    assert policy.to_json() == value
+
+
+def test_any_platform_goes_with_no_list() -> None:
+    value = FULL_POLICY.to_json() | {"opt_outs": ["insecure_any_platform"]}
+    with pytest.raises(FormatError, match="none, because of insecure_any_platform"):
+        TdxPolicy.read(Fields(value, "policy"))
+    TdxPolicy.read(Fields(value | {"platform_instances": []}, "policy"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["insecure_allow_sept_ve", "insecure_allow_debug"],
+        ["insecure_allow_debug", "insecure_allow_debug"],
+        ["insecure_any"],
+        ["allow_debug"],
+        [["insecure_allow_debug"]],
+    ],
+)
+def test_names_have_one_order(names: list[Any]) -> None:
+    with pytest.raises(FormatError):
+        TdxPolicy.read(Fields(FULL_POLICY.to_json() | {"opt_outs": names}, "policy"))
+
+
+@pytest.mark.parametrize("name", sorted(FULL_POLICY.to_json()))
+@pytest.mark.parametrize("other", [None, False, "x", -1, {}, [1], ["x"], "any", {"mask": "0x1"}])
+def test_policy_of_another_form(name: str, other: object) -> None:
+    with pytest.raises(FormatError):
+        TdxPolicy.read(Fields(FULL_POLICY.to_json() | {name: other}, "policy"))
+
+
+@pytest.mark.parametrize(
+    ("mask", "value"),
+    [
+        ("0x0000000000000000", "0x0000000000000000"),
+        ("0x0000000000000001", "0x0000000000000002"),
+        ("0x1", "0x1"),
+        ("ffffffffffffffff", "0x0000000000000000"),
+        ("00ffffffffffffffff", "0x0000000000000000"),
+        ("0xFFFFFFFFFFFFFFFF", "0x0000000000000000"),
+    ],
+)
+def test_mask_that_says_nothing(mask: str, value: str) -> None:
+    rule = {"mask": mask, "value": value}
+    with pytest.raises(FormatError):
+        TdxPolicy.read(Fields(POLICY.to_json() | {"xfam": rule}, "policy"))
+
+
+def test_unknown_rule_is_refused() -> None:
+    with pytest.raises(FormatError, match="unknown field"):
+        TdxPolicy.read(Fields(POLICY.to_json() | {"insecure_any": True}, "policy"))
+
+
+def test_reference_there_and_back() -> None:
+    value = REFERENCE.to_json()
+    assert TdxReference.read(Fields(value, "reference")) == REFERENCE
+    for name in value:
+        with pytest.raises(FormatError):
+            TdxReference.read(
+                Fields({key: item for key, item in value.items() if key != name}, "reference")
+            )
+        with pytest.raises(FormatError):
+            TdxReference.read(Fields(value | {name: "Not a name, not 48 bytes"}, "reference"))

@@ -1,0 +1,272 @@
+"""A production manifest's machines: each platform by its verifier, GPUs bound to the machine."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+
+from confide.encoding.canonical import json_encode
+from confide.errors import FormatError
+from confide.protocol.collateral import Bundle
+from confide.protocol.evidence import Evidence
+from confide.protocol.manifest import Manifest
+from confide.verify.collateral import missing_for
+from confide.verify.evidence import verify_evidence
+from confide.verify.verdict import Verdict
+from tests.support import simulated_amd, simulated_intel
+from tests.support.production import Production, manifest, manifest_value
+from tests.unit.protocol.test_manifest import SCHEMA
+
+REPORT_DATA = bytes(range(32)) + bytes(32)
+Call = Callable[..., Verdict]
+
+
+@pytest.fixture
+def production(monkeypatch: pytest.MonkeyPatch) -> Production:
+    made = Production()
+    made.pin(monkeypatch)
+    return made
+
+
+@pytest.fixture
+def verify(production: Production) -> Call:
+    def call(evidence: Evidence, role: str = "coordinator", **changes: Any) -> Verdict:
+        tdx = evidence.platform == "tdx"
+        arguments: dict[str, Any] = {
+            "report_data": REPORT_DATA,
+            "manifest": manifest(),
+            "role": role,
+            "collateral": production.bundle(),
+            "now": simulated_intel.NOW if tdx else simulated_amd.NOW,
+        }
+        return verify_evidence(evidence, **(arguments | changes))
+
+    return call
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+def without(bundle: Bundle, *prefixes: str) -> Bundle:
+    return Bundle({k: v for k, v in bundle.items.items() if not k.startswith(prefixes)})
+
+
+@pytest.mark.parametrize("certificates", [0, 1, 2, 3])
+def test_sev_snp_with_certificates_from_the_host_or_from_collateral(
+    production: Production, verify: Call, certificates: int
+) -> None:
+    verdict = verify(production.snp(REPORT_DATA, certificates=certificates))
+    assert failed(verdict) == []
+    assert verdict.checks[0].name == "platform"
+
+
+def test_tdx(production: Production, verify: Call) -> None:
+    assert failed(verify(production.tdx(REPORT_DATA))) == []
+
+
+def test_a_worker_with_gpus(production: Production, verify: Call) -> None:
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    verdict = verify(evidence, "worker-gpu")
+    assert failed(verdict) == []
+    assert any(check.name.startswith("GPU 0") for check in verdict.checks)
+
+
+@pytest.mark.parametrize("make", ["snp", "tdx"])
+def test_evidence_for_another_nonce(production: Production, verify: Call, make: str) -> None:
+    evidence = getattr(production, make)(REPORT_DATA)
+    verdict = verify(evidence, report_data=bytes(64))
+    assert failed(verdict) == ["report data"]
+
+
+def test_gpus_of_another_machine(production: Production, verify: Call) -> None:
+    """Each half is genuine, but the GPU signed what another machine's report binds."""
+    evidence = production.with_gpu(production.snp(REPORT_DATA), bytes(64))
+    assert failed(verify(evidence, "worker-gpu")) == ["GPU 0 nonce"]
+
+
+def test_zero_gpus_where_some_are_wanted(production: Production, verify: Call) -> None:
+    verdict = verify(production.snp(REPORT_DATA), "worker-gpu")
+    assert failed(verdict) == ["number of GPUs"]
+
+
+def test_gpus_of_a_machine_that_failed_are_not_looked_at(
+    production: Production, verify: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing vouches for what its report binds, so nobody spends time on what hangs from that."""
+    monkeypatch.setattr("confide.verify.evidence.gpu_collateral", pytest.fail)
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    verdict = verify(evidence, "worker-gpu", report_data=bytes(64))
+    assert failed(verdict) == ["report data", "GPUs"]
+
+
+def test_gpus_where_none_are_wanted(production: Production, verify: Call) -> None:
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    assert failed(verify(evidence)) == ["GPUs"]
+
+
+def test_a_refusal_of_gpus_where_none_are_wanted(production: Production, verify: Call) -> None:
+    evidence = replace(production.snp(REPORT_DATA), gpu_refusal="no-gpu")
+    assert failed(verify(evidence)) == ["GPU refusal"]
+
+
+def test_a_platform_that_the_role_does_not_accept(production: Production, verify: Call) -> None:
+    value = manifest_value()
+    del value["roles"]["coordinator"]["tdx"]
+    only_snp = Manifest.parse(json_encode(value))
+    assert (
+        failed(verify(production.tdx(REPORT_DATA), manifest=only_snp)) == ["platform", "GPUs"][:1]
+    )
+    # The other way round: a development machine is never good enough
+    vtpm = replace(production.tdx(REPORT_DATA), platform="vtpm")
+    assert "platform" in failed(verify(vtpm))
+
+
+def test_real_roots_believe_nothing_that_is_simulated() -> None:
+    production = Production()
+    for evidence, now in (
+        (production.snp(REPORT_DATA), simulated_amd.NOW),
+        (production.tdx(REPORT_DATA), simulated_intel.NOW),
+    ):
+        verdict = verify_evidence(
+            evidence,
+            report_data=REPORT_DATA,
+            manifest=manifest(),
+            role="coordinator",
+            collateral=production.bundle(),
+            now=now,
+        )
+        assert not verdict.passed
+
+
+# --- collateral ---------------------------------------------------------------------------------
+
+
+def test_nothing_is_missing_from_the_whole_bundle(production: Production) -> None:
+    role = manifest().role("worker-gpu")
+    for evidence in (production.snp(REPORT_DATA, certificates=0), production.tdx(REPORT_DATA)):
+        whole = production.with_gpu(evidence, REPORT_DATA)
+        assert missing_for(whole, role, manifest(), production.bundle()) == {}
+
+
+def test_what_is_missing_is_named(production: Production, verify: Call) -> None:
+    empty = missing_for(
+        production.snp(REPORT_DATA, certificates=0),
+        manifest().role("coordinator"),
+        manifest(),
+        Bundle(),
+    )
+    assert [name.split("/")[:2] for name in empty] == [
+        ["amd", "vcek"], ["amd", "milan"], ["amd", "milan"], ["amd", "milan"],
+    ]  # fmt: skip
+    verdict = verify(production.snp(REPORT_DATA), collateral=Bundle())
+    assert verdict.first_failed is not None
+    assert verdict.first_failed.name == "collateral"
+    assert "amd/milan/crl" in verdict.first_failed.seen
+
+
+def test_reference_values_name_their_signers_once_they_are_there(production: Production) -> None:
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    role = manifest().role("worker-gpu")
+    without_rims = without(production.bundle(), "nvidia/")
+    first = missing_for(evidence, role, manifest(), without_rims)
+    assert sum(name.startswith("nvidia/rim/") for name in first) == 2
+    found = {k: v for k, v in production.bundle().items.items() if k.startswith("nvidia/rim/")}
+    second = missing_for(evidence, role, manifest(), without_rims.merged(Bundle(found)))
+    assert len(second) > len([n for n in first if n.startswith("nvidia/ocsp/")])
+    assert all(name.startswith("nvidia/ocsp/") for name in second)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["intel/tcb-info", "intel/qe-identity", "intel/crl/root", "intel/crl/platform"],
+)
+def test_tdx_without_one_statement_of_intels(
+    production: Production, verify: Call, prefix: str
+) -> None:
+    bundle = without(production.bundle(), prefix)
+    verdict = verify(production.tdx(REPORT_DATA), collateral=bundle)
+    assert verdict.first_failed is not None
+    assert verdict.first_failed.name == "collateral"
+    assert prefix in verdict.first_failed.seen
+
+
+@pytest.mark.parametrize(
+    "prefix", ["nvidia/rim/NV_GPU_DRIVER", "nvidia/rim/NV_GPU_VBIOS", "nvidia/ocsp"]
+)
+def test_gpus_without_nvidias_statements(production: Production, verify: Call, prefix: str) -> None:
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    verdict = verify(evidence, "worker-gpu", collateral=without(production.bundle(), prefix))
+    assert verdict.first_failed is not None
+    assert verdict.first_failed.name == "collateral"
+
+
+def test_a_bundle_from_somebody_else(production: Production, verify: Call) -> None:
+    """Whoever brings collateral is trusted with nothing: another vendor's key is not the pinned."""
+    other = Production().bundle()
+    assert not verify(production.tdx(REPORT_DATA), collateral=other).passed
+
+
+# --- the manifest -------------------------------------------------------------------------------
+
+
+def test_a_production_manifest_round_trips() -> None:
+    value = manifest_value()
+    data = json_encode(value)
+    assert Manifest.parse(data).encode() == data
+    jsonschema.validate(value, SCHEMA)
+
+
+def _drop(*path: str) -> Callable[[dict[str, Any]], None]:
+    def change(value: dict[str, Any]) -> None:
+        for step in path[:-1]:
+            value = value[step]
+        del value[path[-1]]
+
+    return change
+
+
+def _set(to: Any, *path: str) -> Callable[[dict[str, Any]], None]:
+    def change(value: dict[str, Any]) -> None:
+        for step in path[:-1]:
+            value = value[step]
+        value[path[-1]] = to
+
+    return change
+
+
+SNP = ("platforms", "sev-snp")
+TDX = ("platforms", "tdx")
+GPUS = ("roles", "worker-gpu", "gpus")
+BROKEN: dict[str, Callable[[dict[str, Any]], None]] = {
+    "development with hardware": _set("development", "mode"),
+    "a platform without its policy": _drop(*SNP),
+    "a development CA beside hardware": _set({"development_ca": "ab" * 32}, "platforms", "vtpm"),
+    "an unknown platform": _set({}, "platforms", "sgx"),
+    "an unknown cloud": _set({"insecure_cloud": "other"}, "platforms", "vtpm"),
+    "no GPU policy": _drop(*GPUS),
+    "a GPU policy of a role without GPUs": lambda value: value["roles"]["coordinator"].update(
+        gpus=value["roles"]["worker-gpu"]["gpus"]
+    ),
+    "an empty list of measurements": _set([], "roles", "coordinator", "tdx"),
+    "no measurement at all": _set({}, "roles", "coordinator"),
+    **{f"no {field} (SEV-SNP)": _drop(*SNP, field) for field in manifest_value()[SNP[0]][SNP[1]]},
+    **{f"no {field} (TDX)": _drop(*TDX, field) for field in manifest_value()[TDX[0]][TDX[1]]},
+    **{f"no {field} (GPUs)": _drop(*GPUS, field)
+        for field in manifest_value()["roles"]["worker-gpu"]["gpus"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_production_manifest_that_leaves_something_open(name: str) -> None:
+    value = copy.deepcopy(manifest_value())
+    BROKEN[name](value)
+    with pytest.raises(FormatError):
+        Manifest.parse(json_encode(value))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, SCHEMA)

@@ -1,0 +1,318 @@
+"""The GPU formats: what they accept, byte by byte, and that nothing else gets through."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from cryptography import x509
+
+from confide.encoding.canonical import Json, cbor_decode, cbor_encode, json_decode, json_encode
+from confide.encoding.fields import Fields
+from confide.errors import FormatError
+from confide.protocol.gpu import GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
+from confide.protocol.policy.gpu import GpuPolicy, version_parts
+from confide.vendors.nvidia.fwid import firmware_identity
+from confide.vendors.nvidia.rim import rim_ids
+from confide.vendors.nvidia.spdm import MAX_REPORT, Field, Report, request
+from tests.support.simulated_gpu import (
+    FWID,
+    NONCE,
+    SimulatedGpu,
+    composite_fwid,
+    issue,
+    policy,
+    tcb_info_fwids,
+)
+
+DEVICES = [GpuDevice("hopper", f"GPU-{n}", (bytes([n]),) * 5) for n in range(2)]
+
+
+def fields(value: object) -> Fields:
+    return Fields(value, "test")
+
+
+def test_a_report(gpu: SimulatedGpu) -> None:
+    data = gpu.report()
+    report = Report.parse(data)
+    assert report.nonce == NONCE
+    assert report.measurements == gpu.measurements
+    assert report.opaque == gpu.opaque
+    assert report.signed + report.signature == data
+    assert data.startswith(request(NONCE))
+
+
+def test_a_report_ends_where_its_lengths_say(gpu: SimulatedGpu) -> None:
+    data = gpu.report()
+    report, end = Report.parse_first(data + b"more")
+    assert end == len(data)
+    assert report == Report.parse(data)
+    with pytest.raises(FormatError, match="ends where its lengths say"):
+        Report.parse(data + b"\0")
+
+
+def test_every_truncation_of_a_report(gpu: SimulatedGpu) -> None:
+    data = gpu.report()
+    for end in range(len(data)):
+        with pytest.raises(FormatError):
+            Report.parse(data[:end])
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3, 36, 37, 38, 39, 40, 41, 42, 45, 46, 47, 50])
+def test_a_changed_header(gpu: SimulatedGpu, at: int) -> None:
+    data = bytearray(gpu.report())
+    data[at] ^= 1
+    with pytest.raises(FormatError):
+        Report.parse(bytes(data))
+
+
+def test_blocks_out_of_order(gpu: SimulatedGpu) -> None:
+    data, block = gpu.report(), 4 + 3 + 48
+    first = 37 + 8
+    swapped = data[first + block : first + 2 * block] + data[first : first + block]
+    with pytest.raises(FormatError, match="numbers its blocks"):
+        Report.parse(data[:first] + swapped + data[first + 2 * block :])
+
+
+def test_an_opaque_field_twice(gpu: SimulatedGpu) -> None:
+    data = gpu.report().replace(b"\x11\0\x05\x001010", b"\x12\0\x05\x001010")
+    with pytest.raises(FormatError, match="each opaque field once"):
+        Report.parse(data)
+
+
+def test_a_report_that_is_too_large() -> None:
+    with pytest.raises(FormatError, match="bounded size"):
+        Report.parse(bytes(MAX_REPORT + 1))
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_nonce_of_another_size(size: int) -> None:
+    with pytest.raises(FormatError):
+        request(bytes(size))
+
+
+def opaque(gpu: SimulatedGpu, field: Field, value: bytes | None) -> Report:
+    return Report.parse(gpu.with_opaque({field: value}).report())
+
+
+@pytest.mark.parametrize(
+    ("value", "version"),
+    [
+        (bytes.fromhex("009f009601000000"), "96.00.9F.00.01"),
+        (bytes.fromhex("008800970f000000"), "97.00.88.00.0F"),
+        (b"96.10.55.00.01", "96.10.55.00.01"),
+        (b"96.00.5e.00.01\0", "96.00.5E.00.01"),
+    ],
+)
+def test_vbios_versions(gpu: SimulatedGpu, value: bytes, version: str) -> None:
+    assert opaque(gpu, Field.VBIOS_VERSION, value).vbios_version == version
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"\0", b"96.10", b"96.10.55.00.01.", b"96/10", bytes(8) + b"1", b"\xff" * 8],
+)
+def test_vbios_versions_that_are_none(gpu: SimulatedGpu, value: bytes | None) -> None:
+    with pytest.raises(FormatError):
+        _ = opaque(gpu, Field.VBIOS_VERSION, value).vbios_version
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"\0\0", b"550.1\0x", b"../x", b"5" * 33, b"\xc3\xa9"]
+)
+def test_texts_that_are_none(gpu: SimulatedGpu, value: bytes | None) -> None:
+    report = opaque(gpu, Field.DRIVER_VERSION, value)
+    with pytest.raises(FormatError):
+        report.text(Field.DRIVER_VERSION)
+    with pytest.raises(FormatError):
+        rim_ids(report, "GH100")
+
+
+def test_rim_ids(gpu: SimulatedGpu) -> None:
+    report = opaque(gpu, Field.PROJECT, b"g520\0")
+    ids = rim_ids(report, "GH100")
+    assert ids.driver == "NV_GPU_DRIVER_GH100_550.127.05"
+    assert ids.vbios == "NV_GPU_VBIOS_G520_0200_882_96009F0001"
+    assert rim_ids(report, "GB100").driver == "NV_GPU_CC_DRIVER_GB100_550.127.05"
+
+
+def leaf(*extensions: x509.ExtensionType) -> x509.Certificate:
+    return issue("leaf", None, ca=False, extensions=extensions).certificate
+
+
+def test_firmware_identities() -> None:
+    assert firmware_identity(leaf(composite_fwid(FWID))).used == (FWID,)
+    identity = firmware_identity(leaf(tcb_info_fwids(bytes(48), FWID, bytes(48))))
+    assert identity.fwids == (bytes(48), FWID, bytes(48))
+    assert identity.used == (FWID,)
+    assert identity.states == ()
+    all_states = firmware_identity(leaf(tcb_info_fwids(FWID, flags=b"\xff\0\0\1"))).states
+    assert all_states == ("not secure", "recovery", "debug")
+
+
+def test_firmware_identities_that_are_none() -> None:
+    good = composite_fwid(FWID)
+    oid = good.oid
+    for extensions in (
+        [],
+        [good, tcb_info_fwids(FWID)],
+        [composite_fwid(FWID[:-1] + b"")],
+        [x509.UnrecognizedExtension(oid, good.value + b"\0")],
+        [x509.UnrecognizedExtension(oid, good.value[:-1])],
+        [x509.UnrecognizedExtension(oid, FWID)],
+        [x509.UnrecognizedExtension(oid, b"")],
+        [
+            x509.UnrecognizedExtension(
+                oid, good.value.replace(b"\x03\x04\x02\x02", b"\x03\x04\x02\x01")
+            )
+        ],
+    ):
+        with pytest.raises(FormatError):
+            firmware_identity(leaf(*extensions))
+
+
+def test_evidence(gpu: SimulatedGpu) -> None:
+    evidence = GpuEvidence(gpu.device, gpu.report())
+    assert GpuEvidence.parse(evidence.encode()) == evidence
+
+
+def changed(gpu: SimulatedGpu, **changes: object) -> bytes:
+    value = cbor_decode(gpu.evidence(), what="test", limit=1 << 20)
+    assert isinstance(value, dict)
+    merged = {**value, **changes}
+    return cbor_encode({k: v for k, v in merged.items() if v is not ...})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["architecture", "uuid", "certificates", "report"])
+def test_evidence_without_a_field(gpu: SimulatedGpu, name: str) -> None:
+    with pytest.raises(FormatError, match="no field"):
+        GpuEvidence.parse(changed(gpu, **{name: ...}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "ampere"},
+        {"architecture": "ls10"},
+        {"uuid": ""},
+        {"uuid": "GPU\n0"},
+        {"uuid": "\u00e9"},
+        {"uuid": "x" * 81},
+        {"certificates": []},
+        {"certificates": [b""] * 4},
+        {"certificates": [b""] * 6},
+        {"certificates": [b"", b"", b"", b"", ""]},
+        {"certificates": [b"", b"", b"", b"", bytes(4097)]},
+        {"report": bytes(MAX_REPORT + 1)},
+        {"report": ""},
+        {"more": 1},
+    ],
+)
+def test_evidence_that_is_none(gpu: SimulatedGpu, changes: dict[str, object]) -> None:
+    with pytest.raises(FormatError):
+        GpuEvidence.parse(changed(gpu, **changes))
+
+
+def test_nonce() -> None:
+    data = bytes(range(64))
+    assert gpu_nonce(data) == hashlib.sha256(b"confide/gpu/1\0" + data).digest()
+    assert gpu_nonce(data) != gpu_nonce(data[::-1])
+    for size in (0, 32, 63, 65):
+        with pytest.raises(FormatError):
+            gpu_nonce(bytes(size))
+
+
+def test_binding_says_how_many_and_which() -> None:
+    assert cbor_decode(gpu_binding([]), what="x") == {"devices": [], "refusal": ""}
+    assert gpu_binding([]) != gpu_binding([], "no-gpu") != gpu_binding([], "gpu-cc-off")
+    both = gpu_binding(DEVICES)
+    changes = (
+        DEVICES[:1],
+        DEVICES[::-1],
+        [*DEVICES, DEVICES[0]],
+        [DEVICES[0], replace(DEVICES[1], uuid="GPU-2")],
+        [DEVICES[0], replace(DEVICES[1], architecture="blackwell")],
+        [DEVICES[0], replace(DEVICES[1], certificates=(b"x",) * 5)],
+    )
+    assert len({both, *map(gpu_binding, changes)}) == len(changes) + 1
+
+
+POLICY = policy().to_json()
+
+
+def test_policy_round_trip() -> None:
+    every = policy(
+        insecure_ignored_measurements=[9, 0],
+        insecure_revoked_grace_hours=24,
+        opt_outs=["insecure_accept_unstated_mode", "insecure_accept_certificate_hold"],
+        architectures={"hopper": {"driver": {"exact": ["1.2"]}, "vbios": {"minimum": "96.0A"}}},
+        maximum_count=8,
+    )
+    for one in (every, policy()):
+        text = json_encode(one.to_json())
+        assert GpuPolicy.read(fields(json_decode(text, what="policy"))) == one
+
+
+@pytest.mark.parametrize("name", list(POLICY))
+def test_unset_is_an_error(name: str) -> None:
+    with pytest.raises(FormatError, match="no field"):
+        GpuPolicy.read(fields({k: v for k, v in POLICY.items() if k != name}))
+
+
+RULES: Json = {"driver": {"minimum": "1.0"}, "vbios": {"minimum": "96.0"}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"more": 1},
+        {"minimum_count": 0},
+        {"minimum_count": 2},
+        {"maximum_count": 17},
+        {"minimum_count": True},
+        {"modes": ["protected-pcie"]},
+        {"modes": ["unstated"]},
+        {"modes": ["single-gpu", "single-gpu"]},
+        {"modes": [1]},
+        {"modes": ["multi-gpu", "single-gpu"]},
+        {"opt_outs": ["insecure_accept_anything"]},
+        {"opt_outs": [1]},
+        {"opt_outs": ["insecure_accept_ocsp_unknown", "insecure_accept_unstated_mode"]},
+        {"insecure_revoked_grace_hours": -1},
+        {"insecure_revoked_grace_hours": 24 * 90 + 1},
+        {"insecure_ignored_measurements": [256]},
+        {"insecure_ignored_measurements": [-1]},
+        {"insecure_ignored_measurements": [True]},
+        {"insecure_ignored_measurements": [1, 1]},
+        {"architectures": {"ampere": RULES}},
+        {"architectures": {"hopper": {"driver": {"minimum": "1.0"}}}},
+        {"architectures": {"hopper": {"driver": {}, "vbios": {"minimum": "96.0"}}}},
+        {
+            "architectures": {
+                "hopper": {
+                    "driver": {"minimum": "1.0", "exact": []},
+                    "vbios": {"minimum": "96.0"},
+                }
+            }
+        },
+        {"architectures": {"hopper": {"driver": {"minimum": "5"}, "vbios": {"minimum": "9.0"}}}},
+        {"architectures": {"hopper": {"driver": {"minimum": ""}, "vbios": {"minimum": "9.0"}}}},
+        {"architectures": {"hopper": {"driver": {"exact": ["1.A"]}, "vbios": {"minimum": "9.0"}}}},
+        {"architectures": {"hopper": {"driver": {"exact": [1]}, "vbios": {"minimum": "9.0"}}}},
+        {"architectures": {"hopper": {"driver": {"minimum": "1.0"}, "vbios": {"minimum": "9.a"}}}},
+    ],
+)
+def test_policy_that_is_none(changes: dict[str, object]) -> None:
+    with pytest.raises(FormatError):
+        GpuPolicy.read(fields({**POLICY, **changes}))
+
+
+@pytest.mark.parametrize(
+    "version", ["", ".", "1", "1.", ".1", "1..2", "1.-2", "1.0x", "1.2.3.4.5.6.7"]
+)
+def test_versions_that_are_none(version: str) -> None:
+    assert version_parts(version, 10) is None
+    assert version_parts(version, 16) is None
+    rule = policy().architectures["hopper"].driver
+    assert not rule.accepts(version)

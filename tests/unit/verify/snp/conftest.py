@@ -1,0 +1,64 @@
+"""A SIMULATED chip under a simulated root that only these tests believe in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from confide.encoding.fields import Fields
+from confide.protocol.evidence import Evidence
+from confide.protocol.policy.snp import SnpPolicy, SnpReference
+from confide.vendors.amd.report import Product
+from confide.verify.snp import verify_snp
+from confide.verify.snp.collateral import SnpCollateral
+from confide.verify.verdict import Verdict
+from tests.support.simulated_amd import (
+    LAUNCH_DIGEST,
+    NOW,
+    SimulatedChip,
+    make_crl,
+    root,
+    root_of,
+)
+from tests.support.snp_policy import policy_json
+
+REPORT_DATA = bytes(range(64))
+Verify = Callable[..., Verdict]
+
+
+def policy(**changes: object) -> SnpPolicy:
+    return SnpPolicy.read(Fields(policy_json(**changes), "policy"))
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+@pytest.fixture
+def chip() -> SimulatedChip:
+    return SimulatedChip()
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
+    """Verifies with the simulated root in the place of AMD's, unless told otherwise."""
+    roots = {product: root_of(product) for product in Product}
+    monkeypatch.setattr("confide.verify.snp.chain.ROOTS", roots)
+
+    def call(evidence: Evidence | SimulatedChip, **changes: Any) -> Verdict:
+        product = Product.MILAN
+        if isinstance(evidence, SimulatedChip):
+            product = evidence.product
+            evidence = evidence.evidence(REPORT_DATA)
+        arguments: dict[str, Any] = {
+            "report_data": REPORT_DATA,
+            "references": [SnpReference("simulated", LAUNCH_DIGEST)],
+            "policy": policy(),
+            "collateral": SnpCollateral(crl=make_crl(issuer=root(product))),
+            "now": NOW,
+        }
+        return verify_snp(evidence, **(arguments | changes))
+
+    return call

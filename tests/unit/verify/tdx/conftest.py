@@ -1,0 +1,51 @@
+"""A SIMULATED platform under a simulated root that only these tests believe in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from confide.protocol.evidence import Evidence
+from confide.verify import roots
+from confide.verify.tdx import verify_tdx
+from confide.verify.verdict import Verdict
+from tests.support.simulated_intel import (
+    EVENT_LOG,
+    NOW,
+    POLICY,
+    REFERENCE,
+    REPORT,
+    SimulatedIntel,
+)
+
+Verify = Callable[..., Verdict]
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+@pytest.fixture
+def intel() -> SimulatedIntel:
+    return SimulatedIntel()
+
+
+@pytest.fixture
+def verify(intel: SimulatedIntel, monkeypatch: pytest.MonkeyPatch) -> Verify:
+    """Verifies a quote (by default a good one) with the simulated root in the place of Intel's."""
+    monkeypatch.setattr(roots, "INTEL_SGX", intel.pinned)
+
+    def call(quote: bytes | None = None, **changes: Any) -> Verdict:
+        evidence = Evidence("tdx", intel.quote() if quote is None else quote, (), EVENT_LOG)
+        arguments: dict[str, Any] = {
+            "report_data": REPORT.report_data,
+            "references": [REFERENCE],
+            "policy": POLICY,
+            "collateral": intel.collateral(),
+            "now": NOW,
+        }
+        return verify_tdx(changes.pop("evidence", evidence), **(arguments | changes))
+
+    return call

@@ -1,0 +1,454 @@
+"""Attacks and oddities that verifiers of TDX have fallen for, one named test each.
+
+All platforms here are SIMULATED; the same on real quotes: tests/vectors/test_tdx_vectors.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.x509 import Certificate
+
+from confide.encoding.fields import Fields
+from confide.errors import FormatError
+from confide.protocol.evidence import Evidence
+from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy
+from confide.vendors.intel.collateral import TcbInfo, TcbStatus
+from confide.vendors.intel.quote import Quote
+from tests.support.simulated_intel import (
+    EVENT_LOG,
+    NOW,
+    POLICY,
+    REFERENCE,
+    REPORT,
+    REPORT_15,
+    SEPT_VE_DISABLE,
+    SVNS,
+    QuotingEnclave,
+    Signer,
+    SimulatedIntel,
+    compact,
+    issue,
+    level,
+    module,
+    pck_extension,
+    revocation_list,
+    software,
+    tcb_info,
+)
+from tests.unit.verify.tdx.conftest import Verify, failed
+
+DEBUG_REPORT = replace(REPORT, attributes=SEPT_VE_DISABLE | 1)
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@pytest.mark.parametrize("report", [REPORT, REPORT_15], ids=["1.0", "1.5"])
+def test_good_evidence(intel: SimulatedIntel, verify: Verify, report) -> None:
+    verdict = verify(intel.quote(report))
+    verdict.require()
+    version = "4, TD report 1.0" if report is REPORT else "5, TD report 1.5"
+    assert verdict.checks[0].seen == f"version {version}, 0 bytes after its end"
+    names = [check.name for check in verdict.checks]
+    assert len(set(names)) == len(names)
+    assert all(check.expected and check.seen and check.source for check in verdict.checks)
+
+
+def test_no_root_but_intels_is_believed_by_default(
+    intel: SimulatedIntel, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert failed(verify()) == ["root key"]
+
+
+def test_root_that_looks_like_intels_is_refused(intel: SimulatedIntel, verify: Verify) -> None:
+    """All names are those of the root that is pinned, and everything below it is in order."""
+    stranger = SimulatedIntel()
+    assert _names(stranger.root) == _names(intel.root)
+    quote, collateral = stranger.quote(), stranger.collateral()
+    assert failed(verify(quote, collateral=collateral)) == ["root key"]
+
+
+def test_look_alike_root_in_the_quote_alone(intel: SimulatedIntel, verify: Verify) -> None:
+    stranger = SimulatedIntel()
+    verdict = verify(stranger.quote())
+    assert failed(verdict)[0] == "root key"
+    assert "PCK CA's revocation list" in failed(verdict)
+
+
+def test_bytes_after_the_end_are_legal_and_counted(intel: SimulatedIntel, verify: Verify) -> None:
+    verdict = verify(intel.quote(trailing=b"whatever" * 10))
+    verdict.require()
+    assert "80 bytes after its end" in verdict.checks[0].seen
+
+
+def test_debug_td_is_refused_although_its_quote_is_signed(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    quote = intel.quote(DEBUG_REPORT)
+    assert failed(verify(quote)) == ["TD attributes: DEBUG", "TD attributes"]
+    accepting = replace(POLICY, attributes=Masked(2**64 - 2, SEPT_VE_DISABLE))
+    assert failed(verify(quote, policy=accepting)) == ["TD attributes: DEBUG"]
+
+
+def test_debug_td_passes_only_by_the_option_whose_name_says_so(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    insecure = replace(
+        POLICY,
+        attributes=Masked(2**64 - 2, SEPT_VE_DISABLE),
+        opt_outs=frozenset({OptOut.ALLOW_DEBUG}),
+    )
+    verdict = verify(intel.quote(DEBUG_REPORT), policy=insecure)
+    verdict.require()
+    (check,) = (c for c in verdict.checks if c.name == "TD attributes: DEBUG")
+    assert check.expected == "anything, because of insecure_allow_debug"
+
+
+def test_sept_ve_disable_is_demanded(intel: SimulatedIntel, verify: Verify) -> None:
+    quote = intel.quote(replace(REPORT, attributes=0))
+    lenient = replace(POLICY, attributes=Masked(SEPT_VE_DISABLE << 1, 0))
+    assert failed(verify(quote, policy=lenient)) == ["TD attributes: SEPT_VE_DISABLE"]
+    verify(quote, policy=replace(lenient, opt_outs=frozenset({OptOut.ALLOW_SEPT_VE}))).require()
+
+
+@pytest.mark.parametrize("bit", [1, 4, 7, 8, 16, 27, 29, 32, 62])
+def test_migratable_and_unknown_attributes_are_refused_under_any_mask(
+    intel: SimulatedIntel, verify: Verify, bit: int
+) -> None:
+    quote = intel.quote(replace(REPORT, attributes=SEPT_VE_DISABLE | 1 << bit))
+    lenient = replace(POLICY, attributes=Masked(SEPT_VE_DISABLE, SEPT_VE_DISABLE))
+    assert failed(verify(quote, policy=lenient)) == ["TD attributes: no others"]
+
+
+@pytest.mark.parametrize("bit", [30, 31, 63], ids=["PKS", "KL", "PERFMON"])
+def test_harmless_attributes_are_the_manifests_to_decide(
+    intel: SimulatedIntel, verify: Verify, bit: int
+) -> None:
+    quote = intel.quote(replace(REPORT, attributes=SEPT_VE_DISABLE | 1 << bit))
+    assert failed(verify(quote)) == ["TD attributes"]
+    lenient = replace(POLICY, attributes=Masked(SEPT_VE_DISABLE, SEPT_VE_DISABLE))
+    verify(quote, policy=lenient).require()
+
+
+@pytest.mark.parametrize("name", sorted(POLICY.to_json()))
+def test_unset_policy_is_an_error(name: str) -> None:
+    value = POLICY.to_json()
+    del value[name]
+    with pytest.raises(FormatError, match=f"no field '{name}'"):
+        TdxPolicy.read(Fields(value, "policy"))
+
+
+def test_empty_lists_accept_nothing(intel: SimulatedIntel, verify: Verify) -> None:
+    assert failed(verify(policy=replace(POLICY, tcb_statuses=()))) == ["TCB status"]
+    assert failed(verify(policy=replace(POLICY, mrseam=()))) == ["MRSEAM"]
+    assert failed(verify(policy=replace(POLICY, fmspcs=()))) == ["platform FMSPC"]
+    assert failed(verify(references=[])) == ["measurements"]
+    advised = intel.collateral(tcb_info(level(advisories=["INTEL-SA-00001"])))
+    assert failed(verify(collateral=advised)) == ["TCB advisories"]
+    accepting = replace(POLICY, advisories=("INTEL-SA-00001",))
+    verify(collateral=advised, policy=accepting).require()
+
+
+@pytest.mark.parametrize("svn", [256, 65473, -1, 1.0, True, "5", None])
+def test_security_version_that_is_no_byte_is_refused(
+    intel: SimulatedIntel, verify: Verify, svn: object
+) -> None:
+    """Intel's own sample has 65473, which becomes 193 where it is cut to a byte."""
+    info = tcb_info(level(sgx=[svn, *SVNS[1:]]))  # type: ignore[list-item]
+    with pytest.raises(FormatError):
+        TcbInfo.parse(compact(info))
+    assert failed(verify(collateral=intel.collateral(info))) == ["certificates and collateral"]
+
+
+def test_revoked_cannot_be_accepted() -> None:
+    value = POLICY.to_json() | {"tcb_statuses": ["UpToDate", "Revoked"]}
+    with pytest.raises(FormatError, match="tcb_statuses"):
+        TdxPolicy.read(Fields(value, "policy"))
+
+
+def test_ca_in_the_place_of_a_signer(intel: SimulatedIntel, verify: Verify) -> None:
+    """A key that may sign certificates signs TCB info: by name, and under the signer's name."""
+    intel.tcb_signer = intel.platform_ca
+    names = ["TCB info signer: chain", "QE identity signer: chain"]
+    assert failed(verify(collateral=intel.collateral())) == names
+    intel.tcb_signer = issue("Intel SGX TCB Signing", intel.root, ca=True)
+    assert failed(verify(collateral=intel.collateral())) == names
+
+
+@pytest.mark.parametrize("name", ["Intel SGX PCK Certificate", "Intel SGX TCB Signing 2", "Intel"])
+def test_other_leaf_of_the_root_in_the_place_of_the_signer(
+    intel: SimulatedIntel, verify: Verify, name: str
+) -> None:
+    """Whatever else Intel's root certifies one day must not speak for Intel's TCB."""
+    intel.tcb_signer = issue(name, intel.root)
+    verdict = verify(collateral=intel.collateral())
+    assert failed(verdict) == ["TCB info signer: chain", "QE identity signer: chain"]
+
+
+def test_other_ca_of_the_root_in_the_place_of_the_pck_ca(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    intel.platform_ca = issue("Intel SGX Other CA", intel.root, ca=True)
+    intel.pck = intel.issue_pck()
+    assert failed(verify(intel.quote())) == ["PCK certificate: chain"]
+
+
+def test_root_with_the_right_key_that_did_not_sign_itself(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    """Its time and extensions are then nobody's word."""
+    key = intel.root.key
+    forged = issue("Intel SGX Root CA", SimulatedIntel().root, ca=True, key=key)
+    intel.root = forged
+    names = failed(verify(intel.quote(), collateral=intel.collateral()))
+    assert names == [
+        "PCK certificate: chain",
+        "TCB info signer: chain",
+        "QE identity signer: chain",
+    ]
+
+
+def test_pck_in_the_place_of_the_signer(intel: SimulatedIntel, verify: Verify) -> None:
+    """Every platform has a PCK: it must not be able to speak for Intel."""
+    intel.tcb_signer = intel.pck
+    verdict = verify(collateral=intel.collateral())
+    assert failed(verdict)[:2] == ["TCB info signer: chain", "QE identity signer: chain"]
+
+
+def test_signer_in_the_place_of_the_pck(intel: SimulatedIntel, verify: Verify) -> None:
+    intel.pck = intel.tcb_signer
+    assert failed(verify(intel.quote())) == ["certificates and collateral"]
+
+
+def test_signature_by_another_algorithm_is_refused(intel: SimulatedIntel, verify: Verify) -> None:
+    intel.tcb_signer = issue("Intel SGX TCB Signing", intel.root, algorithm=SHA384())
+    collateral = intel.collateral()
+    assert failed(verify(collateral=collateral)) == [
+        "TCB info signer: chain",
+        "QE identity signer: chain",
+    ]
+
+
+def test_attestation_key_that_the_enclave_did_not_make(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    """The attacker's key signs the quote; the enclave's genuine report binds another."""
+    genuine = intel.quote()
+    attacker = SimulatedIntel()
+    forged = bytearray(attacker.quote(replace(REPORT, mrtd=REFERENCE.mrtd)))
+    at = 632 + 4 + 128 + 6
+    forged[at:] = genuine[at:]
+    size = len(genuine) - 636
+    forged[632:636] = size.to_bytes(4, "little")
+    forged[at - 4 : at] = genuine[at - 4 : at]
+    assert failed(verify(bytes(forged))) == ["QE report: attestation key"]
+
+
+def test_binding_with_something_after_the_hash(intel: SimulatedIntel, verify: Verify) -> None:
+    parsed = Quote.parse(intel.quote())
+    bound = parsed.qe_report.report_data[:32] + b"\1" + bytes(31)
+    quote = intel.quote(qe=QuotingEnclave(bound=bound))
+    assert failed(verify(quote)) == ["QE report: attestation key"]
+
+
+def test_attestation_key_that_is_no_point_of_the_curve(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    quote = bytearray(intel.quote())
+    quote[700:764] = bytes(64)
+    assert "quote signature" in failed(verify(bytes(quote)))
+
+
+@pytest.mark.parametrize(("r", "s"), [(0, 0), (0, 1), (1, 0), (1, 1), (P256_ORDER, P256_ORDER)])
+def test_degenerate_signatures(intel: SimulatedIntel, verify: Verify, r: int, s: int) -> None:
+    quote = bytearray(intel.quote())
+    quote[636:700] = r.to_bytes(32) + s.to_bytes(32)
+    assert failed(verify(bytes(quote))) == ["quote signature"]
+
+
+def test_quote_of_another_nonce(intel: SimulatedIntel, verify: Verify) -> None:
+    assert failed(verify(report_data=b"\x45" * 64)) == ["report data"]
+
+
+def test_report_data_is_compared_whole(intel: SimulatedIntel, verify: Verify) -> None:
+    assert failed(verify(report_data=REPORT.report_data[:32])) == ["report data"]
+    assert failed(verify(report_data=b"")) == ["report data"]
+
+
+def test_lower_component_is_not_outweighed_by_a_higher_one(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    """(4, 2, ...) is larger than (3, 3, ...) only to who compares them as one number."""
+    intel.pck = intel.issue_pck(svns=[4, 2, *SVNS[2:]])
+    assert failed(verify(intel.quote())) == ["TCB status"]
+    intel.pck = intel.issue_pck()
+    report = replace(REPORT, tee_tcb_svn=bytes([5, 1, 4, 0] + [0] * 12))
+    needs_both = intel.collateral(tcb_info(level(tdx=[5, 0, 3, 1])))
+    assert failed(verify(intel.quote(report), collateral=needs_both)) == ["TCB status"]
+
+
+def test_event_log_must_replay(intel: SimulatedIntel, verify: Verify) -> None:
+    def of(log: bytes, endorsements: tuple[bytes, ...] = ()) -> list[str]:
+        evidence = Evidence("tdx", intel.quote(), endorsements, log)
+        return failed(verify(evidence=evidence))
+
+    assert of(EVENT_LOG) == []
+    assert of(EVENT_LOG[:-70]) == ["event log"]
+    assert of(EVENT_LOG.replace(b"\x31" * 48, b"\x33" * 48)) == ["event log"]
+    assert of(b"") == ["event log"]
+    assert of(EVENT_LOG, (b"certificate",)) == ["endorsements"]
+
+
+def test_sgx_enclaves_quote_is_refused_clearly(intel: SimulatedIntel, verify: Verify) -> None:
+    quote = bytearray(intel.quote())
+    quote[4:8] = bytes(4)
+    verdict = verify(bytes(quote))
+    assert failed(verdict) == ["evidence"]
+    assert "SGX" in verdict.checks[0].seen
+
+
+def test_tcb_info_for_another_platform(intel: SimulatedIntel, verify: Verify) -> None:
+    other = tcb_info(fmspc="b0c06f000000")
+    assert failed(verify(collateral=intel.collateral(other))) == ["TCB info: FMSPC"]
+    other = tcb_info(pceId="0001")
+    assert failed(verify(collateral=intel.collateral(other))) == ["TCB info: PCE-ID"]
+
+
+def test_module_signed_by_another(intel: SimulatedIntel, verify: Verify) -> None:
+    quote = intel.quote(replace(REPORT, mrsignerseam=b"\1" * 48))
+    assert failed(verify(quote)) == ["TDX module: MRSIGNERSEAM"]
+    known = module("TDX_01", software(5), mrsigner=b"\1" * 48)
+    info = tcb_info(tdxModuleIdentities=[known])
+    verify(quote, collateral=intel.collateral(info)).require()
+
+
+def test_module_of_version_0_has_an_identity_of_its_own(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    quote = intel.quote(replace(REPORT, tee_tcb_svn=bytes([5, 0, 3] + [0] * 13)))
+    verify(quote).require()
+    other = tcb_info(tdxModule=module("", mrsigner=b"\1" * 48))
+    names = failed(verify(quote, collateral=intel.collateral(other)))
+    assert names == ["TDX module: MRSIGNERSEAM"]
+
+
+def test_debug_module_is_refused_whatever_tcb_info_says(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    quote = intel.quote(replace(REPORT, seam_attributes=b"\1" + bytes(7)))
+    names = ["TDX module: SEAMATTRIBUTES", "TDX module: SEAMATTRIBUTES are zero"]
+    assert failed(verify(quote)) == names
+    blind = module("TDX_01", software(5)) | {"attributesMask": "0" * 16}
+    info = tcb_info(tdxModuleIdentities=[blind])
+    assert failed(verify(quote, collateral=intel.collateral(info))) == names[1:]
+
+
+def test_module_of_a_version_that_tcb_info_does_not_know(
+    intel: SimulatedIntel, verify: Verify
+) -> None:
+    quote = intel.quote(replace(REPORT, tee_tcb_svn=bytes([9, 7, 9] + [0] * 13)))
+    assert failed(verify(quote)) == ["TDX module", "TCB status"]
+
+
+def test_service_td_is_refused(intel: SimulatedIntel, verify: Verify) -> None:
+    quote = intel.quote(replace(REPORT_15, mrservicetd=b"\1" * 48))
+    assert failed(verify(quote)) == ["MRSERVICETD"]
+
+
+def test_references_are_never_mixed(intel: SimulatedIntel, verify: Verify) -> None:
+    other = tuple(b"\x77" * 48 for _ in range(4))
+    wrong_rtmrs = replace(REFERENCE, shape="one", rtmrs=other)
+    wrong_mrtd = replace(REFERENCE, shape="two", mrtd=b"\x77" * 48)
+    verdict = verify(references=[wrong_rtmrs, wrong_mrtd])
+    assert failed(verdict) == ["MRTD (firmware)"]
+    verify(references=[wrong_rtmrs, wrong_mrtd, REFERENCE]).require()
+
+
+@pytest.mark.parametrize("name", ["mrconfigid", "mrowner", "mrownerconfig"])
+def test_what_the_host_binds_must_be_listed(
+    intel: SimulatedIntel, verify: Verify, name: str
+) -> None:
+    quote = intel.quote(replace(REPORT, **{name: b"\1" * 48}))
+    assert failed(verify(quote)) == [name.upper()]
+    verify(quote, policy=replace(POLICY, **{name + "s": (b"\1" * 48,)})).require()
+    assert failed(verify(policy=replace(POLICY, **{name + "s": ()}))) == [name.upper()]
+
+
+def test_machine_that_the_manifest_does_not_list(intel: SimulatedIntel, verify: Verify) -> None:
+    for listed in ((), (bytes(16),)):
+        policy = replace(POLICY, platform_instances=listed)
+        assert failed(verify(policy=policy)) == ["platform instance"]
+    insecure = replace(POLICY, platform_instances=(), opt_outs=frozenset({OptOut.ANY_PLATFORM}))
+    verdict = verify(policy=insecure)
+    verdict.require()
+    (check,) = (c for c in verdict.checks if c.name == "platform instance")
+    assert check.expected == "anything, because of insecure_any_platform"
+
+
+def test_machine_that_states_no_instance(intel: SimulatedIntel, verify: Verify) -> None:
+    intel.pck = intel.issue_pck(extension=pck_extension(instance=b""))
+    assert failed(verify(intel.quote())) == ["platform instance"]
+
+
+def test_evaluation_data_number_below_the_minimum(intel: SimulatedIntel, verify: Verify) -> None:
+    demanding = replace(POLICY, minimum_tcb_evaluation_data_number=19)
+    assert failed(verify(policy=demanding)) == [
+        "TCB info: evaluation data number",
+        "QE identity: evaluation data number",
+    ]
+
+
+def test_xfam_mrseam_and_fmspc_are_the_manifests(intel: SimulatedIntel, verify: Verify) -> None:
+    assert failed(verify(policy=replace(POLICY, xfam=Masked(2**64 - 1, 3)))) == ["XFAM"]
+    assert failed(verify(policy=replace(POLICY, mrseam=(b"\x12" * 48,)))) == ["MRSEAM"]
+    verify(policy=replace(POLICY, mrseam=(b"\x12" * 48, REPORT.mrseam))).require()
+    assert failed(verify(policy=replace(POLICY, fmspcs=(bytes(6),)))) == ["platform FMSPC"]
+
+
+def test_status_that_the_manifest_does_not_accept(intel: SimulatedIntel, verify: Verify) -> None:
+    outdated = intel.collateral(tcb_info(level("OutOfDate")))
+    assert failed(verify(collateral=outdated)) == ["TCB status"]
+    accepting = replace(POLICY, tcb_statuses=(TcbStatus.OUT_OF_DATE,))
+    verify(collateral=outdated, policy=accepting).require()
+    assert failed(verify(policy=accepting)) == ["TCB status"]
+
+
+@pytest.mark.parametrize(
+    ("revoked", "check"),
+    [
+        ("pck", "PCK certificate: revocation"),
+        ("platform_ca", "CA and signers: revocation"),
+        ("tcb_signer", "CA and signers: revocation"),
+        ("root", "CA and signers: revocation"),
+    ],
+)
+def test_revoked_certificate(
+    intel: SimulatedIntel, verify: Verify, revoked: str, check: str
+) -> None:
+    certificate: Certificate = getattr(intel, revoked).certificate
+    lists = {
+        "root_ca_crl": revocation_list(intel.root, certificate),
+        "pck_crl": revocation_list(intel.platform_ca, certificate),
+    }
+    assert failed(verify(collateral=intel.collateral(**lists))) == [check]
+
+
+def test_everything_is_of_its_time(intel: SimulatedIntel, verify: Verify) -> None:
+    late, early = verify(now=NOW + 400 * 86400), verify(now=NOW - 400 * 86400)
+    times = [
+        "validity of Intel SGX PCK Certificate",
+        "validity of Intel SGX PCK Platform CA",
+        "validity of Intel SGX Root CA",
+        "validity of Intel SGX TCB Signing",
+        "root CA's revocation list",
+        "PCK CA's revocation list",
+        "TCB info: time",
+        "QE identity: time",
+    ]
+    assert failed(late) == failed(early) == times
+
+
+def _names(signer: Signer) -> tuple[object, object]:
+    return signer.certificate.subject, signer.certificate.issuer
