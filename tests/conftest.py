@@ -10,9 +10,9 @@ import pytest
 
 from confide.host.runner.qemu import Tools
 
-ROOT = Path(__file__).resolve().parents[1]
-
 from tests.support import vectors as recorded
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
