@@ -1,4 +1,4 @@
-"""Check which module may import which: the contracts in pyproject.toml, over a copy of the product's code.
+"""Check which module may import which: the contracts in pyproject.toml, over a copy of the code.
 
 Reads the environment: config, py, measure, out.
 """

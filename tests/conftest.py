@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from confide.host.runner.qemu import Tools
+from tests.support import vectors as recorded
 
 ROOT = Path(__file__).resolve().parents[1]
-
-from tests.support import vectors as recorded
 
 
 @pytest.fixture(scope="session")
