@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from confide.errors import FormatError
-from confide.formats.tdx import Quote
+from confide.formats.tdx import Quote, TdReport
 from confide.formats.tdx_collateral import TdxCollateral
 from confide.verify import roots
 
@@ -307,7 +307,7 @@ def test_mutation_of_upstream(intel: SimulatedIntel, name: str) -> None:
 @pytest.mark.parametrize("platform", PLATFORM_STATUSES)
 @pytest.mark.parametrize("report", [REPORT, REPORT_15], ids=["1.0", "1.5"])
 def test_status_of_three_parts(
-    intel: SimulatedIntel, report, platform: str, tdx_module: str, enclave: str
+    intel: SimulatedIntel, report: TdReport, platform: str, tdx_module: str, enclave: str
 ) -> None:
     collateral = intel.collateral(
         tcb_info(

@@ -21,6 +21,7 @@ from confide.formats.tdx import Quote
 from confide.formats.tdx_collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.verify import roots
 from confide.verify.tdx import verify_tdx
+from confide.verify.verdict import Verdict
 from confide.verify.x509 import spki_sha256
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -166,7 +167,7 @@ def test_quote_and_recorded_events_of_one_machine(vectors: Path) -> None:
     assert failed(verify_with_log(vectors, quote, event_log(events[:-1]))) == ["event log"]
 
 
-def verify_with_log(vectors: Path, quote: bytes, log: bytes):
+def verify_with_log(vectors: Path, quote: bytes, log: bytes) -> Verdict:
     report = Quote.parse(quote).report
     return verify_tdx(
         Evidence("tdx", quote, (), log),
