@@ -36,7 +36,7 @@ let
     };
   };
 in
-{
+rec {
   inherit code layer program engine;
 
   measure = program {
@@ -96,6 +96,18 @@ in
     };
     variables = { CONFIDE_SHFMT = "${host.shell-tools}/bin/shfmt"; };
     description = "Format the checkout's Python and shell files";
+  };
+
+  # `nix develop`: what edits and checks the checkout, on PATH. Nix asks for a builder that is called bash.
+  devShell = builders.build {
+    name = "confide";
+    builder = "${host.shell-tools}/bin/bash";
+    args = [ "-c" "echo >$out" ];
+    env = {
+      outputs = [ "out" ]; # asked for by the script with which Nix reads the environment
+      PATH = builtins.concatStringsSep ":" (map (package: "${package}/bin") [ test-env formatter host.shell-tools ]);
+    };
+    description = "Shell with Python and its linters, shellcheck and shfmt";
   };
 
   test-env = host.pythonEnv {
