@@ -93,6 +93,14 @@ rec {
     list = "usr/lib/systemd/systemd-measure";
   };
 
+  # For the check of shell files, and for those who edit them.
+  shell-tools = hostRoot {
+    name = "shell-tools";
+    root = builders.unpackDebs { name = "shell-tools-root"; debs = sources.debs "trixie" [ "shell-tools" ]; };
+    description = "shellcheck and shfmt, and the bash that nix develop starts";
+    list = "usr/bin/{bash,shellcheck,shfmt}";
+  };
+
   # The QEMU that can start confidential machines (10.1 and newer). Here it only makes the ACPI tables that such a
   # machine is given, so it gets no firmware, and of the option ROMs only what any machine loads.
   qemu-tdx = hostRoot {
@@ -107,8 +115,8 @@ rec {
   };
 
   # Run a Python script as a builder, with the finished Python; `modules` are folders to import from.
-  runPython = { name, script, env ? { }, modules ? [ ], python ? python313, description ? name }: builders.build {
-    inherit name description;
+  runPython = { name, script, env ? { }, modules ? [ ], python ? python313, description ? name, meta ? { } }: builders.build {
+    inherit name description meta;
     builder = "${python}/bin/python3";
     args = [ "-B" "${script}" ];
     # Nix starts a builder by its bare name, so Python finds its own folder through PATH.

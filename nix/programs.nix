@@ -25,12 +25,12 @@ let
     description = "The packages confide and measure, compiled";
   };
 
-  program = { name, module, set, variables ? { }, arguments ? [ ], description }: host.runPython {
+  program = { name, module, python, variables ? { }, arguments ? [ ], description }: host.runPython {
     inherit name description;
+    meta.mainProgram = name;
     script = ./python_program.py;
     env = {
-      inherit name module;
-      python = environment set;
+      inherit name module python;
       variables = builtins.toJSON variables;
       arguments = builtins.toJSON arguments;
     };
@@ -42,14 +42,14 @@ in
   measure = program {
     name = "measure";
     module = "measure";
-    set = "confide";
+    python = environment "confide";
     description = "Predict an image's measurements, or explain why they differ";
   };
 
   confide = program {
     name = "confide";
     module = "confide.commands.cli";
-    set = "client";
+    python = environment "client";
     variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
   };
@@ -57,7 +57,7 @@ in
   pack = program {
     name = "pack";
     module = "confide.commands.cli";
-    set = "client";
+    python = environment "client";
     variables = { CONFIDE_MODEL_TOOLS = host.model-tools; };
     arguments = [ "model" "pack" ];
     description = "Make a model disk of a model's folder: the same bits on any machine";
@@ -68,14 +68,14 @@ in
     inherit description;
     name = "proxy";
     module = "confide.client.proxy";
-    set = "client";
+    python = environment "client";
     variables = { CONFIDE_MANIFEST = manifest; };
   };
 
   demo = { images, model, manifest }: program {
     name = "demo";
     module = "confide.commands.demo";
-    set = "demo";
+    python = environment "demo";
     variables = {
       CONFIDE_IMAGES = images;
       CONFIDE_MODEL = model;
@@ -83,6 +83,19 @@ in
       CONFIDE_QEMU = host.qemu;
     };
     description = "Boot the whole service on this machine and ask it one question";
+  };
+
+  # `nix fmt`.
+  formatter = program {
+    name = "format";
+    module = "format_checkout";
+    python = host.pythonEnv {
+      name = "format-python";
+      layers = [ (layer "test") ];
+      code = [ (builders.scripts [ "format_checkout.py" "shell_files.py" ]) ];
+    };
+    variables = { CONFIDE_SHFMT = "${host.shell-tools}/bin/shfmt"; };
+    description = "Format the checkout's Python and shell files";
   };
 
   test-env = host.pythonEnv {
