@@ -116,7 +116,7 @@ def predict(shape: Shape, image: DiskImage, firmware: Measured | None) -> Predic
     """
     if (firmware is None) != (shape.name in _GCE_TECHNOLOGY):
         raise InputError(
-            f"shape {shape.name} {'needs a' if firmware is None else 'goes with no'} firmware"
+            f"shape {shape.name} {'needs a' if firmware is None else 'takes no'} firmware"
         )
     if firmware is None:
         events = _gce_boot(image, _GCE_TECHNOLOGY[shape.name])

@@ -145,7 +145,9 @@ def read(report: dict[str, Any], file: str) -> Predictions:
         found = _read(stated)
     except MeasureError as error:
         reason = str(error)[:200]
-        raise FormatError("bad platform in the measurements", file=file, seen=reason) from None
+        raise FormatError(
+            "the measurements of a platform are invalid", file=file, seen=reason
+        ) from None
     if (stated.firmware, stated.platforms) != _write(found) or stated.platforms == Platforms():
         raise FormatError(
             "the values in the measurements do not follow from the events beside them", file=file
@@ -171,7 +173,7 @@ def _read(stated: Measurements) -> Predictions:
     sev_snp: Sequence[snp.Prediction] = ()
     if platforms.sev_snp:
         if described is None:
-            raise FormatError("SEV-SNP machines without the firmware that they start")
+            raise FormatError("the SEV-SNP machines have no firmware")
         firmware = snp_json.read_firmware(described)
         sev_snp = snp_json.read(platforms.sev_snp, firmware, _kernel(stated))
     found = Predictions(
@@ -200,7 +202,7 @@ def _check_firmware(report: dict[str, Any], file: str) -> None:
     extra = sorted(set(FIRMWARE.values()) & set(report["files"]) - expected)
     if extra:
         raise FormatError(
-            "the measurements do not list the files they are of",
+            "the measurements list a firmware of a platform that they do not have",
             file=file,
             expected=", ".join(sorted(expected)),
             seen=", ".join(extra),

@@ -68,7 +68,7 @@ def read_firmware(described: SnpFirmware) -> Firmware:
     table = None
     if described.hash_table_offset is not None:
         if not pages:
-            raise FormatError("a table of kernel hashes without a page for it", file=_FILE)
+            raise FormatError("the table of kernel hashes has no page", file=_FILE)
         table = ovmf.HashTable(pages[0] + described.hash_table_offset, TABLE_SIZE)
     return firmware.from_metadata(
         described.digest,

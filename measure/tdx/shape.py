@@ -77,7 +77,7 @@ class TdxShape:
     def __post_init__(self) -> None:
         if not 0 < self.memory < MAX_MEMORY or self.memory % MIB:
             raise InputError(
-                f"shape {self.name}: bad memory size",
+                f"shape {self.name}: invalid memory size",
                 expected=f"whole MiB, below {MAX_MEMORY // MIB}",
                 seen=f"{self.memory} bytes",
             )
@@ -96,7 +96,7 @@ class TdxShape:
         names = [name for name, _ in boot_variables]
         if len(order) % 2 or names != ["BootOrder", *variables.option_names(order)]:
             raise InputError(
-                f"shape {self.name}: bad boot variables",
+                f"shape {self.name}: invalid boot variables",
                 expected="BootOrder, then each option that it names",
                 seen=", ".join(names) or "none",
             )

@@ -78,7 +78,7 @@ def test_one_machine_for_each_number_of_vcpus() -> None:
         (lambda v: v["sev-snp"][0].update(vcpus=[True]), "expected int, seen bool"),
         (lambda v: v["sev-snp"][0].update(vcpus=4), "'vcpus' is wrong; expected list"),
         (lambda v: v["sev-snp"][0].update(guest_features="0x1"), "'guest_features' is wrong"),
-        (lambda v: v["sev-snp"][0].update(guest_features=0x20), "without SEV-SNP itself"),
+        (lambda v: v["sev-snp"][0].update(guest_features=0x20), "lack SEV-SNP itself"),
         (lambda v: v["tdx"][0].pop("vcpus"), "has no field 'vcpus'"),
         (lambda v: v["tdx"][0].update(disks="1"), "'disks' is wrong; expected int, seen str"),
         (lambda v: v["tdx"][0].pop("page_order"), "has no field 'page_order'"),

@@ -185,7 +185,7 @@ def test_platforms_can_be_left_out() -> None:
 def test_firmware_of_a_platform_that_is_not_there() -> None:
     measured = platforms.measurements()
     del measured["platforms"]["tdx"]
-    with pytest.raises(FormatError, match="do not list the files they are of"):
+    with pytest.raises(FormatError, match="a firmware of a platform that they do not have"):
         report.parse(report.encode(measured), "m")
 
 
@@ -290,7 +290,7 @@ def test_more_sections_than_a_firmware_has() -> None:
 def test_a_table_of_hashes_without_a_page() -> None:
     measured = platforms.measurements()
     measured["firmware"]["sev-snp"]["sections"] = []
-    with pytest.raises(FormatError, match="hashes without a page"):
+    with pytest.raises(FormatError, match="hashes has no page"):
         report.parse(report.encode(measured), "m")
 
 
