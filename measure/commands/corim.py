@@ -119,7 +119,7 @@ def _write(options: argparse.Namespace) -> ExitStatus:
         encoded = manifest.launch_measurement(states[0], options.launch_measurement)
     else:
         raise InputError(
-            "the launch measurement profile has room for one machine; choose it with --shape",
+            "the launch measurement profile holds one machine; choose one with --shape",
             expected="1",
             seen=str(len(states)),
         )

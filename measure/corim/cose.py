@@ -59,7 +59,7 @@ def to_be_signed(payload: bytes, algorithm: Algorithm, signer: str, file: str) -
         InputError: no name of a signer.
     """
     if not signer:
-        raise InputError("a signed CoRIM names its signer", expected="a name")
+        raise InputError("the signer has no name", expected="a name")
     rules.corim(cbor.decode(payload, file), file)
     header = {
         _ALGORITHM: int(algorithm),

@@ -99,13 +99,13 @@ def test_image_for_two_platforms(run: Run) -> None:
     ("arguments", "message"),
     [
         (("--firmware", "none"), "none: cannot read: No such file or directory"),
-        ((), "--firmware goes with machines of platform vtpm"),
-        (("--firmware", "fw", "--firmware-sev-snp", "fw-snp"), "--firmware-sev-snp goes with"),
-        (("--firmware", "fw", "--firmware-tdx", "fw"), "--firmware-tdx goes with"),
+        ((), "--firmware and machines of platform vtpm need each other"),
+        (("--firmware", "fw", "--firmware-sev-snp", "fw-snp"), "--firmware-sev-snp and machines"),
+        (("--firmware", "fw", "--firmware-tdx", "fw"), "--firmware-tdx and machines"),
         (("--firmware", "fw", "--acpi", "."), "--firmware-tdx and --acpi go together"),
-        (("--firmware", "fw", "--shapes", "shapes"), "--firmware-sev-snp goes with"),
+        (("--firmware", "fw", "--shapes", "shapes"), "--firmware-sev-snp and machines"),
         (("--firmware", "fw", "--shapes", "uki"), "uki: not JSON"),
-        (("--firmware", "fw", "--uki", "other-uki"), "other-uki: the disk boots another UKI"),
+        (("--firmware", "fw", "--uki", "other-uki"), "other-uki: the disk boots a different UKI"),
         (("--firmware", "disk"), "disk at offset 0x0: no firmware volume"),
         (("--firmware", "fw", "-o", "none/x"), "none/x: cannot write"),
     ],
@@ -310,7 +310,7 @@ def test_corim_for_one_launch_digest(run: Run) -> None:
     assert "AMD/SEV-SNP/launch-measurement" in run("corim", "show", "c")[1]
     status, _, err = run(*arguments)
     assert status == 2
-    assert "room for one machine" in err
+    assert "holds one machine" in err
     status, _, err = run(*arguments, "--shape", "bochs")
     assert status == 2
     assert "no such machine in the measurements; expected" in err

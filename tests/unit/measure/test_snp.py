@@ -89,9 +89,11 @@ def test_each_count_extends_the_one_before() -> None:
 
 @pytest.mark.parametrize("count", [0, 256, -1, 1 << 40])
 def test_bad_numbers_of_vcpus(count: int) -> None:
-    with pytest.raises(InputError, match=f"bad number of vCPUs; expected 1 to 255, seen {count}"):
+    with pytest.raises(
+        InputError, match=f"invalid number of vCPUs; expected 1 to 255, seen {count}"
+    ):
         launch().digest(count)
-    with pytest.raises(InputError, match="bad number of vCPUs"):
+    with pytest.raises(InputError, match="invalid number of vCPUs"):
         launch().digests_for([1, count])
 
 
@@ -310,7 +312,7 @@ def test_an_old_family_has_no_extended_part() -> None:
 
 @pytest.mark.parametrize("numbers", [(271, 0, 0), (25, 256, 0), (25, 0, 16), (-1, 0, 0)])
 def test_bad_family_model_stepping(numbers: tuple[int, int, int]) -> None:
-    with pytest.raises(InputError, match="bad vCPU"):
+    with pytest.raises(InputError, match="invalid vCPU"):
         cpu.signature(*numbers)
 
 
@@ -374,7 +376,7 @@ def test_unknown_vmm() -> None:
 
 
 def test_a_vcpu_type_where_it_is_not_measured_is_refused() -> None:
-    with pytest.raises(InputError, match="ec2 does not measure the vCPU type, so give none"):
+    with pytest.raises(InputError, match="ec2 does not measure the vCPU type, so leave it out"):
         dataclasses.replace(launch(vmm=vmsa.EC2), signature=MILAN)
 
 
@@ -385,7 +387,7 @@ def test_no_vcpu_type_where_it_is_measured_is_refused() -> None:
 
 @pytest.mark.parametrize("signature", [-1, 1 << 32])
 def test_bad_signature(signature: int) -> None:
-    with pytest.raises(InputError, match="bad vCPU signature; expected 32 bits"):
+    with pytest.raises(InputError, match="invalid vCPU signature; expected 32 bits"):
         dataclasses.replace(launch(), signature=signature)
 
 
@@ -416,8 +418,8 @@ def test_guest_features_by_name() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (0, InputError, "without SEV-SNP itself"),
-        (0x20, InputError, "without SEV-SNP itself"),
+        (0, InputError, "lack SEV-SNP itself"),
+        (0x20, InputError, "lack SEV-SNP itself"),
         (0x3, UnsupportedError, "vTOM"),
         (1 << 64 | 1, InputError, "expected 64 bits"),
         (-1, InputError, "expected 64 bits"),
