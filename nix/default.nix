@@ -15,7 +15,7 @@ let
   packages = images.packages // manifests.packages // {
     inherit (builders) tools;
     inherit (host) model-tools qemu qemu-tdx systemd-measure;
-    inherit (programs) confide measure pack test-env;
+    inherit (programs) confide measure pack test-env wheel;
 
     proxy = programs.proxy {
       manifest = release;
