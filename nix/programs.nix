@@ -36,7 +36,7 @@ let
     };
   };
 in
-{
+rec {
   inherit code layer program engine;
 
   measure = program {
@@ -112,6 +112,18 @@ in
       release = builders.folder "release" ../release;
     };
     description = "The client and measure as a wheel, for pip";
+  };
+
+  # `nix develop`: what edits and checks the checkout, on PATH. Nix asks for a builder that is called bash.
+  devShell = builders.build {
+    name = "confide";
+    builder = "${host.shell-tools}/bin/bash";
+    args = [ "-c" "echo >$out" ];
+    env = {
+      outputs = [ "out" ]; # asked for by the script with which Nix reads the environment
+      PATH = builtins.concatStringsSep ":" (map (package: "${package}/bin") [ test-env formatter host.shell-tools ]);
+    };
+    description = "Shell with Python and its linters, shellcheck and shfmt";
   };
 
   test-env = host.pythonEnv {
