@@ -12,6 +12,7 @@ from tests.support.installed import Installed
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The flake's wheel, installed by the machine's own pip."""

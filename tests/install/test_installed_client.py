@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installed import Installed
 from tests.support.app import ANSWER, App
+from tests.support.installed import Installed
 from tests.support.native_service import NativeService
 from tests.support.programs import free_port
 
@@ -49,7 +49,7 @@ def test_the_public_face_of_the_verifier_imports(installed: Installed) -> None:
 
 
 def test_measure_reads_an_event_log(installed: Installed, vectors: Path) -> None:
-    log = vectors / "go-eventlog/debian-10.bin"
+    log = vectors / "go-eventlog/ubuntu-2104-no-secure-boot.bin"
     ended = installed.run("python3", "-m", "measure", "eventlog", str(log))
     assert "PCR" in ended.stdout, ended.stderr
 

@@ -9,19 +9,20 @@ from pathlib import Path
 
 # What Linux has and macOS has not. A process that starts with these gone runs only what both have.
 TAKEN_AWAY = """
-import os, select, signal, socket, time
+import importlib
+# select comes first: socket imports selectors, which looks once for what select has.
 for module, names in {
-    select: ["epoll"] + [name for name in dir(select) if name.startswith("EPOLL")],
-    time: ["CLOCK_BOOTTIME", "CLOCK_MONOTONIC_RAW", "CLOCK_TAI"],
-    os: ["sched_getaffinity", "sched_setaffinity", "memfd_create", "pidfd_open", "eventfd",
-         "splice", "copy_file_range", "posix_fadvise", "posix_fallocate", "O_DIRECT", "O_TMPFILE",
-         "O_PATH", "pipe2", "setresuid", "setresgid"],
-    signal: ["sigtimedwait", "sigwaitinfo", "SIGRTMIN", "SIGRTMAX"],
-    socket: ["AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG", "SOCK_NONBLOCK", "SOCK_CLOEXEC",
-             "MSG_NOSIGNAL", "SO_PEERCRED", "SO_PASSCRED", "SO_BINDTODEVICE", "TCP_USER_TIMEOUT"],
+    "select": ["epoll", "EPOLL"],
+    "time": ["CLOCK_BOOTTIME", "CLOCK_MONOTONIC_RAW", "CLOCK_TAI"],
+    "os": ["sched_", "memfd_create", "pidfd_open", "eventfd", "splice", "copy_file_range",
+           "posix_fadvise", "posix_fallocate", "O_DIRECT", "O_TMPFILE", "O_PATH", "pipe2"],
+    "signal": ["sigtimedwait", "sigwaitinfo", "SIGRTM"],
+    "socket": ["AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG", "SOCK_NONBLOCK", "SOCK_CLOEXEC",
+               "MSG_NOSIGNAL", "SO_PEERCRED", "SO_PASSCRED", "SO_BINDTODEVICE", "TCP_USER_TIMEOUT"],
 }.items():
-    for name in names:
-        if hasattr(module, name):
+    module = importlib.import_module(module)
+    for name in dir(module):
+        if name.startswith(tuple(names)):
             delattr(module, name)
 """
 
