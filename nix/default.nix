@@ -22,7 +22,7 @@ let
     inherit (host) model-tools qemu qemu-tdx shell-tools systemd-measure;
     inherit (programs) test-env;
   }) // licensed ourLicense (manifests.packages // {
-    inherit (programs) confide measure pack;
+    inherit (programs) confide measure pack wheel;
 
     proxy = programs.proxy {
       manifest = release;

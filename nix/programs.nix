@@ -98,6 +98,22 @@ rec {
     description = "Format the checkout's Python and shell files";
   };
 
+  # What pip installs on machines that have no Nix.
+  wheel = host.runPython {
+    name = "wheel";
+    script = ./build_wheel.py;
+    python = host.pythonEnv { name = "wheel-python"; layers = [ (layer "wheel") ]; };
+    env = {
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      license = builders.folder "LICENSE" ../LICENSE;
+      measure = builders.folder "measure" ../measure;
+      py = builders.folder "py" ../py;
+      readme = builders.folder "README.md" ../README.md;
+      release = builders.folder "release" ../release;
+    };
+    description = "The client and measure as a wheel, for pip";
+  };
+
   # `nix develop`: what edits and checks the checkout, on PATH. Nix asks for a builder that is called bash.
   devShell = builders.build {
     name = "confide";
