@@ -162,7 +162,7 @@ def _show(options: argparse.Namespace) -> ExitStatus:
         return ExitStatus.OK
     print(f"id        {printable(corim.identity)}")
     print(f"profile   {printable(corim.profile) or 'none'}")
-    print(f"signed by {printable(signer) + ' (not verified)' if signer else 'nobody'}")
+    print(f"signed by {printable(signer)} (not verified)" if signer else "signed by nobody")
     for bound, seconds in zip(("not before", "not after"), corim.validity, strict=True):
         if seconds is not None:
             print(f"{bound:<9} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC")

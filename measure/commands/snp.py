@@ -43,7 +43,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--firmware", required=True, help="the firmware (OVMF.amdsev.fd)")
     boot = parser.add_mutually_exclusive_group()
     boot.add_argument("--disk", help="a disk image: kernel, initrd and command line of its UKI")
-    boot.add_argument("--kernel", help="a kernel; without it and --disk, none is measured")
+    boot.add_argument(
+        "--kernel", help="a kernel (without --kernel and --disk, no kernel is measured)"
+    )
     parser.add_argument("--initrd", help="an initrd (with --kernel)")
     parser.add_argument("--append", metavar="TEXT", help="the command line (with --kernel)")
     parser.add_argument(
@@ -51,8 +53,12 @@ def add(commands: Commands) -> None:
     )
     vcpu = parser.add_mutually_exclusive_group()
     vcpu.add_argument("--vcpu-type", help="QEMU's name of the vCPU type: " + ", ".join(cpu.TYPES))
-    vcpu.add_argument("--vcpu-signature", metavar="VALUE", type=_number, help="its CPUID signature")
-    vcpu.add_argument("--vcpu-model", metavar="F/M/S", help="its family, model and stepping")
+    vcpu.add_argument(
+        "--vcpu-signature", metavar="VALUE", type=_number, help="the CPUID signature of the vCPU"
+    )
+    vcpu.add_argument(
+        "--vcpu-model", metavar="F/M/S", help="family, model and stepping of the vCPU"
+    )
     parser.add_argument(
         "--guest-features",
         required=True,

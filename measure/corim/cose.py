@@ -113,7 +113,7 @@ def _structure(protected: bytes, payload: bytes) -> bytes:
 
 
 def _header(protected: bytes, file: str) -> tuple[Algorithm, str]:
-    """Algorithm and signer; the rules have been checked, but for what concerns two members."""
+    """Algorithm and signer. `grammar` has checked each member; this checks that they agree."""
     header: dict[Any, Any] = cbor.decode(protected, file)
     try:
         algorithm = Algorithm(header[_ALGORITHM])

@@ -39,7 +39,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything that decides the launch digest, but for the number of vCPUs.
+    """Everything that decides the launch digest, except the number of vCPUs.
 
     Attributes:
         firmware: see `firmware.from_image`.

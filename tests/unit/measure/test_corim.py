@@ -47,8 +47,8 @@ def test_every_predicted_value_is_there() -> None:
     found = report.read(measured, "m")
     expected = set()
     for pcrs in found.vtpm:
-        for number, value in pcrs.pcrs().items():
-            expected.add(("TCG/vTPM", pcrs.shape.name, f"PCR {number}", "sha-256", value.hex()))
+        for number, pcr in pcrs.pcrs().items():
+            expected.add(("TCG/vTPM", pcrs.shape.name, f"PCR {number}", "sha-256", pcr.hex()))
     for launch in found.sev_snp:
         name, value = launch.shape.name, launch.digest.hex()
         expected.add(("AMD/SEV-SNP", name, "MEASUREMENT", "sha-384", value))
@@ -56,8 +56,8 @@ def test_every_predicted_value_is_there() -> None:
         shape = machine.shape
         mrtd = machine.mrtd[shape.page_order].hex()
         expected.add(("Intel/TDX", shape.name, "MRTD", "sha-384", mrtd))
-        for number, value in machine.rtmrs().items():
-            expected.add(("Intel/TDX", shape.name, f"RTMR {number}", "sha-384", value.hex()))
+        for number, rtmr in machine.rtmrs().items():
+            expected.add(("Intel/TDX", shape.name, f"RTMR {number}", "sha-384", rtmr.hex()))
         expected.add(("Intel/TDX", shape.name, "ATTRIBUTES", "raw", "0000001000000000"))
         expected.add(("Intel/TDX", shape.name, "XFAM", "raw", "e71a060000000000"))
     read = values.read(corim(), "c").values

@@ -143,7 +143,7 @@ def test_nothing_can_be_added_and_the_schema_knows_it() -> None:
     objects = {path[:length] for path, _ in leaves(measured) for length in range(len(path))}
     for path in objects:
         changed = copy.deepcopy(measured)
-        parent = changed
+        parent: Any = changed
         for key in path:
             parent = parent[key]
         if isinstance(parent, list):
@@ -202,7 +202,7 @@ def test_no_platform_at_all() -> None:
 def test_text_that_could_deceive_a_terminal(text: object) -> None:
     """Everything that commands print of a file is printable ASCII."""
     measured = platforms.measurements()
-    paths = [("image",), ("command_line",)]
+    paths: list[tuple[Any, ...]] = [("image",), ("command_line",)]
     for platform, register in (("vtpm", "4"), ("tdx", "0")):
         paths.append(("platforms", platform, 0, "events", register, 0, "description"))
     for path in paths:
