@@ -13,8 +13,8 @@ import pytest
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
 from confide.net.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.net.http_client import Upstream
+from tests.support.peer import Peer
 from tests.support.programs import free_port
-from tests.unit.host.gateway.conftest import Peer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n"
 
