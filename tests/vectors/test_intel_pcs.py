@@ -31,11 +31,11 @@ from tests.support.tdx_vectors import (
     COLLATERAL,
     STATUS,
     at,
-    failed,
     read_collateral,
     read_quote,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 PLATFORM = Platform(bytes.fromhex("50806f000000"), PckCa.PLATFORM)
 

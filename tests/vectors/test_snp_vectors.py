@@ -32,6 +32,7 @@ from confide.verify.x509 import spki_sha256
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
 from tests.support.snp_policy import policy_json
+from tests.support.verdicts import failed
 
 AT = 1_750_000_000  # 2025-06-15, when all these certificates were valid
 MILAN_CHAIN = "go-sev-guest/ask_ark_milan.pem"
@@ -214,10 +215,6 @@ def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any
         "now": AT,
     }
     return verify_snp(evidence, **(arguments | changes))
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 @each_vector

@@ -37,13 +37,13 @@ from tests.support.tdx_vectors import (
     QUOTES,
     STATUS,
     at,
-    failed,
     peer_collateral,
     read_collateral,
     read_quote,
     seen,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 try:
     import dcap_qvl

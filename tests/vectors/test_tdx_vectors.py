@@ -41,7 +41,6 @@ from tests.support.tdx_vectors import (
     STATUS,
     Pair,
     at,
-    failed,
     policy_of,
     read_collateral,
     read_quote,
@@ -49,6 +48,7 @@ from tests.support.tdx_vectors import (
     seen,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 B0C06F, NEWER_90C06F, OLDER_50806F, OLDER_90C06F = COLLATERAL
 BELOW_SGX = "the platform's SGX versions are below every level"
