@@ -21,8 +21,9 @@ Beside the kind may stand, in any order:
 
 Decoding is strict. Each field is there once and has exactly its type; no field is left over. A
 field is absent if and only if its kind is `Optional` and its value is the field's default. A rule
-about several fields is a check in `__post_init__`. A format that needs a kind of its own derives it
-from `Kind`. A field with `field(init=False)` is a constant of the format.
+about several fields is a check in `__post_init__`; the class attribute `SCHEMA_RULES` has the JSON
+Schema keywords that say the same. A format that needs a kind of its own derives it from `Kind`. A
+field with `field(init=False)` is a constant of the format.
 
 `decode` takes and `encode` gives dict, list, str, int, bool and (for CBOR) bytes: reading the bytes
 of a message is the caller's part.
@@ -67,7 +68,9 @@ class Nested(Kind):
     def schema(self, definitions: Definitions) -> Schema:
         """A reference to the class's own schema, which goes into `definitions`."""
         if self.message not in definitions:
-            definitions[self.message] = _object(self.message, definitions)
+            # Holds the place first: a message may hold messages of its own kind.
+            definition = definitions[self.message] = {}
+            definition.update(_object(self.message, definitions))
         return {"$ref": f"#/$defs/{self.message.__name__}"}
 
 
