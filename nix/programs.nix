@@ -36,7 +36,7 @@ let
     };
   };
 in
-{
+rec {
   inherit code layer program engine;
 
   measure = program {
@@ -96,6 +96,34 @@ in
     };
     variables = { CONFIDE_SHFMT = "${host.shell-tools}/bin/shfmt"; };
     description = "Format the checkout's Python and shell files";
+  };
+
+  # What pip installs on machines that have no Nix.
+  wheel = host.runPython {
+    name = "wheel";
+    script = ./build_wheel.py;
+    python = host.pythonEnv { name = "wheel-python"; layers = [ (layer "wheel") ]; };
+    env = {
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      license = builders.folder "LICENSE" ../LICENSE;
+      measure = builders.folder "measure" ../measure;
+      py = builders.folder "py" ../py;
+      readme = builders.folder "README.md" ../README.md;
+      release = builders.folder "release" ../release;
+    };
+    description = "The client and measure as a wheel, for pip";
+  };
+
+  # `nix develop`: what edits and checks the checkout, on PATH. Nix asks for a builder that is called bash.
+  devShell = builders.build {
+    name = "confide";
+    builder = "${host.shell-tools}/bin/bash";
+    args = [ "-c" "echo >$out" ];
+    env = {
+      outputs = [ "out" ]; # asked for by the script with which Nix reads the environment
+      PATH = builtins.concatStringsSep ":" (map (package: "${package}/bin") [ test-env formatter host.shell-tools ]);
+    };
+    description = "Shell with Python and its linters, shellcheck and shfmt";
   };
 
   test-env = host.pythonEnv {

@@ -290,7 +290,9 @@ def test_serial_number_zero_is_accepted(vectors: Path, name: str) -> None:
         ("go-sev-guest/ask_ark_turin_vlek.pem", roots.AMD_TURIN),
     ],
 )
-def test_pinned_roots_are_those_of_published_chains(vectors: Path, file: str, root) -> None:
+def test_pinned_roots_are_those_of_published_chains(
+    vectors: Path, file: str, root: roots.Root
+) -> None:
     certificate = x509.load_der_x509_certificate(ders(vectors, file)[1])
     assert spki_sha256(certificate) == root.spki_sha256
     assert f"ARK-{root.product}" in certificate.subject.rfc4514_string()
