@@ -119,9 +119,10 @@ def test_leased_key(verify: Verify) -> None:
 
 def test_certificates_from_collateral(chip: SimulatedChip, verify: Verify) -> None:
     evidence = chip.evidence(REPORT_DATA)
+    leaf, issuer, top = evidence.endorsements
     for given in range(4):
         bare = dataclasses.replace(evidence, endorsements=evidence.endorsements[:given])
-        collateral = SnpCollateral(*evidence.endorsements, crl=make_crl())
+        collateral = SnpCollateral(leaf, issuer, top, make_crl())
         verify(bare, collateral=collateral).require()
         verdict = verify(bare)
         assert verdict.passed == (given == 3)
@@ -165,7 +166,7 @@ def test_masked_chip_key(chip: SimulatedChip, verify: Verify) -> None:
 
 @pytest.mark.parametrize(("key_info", "seen"), [(4, "VLEK"), (7 << 2, "NONE")])
 def test_report_that_names_another_kind_of_key(
-    chip: SimulatedChip, verify: Verify, key_info, seen
+    chip: SimulatedChip, verify: Verify, key_info: int, seen: str
 ) -> None:
     verdict = verify(chip.but(key_info=key_info))
     assert failed(verdict) == ["signing key"]

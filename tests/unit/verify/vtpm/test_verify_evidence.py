@@ -9,6 +9,7 @@ import pytest
 from confide.errors import VerificationError
 from confide.host.development_ca import development_ca_spki_sha256
 from confide.protocol.collateral import Bundle
+from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest, Platforms, Role
 from confide.protocol.policy.vtpm import DevelopmentCa
 from confide.verify.evidence import verify_evidence
@@ -26,7 +27,7 @@ def manifest(tpm: FakeTpm) -> Manifest:
     return Manifest("development", platforms, roles, ())
 
 
-def call(evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
+def call(evidence: Evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
     return verify_evidence(
         evidence,
         report_data=REPORT_DATA,

@@ -17,6 +17,7 @@ from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.verify.vtpm import PCR_COVERS, closest_reference
 from tests.support.fake_tpm import FakeTpm
+from tests.support.mutations import with_field
 from tests.support.verdicts import Verify, failed
 
 NOW = 1_800_000_000
@@ -63,7 +64,7 @@ def test_quote_by_another_key(tpm: FakeTpm, verify: Verify) -> None:
 def test_one_flipped_bit_in_what_is_signed(tpm: FakeTpm, verify: Verify, part: str) -> None:
     report = tpm.report()
     at = 50 if part == "quote" else -1  # in the quote: a byte of the extra data
-    changed = dataclasses.replace(report, **{part: flip(getattr(report, part), at)})
+    changed = with_field(report, part, flip(getattr(report, part), at))
     assert "quote signature" in failed(verify(tpm.evidence(changed)))
 
 
@@ -230,7 +231,7 @@ def build_certificate(tpm: FakeTpm, *, usage: str | None, ca: bool, issuer: str)
     ],
 )
 def test_certificate_profile(
-    tpm: FakeTpm, verify: Verify, usage, ca: bool, issuer: str, good: bool
+    tpm: FakeTpm, verify: Verify, usage: str | None, ca: bool, issuer: str, good: bool
 ) -> None:
     chain = (
         build_certificate(tpm, usage=usage, ca=ca, issuer=issuer),
