@@ -48,7 +48,7 @@ in
 
   confide = program {
     name = "confide";
-    module = "confide.commands.cli";
+    module = "confide";
     set = "client";
     variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
@@ -56,7 +56,7 @@ in
 
   pack = program {
     name = "pack";
-    module = "confide.commands.cli";
+    module = "confide";
     set = "client";
     variables = { CONFIDE_MODEL_TOOLS = host.model-tools; };
     arguments = [ "model" "pack" ];
@@ -67,14 +67,16 @@ in
   proxy = { manifest, description }: program {
     inherit description;
     name = "proxy";
-    module = "confide.client.proxy";
+    module = "confide";
+    arguments = [ "proxy" ];
     set = "client";
     variables = { CONFIDE_MANIFEST = manifest; };
   };
 
   demo = { images, model, manifest }: program {
     name = "demo";
-    module = "confide.commands.demo";
+    module = "confide";
+    arguments = [ "demo" ];
     set = "demo";
     variables = {
       CONFIDE_IMAGES = images;
