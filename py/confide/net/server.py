@@ -26,7 +26,7 @@ import ssl
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,14 +40,8 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
-from confide.errors import (
-    ConfideError,
-    ConfigError,
-    FormatError,
-    PolicyError,
-    UnavailableError,
-    VerificationError,
-)
+from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
+from confide.net.codes import SHARED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -70,37 +64,22 @@ LISTEN_QUEUE = 2048
 MAX_FILES = 65536
 """File descriptors that a program asks for. A stream takes two, and a login shell allows 1,024."""
 
-_STATUS_BY_CODE = {
-    "no-manifest": 404,
-    "none-refused": 404,
-    "unknown-key": 404,
-    "manifest-already-set": 409,
-    "manifest-update-refused": 409,
-    "key-exists": 409,
-    "too-many-uploads": 429,
-    "too-many-keys": 429,
-}
-_STATUS_BY_CLASS: tuple[tuple[type[ConfideError], int], ...] = (
-    (FormatError, 400),
-    (VerificationError, 403),
-    (PolicyError, 403),
-    (UnavailableError, 503),
-)
+
+def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
+    """HTTP status of an error: the one its code declares, else the one of its class.
+
+    `codes` are those of the room that serves. Codes of net and the rooms below it are known here.
+    """
+    code = codes.get(error.code) or SHARED.get(error.code)
+    return error.status if code is None or code.status is None else code.status
 
 
-def status_of(error: ConfideError) -> int:
-    """HTTP status that stands for an error: by its code, else by whose fault it is, else 500."""
-    by_code = _STATUS_BY_CODE.get(error.code)
-    if by_code is not None:
-        return by_code
-    return next((status for kind, status in _STATUS_BY_CLASS if isinstance(error, kind)), 500)
-
-
-def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
+def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY) -> Flask:
     """A Flask application whose every error is JSON: {"error": ConfideError.to_dict()}.
 
-    Bodies over ``max_body`` bytes are refused (413), and those that do not announce their length
-    (411): gunicorn ends a chunked body early when its sender is slow, and says nothing.
+    `codes` are the error codes of the room that serves. Bodies over ``max_body`` bytes are refused
+    (413). So are bodies that do not announce their length (411): gunicorn ends a chunked body early
+    when its sender is slow, without an error.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
@@ -110,7 +89,7 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
             raise LengthRequired
 
     def failed(error: ConfideError) -> tuple[Response, int]:
-        return jsonify(error=error.to_dict()), status_of(error)
+        return jsonify(error=error.to_dict()), status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500

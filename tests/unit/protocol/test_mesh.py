@@ -318,7 +318,7 @@ def test_damaged_certificates_raise_our_errors_only(changes: list[tuple[int, int
     for at, value in changes:
         leaf[at % len(leaf)] = value
     try:
-        profile.parse_leaf(profile.load_certificate(bytes(leaf), "leaf"))
+        profile.parse_leaf(load_certificate(bytes(leaf), "leaf"))
     except ConfideError:
         return
 

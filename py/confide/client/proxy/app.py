@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from confide.client.codes import CODES, PROXY_STATUS
 from confide.client.proxy.completions import (
     MAX_BODY,
     PATHS,
@@ -34,22 +35,10 @@ from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
 
-_STATUS = {
-    "foreign-host": 403,
-    "foreign-origin": 403,
-    "unknown-model": 404,
-    "body-too-large": 413,
-    "not-implemented": 501,
-    "not-verified": 503,
-    "model-not-served": 503,
-    "too-many-keys": 503,
-    "replay-memory-full": 503,
-}
-
 
 def create_app(completions: Completions, session: Session) -> Flask:
     """The WSGI application."""
-    app = flask_app(__name__, max_body=MAX_BODY)
+    app = flask_app(__name__, codes=CODES, max_body=MAX_BODY)
     watcher = DisconnectWatcher()
 
     app.register_error_handler(ConfideError, _failed)
@@ -114,7 +103,7 @@ def _local_only() -> None:
 
 
 def _failed(error: ConfideError) -> Response:
-    status = _STATUS.get(error.code) or _status_of(error)
+    status = PROXY_STATUS.get(error.code) or _status_of(error)
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
     if isinstance(error, VerificationError) and status == 502:

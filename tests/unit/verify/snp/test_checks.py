@@ -29,7 +29,8 @@ from tests.support.simulated_amd import (
     root,
     rsa_key,
 )
-from tests.unit.verify.snp.conftest import REPORT_DATA, Verify, failed, policy
+from tests.support.snp_policy import REPORT_DATA, policy
+from tests.support.verdicts import Verify, failed
 
 VLEK = SimulatedChip(csp_id=CSP_ID, chip_id=bytes(64))
 

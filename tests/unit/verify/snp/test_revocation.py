@@ -18,7 +18,8 @@ from tests.support.simulated_amd import (
     root,
     rsa_key,
 )
-from tests.unit.verify.snp.conftest import Verify, failed, policy
+from tests.support.snp_policy import policy
+from tests.support.verdicts import Verify, failed
 
 
 def crl(*args: object, **options: object) -> SnpCollateral:

@@ -24,8 +24,8 @@ from tests.support.simulated_amd import (
     rsa_key,
     with_signature,
 )
-from tests.support.snp_policy import policy_json
-from tests.unit.verify.snp.conftest import REPORT_DATA, Verify, failed, policy
+from tests.support.snp_policy import REPORT_DATA, policy, policy_json
+from tests.support.verdicts import Verify, failed
 
 
 def test_root_that_looks_like_amds_is_refused(chip, verify: Verify) -> None:

@@ -24,7 +24,7 @@ from tests.support.simulated_intel import (
     software,
     tcb_info,
 )
-from tests.unit.verify.tdx.conftest import Verify, failed
+from tests.support.verdicts import Verify, failed
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.support.simulated_intel import (
     REPORT_15,
     SimulatedIntel,
 )
-from tests.unit.verify.tdx.conftest import failed
+from tests.support.verdicts import failed
 
 DAY = 86400
 INTEL = SimulatedIntel()

@@ -38,7 +38,7 @@ from tests.support.simulated_intel import (
     software,
     tcb_info,
 )
-from tests.unit.verify.tdx.conftest import Verify, failed
+from tests.support.verdicts import Verify, failed
 
 DEBUG_REPORT = replace(REPORT, attributes=SEPT_VE_DISABLE | 1)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

@@ -15,14 +15,10 @@ from confide.errors import VerificationError
 from confide.host import development_ca as cloud
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
-from confide.verify.verdict import Verdict
 from confide.verify.vtpm import PCR_COVERS, closest_reference
+from tests.support.verdicts import failed
 
 NOW = 1_800_000_000
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 def flip(data: bytes, at: int = -1) -> bytes:
