@@ -48,7 +48,7 @@ rec {
 
   confide = program {
     name = "confide";
-    module = "confide.commands.cli";
+    module = "confide";
     python = environment "client";
     variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
@@ -56,7 +56,7 @@ rec {
 
   pack = program {
     name = "pack";
-    module = "confide.commands.cli";
+    module = "confide";
     python = environment "client";
     variables = { CONFIDE_MODEL_TOOLS = host.model-tools; };
     arguments = [ "model" "pack" ];
@@ -67,14 +67,16 @@ rec {
   proxy = { manifest, description }: program {
     inherit description;
     name = "proxy";
-    module = "confide.client.proxy";
+    module = "confide";
+    arguments = [ "proxy" ];
     python = environment "client";
     variables = { CONFIDE_MANIFEST = manifest; };
   };
 
   demo = { images, model, manifest }: program {
     name = "demo";
-    module = "confide.commands.demo";
+    module = "confide";
+    arguments = [ "demo" ];
     python = environment "demo";
     variables = {
       CONFIDE_IMAGES = images;

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from confide.commands.cli import main
+from confide.commands.status import ExitStatus
 
-PASSED, FAILED, USAGE = 0, 1, 2
+PASSED, FAILED, USAGE, _ = ExitStatus
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 

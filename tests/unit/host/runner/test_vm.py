@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.commands import run as command
+from confide.commands.cli import main
 from confide.errors import ConfigError, FormatError, UnavailableError
 from confide.host.runner import swtpm, vm
 from confide.host.runner.qemu import Tools
@@ -199,8 +199,8 @@ def test_command_reports_a_broken_machine(
     tools = make_tools(qemu="echo broken >&2; exit 1", swtpm="exec sleep 100")
     run_dir = image.parent / "run"
     argv = [str(image), "--tools", str(tools.folder), "--run-dir", str(run_dir), "--json"]
-    assert command.main(argv) == 1
-    error = json.loads(capsys.readouterr().err)["error"]
+    assert main(["run", *argv]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "machine-not-ready"
     assert "broken" in error["seen"]
 
@@ -209,19 +209,19 @@ def test_command_takes_the_role_from_the_image(
     tmp_path: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [str(tmp_path), "--tools", str(make_tools().folder), "--json"]
-    assert command.main(argv) == 1
-    assert json.loads(capsys.readouterr().err)["error"]["code"] == "no-role"
+    assert main(["run", *argv]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-role"
     (tmp_path / "role").write_text("root\n")
-    assert command.main(argv) == 1
-    assert json.loads(capsys.readouterr().err)["error"]["seen"] == "'root'"
+    assert main(["run", *argv]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["seen"] == "'root'"
 
 
 def test_command_with_models_but_no_coordinator(
     image: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [str(image), "--tools", str(make_tools().folder), "--model", "tiny", "--json"]
-    assert command.main(argv) == 1
-    assert json.loads(capsys.readouterr().err)["error"]["code"] == "bad-config"
+    assert main(["run", *argv]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "bad-config"
 
 
 @pytest.mark.parametrize("port", ["8000", "x:1", "8000:99999", "0:1"])
@@ -229,5 +229,5 @@ def test_command_refuses_bad_ports(
     image: Path, port: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as error:
-        command.main([str(image), "--port", port])
+        main(["run", str(image), "--port", port])
     assert error.value.code == 2
