@@ -1,4 +1,4 @@
-"""The tree of tests: it mirrors the product's, and what tests share is in tests/support."""
+"""The tree: tests mirror the product and share through tests/support, and no file is too long."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 FOLDERS = sorted(path for path in (TESTS / "unit").rglob("*") if any(path.glob("test_*.py")))
 OUTSIDE_PY = {"measure", "nix", "docs", "release"}
+WRITTEN = sorted(
+    path
+    for folder in ("py", "measure", "nix", "images", "tests")
+    for suffix in ("py", "nix")
+    for path in (ROOT / folder).rglob(f"*.{suffix}")
+)
+MAX_LINES = 400
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -45,3 +52,13 @@ def test_each_folder_of_unit_tests_mirrors_the_product(folder: Path) -> None:
     assert product.is_dir() or product.with_suffix(".py").is_file(), (
         f"{folder} tests nothing in the product: there is no {product}"
     )
+
+
+def test_no_file_is_too_long() -> None:
+    assert WRITTEN
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in [ROOT / "flake.nix", *WRITTEN]
+        if (lines := path.read_text().count("\n")) > MAX_LINES
+    }
+    assert not long, f"more than {MAX_LINES} lines: split each along its subjects"

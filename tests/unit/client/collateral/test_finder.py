@@ -15,7 +15,7 @@ from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest, Platforms, Role
 from confide.verify.evidence import verify_evidence
-from tests.support import simulated_intel
+from tests.support import intel_certificates
 from tests.support.cloud_tpm import CLOUD, CloudTpm, der, issue, pin_root
 from tests.support.cloud_tpm import ROOT as CLOUD_ROOT
 from tests.support.fake_tpm import REPORT_DATA as CLOUD_DATA
@@ -50,7 +50,7 @@ def machine(production: Production, kind: str) -> Machine:
     snp = production.snp(REPORT_DATA, certificates=0)
     return {
         "SEV-SNP": (snp, "coordinator", NOW),
-        "TDX": (production.tdx(REPORT_DATA), "coordinator", simulated_intel.NOW),
+        "TDX": (production.tdx(REPORT_DATA), "coordinator", intel_certificates.NOW),
         "GPU": (production.with_gpu(snp, REPORT_DATA), "worker-gpu", NOW),
     }[kind]
 

@@ -14,11 +14,11 @@ from confide.encoding.fields import Fields
 from confide.errors import FormatError
 from confide.protocol.policy.tdx import OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TcbStatus
+from tests.support.intel_certificates import SVNS
 from tests.support.parsing import parse_or_refuse
 from tests.support.simulated_intel import (
     POLICY,
     REFERENCE,
-    SVNS,
     compact,
     level,
     module,

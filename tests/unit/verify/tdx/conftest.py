@@ -10,14 +10,8 @@ from confide.protocol.evidence import Evidence
 from confide.verify import roots
 from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict
-from tests.support.simulated_intel import (
-    EVENT_LOG,
-    NOW,
-    POLICY,
-    REFERENCE,
-    REPORT,
-    SimulatedIntel,
-)
+from tests.support.intel_certificates import NOW
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT, SimulatedIntel
 from tests.support.verdicts import Verify
 
 

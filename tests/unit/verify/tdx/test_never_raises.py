@@ -13,15 +13,9 @@ from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
 from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict
+from tests.support.intel_certificates import NOW
 from tests.support.mutations import with_field
-from tests.support.simulated_intel import (
-    EVENT_LOG,
-    NOW,
-    POLICY,
-    REFERENCE,
-    REPORT_15,
-    SimulatedIntel,
-)
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT_15, SimulatedIntel
 from tests.support.verdicts import failed
 
 DAY = 86400
