@@ -192,16 +192,16 @@ def test_command_reports_a_broken_machine(image: Path, make_tools, no_tpm, capsy
 
 def test_command_takes_the_role_from_the_image(tmp_path: Path, make_tools, capsys) -> None:
     argv = [str(tmp_path), "--tools", str(make_tools().folder), "--json"]
-    assert main(["run", *argv]) == 1
+    assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-role"
     (tmp_path / "role").write_text("root\n")
-    assert main(["run", *argv]) == 1
+    assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["seen"] == "'root'"
 
 
 def test_command_with_models_but_no_coordinator(image: Path, make_tools, capsys) -> None:
     argv = [str(image), "--tools", str(make_tools().folder), "--model", "tiny", "--json"]
-    assert main(["run", *argv]) == 1
+    assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "bad-config"
 
 
