@@ -43,7 +43,9 @@ def test_signed_and_verified(corim: Path, tmp_path: Path, curve: ec.EllipticCurv
     assert inside.read_bytes() == corim.read_bytes()
 
 
-def test_another_key_or_a_changed_byte(corim: Path, tmp_path: Path, capsys) -> None:
+def test_another_key_or_a_changed_byte(
+    corim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     private, _ = write_key(tmp_path, ec.generate_private_key(ec.SECP256R1()))
     (tmp_path / "other").mkdir()
     _, other = write_key(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))

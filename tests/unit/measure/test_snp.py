@@ -11,13 +11,13 @@ import uuid
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.measurement.snp_builders import KERNEL, MILAN, PAGE, launch, sha384
 
 from measure.errors import FormatError, InputError, MeasureError, UnsupportedError
 from measure.snp import digest, vmsa
 from measure.snp.kernel import TABLE_SIZE, KernelHashes
 from measure.snp.launch import MAX_VCPUS
 from tests.support.measurement import ovmf_builders as build
+from tests.support.measurement.snp_builders import KERNEL, MILAN, PAGE, launch, sha384
 
 
 def page_info(state: bytes, content: bytes, kind: int, gpa: int) -> bytes:

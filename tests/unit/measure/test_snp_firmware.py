@@ -6,12 +6,12 @@ import time
 import tracemalloc
 
 import pytest
-from tests.support.measurement.snp_builders import PAGE, launch
 
 from measure import ovmf
 from measure.errors import FormatError, UnsupportedError
 from measure.snp import digest, firmware, vmsa
 from tests.support.measurement import ovmf_builders as build
+from tests.support.measurement.snp_builders import PAGE, launch
 
 
 def test_empty_sections_are_no_steps() -> None:

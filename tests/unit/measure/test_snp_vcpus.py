@@ -6,13 +6,13 @@ import dataclasses
 import struct
 
 import pytest
-from tests.support.measurement.snp_builders import KERNEL, MILAN, PAGE, launch
 
 from measure.errors import InputError, MeasureError, UnsupportedError
 from measure.snp import cpu, digest, features, vmsa
 from measure.snp.digest import PageType
 from measure.snp.launch import Launch
 from tests.support.measurement import ovmf_builders as build
+from tests.support.measurement.snp_builders import KERNEL, MILAN, PAGE, launch
 
 
 def test_vcpu_signatures() -> None:

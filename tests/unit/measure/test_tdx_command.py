@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.support.measurement.tdx_shapes import BOOT_VARIABLES, DIRECT
 
 from measure import image
 from measure.__main__ import main
@@ -15,6 +14,7 @@ from measure.pcr import Component
 from measure.tdx import machine, rtmr, tdvf
 from tests.support.measurement import builders
 from tests.support.measurement import tdx_builders as build
+from tests.support.measurement.tdx_shapes import BOOT_VARIABLES, DIRECT
 
 
 def predicted(boot: rtmr.DirectBoot | image.DiskImage) -> rtmr.Prediction:

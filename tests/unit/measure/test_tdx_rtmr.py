@@ -7,7 +7,6 @@ import hashlib
 from typing import Any
 
 import pytest
-from tests.support.measurement.tdx_shapes import DIRECT, DISK, OLD, OLDER
 
 from measure import image, pe
 from measure.errors import InputError, UnsupportedError
@@ -16,6 +15,7 @@ from measure.tdx.shape import PageOrder
 from tests.support import qemu_acpi
 from tests.support.measurement import builders
 from tests.support.measurement import tdx_builders as build
+from tests.support.measurement.tdx_shapes import DIRECT, DISK, OLD, OLDER
 
 
 def sha384(data: bytes) -> bytes:

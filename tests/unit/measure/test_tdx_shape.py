@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.support.measurement.tdx_shapes import BOOT_VARIABLES, DIRECT, DISK, OLD
 
 from measure.errors import FieldError, FormatError, MeasureError
 from measure.tdx import shapefile
 from measure.tdx.shape import Boot, TdxShape
+from tests.support.measurement.tdx_shapes import BOOT_VARIABLES, DIRECT, DISK, OLD
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import ConfideError, FormatError, VerificationError
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
 from confide.protocol import certificates as profile

@@ -83,7 +83,9 @@ def test_issuers_that_are_not_there_are_named_one_after_the_other(manifest: Mani
 
 
 @pytest.mark.usefixtures("pinned")
-def test_a_root_with_the_same_name_and_another_key(manifest: Manifest, monkeypatch) -> None:
+def test_a_root_with_the_same_name_and_another_key(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = rsa.generate_private_key(65537, 2048)
     monkeypatch.setitem(KEYS, "root", other)
     forged = bundle(issue("ca", "root"), issue("root", "root"))
