@@ -12,8 +12,8 @@ from confide.errors import (
 )
 
 CODES = {
+    "bad-api-key": Code("The API key file does not hold an API key.", ConfigError),
     "bad-corim": Code("The file is not a signed CoRIM, or cannot be signed.", FormatError),
-    "bad-file": Code("A file that the proxy needs has a wrong size or no content.", ConfigError),
     "bad-receipts": Code("The folder for receipts cannot be made.", ConfigError),
     "bad-signing-key": Code("The signing key is not an elliptic curve key.", ConfigError),
     "body-too-large": Code("The body of the app's request is larger than the limit.", FormatError),

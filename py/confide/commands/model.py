@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from confide.commands.output import print_json
+from confide.commands.status import ExitStatus
 from confide.encoding.fields import Fields, check_name, from_hex
 from confide.encoding.files import read_file
-from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
+from confide.errors import ConfigError, FormatError, UnavailableError
 from confide.host.manifest_builder import read_model
 from confide.host.model import check
 from confide.host.model.pack import pack, write_entry
@@ -21,42 +23,14 @@ from confide.host.model.source import scan
 from confide.protocol.engine_options import CHOICES, NUMBERS, EngineOptions
 from confide.protocol.manifest import MAX_MANIFEST, ROLES, TASKS, Manifest
 
-PASSED, FAILED, USAGE = 0, 1, 2
 WORKERS = tuple(role for role in ROLES if role.startswith("worker-"))
 MAX_DIGITS = 19
 TOOLS_VARIABLE = "CONFIDE_MODEL_TOOLS"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if all is well, 1 if a disk is wrong or something failed, 2 for usage."""
-    options = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], dict[str, object]] = options.run
-    try:
-        result = _run(run, options)
-    except ConfideError as error:
-        if options.json:
-            print(json.dumps({"passed": False, "error": error.to_dict()}, indent=2))
-        else:
-            print(f"confide model: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
-    except KeyboardInterrupt:
-        print("\nconfide model: interrupted; the same command goes on with it", file=sys.stderr)
-        return FAILED
-    if options.json:
-        print(json.dumps({"passed": True, **result}, indent=2))
-    else:
-        for name, value in result.items():
-            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-            print(f"{name.replace('_', ' '):<12} {text}")
-    return PASSED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide model",
-        description=__doc__,
-        epilog="Exit status: 0 all is well, 1 a disk is wrong or cannot be read, 2 usage.",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = "Make model disks, and verify them."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser(
@@ -80,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--tools", type=Path, metavar="DIR", help=f"default: ${TOOLS_VARIABLE}")
     command.add_argument("--json", action="store_true", help="the result as JSON")
-    command.set_defaults(run=_pack)
+    command.set_defaults(run=_run, work=_pack)
 
     command = commands.add_parser(
         "verify",
@@ -94,30 +68,38 @@ def _parser() -> argparse.ArgumentParser:
     by.add_argument("--manifest", type=Path, metavar="FILE", help="with --model")
     command.add_argument("--model", metavar="NAME", help="which model of the manifest")
     command.add_argument("--json", action="store_true", help="the result as JSON")
-    command.set_defaults(run=_verify)
-    return parser
+    command.set_defaults(run=_run, work=_verify)
 
 
-def _run(
-    run: Callable[[argparse.Namespace], dict[str, object]], options: argparse.Namespace
-) -> dict[str, object]:
-    """Run a command; what the system refuses becomes an error that says so."""
+def _run(options: argparse.Namespace) -> ExitStatus:
+    """Do the work and print its result; what the system refuses becomes an error that says so."""
+    work: Callable[[argparse.Namespace], dict[str, object]] = options.work
     try:
-        return run(options)
+        result = work(options)
     except OSError as error:
         raise UnavailableError(
             "io-error",
             "a file cannot be read or written",
             seen=f"{error.filename or 'while reading or writing'}: {error.strerror}",
-            next="mend that; the same command then goes on with it",
+            next="solve this, then run the same command again: it continues",
         ) from error
     except BrokenProcessPool as error:
         raise UnavailableError(
             "process-ended",
-            "a process that was hashing was ended by the system",
+            "the system ended a process that was hashing",
             expected="about 50 MiB of memory for each processor",
-            next="the same command goes on with it",
+            next="run the same command again: it continues",
         ) from error
+    except KeyboardInterrupt:
+        print("\nconfide: run the same command again to continue", file=sys.stderr)
+        raise
+    if options.json:
+        print_json({"passed": True, **result})
+    else:
+        for name, value in result.items():
+            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            print(f"{name.replace('_', ' '):<12} {text}")
+    return ExitStatus.PASSED
 
 
 def _pack(options: argparse.Namespace) -> dict[str, object]:
@@ -207,7 +189,3 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
         "hash_offset": hash_offset,
         "checked": size,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,6 +17,9 @@ CODES = {
     "bad-url": Code(
         "A peer's address is not usable. Write http://HOST:PORT or https://HOST:PORT.", ConfigError
     ),
+    "cannot-listen": Code(
+        "The program cannot listen on this address. Choose another port.", ConfigError
+    ),
     "event-too-large": Code("An event of a stream is larger than the limit.", FormatError),
     "incomplete-body": Code(
         "The body of the request came too slowly or broke off. Send it again.",

@@ -40,7 +40,7 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
-from confide.errors import Code, ConfideError, FormatError, UnavailableError
+from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
 from confide.net.codes import SHARED
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ WRITE_SECONDS = 60
 
 MAX_CONNECTIONS = 4096
 """Open connections of one program; more wait in the listen queue."""
+
+LISTEN_QUEUE = 2048
+"""Connections that wait to be accepted; gunicorn's own default."""
 
 MAX_FILES = 65536
 """File descriptors that a program asks for. A stream takes two, and a login shell allows 1,024."""
@@ -246,19 +249,51 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
         return choose
 
 
+def listen_on(address: str) -> socket.socket:
+    """A socket that listens on "host:port", for `serve`.
+
+    A program that a person starts calls this before it announces its address.
+
+    Raises:
+        ConfigError: This computer does not have the address, or another program uses the port.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            raise OSError(errno.EINVAL, "the port is not a number from 1 to 65535")
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, bound = found[0]
+        with socket.socket(family, kind, protocol) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(bound)
+            sock.listen(LISTEN_QUEUE)
+            return sock.dup()
+    except OSError as error:
+        raise ConfigError(
+            "cannot-listen",
+            "the program cannot listen on this address",
+            expected="HOST:PORT, an address of this computer and a free port",
+            seen=f"{address}: {error.strerror or error}",
+            next="choose another port, or stop the program that uses it",
+        ) from error
+
+
 def serve(
     factory: Callable[[], Service],
     *,
-    listen: str,
+    listen: str | socket.socket,
     tls_listen: str | None = None,
     threads: int = 64,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Addresses are "host:port".
 
-    ``factory`` runs once, in the process that serves: make keys and start threads there.
+    ``listen`` may be a socket of `listen_on` if there is no ``tls_listen``. ``factory`` runs once,
+    in the process that serves and after the addresses are bound: make keys, start threads, and
+    announce the address there.
     """
     _allow_files()
-    binds = [listen] if tls_listen is None else [listen, tls_listen]
+    first = listen if isinstance(listen, str) else f"fd://{listen.detach()}"
+    binds = [first] if tls_listen is None else [first, tls_listen]
     _Application(factory, binds, threads).run()
 
 

@@ -1,8 +1,8 @@
-"""The proxy's OpenAI face on loopback.
+"""The proxy's OpenAI API on loopback.
 
-Whoever can reach this port gets answers, so besides binding loopback only, requests that a web page
-could make a browser send are refused: a Host that is no loopback name (DNS rebinding) and an Origin
-that is not this very address. No CORS header is ever sent.
+Everybody who reaches this port gets answers. So the proxy binds loopback only, and refuses what a
+web page could make a browser send: a Host that is not loopback (DNS rebinding), and an Origin that
+is not the proxy's own address. It never sends a CORS header.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from confide.client.proxy.completions import (
     GatewayRefusal,
     ReportedError,
 )
+from confide.client.proxy.loopback import is_loopback
 from confide.client.proxy.session import Session
 from confide.encoding.fields import check_name
 from confide.errors import (
@@ -33,8 +34,6 @@ from confide.errors import (
 from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
-
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def create_app(completions: Completions, session: Session) -> Flask:
@@ -82,12 +81,15 @@ def create_app(completions: Completions, session: Session) -> Flask:
 
 
 def _local_only() -> None:
-    host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-    if host not in _LOOPBACK_NAMES:
+    try:
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        host = ""
+    if not is_loopback(host):
         raise PolicyError(
             "foreign-host",
             "the request is for another host",
-            expected="a Host of 127.0.0.1, localhost or [::1]",
+            expected="a loopback Host: 127.0.0.1, localhost or [::1]",
             seen=ascii(host)[:80],
         )
     origin = request.headers.get("Origin")
@@ -95,7 +97,7 @@ def _local_only() -> None:
         raise PolicyError(
             "foreign-origin",
             "the proxy does not serve web pages of other sites",
-            expected="no Origin header, or this very address",
+            expected="no Origin header, or the proxy's own address",
             seen=ascii(origin)[:80],
         )
 
