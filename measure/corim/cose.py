@@ -59,7 +59,7 @@ def to_be_signed(payload: bytes, algorithm: Algorithm, signer: str, file: str) -
         InputError: no name of a signer.
     """
     if not signer:
-        raise InputError("a signed CoRIM names its signer", expected="a name")
+        raise InputError("the signer has no name", expected="a name")
     rules.corim(cbor.decode(payload, file), file)
     header = {
         _ALGORITHM: int(algorithm),
@@ -113,7 +113,7 @@ def _structure(protected: bytes, payload: bytes) -> bytes:
 
 
 def _header(protected: bytes, file: str) -> tuple[Algorithm, str]:
-    """Algorithm and signer; the rules have been checked, but for what concerns two members."""
+    """Algorithm and signer. `grammar` has checked each member; this checks that they agree."""
     header: dict[Any, Any] = cbor.decode(protected, file)
     try:
         algorithm = Algorithm(header[_ALGORITHM])

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from confide.commands.output import print_json
+from confide.commands.status import ExitStatus
 from confide.encoding.fields import Fields, check_name, from_hex
 from confide.encoding.files import read_file
-from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
+from confide.errors import ConfigError, FormatError, UnavailableError
 from confide.host.manifest_builder import read_model
 from confide.host.model import check
 from confide.host.model.loadable import require_loadable
@@ -23,48 +25,14 @@ from confide.host.model.source import scan
 from confide.protocol.engine_options import CHOICES, NUMBERS, EngineOptions
 from confide.protocol.manifest import MAX_MANIFEST, ROLES, TASKS, Manifest
 
-PASSED, FAILED, USAGE = 0, 1, 2
 WORKERS = tuple(role for role in ROLES if role.startswith("worker-"))
 MAX_DIGITS = 19
 TOOLS_VARIABLE = "CONFIDE_MODEL_TOOLS"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit status: 0 for success, 1 if a disk is wrong or a file cannot be read or written, 2
-        if an option, a file or the model's folder is not usable.
-    """
-    options = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], dict[str, object]] = options.run
-    try:
-        result = _run(run, options)
-    except ConfideError as error:
-        if options.json:
-            print(json.dumps({"passed": False, "error": error.to_dict()}, indent=2))
-        else:
-            print(f"confide model: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
-    except KeyboardInterrupt:
-        print("\nconfide model: interrupted; run the same command to continue", file=sys.stderr)
-        return FAILED
-    if options.json:
-        print(json.dumps({"passed": True, **result}, indent=2))
-    else:
-        for name, value in result.items():
-            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-            print(f"{name.replace('_', ' '):<12} {text}")
-    return PASSED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide model",
-        description=__doc__,
-        epilog="Exit status: 0 success, 1 a disk is wrong or a file cannot be read or written, "
-        "2 an option, a file or the model's folder is not usable.",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = "Make model disks, and verify them."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser(
@@ -118,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the folder with bin/mkfs.erofs (default: ${TOOLS_VARIABLE})",
     )
     command.add_argument("--json", action="store_true", help="print the result as JSON")
-    command.set_defaults(run=_pack)
+    command.set_defaults(run=_run, work=_pack)
 
     command = commands.add_parser(
         "verify",
@@ -137,30 +105,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--model", metavar="NAME", help="the model's name in the manifest")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
-    command.set_defaults(run=_verify)
-    return parser
+    command.set_defaults(run=_run, work=_verify)
 
 
-def _run(
-    run: Callable[[argparse.Namespace], dict[str, object]], options: argparse.Namespace
-) -> dict[str, object]:
-    """Run a command, and turn errors of the operating system into ours."""
+def _run(options: argparse.Namespace) -> ExitStatus:
+    """Do the work and print its result, and turn errors of the operating system into ours."""
+    work: Callable[[argparse.Namespace], dict[str, object]] = options.work
     try:
-        return run(options)
+        result = work(options)
     except OSError as error:
         raise UnavailableError(
             "io-error",
             "a file cannot be read or written",
             seen=f"{error.filename or 'while reading or writing'}: {error.strerror}",
-            next="repair the cause, then run the same command to continue",
+            next="solve this, then run the same command again: it continues",
         ) from error
     except BrokenProcessPool as error:
         raise UnavailableError(
             "process-ended",
             "the operating system ended a process that was hashing",
             expected="about 50 MiB of memory for each processor",
-            next="free some memory, then run the same command to continue",
+            next="free some memory, then run the same command again: it continues",
         ) from error
+    except KeyboardInterrupt:
+        print("\nconfide: run the same command again to continue", file=sys.stderr)
+        raise
+    if options.json:
+        print_json({"passed": True, **result})
+    else:
+        for name, value in result.items():
+            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            print(f"{name.replace('_', ' '):<12} {text}")
+    return ExitStatus.PASSED
 
 
 def _pack(options: argparse.Namespace) -> dict[str, object]:
@@ -258,7 +234,3 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
         "hash_offset": hash_offset,
         "checked": size,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

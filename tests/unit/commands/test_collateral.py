@@ -14,7 +14,8 @@ import pytest
 
 from confide.client.collateral.finder import Finder
 from confide.client.service import Record
-from confide.commands.cli import FAILED, PASSED, USAGE, main
+from confide.commands.cli import main
+from confide.commands.status import ExitStatus
 from confide.guest.coordinator.domain import Coordinator
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.collateral import Bundle, Item
@@ -27,6 +28,7 @@ from tests.support.simulated_amd import MADE, NOW, make_crl, root
 from tests.support.simulated_machine import manifest_bytes
 from tests.support.simulated_vendors import KDS, Reply, SimulatedVendors
 
+PASSED, FAILED, USAGE, _ = ExitStatus
 REPORT_DATA = bytes(range(32)) + bytes(32)
 FOR = ["--role", "worker-gpu", "--report-data", REPORT_DATA.hex()]
 Run = Callable[..., int]
@@ -290,13 +292,3 @@ def test_a_running_coordinator(
     assert "nothing is needed" in capsys.readouterr().err
     assert read("bundle") == Bundle()
     assert not folder.exists()
-
-
-@pytest.mark.parametrize("command", [[], ["fetch"], ["bundle"], ["show"], ["push"]])
-def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["collateral", *command, "--help"])
-    assert caught.value.code == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"usage: {' '.join(['confide collateral', *command])}")
-    assert command or "examples:" in shown

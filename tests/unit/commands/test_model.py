@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from confide.commands import cli
-from confide.commands import model as command
 from confide.protocol.manifest import Manifest, Model, Platforms, Role
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from tests.support.model_folder import LFS_POINTER, safetensors, write_json, write_model
 
 SERVED = (("chat",), ("worker-cpu",))
+
+
+def main(argv: list[str]) -> int:
+    return cli.main(["model", *argv])
 
 
 @pytest.fixture
@@ -31,18 +34,16 @@ def packed(
 ) -> Path:
     """A packed disk, by the command."""
     disk = tmp_path / "model.disk"
-    assert (
-        cli.main(["model", "pack", str(folder), "-o", str(disk), "--tools", str(model_tools)]) == 0
-    )
+    assert main(["pack", str(folder), "-o", str(disk), "--tools", str(model_tools)]) == 0
     capsys.readouterr()
     return disk
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """The status and the error's code; as text it is one line."""
-    text_status = command.main(argv)
+    text_status = main(argv)
     assert capsys.readouterr().err.count("\n") == 1
-    status = command.main([*argv, "--json"])
+    status = main([*argv, "--json"])
     answer = json.loads(capsys.readouterr().out)
     assert answer["passed"] is False
     assert status == text_status
@@ -61,7 +62,7 @@ def test_pack_says_all_that_a_manifest_needs(
     disk = tmp_path / "llama-3.1-8b.disk"
     options = ["--name", "llama", "--task", "chat", "--role", "worker-gpu", "worker-cpu", "--json"]
     options += ["--engine", "tensor_parallel_size=2", "dtype=bfloat16"]
-    assert command.main(["pack", str(folder), "-o", str(disk), *options]) == 0
+    assert main(["pack", str(folder), "-o", str(disk), *options]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
     assert "not packed, because hidden: .git" in captured.err
@@ -122,7 +123,7 @@ def test_what_may_stop_the_engine_is_said(
 ) -> None:
     write_json(folder / "tokenizer_config.json", {})
     argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", str(model_tools)]
-    assert command.main([*argv, "--json"]) == 0
+    assert main([*argv, "--json"]) == 0
     captured = capsys.readouterr()
     assert "no chat template" in captured.err
     assert json.loads(captured.out)["passed"] is True
@@ -148,8 +149,8 @@ def test_the_entry_replaces_no_file(
 def test_a_good_disk_by_each_reference(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = json.loads(packed.with_name("model.json").read_text())
     assert entry["name"] == "model"
-    assert command.main(["verify", str(packed)]) == 0
-    assert command.main(["verify", str(packed), "--root-hash", entry["root_hash"]]) == 0
+    assert main(["verify", str(packed)]) == 0
+    assert main(["verify", str(packed), "--root-hash", entry["root_hash"]]) == 0
     assert f"root hash    {entry['root_hash']}" in capsys.readouterr().out
 
 
@@ -163,7 +164,7 @@ def test_by_a_manifest(packed: Path, capsys: pytest.CaptureFixture[str]) -> None
     manifest = packed.with_name("manifest.json")
     manifest.write_bytes(Manifest("development", platforms, roles, (right, wrong)).encode())
     argv = ["verify", str(packed), "--manifest", str(manifest)]
-    assert command.main([*argv, "--model", "a"]) == 0
+    assert main([*argv, "--model", "a"]) == 0
     capsys.readouterr()
     assert refused([*argv, "--model", "b"], capsys) == (1, "wrong-root-hash")
     assert refused([*argv, "--model", "c"], capsys) == (1, "unknown-model")
@@ -210,7 +211,7 @@ def test_usage(
     argv[1] = str(tmp_path / "Llama 3")
     assert refused(argv, capsys) == (2, "bad-name")
     with pytest.raises(SystemExit) as caught:
-        command.main([*argv, "--task", "embedding"])
+        main([*argv, "--task", "embedding"])
     assert caught.value.code == 2
 
 
@@ -223,7 +224,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(_folder: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "scan", interrupted)
+    monkeypatch.setattr("confide.commands.model.scan", interrupted)
     argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", "/none"]
-    assert command.main(argv) == 1
-    assert "run the same command to continue" in capsys.readouterr().err
+    assert main(argv) == 130
+    assert "run the same command again" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ from confide.client.collateral.finder import Finder
 from confide.protocol.collateral import Bundle
 from tests.support.production import Production
 from tests.support.simulated_amd import NOW
-from tests.support.simulated_vendors import Page, SimulatedVendors, pages_of
-
-MakeFinder = Callable[..., Finder]
+from tests.support.simulated_vendors import MakeFinder, Page, SimulatedVendors, pages_of
 
 
 @pytest.fixture(scope="session")

@@ -79,8 +79,12 @@ class Gateway:
 
 def handshake(gateway: Gateway, *, manifest: bytes = MANIFEST, now: int = NOW) -> Handshake:
     return Handshake(
-        gateway, manifest=manifest, api_key="", find_collateral=offline(), clock=Clock(now)
-    )  # type: ignore[arg-type]
+        gateway,  # type: ignore[arg-type]
+        manifest=manifest,
+        api_key="",
+        find_collateral=offline(),
+        clock=Clock(now),
+    )
 
 
 def failed_check(gateway: Gateway, **options: Any) -> str:
@@ -205,8 +209,12 @@ def test_a_gateway_that_refuses() -> None:
 def test_the_api_key_goes_with_every_call() -> None:
     gateway = Gateway()
     Handshake(
-        gateway, manifest=MANIFEST, api_key="k", find_collateral=offline(), clock=Clock()
-    ).run(lambda _: None)  # type: ignore[arg-type]
+        gateway,  # type: ignore[arg-type]
+        manifest=MANIFEST,
+        api_key="k",
+        find_collateral=offline(),
+        clock=Clock(),
+    ).run(lambda _: None)
     assert [headers["Authorization"] for headers in gateway.headers] == ["Bearer k"] * 3
 
 

@@ -110,7 +110,9 @@ def test_evidence_can_be_made_again_and_again(attester: VtpmAttester) -> None:
     assert not verify(attester.evidence(REPORT_DATA), b"\1" * 64).passed
 
 
-def test_a_register_extended_once_more_is_seen(attester: VtpmAttester, tpm) -> None:
+def test_a_register_extended_once_more_is_seen(
+    attester: VtpmAttester, tpm: SwtpmConnection
+) -> None:
     extend(tpm.exchange, 12, b"\xcc" * 32)
     verdict = verify(attester.evidence(REPORT_DATA))
     failed = [check.name for check in verdict.checks if not check.passed]

@@ -226,7 +226,8 @@ def test_each_field_is_required_and_no_other_is_known(what: str) -> None:
             continue
         with pytest.raises(FormatError, match=f"no field '{name}'"):
             parse(compact(without))
-        for other in (None, [], {}, "x", -1, True, 1 << 70):
+        others: list[Any] = [None, [], {}, "x", -1, True, 1 << 70]
+        for other in others:
             if other == [] and name == "tcbLevels":
                 continue
             with pytest.raises(FormatError):

@@ -20,7 +20,6 @@ from tests.support.simulated_gpu import (
     SimulatedGpu,
     SimulatedNvidia,
     composite_fwid,
-    failed,
     issue,
     policy,
     rim_tree,
@@ -28,6 +27,7 @@ from tests.support.simulated_gpu import (
     tcb_info_fwids,
     verify,
 )
+from tests.support.verdicts import failed
 
 DAY = 86400
 DRIVER_RIM = "NV_GPU_DRIVER_GH100_550.127.05"

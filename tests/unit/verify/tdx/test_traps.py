@@ -6,6 +6,7 @@ All platforms here are SIMULATED; the same on real quotes: tests/vectors/test_td
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA384
@@ -16,7 +17,8 @@ from confide.errors import FormatError
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy
 from confide.vendors.intel.collateral import TcbInfo, TcbStatus
-from confide.vendors.intel.quote import Quote
+from confide.vendors.intel.quote import Quote, TdReport
+from tests.support.mutations import with_field
 from tests.support.simulated_intel import (
     EVENT_LOG,
     NOW,
@@ -38,14 +40,14 @@ from tests.support.simulated_intel import (
     software,
     tcb_info,
 )
-from tests.unit.verify.tdx.conftest import Verify, failed
+from tests.support.verdicts import Verify, failed
 
 DEBUG_REPORT = replace(REPORT, attributes=SEPT_VE_DISABLE | 1)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @pytest.mark.parametrize("report", [REPORT, REPORT_15], ids=["1.0", "1.5"])
-def test_good_evidence(intel: SimulatedIntel, verify: Verify, report) -> None:
+def test_good_evidence(intel: SimulatedIntel, verify: Verify, report: TdReport) -> None:
     verdict = verify(intel.quote(report))
     verdict.require()
     version = "4, TD report 1.0" if report is REPORT else "5, TD report 1.5"
@@ -358,9 +360,9 @@ def test_service_td_is_refused(intel: SimulatedIntel, verify: Verify) -> None:
 
 
 def test_references_are_never_mixed(intel: SimulatedIntel, verify: Verify) -> None:
-    other = tuple(b"\x77" * 48 for _ in range(4))
-    wrong_rtmrs = replace(REFERENCE, shape="one", rtmrs=other)
-    wrong_mrtd = replace(REFERENCE, shape="two", mrtd=b"\x77" * 48)
+    other = b"\x77" * 48
+    wrong_rtmrs = replace(REFERENCE, shape="one", rtmrs=(other, other, other, other))
+    wrong_mrtd = replace(REFERENCE, shape="two", mrtd=other)
     verdict = verify(references=[wrong_rtmrs, wrong_mrtd])
     assert failed(verdict) == ["MRTD (firmware)"]
     verify(references=[wrong_rtmrs, wrong_mrtd, REFERENCE]).require()
@@ -370,10 +372,10 @@ def test_references_are_never_mixed(intel: SimulatedIntel, verify: Verify) -> No
 def test_what_the_host_binds_must_be_listed(
     intel: SimulatedIntel, verify: Verify, name: str
 ) -> None:
-    quote = intel.quote(replace(REPORT, **{name: b"\1" * 48}))
+    quote = intel.quote(with_field(REPORT, name, b"\1" * 48))
     assert failed(verify(quote)) == [name.upper()]
-    verify(quote, policy=replace(POLICY, **{name + "s": (b"\1" * 48,)})).require()
-    assert failed(verify(policy=replace(POLICY, **{name + "s": ()}))) == [name.upper()]
+    verify(quote, policy=with_field(POLICY, name + "s", (b"\1" * 48,))).require()
+    assert failed(verify(policy=with_field(POLICY, name + "s", ()))) == [name.upper()]
 
 
 def test_machine_that_the_manifest_does_not_list(intel: SimulatedIntel, verify: Verify) -> None:
@@ -428,7 +430,7 @@ def test_revoked_certificate(
     intel: SimulatedIntel, verify: Verify, revoked: str, check: str
 ) -> None:
     certificate: Certificate = getattr(intel, revoked).certificate
-    lists = {
+    lists: dict[str, Any] = {
         "root_ca_crl": revocation_list(intel.root, certificate),
         "pck_crl": revocation_list(intel.platform_ca, certificate),
     }
