@@ -1,4 +1,4 @@
-"""SIMULATED vendors and machines that the tests of collateral share."""
+"""What the tests of collateral share."""
 
 from __future__ import annotations
 
