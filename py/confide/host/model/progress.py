@@ -21,13 +21,14 @@ class Meter:
         self,
         what: str,
         total: int,
-        stream: TextIO = sys.stderr,
+        stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what, self._total, self._stream, self._clock = what, total, stream, clock
+        self._what, self._total, self._clock = what, total, clock
+        self._stream = stream or sys.stderr
         self._done = 0
         self._start = self._shown = clock()
-        self._terminal = stream.isatty()
+        self._terminal = self._stream.isatty()
 
     def __call__(self, count: int) -> None:
         """Count bytes, and show the state if enough time has passed."""
