@@ -92,7 +92,8 @@ def failed_check(gateway: Gateway, **options: Any) -> str:
     shown: list[ServiceVerdict] = []
     with pytest.raises(VerificationError) as caught:
         handshake(gateway, **options).run(shown.append)
-    (verdict,) = shown
+    verdict = shown[0].whole
+    assert len(shown) == 1
     assert verdict.first_failed is not None
     assert repr(verdict.first_failed.name) in str(caught.value)
     return verdict.first_failed.name
