@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +65,15 @@ def test_no_file_is_too_long() -> None:
         if (lines := path.read_text().count("\n")) > MAX_LINES
     }
     assert not long, f"more than {MAX_LINES} lines: split each along its subjects"
+
+
+def test_pytest_needs_no_environment() -> None:
+    """It finds the code in py/, measure/ and nix/ by itself."""
+    folders = ["tests/unit/encoding", "tests/unit/nix"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    environment = {"PATH": os.environ["PATH"]}
+    ended = subprocess.run(
+        [*command, *folders], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert all(f"{folder}/" in ended.stdout for folder in folders)
