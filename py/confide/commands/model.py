@@ -10,19 +10,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from confide.encoding.fields import Fields, check_name, from_hex
 from confide.encoding.files import read_file
+from confide.encoding.messages import read_value
+from confide.encoding.texts import check_name, from_hex
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
 from confide.host.manifest_builder import read_model
 from confide.host.model import check
 from confide.host.model.pack import pack, write_entry
 from confide.host.model.progress import Meter
 from confide.host.model.source import scan
-from confide.protocol.engine_options import CHOICES, NUMBERS, EngineOptions
-from confide.protocol.manifest import MAX_MANIFEST, ROLES, TASKS, Manifest
+from confide.protocol.engine_options import ENGINE_OPTIONS, OPTIONS, EngineOptions
+from confide.protocol.manifest import MAX_MANIFEST, Manifest
+from confide.protocol.roles import WORKERS, Role, Task
+from measure.kinds import Integer
 
 PASSED, FAILED, USAGE = 0, 1, 2
-WORKERS = tuple(role for role in ROLES if role.startswith("worker-"))
 MAX_DIGITS = 19
 TOOLS_VARIABLE = "CONFIDE_MODEL_TOOLS"
 
@@ -69,14 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, metavar="DIR", help="as Hugging Face lays it out")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     command.add_argument("--name", help="the model's name in the API (default: the folder's)")
-    command.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
-    command.add_argument("--role", nargs="+", choices=WORKERS, default=["worker-gpu"])
+    command.add_argument(
+        "--task", nargs="+", choices=list(map(str, Task)), default=list(map(str, Task))
+    )
+    command.add_argument(
+        "--role", nargs="+", choices=list(map(str, WORKERS)), default=[str(Role.WORKER_GPU)]
+    )
     command.add_argument(
         "--engine",
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help=f"options of the model's engine: {', '.join([*NUMBERS, *CHOICES])}",
+        help=f"options of the model's engine: {', '.join(OPTIONS)}",
     )
     command.add_argument("--tools", type=Path, metavar="DIR", help=f"default: ${TOOLS_VARIABLE}")
     command.add_argument("--json", action="store_true", help="the result as JSON")
@@ -168,13 +174,15 @@ def engine_options(words: Sequence[str]) -> EngineOptions:
                 seen=ascii(word[:80]),
             )
         is_number = value.isascii() and value.isdecimal() and len(value) < MAX_DIGITS
-        given[name] = int(value) if name in NUMBERS and is_number else value
+        is_integer = isinstance(OPTIONS.get(name), Integer)
+        given[name] = int(value) if is_integer and is_number else value
     try:
-        return EngineOptions.read(Fields(given, "the engine's options"))
+        options: EngineOptions = read_value(ENGINE_OPTIONS, given, "the engine's options")
     except FormatError as error:
         raise ConfigError(
             error.code, error.message, expected=error.expected, seen=error.seen
         ) from error
+    return options
 
 
 def entry_file(disk: Path) -> Path:

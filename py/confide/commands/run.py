@@ -13,7 +13,7 @@ from pathlib import Path
 from confide.errors import ConfideError, ConfigError
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
-from confide.protocol.manifest import ROLES
+from confide.protocol.roles import Role
 
 POLL_SECONDS = 0.5
 DEFAULT_TIMEOUT = 300.0
@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 interrupted, 1 the machine did not come up or ended, 2 usage.",
     )
     options.add_argument("image", type=Path, help="folder with disk.raw, as the flake builds it")
-    options.add_argument("--role", choices=ROLES, help="default: what the image's file role says")
+    options.add_argument(
+        "--role", choices=list(map(str, Role)), help="default: what the image's file role says"
+    )
     options.add_argument("--coordinator", metavar="URL", help="as other machines reach it")
     options.add_argument("--secret-service", metavar="URL", default="", help="likewise")
     options.add_argument("--model", metavar="NAME", action="append", default=[], dest="models")
@@ -125,9 +127,9 @@ def _role_of(image: Path) -> str:
             seen=error.strerror or type(error).__name__,
             next="give --role, or name the folder that the flake built",
         ) from error
-    if role not in ROLES:
+    if role not in set(Role):
         raise ConfigError(
-            "no-role", "the image has an unknown role", expected=", ".join(ROLES), seen=ascii(role)
+            "no-role", "the image has an unknown role", expected=", ".join(Role), seen=ascii(role)
         )
     return role
 

@@ -21,7 +21,7 @@ from confide.client.proxy.completions import (
     ReportedError,
 )
 from confide.client.proxy.session import Session
-from confide.encoding.fields import check_name
+from confide.encoding.texts import check_name
 from confide.errors import (
     ConfideError,
     FormatError,

@@ -9,6 +9,7 @@ from confide.errors import FormatError, UnavailableError
 from confide.guest.mesh.join import Membership
 from confide.guest.mesh.tls import client_context, peer_identity
 from confide.net.coordinator_client import peer_error
+from confide.protocol.roles import Role
 from confide.protocol.secret_service import MAX_REPLY, ReleasedKey
 
 TIMEOUT = 30.0
@@ -27,7 +28,7 @@ def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
     )
     try:
         connection.connect()
-        peer_identity(connection.sock, membership, role="secret-service")
+        peer_identity(connection.sock, membership, role=Role.SECRET_SERVICE)
         connection.request("GET", f"/v1/keys/{key_id.hex()}")
         response = connection.getresponse()
         body = response.read(MAX_REPLY + 1)

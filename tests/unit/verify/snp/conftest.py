@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.vendors.amd.report import Product
@@ -29,7 +29,7 @@ Verify = Callable[..., Verdict]
 
 
 def policy(**changes: object) -> SnpPolicy:
-    return SnpPolicy.read(Fields(policy_json(**changes), "policy"))
+    return from_map(SnpPolicy, policy_json(**changes), "policy")
 
 
 def failed(verdict: Verdict) -> list[str]:

@@ -23,8 +23,9 @@ from confide.guest.worker.role import CPU, GPU
 from confide.protocol import hash_tree
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.coordinator import MeshReply
-from confide.protocol.manifest import Manifest, Model, Platforms, Role
+from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from confide.protocol.roles import Role
 from tests.support.simulated_disks import BLOCK, SimulatedSystem, model_disk, verity_disk
 
 TINY, TINY_DISK = model_disk("tiny")
@@ -33,7 +34,7 @@ OTHER, OTHER_DISK = model_disk("other", blocks=200)
 
 def manifest(*models: Model) -> Manifest:
     reference = VtpmReference("any", {register: bytes(32) for register in REQUIRED_PCRS})
-    roles = tuple(Role(name, (reference,)) for name in ("coordinator", "worker-cpu"))
+    roles = dict.fromkeys((Role.COORDINATOR, Role.WORKER_CPU), RoleEntry((reference,)))
     return Manifest("development", Platforms(vtpm=DevelopmentCa(bytes(32))), roles, models)
 
 
