@@ -199,5 +199,14 @@ def test_show_and_check(
     differing = capsys.readouterr().out
     assert "roles.worker-cpu.vtpm[0].pcrs.11" in differing
     assert "coordinator" not in differing
+    assert main(["manifest", "check", str(other), "--against", str(output), "--json"]) == FAILED
+    result = json.loads(capsys.readouterr().out)
+    assert (result["passed"], result["mode"]) == (False, "development")
+    assert result["sha256"] == sha256(other.read_bytes()).hexdigest()
+    assert "roles.worker-cpu.vtpm[0].pcrs.11" in " ".join(result["differences"])
+    assert main(["manifest", "show", str(other), "--json"]) == PASSED
+    result = json.loads(capsys.readouterr().out)
+    assert result["sha256"] == sha256(other.read_bytes()).hexdigest()
+    assert result["manifest"] == json.loads(other.read_bytes())
     output.write_bytes(output.read_bytes()[:-1])
     assert main(["manifest", "check", str(output)]) == FAILED
