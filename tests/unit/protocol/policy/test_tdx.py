@@ -11,10 +11,7 @@ from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.policy.tdx import OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import TcbStatus
-from tests.support.simulated_intel import (
-    POLICY,
-    REFERENCE,
-)
+from tests.support.simulated_intel import POLICY, REFERENCE
 
 FULL_POLICY = TdxPolicy(
     attributes=POLICY.attributes,

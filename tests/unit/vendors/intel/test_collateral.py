@@ -13,14 +13,7 @@ from confide.errors import FormatError
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo
 from tests.support.intel_certificates import SVNS
 from tests.support.parsing import parse_or_refuse
-from tests.support.simulated_intel import (
-    compact,
-    level,
-    module,
-    qe_identity,
-    software,
-    tcb_info,
-)
+from tests.support.simulated_intel import compact, level, module, qe_identity, software, tcb_info
 
 
 def test_tcb_info() -> None:
