@@ -6,10 +6,10 @@ FETCH = nix/fetch.py $(MIRROR) $(if $(DRIVER),--folder "$$DRIVER")
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
-CHECKS = lint manifest-current production-current worker-gpu-current
+CHECKS = contracts lint nix-files shell manifest-current production-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-gpu-image check images measurements manifest production reproduce release fetch lock bootstrap
+.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -20,7 +20,7 @@ demo: bootstrap
 test: bootstrap
 	$(FETCH) test-inputs
 	$(BUILD) -o result-test .#test-inputs
-	$(PYTEST) --ignore=tests/gpu_image $(TESTS) $(ARGS)
+	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install $(TESTS) $(ARGS)
 
 # The GPU worker's image, booted here without a GPU: it must refuse, and say why. Its engine is checked without one.
 test-gpu-image: bootstrap
@@ -30,7 +30,19 @@ test-gpu-image: bootstrap
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
 
-# The committed manifests are what the source builds; the Python is linted and typed.
+# The wheel, installed by this machine's own pip from its own index: what a laptop gets.
+test-install: bootstrap
+	$(FETCH) test-inputs wheel
+	$(BUILD) -o result-test .#test-inputs
+	$(BUILD) -o result-wheel .#wheel
+	$(PYTEST) tests/install $(ARGS)
+
+# The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
+# from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
+vectors:
+	python3 -m tests.vectors.fetch $(if $(FROM),--from "$$FROM") $(ARGS)
+
+# The committed manifests are what the source builds; Python, shell and Nix are checked.
 check: bootstrap
 	$(FETCH) $(CHECKS:%=.#checks.x86_64-linux.%)
 	nix/run nix flake check .#
@@ -64,7 +76,7 @@ reproduce: bootstrap
 release: manifest production
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release'
-	$(MAKE) test test-gpu-image
+	$(MAKE) test-install test test-gpu-image
 
 # Everything, or OUTPUTS='proxy measure'.
 fetch: bootstrap

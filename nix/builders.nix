@@ -4,7 +4,7 @@ let
   inherit (sources) seed;
 
   # One derivation. Everything in `env` becomes an environment variable of the builder.
-  build = { name, builder, args, env ? { }, description ? name }:
+  build = { name, builder, args, env ? { }, description ? name, meta ? { } }:
     derivation (env // {
       inherit name builder args;
       system = "x86_64-linux";
@@ -13,7 +13,7 @@ let
       SOURCE_DATE_EPOCH = "315532800"; # 1980-01-01, the first second that FAT and zip can hold
       TZ = "UTC";
       LC_ALL = "C";
-    }) // { meta = { inherit description; }; };
+    }) // { meta = { inherit description; } // meta; };
 in
 rec {
   inherit build seed;

@@ -12,6 +12,18 @@ let
       committed = builders.folder (baseNameOf file) (../release + "/${file}");
     };
   };
+
+  # Every Nix file below a folder.
+  nixFiles = folder: builtins.concatMap
+    (name:
+      let
+        kind = (builtins.readDir folder).${name};
+        path = folder + "/${name}";
+      in
+      if kind == "directory" && name != ".git" then nixFiles path
+      else if kind == "regular" && builtins.match ".*\\.nix" name != null then [ path ]
+      else [ ])
+    (builtins.attrNames (builtins.readDir folder));
 in
 {
   manifest-current = current {
@@ -35,6 +47,40 @@ in
     file = "worker-gpu.inputs";
     built = manifests.recorded.inputs;
     renew = "make production (it builds the GPU worker)";
+  };
+
+  # Nix does not run inside a build. But to import a file is to parse it, so the evaluation of this check fails where
+  # `nix-instantiate --parse` would.
+  nix-files = builders.runBusybox {
+    name = "nix-files";
+    description = "Every Nix file can be parsed";
+    script = builtins.toFile "list.sh" ''"$seed/bin/busybox" printf '%s\n' $files >"$out"'';
+    env = {
+      inherit (builders) seed;
+      files = map (file: builtins.seq (import file) (baseNameOf file)) (nixFiles ../.);
+    };
+  };
+
+  shell = host.runPython {
+    name = "shell";
+    description = "shellcheck and shfmt over every shell file, those in images too";
+    script = "${builders.scripts [ "check_shell.py" "shell_files.py" ]}/check_shell.py";
+    env = {
+      checkout = builders.folderWithout "checkout" ../. [ ".git" ];
+      tools = host.shell-tools;
+    };
+  };
+
+  contracts = host.runPython {
+    name = "contracts";
+    description = "Which module may import which: the contracts in pyproject.toml";
+    script = ./check_contracts.py;
+    python = programs.test-env;
+    env = {
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      py = builders.folder "py" ../py;
+      measure = builders.folder "measure" ../measure;
+    };
   };
 
   lint = host.runPython {

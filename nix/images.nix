@@ -1,7 +1,6 @@
 # The machines' images, from the files in images/ that describe roles, and what they measure to.
 { sources, builders, host, programs }:
 let
-  lib = builders;
   image = import ./image.nix { inherit builders sources host; };
   firmware = import ./firmware.nix {
     inherit sources builders host kernel;

@@ -25,39 +25,39 @@ let
     description = "The packages confide and measure, compiled";
   };
 
-  program = { name, module, set, variables ? { }, arguments ? [ ], description }: host.runPython {
+  program = { name, module, python, variables ? { }, arguments ? [ ], description }: host.runPython {
     inherit name description;
+    meta.mainProgram = name;
     script = ./python_program.py;
     env = {
-      inherit name module;
-      python = environment set;
+      inherit name module python;
       variables = builtins.toJSON variables;
       arguments = builtins.toJSON arguments;
     };
   };
 in
-{
+rec {
   inherit code layer program engine;
 
   measure = program {
     name = "measure";
     module = "measure";
-    set = "confide";
+    python = environment "confide";
     description = "Predict an image's measurements, or explain why they differ";
   };
 
   confide = program {
     name = "confide";
-    module = "confide.commands.cli";
-    set = "client";
+    module = "confide";
+    python = environment "client";
     variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
   };
 
   pack = program {
     name = "pack";
-    module = "confide.commands.cli";
-    set = "client";
+    module = "confide";
+    python = environment "client";
     variables = { CONFIDE_MODEL_TOOLS = host.model-tools; };
     arguments = [ "model" "pack" ];
     description = "Make a model disk of a model's folder: the same bits on any machine";
@@ -67,15 +67,17 @@ in
   proxy = { manifest, description }: program {
     inherit description;
     name = "proxy";
-    module = "confide.client.proxy";
-    set = "client";
+    module = "confide";
+    arguments = [ "proxy" ];
+    python = environment "client";
     variables = { CONFIDE_MANIFEST = manifest; };
   };
 
   demo = { images, model, manifest }: program {
     name = "demo";
-    module = "confide.commands.demo";
-    set = "demo";
+    module = "confide";
+    arguments = [ "demo" ];
+    python = environment "demo";
     variables = {
       CONFIDE_IMAGES = images;
       CONFIDE_MODEL = model;
@@ -83,6 +85,47 @@ in
       CONFIDE_QEMU = host.qemu;
     };
     description = "Boot the whole service on this machine and ask it one question";
+  };
+
+  # `nix fmt`.
+  formatter = program {
+    name = "format";
+    module = "format_checkout";
+    python = host.pythonEnv {
+      name = "format-python";
+      layers = [ (layer "test") ];
+      code = [ (builders.scripts [ "format_checkout.py" "shell_files.py" ]) ];
+    };
+    variables = { CONFIDE_SHFMT = "${host.shell-tools}/bin/shfmt"; };
+    description = "Format the checkout's Python and shell files";
+  };
+
+  # What pip installs on machines that have no Nix.
+  wheel = host.runPython {
+    name = "wheel";
+    script = ./build_wheel.py;
+    python = host.pythonEnv { name = "wheel-python"; layers = [ (layer "wheel") ]; };
+    env = {
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      license = builders.folder "LICENSE" ../LICENSE;
+      measure = builders.folder "measure" ../measure;
+      py = builders.folder "py" ../py;
+      readme = builders.folder "README.md" ../README.md;
+      release = builders.folder "release" ../release;
+    };
+    description = "The client and measure as a wheel, for pip";
+  };
+
+  # `nix develop`: what edits and checks the checkout, on PATH. Nix asks for a builder that is called bash.
+  devShell = builders.build {
+    name = "confide";
+    builder = "${host.shell-tools}/bin/bash";
+    args = [ "-c" "echo >$out" ];
+    env = {
+      outputs = [ "out" ]; # asked for by the script with which Nix reads the environment
+      PATH = builtins.concatStringsSep ":" (map (package: "${package}/bin") [ test-env formatter host.shell-tools ]);
+    };
+    description = "Shell with Python and its linters, shellcheck and shfmt";
   };
 
   test-env = host.pythonEnv {

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from confide.host.runner.qemu import Tools
+from tests.support import vectors as recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:
-    """The folder of recorded vectors: $CONFIDE_VECTORS, else ../shared/vectors beside the checkout.
+    """The folder of recorded vectors, which `make vectors` fills.
 
-    Without it a test is skipped, except under CI, where it would pass by not running.
+    Without it a test is skipped, except under CI, where it fails: nothing is left out there.
     """
-    default = Path(__file__).resolve().parents[2] / "shared" / "vectors"
-    folder = Path(os.environ.get("CONFIDE_VECTORS") or default)
-    if not folder.is_dir():
-        message = f"no test vectors in {folder}; set CONFIDE_VECTORS to their folder"
+    try:
+        return recorded.folder()
+    except recorded.NoVectorsError as error:
         if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return folder
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Skips a test one of whose fixtures reads a recorded file that is not published."""
+    with recorded.skipped_if_unpublished():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skips a test that reads a recorded file that is not published, where it is absent."""
+    with recorded.skipped_if_unpublished():
+        yield
 
 
 def _built(path: str, target: str = "test") -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ import dcap_qvl  # noqa: E402
 
 from confide.vendors.intel.quote import Quote  # noqa: E402
 from confide.verify.tdx import verify_quote  # noqa: E402
+from tests.support import vectors as recorded  # noqa: E402
 from tests.support.tdx_vectors import (  # noqa: E402
     ACCEPTED,
     Pair,
@@ -76,7 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    vectors = Path(os.environ.get("CONFIDE_VECTORS") or ROOT.parent / "shared/vectors")
+    vectors = recorded.folder()
     results = {pair.quote: compare(vectors, pair) for pair in ACCEPTED}
     passed = all(result["times"] <= TARGET for result in results.values())
     if options.json:

@@ -346,11 +346,6 @@ def verify(
     )
 
 
-def failed(verdict: Verdict) -> list[str]:
-    """The names of the checks that failed."""
-    return [check.name for check in verdict.checks if not check.passed]
-
-
 def _fwid(digest: bytes) -> bytes:
     return bytes.fromhex("303d0609608648016503040202" + "0430") + digest
 

@@ -144,10 +144,6 @@ def verify_recorded(
     )
 
 
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
-
-
 def seen(verdict: Verdict, name: str) -> str:
     """What was seen at the check `name`, "" if it was not made."""
     return next((check.seen for check in verdict.checks if check.name == name), "")

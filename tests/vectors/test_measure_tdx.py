@@ -27,6 +27,10 @@ from tests.support import qemu_acpi
 _MRTD, _RTMRS = 48 + 136, 48 + 328
 # Where Ubuntu's OVMF 2025.02 (virtee-tdx-measure) and dstack's have their temporary memory.
 UBUNTU, DSTACK = 0x811000, 0x810000
+# SHA-384 of OVMF's variable store as it is built, in Ubuntu's firmware and in the flake's.
+EMPTY_STORE = bytes.fromhex(
+    "344bc51c980ba621aaa00da3ed7436f7d6e549197dfe699515dfa2c6583d95e6412af21c097d473155875ffd561d6790"
+)
 GIB = 1 << 30
 
 
@@ -68,12 +72,11 @@ def test_mrtd_of_debians_firmware(vectors: Path, firmware: Path) -> None:
     assert checked == 2
 
 
-def test_the_flakes_variable_store_is_empty(vectors: Path, firmware: Path) -> None:
-    recorded = load(vectors / "virtee-tdx-measure" / "expected.json")
+def test_the_flakes_variable_store_is_empty(firmware: Path) -> None:
     found = tdvf.parse((firmware / "OVMF.tdx.fd").read_bytes(), "OVMF.tdx.fd")
     store = found.data(found.only(tdvf.Kind.CFV))
     variables.require_empty_store(store, "OVMF.tdx.fd")
-    assert sha384(store).hex() == recorded["rtmr0_inputs"]["cfv_sha384"]
+    assert sha384(store) == EMPTY_STORE
 
 
 def test_a_code_file_alone_has_no_mrtd(firmware: Path) -> None:
@@ -91,19 +94,18 @@ def test_a_code_file_alone_has_no_mrtd(firmware: Path) -> None:
 
 @pytest.mark.parametrize("name", ["canonical-defaults", "q35-with-hpet"])
 def test_rtmr_0_from_acpi_tables(vectors: Path, name: str) -> None:
-    folder = vectors / "virtee-tdx-measure"
-    recorded = load(folder / "expected.json")
-    fixture = recorded["fixtures"][name]
+    folder = vectors / "virtee-tdx-measure" / name
+    memory = load(folder / "metadata.json")["boot_config"]["memory"]
     shape = TdxShape(
         name=name,
-        memory=int(fixture["memory"].removesuffix("M")) << 20,
+        memory=int(memory.removesuffix("M")) << 20,
         edk2=(2025, 2),
         page_order=PageOrder.SINGLE,
         attributes=0,
         xfam=0,
         boot=Boot.DIRECT,
     )
-    tables = qemu_acpi.rebuild((folder / name / "acpi_tables.bin").read_bytes())
+    tables = qemu_acpi.rebuild((folder / "acpi_tables.bin").read_bytes())
     described = machine.Machine(
         acpi.parse(tables.loader, tables.rsdp, tables.tables, name),
         b"",
@@ -112,21 +114,15 @@ def test_rtmr_0_from_acpi_tables(vectors: Path, name: str) -> None:
         b"",
     )
     events = [
-        ("td_hob", sha384(hob.build(firmware_with(UBUNTU), shape.memory))),
-        ("cfv", bytes.fromhex(recorded["rtmr0_inputs"]["cfv_sha384"])),
-        *zip(
-            ("SecureBoot", "PK", "KEK", "db", "dbx", "separator"),
-            (e.digest for e in pcr.secure_boot_events("sha384")),
-            strict=True,
-        ),
-        ("acpi_loader", sha384(described.acpi.loader)),
-        ("acpi_rsdp", sha384(described.acpi.rsdp)),
-        ("acpi_tables", sha384(described.acpi.tables)),
-        *((key, sha384(data)) for key, data in shape.measured_boot_variables()),
+        sha384(hob.build(firmware_with(UBUNTU), shape.memory)),
+        EMPTY_STORE,
+        *(event.digest for event in pcr.secure_boot_events("sha384")),
+        sha384(described.acpi.loader),
+        sha384(described.acpi.rsdp),
+        sha384(described.acpi.tables),
+        *(sha384(data) for _, data in shape.measured_boot_variables()),
     ]
-    assert [[key, digest.hex()] for key, digest in events] == fixture["events_sha384"]
-    value = eventlog.extend((digest for _, digest in events), 1, "sha384").hex()
-    assert value == fixture["rtmr0"] == load(folder / name / "expected.json")["rtmr0"]
+    assert eventlog.extend(events, 1, "sha384").hex() == load(folder / "expected.json")["rtmr0"]
 
 
 def test_rtmr_0_of_a_live_machine(vectors: Path) -> None:

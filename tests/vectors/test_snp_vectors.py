@@ -32,6 +32,7 @@ from confide.verify.x509 import spki_sha256
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
 from tests.support.snp_policy import policy_json
+from tests.support.verdicts import failed
 
 AT = 1_750_000_000  # 2025-06-15, when all these certificates were valid
 MILAN_CHAIN = "go-sev-guest/ask_ark_milan.pem"
@@ -216,10 +217,6 @@ def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any
     return verify_snp(evidence, **(arguments | changes))
 
 
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
-
-
 @each_vector
 def test_genuine_evidence(vectors: Path, name: str) -> None:
     vector, evidence = VECTORS[name], evidence_of(vectors, name)
@@ -293,7 +290,9 @@ def test_serial_number_zero_is_accepted(vectors: Path, name: str) -> None:
         ("go-sev-guest/ask_ark_turin_vlek.pem", roots.AMD_TURIN),
     ],
 )
-def test_pinned_roots_are_those_of_published_chains(vectors: Path, file: str, root) -> None:
+def test_pinned_roots_are_those_of_published_chains(
+    vectors: Path, file: str, root: roots.Root
+) -> None:
     certificate = x509.load_der_x509_certificate(ders(vectors, file)[1])
     assert spki_sha256(certificate) == root.spki_sha256
     assert f"ARK-{root.product}" in certificate.subject.rfc4514_string()

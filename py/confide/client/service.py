@@ -16,7 +16,7 @@ from confide.client.collateral.finder import FindCollateral
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.files import read_file
 from confide.encoding.messages import CborMessage
-from confide.errors import PolicyError, VerificationError
+from confide.errors import ConfigError, PolicyError, VerificationError
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import MAX_BUNDLE, Bundle
@@ -34,6 +34,7 @@ from measure.kinds import Blob, Converted, Integer, Word
 
 GATEWAY_PREFIX = "/confide/v1"
 RECORD_FORMAT = "confide-record/2"
+MAX_API_KEY_FILE = 4096
 MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + MAX_BUNDLE + 1024
 
 
@@ -156,5 +157,20 @@ def set_manifest(
 
 
 def read_api_key(path: Path | None) -> str:
-    """The gateway's key in this file, "" without one. Raises ConfigError."""
-    return read_file(path, "API key file", 4096).decode().strip() if path else ""
+    """The API key for the gateway in this file; "" without a file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not one line of printable ASCII without spaces.
+    """
+    if path is None:
+        return ""
+    data = read_file(path, "API key file", MAX_API_KEY_FILE)
+    key = data.decode("ascii", "replace").strip()
+    if not (key.isascii() and key.isprintable() and key) or " " in key:
+        raise ConfigError(
+            "bad-api-key",
+            "the API key file does not hold an API key",
+            expected="one line of printable ASCII without spaces",
+            seen=str(path),
+        )
+    return key

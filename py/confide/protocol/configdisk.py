@@ -13,7 +13,7 @@ from typing import Annotated
 from confide.encoding.canonical import json_decode, json_encode
 from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
-from measure.kinds import Kind, ListOf, Name, Schema, Text, Word
+from measure.kinds import Definitions, Kind, ListOf, Name, Schema, Text, Word
 
 FORMAT = "confide-config/1"
 SERIAL = "confide-config"
@@ -44,7 +44,7 @@ class _BaseUrl(Kind):
             )
         return text
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`string`."""
         return Text().schema(definitions)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from confide.encoding.messages import CborMessage
 from confide.protocol.gpu import MAX_GPUS, REFUSALS
-from measure.kinds import Blob, Kind, ListOf, MapOf, Schema, Word, bad_field
+from measure.kinds import Blob, Definitions, Kind, ListOf, MapOf, Schema, Word, bad_field
 
 PLATFORMS = ("vtpm", "sev-snp", "tdx")
 MAX_EVIDENCE = 1 << 20
@@ -55,7 +55,7 @@ class PcrNumber(Kind):
         """The decimal text."""
         return str(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""
         return {"type": "string", "pattern": "^([0-9]|1[0-9]|2[0-3])$"}
 

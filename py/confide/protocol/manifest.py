@@ -35,6 +35,7 @@ from measure.declare import Nested, Wire
 from measure.kinds import (
     Anything,
     Converted,
+    Definitions,
     Hex,
     Integer,
     Kind,
@@ -90,7 +91,7 @@ class _References(ListOf):
             raise FormatError("manifest-role", f"{what} needs measurements, one per shape")
         return references
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`array` that is not empty."""
         return super().schema(definitions) | {"minItems": 1}
 
@@ -157,7 +158,7 @@ class _RoleName(Kind):
         """The name."""
         return str(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`enum`."""
         return Word(Role).schema(definitions)
 

@@ -14,7 +14,7 @@ NOT_DECISIONS = {"README.md", "template.md"}
 FILES = sorted(path for path in FOLDER.glob("*.md") if path.name not in NOT_DECISIONS)
 
 # Folders of builds and caches, where Markdown of others may lie.
-SKIPPED = re.compile(r"(^|/)(\.|result|build|dist|node_modules|venv)")
+SKIPPED = re.compile(r"(^|/)(\.[^/]*|result[^/]*|build|dist|venv)/")
 PAGES = sorted(
     path for path in ROOT.rglob("*.md") if not SKIPPED.search(str(path.relative_to(ROOT)))
 )

@@ -38,18 +38,21 @@ def test_bounds_of_numbers(name: str) -> None:
     low, high = NUMBERS[name].minimum, NUMBERS[name].maximum
     for value in (low, high):
         assert to_map(read(**{name: value})) == {name: value}
-    for value in (low - 1, high + 1, -high, str(low), float(low), True, None):
+    wrong: list[object] = [low - 1, high + 1, -high, str(low), float(low), True, None]
+    for other in wrong:
         with pytest.raises(FormatError, match=name):
-            read(**{name: value})
+            read(**{name: other})
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_choices(name: str) -> None:
     for value in CHOICES[name]:
         assert to_map(read(**{name: value})) == {name: value}
-    for value in ("", CHOICES[name][0].upper(), f"{CHOICES[name][0]} ", 1, None, [CHOICES[name]]):
+    first = CHOICES[name][0]
+    wrong: list[object] = ["", first.upper(), f"{first} ", 1, None, [CHOICES[name]]]
+    for other in wrong:
         with pytest.raises(FormatError, match=name):
-            read(**{name: value})
+            read(**{name: other})
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 import jsonschema
@@ -17,8 +16,8 @@ from confide.errors import FormatError, PolicyError
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.manifest import Manifest
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa
+from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
 
-SCHEMA = json.loads((files("confide.protocol") / "manifest.schema.json").read_text())
 Value = dict[str, Any]
 
 

@@ -6,7 +6,6 @@ Evidence that needs nothing, as that of development machines, touches neither di
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,19 +181,6 @@ class _Search:
 
     def _problem(self, line: str) -> None:
         self.problems[line] = None
-
-
-def add_collateral_options(parser: argparse.ArgumentParser) -> None:
-    """--collateral and --offline, as every command that verifies has them."""
-    parser.add_argument(
-        "--collateral",
-        type=Path,
-        metavar="FILE",
-        help="a bundle of vendors' statements (`confide collateral fetch`), looked at first",
-    )
-    parser.add_argument(
-        "--offline", action="store_true", help="ask no vendor: the bundle and the cache only"
-    )
 
 
 def read_bundle(path: Path) -> Bundle:

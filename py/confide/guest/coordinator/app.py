@@ -8,6 +8,7 @@ from flask import Flask, Response, jsonify, request
 
 from confide.encoding.canonical import cbor_encode
 from confide.errors import UnavailableError
+from confide.guest.codes import CODES
 from confide.guest.coordinator.domain import Coordinator
 from confide.net.server import cbor_response, flask_app
 from confide.protocol import coordinator as messages
@@ -20,7 +21,7 @@ MAX_UPLOADS = 4
 
 def create_app(coordinator: Coordinator) -> Flask:
     """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
-    app = flask_app(__name__, max_body=messages.MAX_JOIN)
+    app = flask_app(__name__, codes=CODES, max_body=messages.MAX_JOIN)
     uploads = threading.BoundedSemaphore(MAX_UPLOADS)
 
     def body() -> bytes:

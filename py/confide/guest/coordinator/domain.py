@@ -43,7 +43,7 @@ from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
 
 if TYPE_CHECKING:
-    from confide.guest.attest.platform import Attester
+    from confide.guest.attest.service import Attester
 
 
 @dataclass(frozen=True)

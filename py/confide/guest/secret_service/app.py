@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response, jsonify, request
 
 from confide.encoding.texts import from_hex
+from confide.guest.codes import CODES
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import peer_identity
 from confide.guest.secret_service.domain import SecretService
@@ -16,7 +17,7 @@ from confide.protocol.secret_service import KeyExchangeReply
 
 def create_public_app(service: SecretService, node: Node) -> Flask:
     """What clients use, over an untrusted path: every message authenticates itself."""
-    app = flask_app(__name__, max_body=MAX_MESSAGE)
+    app = flask_app(__name__, codes=CODES, max_body=MAX_MESSAGE)
 
     @app.get("/healthz")
     def health() -> Response:
@@ -40,7 +41,7 @@ def create_public_app(service: SecretService, node: Node) -> Flask:
 
 def create_worker_app(service: SecretService, node: Node) -> Flask:
     """What workers use. Served on TLS connections only: the peer is who its certificate says."""
-    app = flask_app(f"{__name__}.workers", max_body=0)
+    app = flask_app(f"{__name__}.workers", codes=CODES, max_body=0)
 
     @app.get("/v1/keys/<key_id>")
     def get_key(key_id: str) -> Response:

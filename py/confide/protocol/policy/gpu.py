@@ -19,7 +19,7 @@ from confide.errors import FormatError
 from confide.protocol.gpu import ARCHITECTURES, MAX_GPUS
 from confide.protocol.policy.accepted import Accepted
 from measure.declare import Keyed, Nested
-from measure.kinds import Choices, Integer, Kind, Schema, Text
+from measure.kinds import Choices, Definitions, Integer, Kind, Schema, Text
 
 # How GPUs protect what they send each other: alone in a machine, or over encrypted NVLink. The
 # third mode, protected PCIe, trusts NVSwitches, and their evidence is not verified here.
@@ -101,7 +101,7 @@ class _Version(Text):
             )
         return text
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""
         return super().schema(definitions) | {"pattern": f"^{_pattern(self.base)}$"}
 
@@ -125,7 +125,7 @@ class _Rule(Kind):
             return self._minimum.encode({"minimum": value.minimum})
         return self._exact.encode({"exact": value.exact})
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """One of the two maps."""
         return {"oneOf": [self._minimum.schema(definitions), self._exact.schema(definitions)]}
 

@@ -19,7 +19,7 @@ from confide.protocol.policy.accepted import Accepted
 from confide.vendors.intel.collateral import TcbStatus
 from confide.vendors.intel.pck import FMSPC_SIZE, INSTANCE_SIZE
 from confide.vendors.intel.quote import MEASUREMENT_SIZE, name_registers
-from measure.kinds import Choices, Hex, Integer, Kind, Name, NoneAs, Schema, Text
+from measure.kinds import Choices, Definitions, Hex, Integer, Kind, Name, NoneAs, Schema, Text
 
 ATTRIBUTE_DEBUG = 1 << 0
 ATTRIBUTE_SEPT_VE_DISABLE = 1 << 28
@@ -76,7 +76,7 @@ class _Bits64(Kind):
         """The digits."""
         return f"{value:#018x}"
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""
         return {"type": "string", "pattern": "^0x[0-9a-f]{16}$"}
 

@@ -41,7 +41,7 @@ def chain() -> dict[UUID, bytes]:
 @pytest.fixture(autouse=True)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
-    monkeypatch.setattr(tsm.time, "sleep", waits.append)
+    monkeypatch.setattr("confide.guest.attest.tsm.time.sleep", waits.append)
     return waits
 
 
@@ -62,7 +62,7 @@ def test_snp_evidence(folder: SimulatedTsm) -> None:
 
 
 @pytest.mark.parametrize("auxblob", [None, b"", bytes(24), bytes(4096)])
-def test_host_that_hands_over_no_certificates(folder: SimulatedTsm, auxblob) -> None:
+def test_host_that_hands_over_no_certificates(folder: SimulatedTsm, auxblob: bytes | None) -> None:
     folder.auxblob = auxblob
     assert SnpAttester(TsmReports(folder)).evidence(REPORT_DATA).endorsements == ()
 
@@ -133,7 +133,9 @@ def interfere(times: int) -> Callable[[SimulatedTsm, str], None]:
     return before_read
 
 
-def test_report_of_somebody_elses_data_is_not_taken(folder: SimulatedTsm, waited: list) -> None:
+def test_report_of_somebody_elses_data_is_not_taken(
+    folder: SimulatedTsm, waited: list[float]
+) -> None:
     folder.before_read = interfere(2)
     report = TsmReports(folder).report(REPORT_DATA)
     assert Report.parse(report.outblob).report_data == REPORT_DATA
@@ -157,7 +159,7 @@ def test_each_attempt_has_an_instance_of_its_own(folder: SimulatedTsm) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT])
-def test_busy_device_is_asked_again(folder: SimulatedTsm, waited: list, number: int) -> None:
+def test_busy_device_is_asked_again(folder: SimulatedTsm, waited: list[float], number: int) -> None:
     folder.failures = [number, number]
     TsmReports(folder).report(REPORT_DATA)
     assert len(waited) == 2
@@ -168,7 +170,7 @@ def test_busy_device_is_asked_again(folder: SimulatedTsm, waited: list, number: 
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.ENOTTY, errno.EACCES])
-def test_other_errors_are_final(folder: SimulatedTsm, waited: list, number: int) -> None:
+def test_other_errors_are_final(folder: SimulatedTsm, waited: list[float], number: int) -> None:
     folder.failures = [number]
     with pytest.raises(UnavailableError) as error:
         TsmReports(folder).report(REPORT_DATA)

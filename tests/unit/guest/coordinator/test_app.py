@@ -127,7 +127,7 @@ def test_few_may_bring_collateral_at_once() -> None:
     coordinator = new_coordinator()
     entered, leave = Semaphore(0), Event()
 
-    def slow(_: bytes) -> None:
+    def slow(data: bytes) -> None:
         entered.release()
         leave.wait(10)
 

@@ -20,7 +20,8 @@ from confide.verify.evidence import verify_evidence
 from confide.verify.verdict import Verdict
 from tests.support import simulated_amd, simulated_intel
 from tests.support.production import Production, manifest, manifest_value
-from tests.unit.protocol.test_manifest import SCHEMA
+from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
+from tests.support.verdicts import failed
 
 REPORT_DATA = bytes(range(32)) + bytes(32)
 Call = Callable[..., Verdict]
@@ -47,10 +48,6 @@ def verify(production: Production) -> Call:
         return verify_evidence(evidence, **(arguments | changes))
 
     return call
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 def without(bundle: Bundle, *prefixes: str) -> Bundle:

@@ -10,8 +10,7 @@ from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.policy.snp import OptOut, SnpPolicy, SnpReference
 from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Product, Tcb
-from tests.support.snp_policy import policy_json
-from tests.unit.verify.snp.conftest import policy
+from tests.support.snp_policy import policy, policy_json
 
 
 def test_round_trip() -> None:
