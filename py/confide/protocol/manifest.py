@@ -3,7 +3,7 @@
 Rules that hold for every manifest:
 - The bytes are canonical, so comparing manifests is comparing bytes.
 - A role accepts a platform only if the manifest says what it demands of that platform, and every
-  measurement pins all that the image decides: nothing is left to the host.
+  measurement pins all that the image decides. The host chooses none of it.
 - The published development CA protects nothing. So only a manifest of mode "development" names it,
   and such a manifest names no other platform.
 - A worker with GPUs says what is demanded of them; no other role does.
@@ -55,7 +55,7 @@ MAX_MANIFEST = 1 << 20
 
 @dataclass(frozen=True)
 class Platforms:
-    """What is demanded of each platform; one that is left out is not accepted."""
+    """What is demanded of each platform. A platform that is left out is not accepted."""
 
     vtpm: Annotated[VtpmAuthority | None, Optional(VTPM_AUTHORITY)] = None
     snp: Annotated[SnpPolicy | None, Optional(Nested(SnpPolicy)), Wire("sev-snp")] = None
