@@ -19,6 +19,7 @@ from confide.host.manifest_schema import schema_text
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.manifest import Manifest
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa
+from confide.protocol.roles import Role
 from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +36,7 @@ def test_round_trip(manifest_value: Value) -> None:
     assert manifest.platforms.vtpm == DevelopmentCa(b"\xab" * 32)
     assert manifest.role("coordinator").vtpm[0].pcrs[11] == bytes(31) + b"\x0b"
     assert manifest.model("tiny").root_hash == b"\xcd" * 32
+    assert manifest.workers == (Role.WORKER_CPU,)
     jsonschema.validate(manifest_value, SCHEMA)
 
 
