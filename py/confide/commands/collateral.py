@@ -25,6 +25,7 @@ from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
 from confide.protocol.coordinator import Attestation
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import Role
 from confide.verify.collateral import missing_for
 from confide.verify.x509 import utc
 
@@ -59,7 +60,7 @@ vendors sign each item, so it does not matter who carries it."""
     add_manifest(command)
     command.add_argument(
         "--role",
-        default="coordinator",
+        default=str(Role.COORDINATOR),
         metavar="ROLE",
         help="the role of the machine whose evidence is in the file (default: %(default)s)",
     )
