@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 from confide.errors import UnavailableError
-from confide.guest.attest.local import passed_socket, serve
 from confide.guest.attest.hardware import detect_hardware
+from confide.guest.attest.local import passed_socket, serve
 from confide.guest.attest.service import operations
 
 
 def main() -> None:
-    """Serves until stopped, for the hardware that is there; exits with a message if none is."""
+    """Serve until stopped. Exit with a message if no hardware can attest this machine."""
     try:
         attester = detect_hardware()
     except UnavailableError as error:

@@ -13,7 +13,7 @@ from confide.net.server import Service, serve
 
 
 def create_service() -> Service:
-    """Make the keys, start joining the mesh, and return both HTTP faces."""
+    """Make the keys, start joining the mesh, and return both HTTP apps."""
     service = SecretService()
     client = CoordinatorClient(read_config().coordinator)
     node = Node("secret-service", detect_attester(), client, kem_public_key=service.kem_public_key)

@@ -1,4 +1,4 @@
-"""Which worker this machine is: a measured file of its image says so, one program serves both."""
+"""The worker role of this machine. A measured file of its image names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GPU = "worker-gpu"
 
 
 def read_role(path: Path = ROLE_FILE) -> str:
-    """CPU or GPU. Raises ConfigError for an image that says neither."""
+    """CPU or GPU. Raises ConfigError for an image that names neither."""
     try:
         role = path.read_text().strip()
     except (OSError, ValueError) as error:
@@ -20,7 +20,7 @@ def read_role(path: Path = ROLE_FILE) -> str:
     if role not in (CPU, GPU):
         raise ConfigError(
             "bad-role",
-            "this image does not say which worker it is",
+            "this image does not name its worker role",
             expected=f"{CPU} or {GPU} in {path}",
             seen=ascii(role[:80]),
             next="build the image again",
