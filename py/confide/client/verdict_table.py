@@ -42,19 +42,21 @@ def parties_table(verdict: ServiceVerdict, *, workers: Sequence[str], title: str
     Returns:
         Something that fits a terminal of 80 columns and 24 lines if every check passed.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("party", no_wrap=True)
     table.add_column("what was checked")
     table.add_column("checks", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_row("coordinator", "runs the image in the manifest", *_state(verdict.coordinator))
-    table.add_row("secret service", "admitted by this coordinator", *_state(verdict.secret_service))
-    # A client does not see these: the attested coordinator admits and checks them.
-    admitted = Text("by coordinator" if verdict.passed else "not reached", style="dim")
+    table.add_row(
+        "secret service", "has the coordinator's certificate", *_state(verdict.secret_service)
+    )
+    # A client does not see the workers: the verified coordinator admits only what it verifies.
+    indirect = Text("indirect" if verdict.passed else "not reached", style="dim")
     for worker in workers:
-        table.add_row(worker, "runs the image in the manifest", "", admitted)
+        table.add_row(worker, "verified by the coordinator as it joins", "", indirect)
     untrusted = Text("untrusted", style="dim")
-    table.add_row("gateway", "nothing: it sees only sealed data", "", untrusted)
+    table.add_row("gateway", "nothing: it sees only encrypted data", "", untrusted)
     failed = Verdict(tuple(check for check in verdict.whole.checks if not check.passed))
     return Group(table, verdict_table(failed, title="Failed")) if failed.checks else table
 

@@ -120,7 +120,7 @@ def run(
             options = ["--verbose"] if verbose else []
             proxy = system.start_proxy(gateway.url, listen=listen, options=options)
         print(proxy.log.read_text().rstrip())
-        with steps.step("answer", "asking a question through the openai package"):
+        with steps.step("answer", "asking a question through the package openai"):
             answer = ask(proxy.url, build.model_name, console)
         console.print(steps.summary(), highlight=False)
         if not answer:
@@ -131,11 +131,11 @@ def run(
             f'{{"model": "{build.model_name}", "messages": [{{"role": "user", "content": "hi"}}]}}'
         )
         console.print(
-            f"The service is up. Any OpenAI SDK can use [bold]{proxy.url}/v1[/bold]. For example:\n"
+            f"Up until Ctrl-C. Any OpenAI SDK can use [bold]{proxy.url}/v1[/bold], for example:\n"
             f"  curl {proxy.url}/v1/chat/completions -H 'content-type: application/json' -d "
-            f"'{body}'\n"
-            f"Ctrl-C stops everything.",
+            f"'{body}'",
             highlight=False,
+            soft_wrap=True,  # a line break would come along when somebody copies the command
         )
         with suppress(KeyboardInterrupt):
             signal.pause()

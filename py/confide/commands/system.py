@@ -172,12 +172,13 @@ class System:
         self.progress("coordinator: verified, has the manifest")
         secret_service.wait_ready(300)
         self._ready("secret-service", start)
+        self.progress("secret-service: ready")
         worker.wait_ready(600)
         self._ready("worker-cpu", start)
+        self.progress("worker-cpu: ready")
 
     def _ready(self, role: str, start: float) -> None:
         self.seconds[role] = time.monotonic() - start
-        self.progress(f"{role}: ready")
 
     def start_gateway(self) -> Program:
         """Start the gateway in front of the three machines and wait until it answers."""

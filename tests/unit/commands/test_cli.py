@@ -26,6 +26,7 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
+from tests.support.simulated_machine import manifest_bytes
 
 PACKAGE = Path(confide.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -248,3 +249,32 @@ def test_each_command_is_a_module_with_one_entry(name: str) -> None:
         isinstance(node, ast.ExceptHandler) and "ConfideError" in ast.unparse(node.type or node)
         for node in ast.walk(tree)
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verify", PEER, "--manifest", "manifest.json"],
+        ["collateral", "fetch", PEER, "--manifest", "manifest.json"],
+        ["proxy", "--gateway", PEER, "--manifest", "manifest.json"],
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize(
+    "content", [b"", b"two words", b"\xff", b"k\x00", b"x" * 5000, b"\n", None]
+)
+def test_files_without_an_api_key(
+    command: list[str],
+    content: bytes | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every command that takes one refuses the same files, before it asks anybody."""
+    monkeypatch.chdir(tmp_path)
+    Path("manifest.json").write_bytes(manifest_bytes())
+    if content is not None:
+        Path("key").write_bytes(content)
+    assert main([*command, "--api-key-file", "key"]) == ExitStatus.USAGE
+    printed = capsys.readouterr().err
+    assert "API key file" in printed and printed.count("\n") == 1

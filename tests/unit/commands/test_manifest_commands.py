@@ -90,10 +90,10 @@ def test_build(images: list[Path], model: Path, tmp_path: Path) -> None:
     manifest = Manifest.parse(output.read_bytes())
     assert manifest.mode == "development"
     assert manifest.platforms.vtpm == DevelopmentCa(development_ca_spki_sha256())
-    assert [role.name for role in manifest.roles] == sorted(CPU_ROLES)
-    for role in manifest.roles:
-        (reference,) = role.vtpm
-        expected = measurements(role.name)["platforms"]["vtpm"][0]
+    assert list(manifest.roles) == sorted(CPU_ROLES)
+    for role, entry in manifest.roles.items():
+        (reference,) = entry.vtpm
+        expected = measurements(role)["platforms"]["vtpm"][0]
         assert reference.shape == expected["shape"]
         assert {str(n): v.hex() for n, v in reference.pcrs.items()} == expected["pcrs"]
     (tiny,) = manifest.models
@@ -199,5 +199,14 @@ def test_show_and_check(
     differing = capsys.readouterr().out
     assert "roles.worker-cpu.vtpm[0].pcrs.11" in differing
     assert "coordinator" not in differing
+    assert main(["manifest", "check", str(other), "--against", str(output), "--json"]) == FAILED
+    result = json.loads(capsys.readouterr().out)
+    assert (result["passed"], result["mode"]) == (False, "development")
+    assert result["sha256"] == sha256(other.read_bytes()).hexdigest()
+    assert "roles.worker-cpu.vtpm[0].pcrs.11" in " ".join(result["differences"])
+    assert main(["manifest", "show", str(other), "--json"]) == PASSED
+    result = json.loads(capsys.readouterr().out)
+    assert result["sha256"] == sha256(other.read_bytes()).hexdigest()
+    assert result["manifest"] == json.loads(other.read_bytes())
     output.write_bytes(output.read_bytes()[:-1])
     assert main(["manifest", "check", str(output)]) == FAILED

@@ -78,7 +78,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         )
         service = Service(create_app(completions, session))
         if manifest.mode == "development":
-            say("DEVELOPMENT manifest: it shows which images run, and hides nothing from the host.")
+            say("DEVELOPMENT manifest: shows which images run, hides nothing from the host.")
         models = ", ".join(model.name for model in manifest.models)
         say(f"Verified. Models: {models}. OpenAI API: http://{settings.listen}/v1")
         return service

@@ -20,6 +20,7 @@ from confide.errors import PolicyError, UnavailableError
 from confide.protocol.certificates import MeshIdentity
 from confide.protocol.keyexchange import KEY_LIFETIME, KemPrivateKey
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import WORKERS
 from confide.protocol.secret_service import KeyAccepted, ReleasedKey
 
 MAX_KEYS = 65_536
@@ -98,7 +99,7 @@ class SecretService:
                 "the key does not exist or has expired",
                 next="exchange a new key",
             )
-        if not worker.role.startswith("worker-") or not set(worker.models) & set(stored.models):
+        if worker.role not in WORKERS or not set(worker.models) & set(stored.models):
             raise PolicyError(
                 "model-not-allowed",
                 "the key does not allow a model of this worker",

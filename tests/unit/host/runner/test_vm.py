@@ -209,10 +209,10 @@ def test_command_takes_the_role_from_the_image(
     tmp_path: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [str(tmp_path), "--tools", str(make_tools().folder), "--json"]
-    assert main(["run", *argv]) == 1
+    assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-role"
     (tmp_path / "role").write_text("root\n")
-    assert main(["run", *argv]) == 1
+    assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["seen"] == "'root'"
 
 
@@ -220,7 +220,7 @@ def test_command_with_models_but_no_coordinator(
     image: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [str(image), "--tools", str(make_tools().folder), "--model", "tiny", "--json"]
-    assert main(["run", *argv]) == 1
+    assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "bad-config"
 
 
