@@ -81,7 +81,7 @@ def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], No
         try:
             if gpus.ready():
                 return list(gpus.memory())
-            reason = "they are not attested yet, or no longer"
+            reason = "they are not attested"
         except ConfideError as error:
             reason = str(error)
         if reason != said:
