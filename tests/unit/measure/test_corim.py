@@ -332,7 +332,7 @@ def test_what_cannot_be_signed() -> None:
         signatures.sign(corim(), key, "")
     with pytest.raises(ConfigError, match="expected P-256 or P-384; seen secp521r1"):
         signatures.sign(corim(), ec.generate_private_key(ec.SECP521R1()), "x")
-    with pytest.raises(ConfideFormatError, match="no signed CoRIM"):
+    with pytest.raises(ConfideFormatError, match="not a signed CoRIM"):
         signatures.verify(corim(), key.public_key())
 
 

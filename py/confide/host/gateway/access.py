@@ -1,7 +1,7 @@
 """Who may use the gateway, and how often: API keys and their requests per minute.
 
-The gateway never holds an API key, only its SHA-256. Keys are meant to be long random strings, for
-which one hash is enough.
+The gateway never holds an API key, only its SHA-256. One hash is enough, because keys are long
+random strings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_KEYS_FILE = 1 << 20
 
 
 class _Quota:
-    """A token bucket: `per_minute` requests a minute, and as many at once after a quiet minute."""
+    """A token bucket: `per_minute` requests a minute; after a quiet minute, as many at once."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self._per_minute = per_minute
@@ -52,7 +52,8 @@ class Access:
     def load(cls, path: Path) -> Access:
         """Read a keys file: {"NAME": {"sha256": "<64 hex>", "requests_per_minute": N}, ...}.
 
-        Raises ConfigError that names the file.
+        Raises:
+            ConfigError: The file cannot be used; the error names it.
         """
         try:
             data = path.read_bytes()
@@ -64,15 +65,15 @@ class Access:
                 entry = users.map(name)
                 digest = entry.hex("sha256", 32)
                 if digest in keys:
-                    raise FormatError("duplicate-key", f"the key of {name!r} is there twice")
+                    raise FormatError("duplicate-key", f"the key of {name!r} is listed twice")
                 keys[digest] = entry.integer("requests_per_minute", minimum=1, maximum=10**6)
                 entry.done()
             if not keys:
-                raise FormatError("no-keys", "the file names no key")
+                raise FormatError("no-keys", "the file lists no key")
         except (OSError, ValueError, FormatError) as error:
             raise ConfigError(
                 "bad-api-keys",
-                f"The API keys file {path} is not usable",
+                f"the API keys file {path} cannot be used",
                 expected='{"NAME": {"sha256": "<64 hex>", "requests_per_minute": 60}}',
                 seen=str(error),
             ) from error
@@ -86,7 +87,7 @@ class Access:
         if quota is None:
             raise PolicyError(
                 "unauthorized",
-                "The gateway does not know this API key",
+                "the gateway does not know this API key",
                 expected="Authorization: Bearer KEY",
                 seen="another key" if authorization else "no key",
                 next="start the proxy with --api-key-file FILE",
@@ -96,6 +97,6 @@ class Access:
         if not admitted:
             raise PolicyError(
                 "rate-limited",
-                "This API key's requests per minute are used up",
-                next="wait, or ask for a higher limit",
+                "this API key has used up its requests per minute",
+                next="wait, or ask the operator for a higher limit",
             )
