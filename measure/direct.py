@@ -60,6 +60,7 @@ def rewritten_kernel(kernel: bytes, initrd_size: int, memory: int, file: str) ->
         kernel: a bzImage of boot protocol 2.02 or later.
         initrd_size: of -initrd, in bytes.
         memory: of the machine below 4 GiB, in bytes.
+        file: the name of `kernel` in errors.
 
     Raises:
         FormatError: not such a kernel, or the initrd does not fit.

@@ -108,6 +108,8 @@ def predict(shape: Shape, image: DiskImage, firmware: Measured | None) -> Predic
     """The events of booting `image` in a machine of `shape`.
 
     Args:
+        shape: the machine.
+        image: the disk that it boots.
         firmware: the machine's; None for a cloud's machine, whose registers do not cover it.
 
     Raises:

@@ -287,7 +287,7 @@ def _resume(url: str, part: Path, size: int, opener: Opener, progress: Progress)
 
 
 def pip_target(python: str) -> list[str]:
-    """pip's options for wheels that run on CPython `python` with Debian 13's C library (2.41)."""
+    """Pip's options for wheels that run on CPython `python` with Debian 13's C library (2.41)."""
     tags = [f"manylinux_2_{minor}_x86_64" for minor in range(41, 4, -1)]
     tags += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
     options = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]

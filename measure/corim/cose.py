@@ -75,7 +75,8 @@ def assemble(structure: bytes, signature: bytes, file: str, signature_file: str)
     Args:
         structure: the output of `to_be_signed`.
         signature: over that, as (r, s) or in DER, which is what most programs write.
-        file, signature_file: their names.
+        file: the name of `structure` in errors.
+        signature_file: the name of `signature` in errors.
 
     Raises:
         FormatError: one of them is malformed.

@@ -104,6 +104,9 @@ def predict(
     """The registers of a machine that boots this.
 
     Args:
+        shape: the machine, as its owner states it.
+        firmware: the machine's.
+        machine: the tables that its firmware is given.
         boots: a disk image also tells what a direct boot of its kernel is.
 
     Raises:

@@ -111,7 +111,7 @@ def check_modules() -> None:
 
 
 def check_arguments(commands: list[list[str]]) -> None:
-    """vLLM's own parser takes our arguments, and each says there what it says here."""
+    """VLLM's own parser takes our arguments, and each says there what it says here."""
     from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -209,7 +209,7 @@ def check_salt() -> None:
 
 
 def check_server(command: list[str]) -> None:
-    """vLLM's HTTP server answers, with the versions of the web libraries that the layer has."""
+    """VLLM's HTTP server answers, with the versions of the web libraries that the layer has."""
     from fastapi.testclient import TestClient
     from vllm.entrypoints.openai.api_server import build_app
     from vllm.entrypoints.openai.cli_args import make_arg_parser

@@ -36,11 +36,10 @@ KINDS = {
 FIELD_ERRORS = ("measure/declare.py", "measure/kinds.py")
 """Their FieldErrors become FormatErrors of `encoding`, with the same codes."""
 
+_PEER_CODES = frozenset({"peer-unreachable", "peer-lost", "peer-timeout"})
 IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
-    "py/confide/net/http_client.py": (
-        "UnavailableError",
-        frozenset({"peer-unreachable", "peer-lost", "peer-timeout"}),
-    ),
+    "py/confide/net/calls.py": ("UnavailableError", _PEER_CODES),
+    "py/confide/net/http_client.py": ("UnavailableError", _PEER_CODES),
     # The names that HTTP gives its own statuses: nothing else is answered by Flask here.
     "py/confide/net/server.py": (
         "ConfideError",

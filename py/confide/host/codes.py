@@ -25,9 +25,18 @@ CODES = {
     "disk-exists": Code(
         "The disk exists, and is never overwritten. Remove it or choose another name.", ConfigError
     ),
+    "disk-in-model": Code(
+        "The disk would be in the folder of the model, or one is there already.", ConfigError
+    ),
     "double-measurement": Code("A role is measured twice.", ConfigError),
     "duplicate-key": Code("The file of API keys lists one key twice.", FormatError),
     "empty-model": Code("The folder of the model has no data.", ConfigError),
+    "entry-exists": Code(
+        "The entry of the disk exists, and is never overwritten. Move it away.", ConfigError
+    ),
+    "file-in-the-way": Code(
+        "A file that no interrupted pack left has the name of one that pack needs.", ConfigError
+    ),
     "machine-not-ready": Code(
         "The machine did not become ready. Read its console.", UnavailableError
     ),
@@ -38,6 +47,19 @@ CODES = {
     "model-changed": Code(
         "A file changed while it was packed. Pack again when nothing writes to the folder.",
         ConfigError,
+    ),
+    "model-config": Code(
+        "The model has no config.json, or a file that the engine reads is malformed.", ConfigError
+    ),
+    "model-index": Code(
+        "The files of weights and their index do not belong together.", ConfigError
+    ),
+    "model-lfs-pointer": Code(
+        "Files of the model are Git LFS pointers. Run `git lfs pull`.", ConfigError
+    ),
+    "model-tokenizer": Code("The model has no tokenizer.", ConfigError),
+    "model-weights": Code(
+        "The model has no safetensors file, or one is damaged or incomplete.", ConfigError
     ),
     "no-disk": Code("A disk of the machine is missing. Build the image.", ConfigError),
     "no-keys": Code("The file of API keys lists no key.", FormatError),

@@ -150,7 +150,7 @@ def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:
 
 
 def with_issuers(evidence: Evidence, shelf: Shelf) -> Evidence:
-    """vTPM evidence with the issuers of its attestation key, as far as they are there."""
+    """VTPM evidence with the issuers of its attestation key, as far as they are there."""
     chain = list(evidence.endorsements)
     try:
         while len(chain) <= MAX_ISSUERS:

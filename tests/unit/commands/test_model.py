@@ -11,12 +11,21 @@ import pytest
 from confide.commands import cli
 from confide.protocol.manifest import Manifest, Model, Platforms, Role
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from tests.support.model_folder import LFS_POINTER, safetensors, write_json, write_model
 
 SERVED = (("chat",), ("worker-cpu",))
 
 
 def main(argv: list[str]) -> int:
     return cli.main(["model", *argv])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model with 8 MB of weights."""
+    folder = write_model(tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(safetensors({"a": 2_000_000}))
+    return folder
 
 
 @pytest.fixture
@@ -56,7 +65,7 @@ def test_pack_says_all_that_a_manifest_needs(
     assert main(["pack", str(folder), "-o", str(disk), *options]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
-    assert "left out, as hidden: .git" in captured.err
+    assert "not packed, because hidden: .git" in captured.err
     entry_file = tmp_path / "llama-3.1-8b.json"
     assert answer["entry_file"] == str(entry_file)
     assert json.loads(entry_file.read_text()) == answer["entry"]
@@ -64,7 +73,7 @@ def test_pack_says_all_that_a_manifest_needs(
     assert answer["entry"]["engine"] == {"tensor_parallel_size": 2, "dtype": "bfloat16"}
     assert answer["entry"]["roles"] == ["worker-gpu", "worker-cpu"]
     assert answer["size"] == disk.stat().st_size
-    assert answer["files"] == 7
+    assert answer["files"] == 4
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,47 @@ def test_an_engine_option_twice(
     argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", "/none"]
     twice = ["--engine", "max_num_seqs=1", "max_num_seqs=2"]
     assert refused([*argv, *twice], capsys) == (2, "engine-option")
+
+
+def test_a_folder_that_the_engine_cannot_load(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is packed: there are no tools."""
+    argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", "/none"]
+    assert refused(argv, capsys) == (2, "no-model-tools")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert refused(argv, capsys) == (2, "model-weights")
+    (folder / "pytorch_model.bin").write_text(LFS_POINTER)
+    assert refused(argv, capsys) == (2, "model-lfs-pointer")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_may_stop_the_engine_is_said(
+    folder: Path, model_tools: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(folder / "tokenizer_config.json", {})
+    argv = ["pack", str(folder), "-o", str(tmp_path / "model.disk"), "--tools", str(model_tools)]
+    assert main([*argv, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "no chat template" in captured.err
+    assert json.loads(captured.out)["passed"] is True
+
+
+def test_a_disk_in_the_models_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    argv = ["pack", ".", "-o", "model.disk", "--tools", "/none"]
+    assert refused(argv, capsys) == (2, "disk-in-model")
+
+
+def test_the_entry_replaces_no_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "llama.json").write_text("precious")
+    argv = ["pack", str(folder), "-o", str(tmp_path / "llama.disk"), "--tools", "/none"]
+    assert refused(argv, capsys) == (2, "entry-exists")
+    assert (tmp_path / "llama.json").read_text() == "precious"
 
 
 def test_a_good_disk_by_each_reference(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:

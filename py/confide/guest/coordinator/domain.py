@@ -42,7 +42,7 @@ from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_evidence
 
 if TYPE_CHECKING:
-    from confide.guest.attest.platform import Attester
+    from confide.guest.attest.service import Attester
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confide.guest.attest.platform import detect_attester
+from confide.guest.attest.hardware import detect_attester
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context

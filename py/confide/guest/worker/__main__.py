@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confide.errors import UnavailableError
-from confide.guest.attest.platform import detect_attester
+from confide.guest.attest.hardware import detect_attester
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
 from confide.guest.secret_service.client import fetch_key

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from confide.encoding.fields import Fields, check_name
 from confide.errors import ConfideError, FormatError, UnavailableError
+from confide.net.calls import Caller
 from confide.net.http_client import Upstream
 
 HEALTH_SECONDS = 2.0
@@ -31,8 +32,11 @@ class Worker:
 
     def __init__(self, url: str) -> None:
         self.upstream = Upstream(url, connect_seconds=5.0)
-        self._health = Upstream(
-            url, connect_seconds=5.0, read_seconds=PATIENCE_SECONDS, idle_connections=1
+        self._health = Caller(
+            url,
+            connect_seconds=5.0,
+            read_seconds=PATIENCE_SECONDS,
+            total_seconds=2 * PATIENCE_SECONDS,
         )
         self._timeouts = 0
         self.url = self.upstream.url
