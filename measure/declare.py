@@ -100,6 +100,46 @@ class Either(Kind):
         return {"oneOf": [Nested(message).schema(definitions) for message in self.messages]}
 
 
+@dataclasses.dataclass(frozen=True)
+class Keyed(Kind):
+    """A map with a kind of its own for each key, decoded to a dict: for keys that a table lists.
+
+    All keys are there if `required`, else any of them.
+    """
+
+    kinds: Mapping[str, Kind]
+    required: bool = True
+
+    def decode(self, value: object, what: str) -> dict[Any, Any]:
+        """A dict, in the order of `kinds`."""
+        fields = _map(value, what)
+        for name in self.kinds:
+            if self.required and name not in fields:
+                raise _missing(what, name)
+        decoded = {
+            name: kind.decode(fields[name], f"{what} field {str(name)!r}")
+            for name, kind in self.kinds.items()
+            if name in fields
+        }
+        if len(decoded) != len(fields):
+            raise _unknown(what, set(fields) - set(self.kinds))
+        return decoded
+
+    def encode(self, value: dict[Any, Any]) -> dict[str, Any]:
+        """The map."""
+        return {str(name): self.kinds[name].encode(item) for name, item in value.items()}
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`object`."""
+        properties = {str(name): kind.schema(definitions) for name, kind in self.kinds.items()}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties) if self.required else [],
+            "additionalProperties": False,
+        }
+
+
 def decode(message: type[T], value: object, what: str, *, file: str = "") -> T:
     """The message in a decoded map.
 
@@ -149,25 +189,28 @@ def json_schema(message: type[Any], *, id: str, title: str) -> Schema:
 
 
 def _decode(message: type[T], value: object, what: str) -> T:
-    if not isinstance(value, dict):
-        raise FieldError("bad-field", f"{what} is not a map", seen=type(value).__name__)
+    fields = _map(value, what)
     arguments: dict[str, Any] = {}
     found = 0
     plan = _plan(message)
     for field in plan:
-        if field.name in value:
+        if field.name in fields:
             found += 1
-            read = field.kind.decode(value[field.name], f"{what} field {field.name!r}")
+            read = field.kind.decode(fields[field.name], f"{what} field {field.name!r}")
             if field.is_optional and read == field.default:
                 raise bad_field(f"{what} field {field.name!r}", "no such field", "its default")
             if field.is_argument:
                 arguments[field.attribute] = read
         elif not field.is_optional:
-            raise FieldError("missing-field", f"{what} has no field {field.name!r}")
-    if found != len(value):
-        unknown = min(map(str, set(value) - {field.name for field in plan}))
-        raise FieldError("unknown-field", f"{what} has an unknown field", seen=ascii(unknown[:80]))
+            raise _missing(what, field.name)
+    if found != len(fields):
+        raise _unknown(what, set(fields) - {field.name for field in plan})
     return message(**arguments)
+
+
+def kinds_of(message: type[Any]) -> dict[str, Kind]:
+    """The kind of each field, by the field's name in the map."""
+    return {field.name: field.kind for field in _plan(message)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +224,21 @@ class _Field:
     default: Any
     keywords: Schema
     is_optional: bool
+
+
+def _map(value: object, what: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise FieldError("bad-field", f"{what} is not a map", seen=type(value).__name__)
+    return value
+
+
+def _missing(what: str, name: str) -> FieldError:
+    return FieldError("missing-field", f"{what} has no field {str(name)!r}")
+
+
+def _unknown(what: str, names: set[Any]) -> FieldError:
+    seen = ascii(min(map(str, names))[:80])
+    return FieldError("unknown-field", f"{what} has an unknown field", seen=seen)
 
 
 _plans: dict[type[Any], tuple[_Field, ...]] = {}

@@ -50,6 +50,19 @@ class Kind(ABC):
 
 
 @dataclass(frozen=True)
+class Anything(Kind):
+    """Any value: what holds it has rules of its own."""
+
+    def decode(self, value: object, what: str) -> Any:
+        """The value as it is."""
+        return value
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """The schema that accepts everything."""
+        return {}
+
+
+@dataclass(frozen=True)
 class Boolean(Kind):
     """True or false."""
 
@@ -150,6 +163,10 @@ class Name(Kind):
                 seen=ascii(text[:80]),
             )
         return text
+
+    def encode(self, value: str) -> str:
+        """The text, also of an enum's member."""
+        return str(value)
 
     def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""

@@ -56,6 +56,14 @@ IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
             }
         ),
     ),
+    # One code for each policy.
+    "py/confide/protocol/policy/accepted.py": (
+        "FormatError",
+        frozenset({"bad-collateral", "bad-gpu-policy", "bad-snp-policy", "bad-tdx-policy"}),
+    ),
+    "py/confide/protocol/policy/gpu.py": ("FormatError", frozenset({"bad-gpu-policy"})),
+    "py/confide/protocol/policy/snp.py": ("FormatError", frozenset({"bad-snp-policy"})),
+    "py/confide/protocol/policy/tdx.py": ("FormatError", frozenset({"bad-tdx-policy"})),
     "py/confide/guest/attest/local.py": (
         "UnavailableError",
         frozenset({"gpu-service", "no-attester"}),

@@ -79,7 +79,7 @@ REPORT = TdReport(
     report_data=b"\x44" * 64,
 )
 REPORT_15 = replace(REPORT, tee_tcb_svn2=REPORT.tee_tcb_svn, mrservicetd=bytes(48))
-REFERENCE = TdxReference("simulated", REPORT.mrtd, REPORT.rtmrs)
+REFERENCE = TdxReference("simulated", REPORT.mrtd, *REPORT.rtmrs)
 POLICY = TdxPolicy(
     attributes=Masked(2**64 - 1, SEPT_VE_DISABLE),
     xfam=Masked(2**64 - 1, REPORT.xfam),

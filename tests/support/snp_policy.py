@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.protocol.policy.snp import SnpPolicy
 
 REPORT_DATA = bytes(range(64))
@@ -48,4 +48,4 @@ def policy_json(**changes: object) -> dict[str, Any]:
 
 def policy(**changes: object) -> SnpPolicy:
     """The same, read."""
-    return SnpPolicy.read(Fields(policy_json(**changes), "policy"))
+    return from_map(SnpPolicy, policy_json(**changes), "policy")

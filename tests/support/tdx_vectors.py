@@ -102,7 +102,7 @@ def peer_collateral(collateral: TdxCollateral, pck_ca_chain: tuple[bytes, ...]) 
 
 
 def reference_of(report: TdReport) -> TdxReference:
-    return TdxReference("recorded", report.mrtd, report.rtmrs)
+    return TdxReference("recorded", report.mrtd, *report.rtmrs)
 
 
 def policy_of(report: TdReport, advisories: tuple[str, ...] = ()) -> TdxPolicy:

@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.vendors.amd.certificates import EndorsementKey
@@ -201,7 +201,7 @@ def policy_of(vector: Vector, **changes: Any) -> SnpPolicy:
         csp_ids=["CN=cc-us-east-2.amazonaws.com"],
         opt_outs=["insecure_any_chip", "insecure_without_revocation"],
     )
-    return SnpPolicy.read(Fields(value | vector.policy | changes, "policy"))
+    return from_map(SnpPolicy, value | vector.policy | changes, "policy")
 
 
 def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any) -> Verdict:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from confide.client.collateral.finder import FindCollateral
-from confide.encoding.canonical import cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.canonical import cbor_decode
 from confide.encoding.files import read_file
+from confide.encoding.messages import CborMessage
 from confide.errors import ConfigError, PolicyError, VerificationError
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.binding import NONCE_SIZE
@@ -29,6 +30,7 @@ from confide.verify.service import (
     verify_unset_coordinator,
 )
 from confide.verify.verdict import Verdict
+from measure.kinds import Blob, Converted, Integer, Word
 
 GATEWAY_PREFIX = "/confide/v1"
 RECORD_FORMAT = "confide-record/2"
@@ -37,47 +39,21 @@ MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + MAX_BUNDLE + 1024
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(CborMessage, what="the record", limit=MAX_RECORD):
     """What a service answered to one nonce at one time: enough to verify it again later.
 
-    CBOR {format, nonce, time, attestation, key_exchange, collateral}. `time` is in Unix seconds, by
-    the clock of the client; `key_exchange` is empty if the client asked a coordinator directly;
-    `collateral` is the vendor collateral of that time.
+    `time` is in Unix seconds, by the clock of the client; `key_exchange` is empty if the client
+    asked a coordinator directly; `collateral` is the vendor collateral of that time.
     """
 
-    nonce: bytes
-    time: int
-    attestation: bytes
-    key_exchange: bytes
-    collateral: Bundle
-
-    def encode(self) -> bytes:
-        """As CBOR."""
-        return cbor_encode(
-            {
-                "format": RECORD_FORMAT,
-                "nonce": self.nonce,
-                "time": self.time,
-                "attestation": self.attestation,
-                "key_exchange": self.key_exchange,
-                "collateral": self.collateral.encode(),
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> Record:
-        """Raises FormatError."""
-        fields = Fields(cbor_decode(data, what="record", limit=MAX_RECORD), "the record")
-        fields.text("format", one_of=(RECORD_FORMAT,))
-        record = cls(
-            nonce=fields.blob("nonce", length=NONCE_SIZE),
-            time=fields.integer("time"),
-            attestation=fields.blob("attestation", max_length=MAX_ATTESTATION),
-            key_exchange=fields.blob("key_exchange", max_length=MAX_REPLY),
-            collateral=Bundle.parse(fields.blob("collateral", max_length=MAX_BUNDLE)),
-        )
-        fields.done()
-        return record
+    format: Annotated[str, Word((RECORD_FORMAT,))] = field(default=RECORD_FORMAT, init=False)
+    nonce: Annotated[bytes, Blob(NONCE_SIZE)]
+    time: Annotated[int, Integer()]
+    attestation: Annotated[bytes, Blob(max_size=MAX_ATTESTATION)]
+    key_exchange: Annotated[bytes, Blob(max_size=MAX_REPLY)]
+    collateral: Annotated[
+        Bundle, Converted(Blob(max_size=MAX_BUNDLE), read=Bundle.parse, write=Bundle.encode)
+    ]
 
 
 def read_proof(path: Path) -> Record | Evidence:

@@ -102,21 +102,21 @@ def _show(options: argparse.Namespace) -> ExitStatus:
         return ExitStatus.PASSED
     print(f"SHA-256  {manifest.sha256.hex()}")
     print(f"mode     {manifest.mode}{warning(manifest.mode)}")
-    for role in manifest.roles:
-        for vtpm in role.vtpm:
-            print(f"role     {role.name}, vTPM, shape {vtpm.shape}")
+    for role, entry in manifest.roles.items():
+        for vtpm in entry.vtpm:
+            print(f"role     {role}, vTPM, shape {vtpm.shape}")
             for pcr, value in sorted(vtpm.pcrs.items()):
                 print(f"           PCR {pcr:2} {value.hex()}")
-        for snp in role.snp:
-            print(f"role     {role.name}, SEV-SNP, shape {snp.shape}")
+        for snp in entry.snp:
+            print(f"role     {role}, SEV-SNP, shape {snp.shape}")
             print(f"           launch digest {snp.launch_digest.hex()}")
-        for tdx in role.tdx:
-            print(f"role     {role.name}, TDX, shape {tdx.shape}")
+        for tdx in entry.tdx:
+            print(f"role     {role}, TDX, shape {tdx.shape}")
             for name, value in tdx.registers.items():
                 print(f"           {name} {value.hex()}")
-        if role.gpus is not None:
-            count = f"{role.gpus.minimum_count} to {role.gpus.maximum_count}"
-            print(f"role     {role.name} has {count} GPUs: {', '.join(role.gpus.architectures)}")
+        if entry.gpus is not None:
+            count = f"{entry.gpus.minimum_count} to {entry.gpus.maximum_count}"
+            print(f"role     {role} has {count} GPUs: {', '.join(entry.gpus.architectures)}")
     for model in manifest.models:
         print(f"model    {model.name} ({', '.join(model.tasks)}) on {', '.join(model.roles)}")
         print(f"           root hash {model.root_hash.hex()}, hash tree at {model.hash_offset}")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from confide.commands.output import print_json
 from confide.commands.status import ExitStatus
-from confide.encoding.fields import Fields, check_name, from_hex
 from confide.encoding.files import read_file
+from confide.encoding.messages import read_value
+from confide.encoding.texts import check_name, from_hex
 from confide.errors import ConfigError, FormatError, UnavailableError
 from confide.host.manifest_builder import read_model
 from confide.host.model import check
@@ -22,10 +23,11 @@ from confide.host.model.outputs import Outputs, write_entry
 from confide.host.model.pack import pack
 from confide.host.model.progress import Meter
 from confide.host.model.source import scan
-from confide.protocol.engine_options import CHOICES, NUMBERS, EngineOptions
-from confide.protocol.manifest import MAX_MANIFEST, ROLES, TASKS, Manifest
+from confide.protocol.engine_options import ENGINE_OPTIONS, OPTIONS, EngineOptions
+from confide.protocol.manifest import MAX_MANIFEST, Manifest
+from confide.protocol.roles import WORKERS, Role, Task
+from measure.kinds import Integer
 
-WORKERS = tuple(role for role in ROLES if role.startswith("worker-"))
 MAX_DIGITS = 19
 TOOLS_VARIABLE = "CONFIDE_MODEL_TOOLS"
 
@@ -61,15 +63,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--task",
         nargs="+",
-        choices=TASKS,
-        default=list(TASKS),
+        choices=list(map(str, Task)),
+        default=list(map(str, Task)),
         help="what the model serves (default: all)",
     )
     command.add_argument(
         "--role",
         nargs="+",
-        choices=WORKERS,
-        default=["worker-gpu"],
+        choices=list(map(str, WORKERS)),
+        default=[str(Role.WORKER_GPU)],
         help="which workers serve the model (default: worker-gpu)",
     )
     command.add_argument(
@@ -77,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help=f"options of the model's engine: {', '.join([*NUMBERS, *CHOICES])}",
+        help=f"options of the model's engine: {', '.join(OPTIONS)}",
     )
     command.add_argument(
         "--tools",
@@ -195,13 +197,15 @@ def engine_options(words: Sequence[str]) -> EngineOptions:
                 seen=ascii(word[:80]),
             )
         is_number = value.isascii() and value.isdecimal() and len(value) < MAX_DIGITS
-        given[name] = int(value) if name in NUMBERS and is_number else value
+        is_integer = isinstance(OPTIONS.get(name), Integer)
+        given[name] = int(value) if is_integer and is_number else value
     try:
-        return EngineOptions.read(Fields(given, "the engine's options"))
+        options: EngineOptions = read_value(ENGINE_OPTIONS, given, "the engine's options")
     except FormatError as error:
         raise ConfigError(
             error.code, error.message, expected=error.expected, seen=error.seen
         ) from error
+    return options
 
 
 def _verify(options: argparse.Namespace) -> dict[str, object]:

@@ -14,7 +14,7 @@ from confide.commands.status import ExitStatus
 from confide.errors import ConfigError
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
-from confide.protocol.manifest import ROLES
+from confide.protocol.roles import Role
 
 POLL_SECONDS = 0.5
 """Between two looks at a machine that runs."""
@@ -30,7 +30,9 @@ Boots an image with a TPM until Ctrl-C; needs no root rights. The development CA
 certifies the TPM, so nothing is protected against the person who controls this computer."""
     parser.add_argument("image", type=Path, help="folder with disk.raw, as the flake builds it")
     parser.add_argument(
-        "--role", choices=ROLES, help="default: the content of the image's file `role`"
+        "--role",
+        choices=list(map(str, Role)),
+        help="default: the content of the image's file `role`",
     )
     parser.add_argument(
         "--coordinator", metavar="URL", help="the coordinator's address, as other machines reach it"
@@ -149,9 +151,9 @@ def _role_of(image: Path) -> str:
             seen=error.strerror or type(error).__name__,
             next="give --role, or give the folder that the flake built",
         ) from error
-    if role not in ROLES:
+    if role not in set(Role):
         raise ConfigError(
-            "no-role", "the image has an unknown role", expected=", ".join(ROLES), seen=ascii(role)
+            "no-role", "the image has an unknown role", expected=", ".join(Role), seen=ascii(role)
         )
     return role
 

@@ -45,7 +45,7 @@ class CoordinatorClient:
 
     def attest(self, nonce: bytes) -> bytes:
         """An encoded Attestation, as it came, so that it can be kept."""
-        body = messages.encode_nonce(nonce)
+        body = messages.Nonce(nonce).encode()
         return self._call("POST", "/attest", body, messages.MAX_ATTESTATION)
 
     def key_exchange(self) -> bytes:
@@ -54,8 +54,8 @@ class CoordinatorClient:
 
     def set_manifest(self, manifest: bytes) -> bytes:
         """Set the manifest; returns the SHA-256 that the coordinator says it has."""
-        body = messages.encode_set_manifest(manifest)
-        return messages.parse_manifest_set(self._call("POST", "/manifest", body, 256))
+        body = messages.SetManifest(manifest).encode()
+        return messages.ManifestSet.parse(self._call("POST", "/manifest", body, 256)).sha256
 
     def collateral(self) -> Bundle:
         """The vendor collateral that the coordinator verifies with."""
@@ -76,7 +76,7 @@ class CoordinatorClient:
 
     def challenge(self) -> bytes:
         """A nonce for one join."""
-        return messages.parse_nonce(self._call("POST", "/challenge", b"", 256))
+        return messages.Nonce.parse(self._call("POST", "/challenge", b"", 256)).nonce
 
     def join(self, request: messages.JoinRequest) -> messages.JoinReply:
         """Ask to join the mesh."""

@@ -20,7 +20,7 @@ from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Role
+from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.policy.vtpm import InsecureCloud
 from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import Product, Report, SigningKey
@@ -65,7 +65,7 @@ class Shelf:
 
 
 def missing_for(
-    evidence: Evidence, role: Role, manifest: Manifest, bundle: Bundle
+    evidence: Evidence, role: RoleEntry, manifest: Manifest, bundle: Bundle
 ) -> Mapping[str, About]:
     """The items that verifying this evidence would need and `bundle` does not have, by name."""
     shelf = Shelf(bundle)

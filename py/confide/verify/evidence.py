@@ -6,7 +6,7 @@ from confide.errors import PolicyError
 from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_nonce
-from confide.protocol.manifest import Manifest, Role
+from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.policy.vtpm import InsecureCloud
 from confide.verify.collateral import (
     Shelf,
@@ -71,7 +71,12 @@ def verify_gpu_evidence(
 
 
 def _verify_machine(
-    evidence: Evidence, report_data: bytes, manifest: Manifest, role: Role, shelf: Shelf, now: int
+    evidence: Evidence,
+    report_data: bytes,
+    manifest: Manifest,
+    role: RoleEntry,
+    shelf: Shelf,
+    now: int,
 ) -> Verdict:
     platforms = manifest.platforms
     accepted = Verdict((Check("platform", _names(role), evidence.platform, True, "manifest"),))
@@ -110,7 +115,7 @@ def _verify_machine(
 
 
 def _verify_gpus(
-    evidence: Evidence, report_data: bytes, role: Role, shelf: Shelf, now: int
+    evidence: Evidence, report_data: bytes, role: RoleEntry, shelf: Shelf, now: int
 ) -> Verdict:
     refusal = evidence.gpu_refusal
     checks = [Check("GPU refusal", "none", refusal or "none", not refusal, "manifest")]
@@ -139,7 +144,7 @@ def _with_missing(verdict: Verdict, shelf: Shelf) -> Verdict:
     return Verdict((missing,)) + verdict
 
 
-def _names(role: Role) -> str:
+def _names(role: RoleEntry) -> str:
     listed = (("vtpm", role.vtpm), ("sev-snp", role.snp), ("tdx", role.tdx))
     return " or ".join(name for name, references in listed if references)
 

@@ -90,10 +90,10 @@ def test_build(images: list[Path], model: Path, tmp_path: Path) -> None:
     manifest = Manifest.parse(output.read_bytes())
     assert manifest.mode == "development"
     assert manifest.platforms.vtpm == DevelopmentCa(development_ca_spki_sha256())
-    assert [role.name for role in manifest.roles] == sorted(CPU_ROLES)
-    for role in manifest.roles:
-        (reference,) = role.vtpm
-        expected = measurements(role.name)["platforms"]["vtpm"][0]
+    assert list(manifest.roles) == sorted(CPU_ROLES)
+    for role, entry in manifest.roles.items():
+        (reference,) = entry.vtpm
+        expected = measurements(role)["platforms"]["vtpm"][0]
         assert reference.shape == expected["shape"]
         assert {str(n): v.hex() for n, v in reference.pcrs.items()} == expected["pcrs"]
     (tiny,) = manifest.models

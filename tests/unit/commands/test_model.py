@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from confide.commands import cli
-from confide.protocol.manifest import Manifest, Model, Platforms, Role
+from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from confide.protocol.roles import Role
 from tests.support.model_folder import LFS_POINTER, safetensors, write_json, write_model
 
 SERVED = (("chat",), ("worker-cpu",))
@@ -159,7 +160,7 @@ def test_by_a_manifest(packed: Path, capsys: pytest.CaptureFixture[str]) -> None
     right = Model("a", bytes.fromhex(entry["root_hash"]), entry["hash_offset"], *SERVED)
     wrong = Model("b", bytes(32), entry["hash_offset"], *SERVED)
     reference = VtpmReference("any", {register: bytes(32) for register in REQUIRED_PCRS})
-    roles = tuple(Role(name, (reference,)) for name in ("coordinator", "worker-cpu"))
+    roles = dict.fromkeys((Role.COORDINATOR, Role.WORKER_CPU), RoleEntry((reference,)))
     platforms = Platforms(vtpm=DevelopmentCa(bytes(32)))
     manifest = packed.with_name("manifest.json")
     manifest.write_bytes(Manifest("development", platforms, roles, (right, wrong)).encode())

@@ -53,7 +53,9 @@ def manifest_bytes() -> bytes:
 
 def run_generator(*arguments: str) -> subprocess.CompletedProcess[str]:
     # The package may be installed beside its wheels, found by PYTHONPATH alone.
-    path = os.pathsep.join(filter(None, [str(ROOT / "py"), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(None, [str(ROOT / "py"), str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, str(GENERATOR), *arguments],

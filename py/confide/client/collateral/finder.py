@@ -17,7 +17,8 @@ from confide.client.collateral.vendors import Request, request_for
 from confide.errors import ConfigError, FormatError, PolicyError
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Role
+from confide.protocol.manifest import Manifest, RoleEntry
+from confide.protocol.roles import Role
 from confide.verify.collateral import About, missing_for
 from confide.verify.x509 import utc
 
@@ -55,12 +56,12 @@ class Finder:
     def __call__(self, evidence: bytes, manifest: Manifest) -> Bundle:
         """As `FindCollateral`. For evidence that a verifier refuses anyhow, there may be none."""
         try:
-            parsed, role = Evidence.parse(evidence), manifest.role("coordinator")
+            parsed, role = Evidence.parse(evidence), manifest.role(Role.COORDINATOR)
         except (FormatError, PolicyError):
             return Bundle()
         return self.find(parsed, role, manifest)
 
-    def find(self, evidence: Evidence, role: Role, manifest: Manifest) -> Bundle:
+    def find(self, evidence: Evidence, role: RoleEntry, manifest: Manifest) -> Bundle:
         """The items that verifying this evidence takes, as far as they were found; no others.
 
         None of them has ended.

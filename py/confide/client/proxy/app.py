@@ -23,7 +23,7 @@ from confide.client.proxy.completions import (
 )
 from confide.client.proxy.loopback import is_loopback
 from confide.client.proxy.session import Session
-from confide.encoding.fields import check_name
+from confide.encoding.texts import check_name
 from confide.errors import (
     ConfideError,
     FormatError,

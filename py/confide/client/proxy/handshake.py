@@ -20,7 +20,7 @@ from confide.client.service_verdict import ServiceVerdict
 from confide.errors import UnavailableError, VerificationError
 from confide.net.http_client import Upstream
 from confide.protocol.binding import NONCE_SIZE
-from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, encode_nonce
+from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, Nonce
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_SIZE, InferenceKey, seal_key
 from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import MAX_REPLY, KeyAccepted, KeyExchangeReply
@@ -77,7 +77,7 @@ class Handshake:
         try:
             nonce = os.urandom(NONCE_SIZE)
             attestation = Attestation.parse(
-                self._call("POST", "/confide/v1/attest", encode_nonce(nonce), MAX_ATTESTATION)
+                self._call("POST", "/confide/v1/attest", Nonce(nonce).encode(), MAX_ATTESTATION)
             )
             coordinator = verify_coordinator(
                 attestation,

@@ -20,6 +20,7 @@ from confide.errors import ConfigError
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import WORKERS
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     """
     gateway = Upstream(settings.gateway)
     manifest = Manifest.parse(settings.manifest)
-    workers = [role.name for role in manifest.roles if role.name.startswith("worker-")]
+    workers = [role for role in manifest.roles if role in WORKERS]
     keep_receipt = receipt_keeper(settings.receipts)
     # Before anything is sent: a port that is in use must not cost a handshake.
     listener = listen_on(settings.listen)

@@ -9,6 +9,7 @@ from confide.guest.mesh.join import Membership
 from confide.guest.mesh.tls import client_context, peer_identity
 from confide.net.calls import Caller
 from confide.net.coordinator_client import peer_error
+from confide.protocol.roles import Role
 from confide.protocol.secret_service import MAX_REPLY, ReleasedKey
 
 TIMEOUT = 30.0
@@ -27,7 +28,7 @@ def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
         read_seconds=TIMEOUT,
         total_seconds=2 * TIMEOUT,
         tls=partial(client_context, membership),
-        check_peer=partial(peer_identity, membership=membership, role="secret-service"),
+        check_peer=partial(peer_identity, membership=membership, role=Role.SECRET_SERVICE),
     )
     try:
         status, _, body = caller.call("GET", f"/v1/keys/{key_id.hex()}", limit=MAX_REPLY)

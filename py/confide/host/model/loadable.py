@@ -77,7 +77,7 @@ def _refuse_pointers(files: Files) -> None:
     if pointers:
         raise ConfigError(
             "model-lfs-pointer",
-            f"{_some(pointers)} are Git LFS pointers: the download left out the contents",
+            f"the folder has Git LFS pointers in place of files: {_some(pointers)}",
             expected="the files themselves",
             next="run `git lfs pull` in the folder, or download the model again",
         )
@@ -136,7 +136,7 @@ def _require_architectures(config: Mapping[str, Any]) -> None:
             "config.json does not say which architecture the model has",
             expected='for example "architectures": ["LlamaForCausalLM"]',
             seen=ascii(json.dumps(names)[:120]),
-            next="download config.json again, or give a complete model (an adapter is none)",
+            next="download config.json again, or give a complete model",
         )
 
 
@@ -185,7 +185,7 @@ def _require_index(shards: Mapping[str, Collection[str]], index: Mapping[str, An
     if strays:
         raise ConfigError(
             "model-index",
-            f"the engine would not load {_some(strays)}: {INDEX} does not list them",
+            f"{INDEX} does not list these weights, so the engine ignores them: {_some(strays)}",
             expected="the safetensors files of one version of the model",
             next="remove these files, or download the model again into an empty folder",
         )

@@ -27,6 +27,7 @@ from confide.host.model.progress import Progress
 from confide.host.model.source import Source
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.hash_tree import BLOCK, disk_size, levels, root_hash
+from measure.declare import encode
 
 CHECKPOINT_SEGMENTS = 128
 """After so many segments, 1 GiB, all that is done is on the disk and noted."""
@@ -58,7 +59,7 @@ class PackedDisk:
             "hash_offset": self.hash_offset,
             "tasks": list(tasks),
             "roles": list(roles),
-            "engine": engine.to_json(),
+            "engine": encode(engine),
         }
 
 

@@ -77,7 +77,7 @@ def _span(file: SourceFile, name: str, tensor: object) -> tuple[int, int, str]:
             sizes = [size for size in shape if type(size) is int and size >= 0]
             bits = math.prod(sizes) * DTYPE_BITS.get(dtype, 0)
             known = dtype in DTYPE_BITS and len(sizes) == len(shape)
-            if known and first >= 0 and bits == 8 * (last - first):
+            if known and bits == 8 * (last - first):
                 return first, last, name
     raise _bad(
         file,

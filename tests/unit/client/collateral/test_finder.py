@@ -13,7 +13,8 @@ from confide.client.collateral.freshness import RENEW_AFTER
 from confide.errors import ConfigError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Platforms, Role
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
 from tests.support import simulated_intel
 from tests.support.cloud_tpm import CLOUD, CloudTpm, der, issue, pin_root
@@ -109,7 +110,7 @@ def test_the_issuers_of_a_clouds_vtpm(vendors: SimulatedVendors, make_finder: Ma
     by = Manifest(
         "production",
         Platforms(vtpm=CLOUD),
-        (Role("coordinator", (CloudTpm().reference(),)),),
+        {Role.COORDINATOR: RoleEntry((CloudTpm().reference(),))},
         (),
     )
     evidence = replace(CloudTpm().evidence(), endorsements=(der(ak),))

@@ -19,7 +19,7 @@ from confide.errors import ConfideError, FormatError, UnavailableError, Verifica
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.guest.secret_service.domain import SecretService
-from confide.protocol.coordinator import Attestation, parse_nonce
+from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
 from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
 
@@ -65,7 +65,7 @@ class Gateway:
         return 200, "application/cbor", encoded
 
     def _attest(self, body: bytes) -> Attestation:
-        return self.coordinator.attest(parse_nonce(body))
+        return self.coordinator.attest(Nonce.parse(body).nonce)
 
     def _key_exchange(self, _: bytes) -> KeyExchangeReply:
         member = self.member

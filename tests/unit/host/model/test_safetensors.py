@@ -71,8 +71,6 @@ def test_more_bytes_than_the_header_says(tmp_path: Path) -> None:
     [
         b"",
         b"[]",
-        b"{}",
-        b'{"__metadata__": {}}',
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"a": 7}',
@@ -81,6 +79,11 @@ def test_more_bytes_than_the_header_says(tmp_path: Path) -> None:
 )
 def test_headers_that_are_none(tmp_path: Path, header: bytes) -> None:
     refused(tmp_path, with_header(header, bytes(8)))
+
+
+@pytest.mark.parametrize("header", [b"{}", b'{"__metadata__": {"format": "pt"}}'])
+def test_no_tensor(tmp_path: Path, header: bytes) -> None:
+    assert "at least one tensor" in refused(tmp_path, with_header(header, b"")).expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.encoding.canonical import json_decode, json_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.policy.tdx import OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TcbStatus
@@ -203,22 +203,22 @@ LISTS = [
 
 @pytest.mark.parametrize("policy", [POLICY, FULL_POLICY], ids=["short", "full"])
 def test_policy_there_and_back(policy: TdxPolicy) -> None:
-    value = json_decode(json_encode(policy.to_json()), what="policy")
-    assert TdxPolicy.read(Fields(value, "policy")) == policy
+    value = json_decode(json_encode(to_map(policy)), what="policy")
+    assert from_map(TdxPolicy, value, "policy") == policy
 
 
 def test_empty_lists_stay_empty() -> None:
-    value = FULL_POLICY.to_json() | {name: [] for name in LISTS}
-    policy = TdxPolicy.read(Fields(value, "policy"))
+    value = to_map(FULL_POLICY) | {name: [] for name in LISTS}
+    policy = from_map(TdxPolicy, value, "policy")
     assert all(len(getattr(policy, name)) == 0 for name in LISTS)
-    assert policy.to_json() == value
+    assert to_map(policy) == value
 
 
 def test_any_platform_goes_with_no_list() -> None:
-    value = FULL_POLICY.to_json() | {"opt_outs": ["insecure_any_platform"]}
-    with pytest.raises(FormatError, match="none, because of insecure_any_platform"):
-        TdxPolicy.read(Fields(value, "policy"))
-    TdxPolicy.read(Fields(value | {"platform_instances": []}, "policy"))
+    value = to_map(FULL_POLICY) | {"opt_outs": ["insecure_any_platform"]}
+    with pytest.raises(FormatError, match="because of insecure_any_platform"):
+        from_map(TdxPolicy, value, "policy")
+    from_map(TdxPolicy, value | {"platform_instances": []}, "policy")
 
 
 @pytest.mark.parametrize(
@@ -233,14 +233,14 @@ def test_any_platform_goes_with_no_list() -> None:
 )
 def test_names_have_one_order(names: list[Any]) -> None:
     with pytest.raises(FormatError):
-        TdxPolicy.read(Fields(FULL_POLICY.to_json() | {"opt_outs": names}, "policy"))
+        from_map(TdxPolicy, to_map(FULL_POLICY) | {"opt_outs": names}, "policy")
 
 
-@pytest.mark.parametrize("name", sorted(FULL_POLICY.to_json()))
+@pytest.mark.parametrize("name", sorted(to_map(FULL_POLICY)))
 @pytest.mark.parametrize("other", [None, False, "x", -1, {}, [1], ["x"], "any", {"mask": "0x1"}])
 def test_policy_of_another_form(name: str, other: object) -> None:
     with pytest.raises(FormatError):
-        TdxPolicy.read(Fields(FULL_POLICY.to_json() | {name: other}, "policy"))
+        from_map(TdxPolicy, to_map(FULL_POLICY) | {name: other}, "policy")
 
 
 @pytest.mark.parametrize(
@@ -257,21 +257,21 @@ def test_policy_of_another_form(name: str, other: object) -> None:
 def test_mask_that_says_nothing(mask: str, value: str) -> None:
     rule = {"mask": mask, "value": value}
     with pytest.raises(FormatError):
-        TdxPolicy.read(Fields(POLICY.to_json() | {"xfam": rule}, "policy"))
+        from_map(TdxPolicy, to_map(POLICY) | {"xfam": rule}, "policy")
 
 
 def test_unknown_rule_is_refused() -> None:
     with pytest.raises(FormatError, match="unknown field"):
-        TdxPolicy.read(Fields(POLICY.to_json() | {"insecure_any": True}, "policy"))
+        from_map(TdxPolicy, to_map(POLICY) | {"insecure_any": True}, "policy")
 
 
 def test_reference_there_and_back() -> None:
-    value = REFERENCE.to_json()
-    assert TdxReference.read(Fields(value, "reference")) == REFERENCE
+    value = to_map(REFERENCE)
+    assert from_map(TdxReference, value, "reference") == REFERENCE
     for name in value:
         with pytest.raises(FormatError):
-            TdxReference.read(
-                Fields({key: item for key, item in value.items() if key != name}, "reference")
+            from_map(
+                TdxReference, {key: item for key, item in value.items() if key != name}, "reference"
             )
         with pytest.raises(FormatError):
-            TdxReference.read(Fields(value | {name: "Not a name, not 48 bytes"}, "reference"))
+            from_map(TdxReference, value | {name: "Not a name, not 48 bytes"}, "reference")

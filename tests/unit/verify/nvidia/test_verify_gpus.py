@@ -110,7 +110,7 @@ def test_an_empty_nonce_matches_nothing(nvidia: SimulatedNvidia, gpu: SimulatedG
 
 
 def test_a_report_that_another_gpu_signed(nvidia: SimulatedNvidia, gpu: SimulatedGpu) -> None:
-    spliced = GpuEvidence(gpu.device, nvidia.gpu().report()).encode()
+    spliced = GpuEvidence.of(gpu.device, nvidia.gpu().report()).encode()
     verdict = verify(nvidia, spliced, collateral=nvidia.collateral(gpu))
     assert failed(verdict) == ["GPU 0 report signature"]
 

@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.errors import FormatError
 from confide.protocol.policy.snp import SnpPolicy
 from confide.vendors.amd.report import Product, Report
@@ -119,7 +119,7 @@ def test_unset_policy_is_an_error(name: str) -> None:
     unset = policy_json()
     del unset[name]
     with pytest.raises(FormatError, match=name):
-        SnpPolicy.read(Fields(unset, "policy"))
+        from_map(SnpPolicy, unset, "policy")
 
 
 @pytest.mark.parametrize(

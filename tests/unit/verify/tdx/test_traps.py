@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.evidence import Evidence
-from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy
+from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import TcbInfo, TcbStatus
 from confide.vendors.intel.quote import TdReport
 from tests.support.mutations import with_field
@@ -104,12 +104,12 @@ def test_harmless_attributes_are_the_manifests_to_decide(
     verify(quote, policy=lenient).require()
 
 
-@pytest.mark.parametrize("name", sorted(POLICY.to_json()))
+@pytest.mark.parametrize("name", sorted(to_map(POLICY)))
 def test_unset_policy_is_an_error(name: str) -> None:
-    value = POLICY.to_json()
+    value = to_map(POLICY)
     del value[name]
     with pytest.raises(FormatError, match=f"no field '{name}'"):
-        TdxPolicy.read(Fields(value, "policy"))
+        from_map(TdxPolicy, value, "policy")
 
 
 def test_empty_lists_accept_nothing(intel: SimulatedIntel, verify: Verify) -> None:
@@ -135,9 +135,9 @@ def test_security_version_that_is_no_byte_is_refused(
 
 
 def test_revoked_cannot_be_accepted() -> None:
-    value = POLICY.to_json() | {"tcb_statuses": ["UpToDate", "Revoked"]}
+    value = to_map(POLICY) | {"tcb_statuses": ["UpToDate", "Revoked"]}
     with pytest.raises(FormatError, match="tcb_statuses"):
-        TdxPolicy.read(Fields(value, "policy"))
+        from_map(TdxPolicy, value, "policy")
 
 
 def test_quote_of_another_nonce(intel: SimulatedIntel, verify: Verify) -> None:
@@ -231,7 +231,7 @@ def test_service_td_is_refused(intel: SimulatedIntel, verify: Verify) -> None:
 
 def test_references_are_never_mixed(intel: SimulatedIntel, verify: Verify) -> None:
     other = b"\x77" * 48
-    wrong_rtmrs = replace(REFERENCE, shape="one", rtmrs=(other, other, other, other))
+    wrong_rtmrs = TdxReference("one", REFERENCE.mrtd, other, other, other, other)
     wrong_mrtd = replace(REFERENCE, shape="two", mrtd=other)
     verdict = verify(references=[wrong_rtmrs, wrong_mrtd])
     assert failed(verdict) == ["MRTD (firmware)"]

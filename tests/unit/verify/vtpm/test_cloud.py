@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from confide.errors import FormatError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Platforms, Role
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.roles import Role
 from confide.vendors.tpm.structures import (
     AK_ATTRIBUTES,
     AK_TEMPLATE,
@@ -37,7 +38,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def manifest() -> Manifest:
-    roles = (Role("coordinator", (CloudTpm().reference(),)),)
+    roles = {Role.COORDINATOR: RoleEntry((CloudTpm().reference(),))}
     return Manifest("production", Platforms(vtpm=CLOUD), roles, ())
 
 

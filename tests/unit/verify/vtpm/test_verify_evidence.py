@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 
-from confide.errors import VerificationError
+from confide.errors import FormatError, VerificationError
 from confide.host.development_ca import development_ca_spki_sha256
 from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Platforms, Role
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.policy.vtpm import DevelopmentCa
+from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
 from confide.verify.verdict import Verdict
 from tests.support.fake_tpm import FakeTpm
@@ -22,7 +23,7 @@ REPORT_DATA = b"\x5a" * 32 + bytes(32)
 
 @pytest.fixture
 def manifest(tpm: FakeTpm) -> Manifest:
-    roles = (Role("coordinator", (tpm.reference(),)),)
+    roles = {Role.COORDINATOR: RoleEntry((tpm.reference(),))}
     platforms = Platforms(vtpm=DevelopmentCa(development_ca_spki_sha256()))
     return Manifest("development", platforms, roles, ())
 
@@ -52,7 +53,7 @@ def test_role_that_the_manifest_does_not_have(tpm: FakeTpm, manifest: Manifest) 
 
 def test_role_with_other_measurements(tpm: FakeTpm, manifest: Manifest) -> None:
     other = type(tpm)(measured={**tpm.measured, 11: b"\1" * 32})
-    roles = (*manifest.roles, Role("secret-service", (other.reference(),)))
+    roles = {**manifest.roles, Role.SECRET_SERVICE: RoleEntry((other.reference(),))}
     both = dataclasses.replace(manifest, roles=roles)
     call(other.evidence(), both, "secret-service").require()
     with pytest.raises(VerificationError, match="PCR 11"):
@@ -72,6 +73,7 @@ def test_gpus_that_nobody_checks(tpm: FakeTpm, manifest: Manifest) -> None:
     assert verdict.first_failed.name == "GPUs"
 
 
-def test_manifest_without_an_authority(tpm: FakeTpm, manifest: Manifest) -> None:
-    production = dataclasses.replace(manifest, mode="production", platforms=Platforms())
-    assert not call(tpm.evidence(), production).passed
+def test_a_manifest_without_an_authority_accepts_no_vtpm(manifest: Manifest) -> None:
+    with pytest.raises(FormatError) as caught:
+        dataclasses.replace(manifest, mode="production", platforms=Platforms())
+    assert caught.value.code == "manifest-platform"
