@@ -236,6 +236,7 @@ def _verify_evidence(evidence: Evidence, manifest_bytes: bytes, options: argpars
     from confide.protocol.collateral import Bundle
     from confide.protocol.manifest import Manifest
     from confide.verify.evidence import verify_evidence
+    from confide.verify.parsed import ParsedEvidence
 
     if options.role is None or len(options.report_data or b"") != REPORT_DATA_SIZE:
         raise ConfigError(
@@ -244,15 +245,16 @@ def _verify_evidence(evidence: Evidence, manifest_bytes: bytes, options: argpars
             expected=f"--role ROLE and --report-data HEX, {REPORT_DATA_SIZE} bytes",
         )
     manifest = Manifest.parse(manifest_bytes)
+    parsed = ParsedEvidence(evidence)
     if options.at is None:
         now = int(time.time())
-        collateral = _finder(options).find(evidence, manifest.role(options.role), manifest)
+        collateral = _finder(options).find(parsed, manifest.role(options.role), manifest)
     else:
         # Cache and vendors only know what is so today.
         now = options.at
         collateral = read_bundle(options.collateral) if options.collateral else Bundle()
     verdict = verify_evidence(
-        evidence,
+        parsed,
         report_data=options.report_data,
         manifest=manifest,
         role=options.role,

@@ -11,9 +11,9 @@ from confide.encoding.fields import Fields
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.vendors.amd.report import Product
-from confide.verify.snp import verify_snp
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import Verdict
+from tests.support.judged import judge_snp
 from tests.support.simulated_amd import (
     LAUNCH_DIGEST,
     NOW,
@@ -59,6 +59,6 @@ def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
             "collateral": SnpCollateral(crl=make_crl(issuer=root(product))),
             "now": NOW,
         }
-        return verify_snp(evidence, **(arguments | changes))
+        return judge_snp(evidence, **(arguments | changes))
 
     return call

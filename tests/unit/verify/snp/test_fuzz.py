@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpReference
-from confide.verify.snp import verify_snp
 from confide.verify.snp.collateral import SnpCollateral
+from tests.support.judged import judge_snp
 from tests.support.simulated_amd import LAUNCH_DIGEST, SimulatedChip, make_crl
 from tests.unit.verify.snp.conftest import REPORT_DATA, Verify, policy
 
@@ -30,7 +30,7 @@ changes = st.lists(
     st.integers(),
 )
 def test_any_bytes(report: bytes, chain: list[bytes], crl: bytes | None, now: int) -> None:
-    verdict = verify_snp(
+    verdict = judge_snp(
         Evidence("sev-snp", report, tuple(chain), b""),
         report_data=REPORT_DATA,
         references=[SnpReference("any", LAUNCH_DIGEST)],

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from confide.protocol.evidence import Evidence
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
-from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict
+from tests.support.judged import judge_tdx
 from tests.support.simulated_intel import (
     EVENT_LOG,
     NOW,
@@ -50,7 +50,7 @@ def verdict_of(
     collateral: TdxCollateral = COLLATERAL,
     now: int = NOW,
 ) -> Verdict:
-    return verify_tdx(
+    return judge_tdx(
         Evidence("tdx", quote, (), log),
         report_data=REPORT_15.report_data,
         references=[REFERENCE],

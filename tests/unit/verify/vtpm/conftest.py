@@ -21,7 +21,7 @@ from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.vendors.tpm.structures import encode_pcr_selection, pcr_digest
 from confide.verify.verdict import Verdict
-from confide.verify.vtpm import verify_vtpm
+from tests.support.judged import judge_vtpm
 
 NOW = 1_800_000_000
 REPORT_DATA = b"\x5a" * 32 + bytes(32)
@@ -111,6 +111,6 @@ def verify(tpm: FakeTpm):
             "authority": DevelopmentCa(development_ca_spki_sha256()),
             "now": NOW,
         }
-        return verify_vtpm(evidence, **(arguments | changes))  # type: ignore[arg-type]
+        return judge_vtpm(evidence, **(arguments | changes))
 
     return call

@@ -30,6 +30,7 @@ from confide.verify import attestation_key
 from confide.verify.attestation_key import GOOGLE_INSTANCE_OID
 from confide.verify.collateral import missing_for
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.roots import GOOGLE_TPM_ROOT, Root
 from confide.verify.x509 import spki_sha256
 from tests.unit.verify.vtpm.conftest import NOW, REPORT_DATA, FakeTpm
@@ -123,7 +124,7 @@ def bundle(*certificates: x509.Certificate) -> Bundle:
 
 def failed(evidence: Evidence, manifest: Manifest, collateral: Bundle) -> list[str]:
     verdict = verify_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=REPORT_DATA,
         manifest=manifest,
         role="coordinator",
@@ -147,10 +148,10 @@ def test_the_clouds_real_root_is_pinned_by_its_key(manifest: Manifest) -> None:
 def test_issuers_that_are_not_there_are_named_one_after_the_other(manifest: Manifest) -> None:
     evidence, role = CloudTpm().evidence(), manifest.role("coordinator")
     assert failed(evidence, manifest, Bundle())[0] == "collateral"
-    (first,) = missing_for(evidence, role, manifest, Bundle())
-    (second,) = missing_for(evidence, role, manifest, bundle(CA))
+    (first,) = missing_for(ParsedEvidence(evidence), role, manifest, Bundle())
+    (second,) = missing_for(ParsedEvidence(evidence), role, manifest, bundle(CA))
     assert {first, second} == set(bundle(CA, ROOT).items)
-    assert missing_for(evidence, role, manifest, bundle(CA, ROOT)) == {}
+    assert missing_for(ParsedEvidence(evidence), role, manifest, bundle(CA, ROOT)) == {}
 
 
 @pytest.mark.usefixtures("pinned")

@@ -12,6 +12,7 @@ from confide.protocol.collateral import Bundle
 from confide.protocol.manifest import Manifest, Platforms, Role
 from confide.protocol.policy.vtpm import DevelopmentCa
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Verdict
 
 NOW = 1_800_000_000
@@ -27,7 +28,7 @@ def manifest(tpm) -> Manifest:
 
 def call(evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
     return verify_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=REPORT_DATA,
         manifest=manifest,
         role=role,
