@@ -100,7 +100,6 @@ VCEK_GUID = UUID("63da758d-e664-4564-adc5-f4b93be8accd")
 VLEK_GUID = UUID("a8074bc2-a25a-483e-aae6-39c045a0b8a1")
 ASK_GUID = UUID("4ab7b379-bbac-4fe4-a02f-05aef327c782")
 ARK_GUID = UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae")
-CRL_GUID = UUID("92f81bc3-5811-4d3d-97ff-d19f88dc67ea")
 
 
 def parse_certificate_table(data: bytes) -> dict[UUID, bytes]:
