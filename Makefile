@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files shell manifest-current production-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
+.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -20,7 +20,7 @@ demo: bootstrap
 test: bootstrap
 	$(FETCH) test-inputs
 	$(BUILD) -o result-test .#test-inputs
-	$(PYTEST) --ignore=tests/gpu_image $(TESTS) $(ARGS)
+	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install $(TESTS) $(ARGS)
 
 # The GPU worker's image, booted here without a GPU: it must refuse, and say why. Its engine is checked without one.
 test-gpu-image: bootstrap
@@ -29,6 +29,13 @@ test-gpu-image: bootstrap
 	$(BUILD) -o result-worker .#worker
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
+
+# The wheel, installed by this machine's own pip from its own index: what a laptop gets.
+test-install: bootstrap
+	$(FETCH) test-inputs wheel
+	$(BUILD) -o result-test .#test-inputs
+	$(BUILD) -o result-wheel .#wheel
+	$(PYTEST) tests/install $(ARGS)
 
 # The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
 # from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
@@ -69,7 +76,7 @@ reproduce: bootstrap
 release: manifest production
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release'
-	$(MAKE) test test-gpu-image
+	$(MAKE) test-install test test-gpu-image
 
 # Everything, or OUTPUTS='proxy measure'.
 fetch: bootstrap

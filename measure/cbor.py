@@ -58,7 +58,7 @@ def decode(data: bytes, file: str) -> Any:
         raise FormatError(f"not CBOR: {reason}", file=file) from None
     if not same:
         raise FormatError(
-            "not the shortest CBOR",
+            "the CBOR is not in its shortest form",
             file=file,
             expected="shortest definite lengths, no double keys, no trailing bytes",
         )

@@ -21,8 +21,9 @@ Beside the kind may stand, in any order:
 
 Decoding is strict. Each field is there once and has exactly its type; no field is left over. A
 field is absent if and only if its kind is `Optional` and its value is the field's default. A rule
-about several fields is a check in `__post_init__`. A format that needs a kind of its own derives it
-from `Kind`. A field with `field(init=False)` is a constant of the format.
+about several fields is a check in `__post_init__`; the class attribute `SCHEMA_RULES` has the JSON
+Schema keywords that say the same. A format that needs a kind of its own derives it from `Kind`. A
+field with `field(init=False)` is a constant of the format.
 
 `decode` takes and `encode` gives dict, list, str, int, bool and (for CBOR) bytes: reading the bytes
 of a message is the caller's part.
@@ -38,7 +39,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from measure.errors import FieldError
-from measure.kinds import Kind, Optional, Schema, Word, bad_field
+from measure.kinds import Definitions, Kind, Optional, Schema, Word, bad_field
 
 T = TypeVar("T")
 
@@ -58,19 +59,19 @@ class Nested(Kind):
 
     def decode(self, value: object, what: str) -> Any:
         """An instance of `message`."""
-        return decode(self.message, value, what)
+        return _decode(self.message, value, what)
 
     def encode(self, value: Any) -> dict[str, Any]:
         """The map."""
         return encode(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """A reference to the class's own schema, which goes into `definitions`."""
-        name = self.message.__name__
-        if name not in definitions:
-            definitions[name] = {}  # holds the place: a message may hold messages of its own kind
-            definitions[name].update(_object(self.message, definitions))
-        return {"$ref": f"#/$defs/{name}"}
+        if self.message not in definitions:
+            # Holds the place first: a message may hold messages of its own kind.
+            definition = definitions[self.message] = {}
+            definition.update(_object(self.message, definitions))
+        return {"$ref": f"#/$defs/{self.message.__name__}"}
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -88,48 +89,75 @@ class Either(Kind):
         for message in reversed(self.messages):
             if isinstance(value, dict) and _plan(message)[0].name in value:
                 chosen = message
-        return decode(chosen, value, what)
+        return _decode(chosen, value, what)
 
     def encode(self, value: Any) -> dict[str, Any]:
         """The map."""
         return encode(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """Exactly one of the messages' schemas."""
         return {"oneOf": [Nested(message).schema(definitions) for message in self.messages]}
 
 
-def decode(message: type[T], value: object, what: str) -> T:
+@dataclasses.dataclass(frozen=True)
+class Keyed(Kind):
+    """A map with a kind of its own for each key, decoded to a dict: for keys that a table lists.
+
+    All keys are there if `required`, else any of them.
+    """
+
+    kinds: Mapping[str, Kind]
+    required: bool = True
+
+    def decode(self, value: object, what: str) -> dict[Any, Any]:
+        """A dict, in the order of `kinds`."""
+        fields = _map(value, what)
+        for name in self.kinds:
+            if self.required and name not in fields:
+                raise _missing(what, name)
+        decoded = {
+            name: kind.decode(fields[name], f"{what} field {str(name)!r}")
+            for name, kind in self.kinds.items()
+            if name in fields
+        }
+        if len(decoded) != len(fields):
+            raise _unknown(what, set(fields) - set(self.kinds))
+        return decoded
+
+    def encode(self, value: dict[Any, Any]) -> dict[str, Any]:
+        """The map."""
+        return {str(name): self.kinds[name].encode(item) for name, item in value.items()}
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`object`."""
+        properties = {str(name): kind.schema(definitions) for name, kind in self.kinds.items()}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties) if self.required else [],
+            "additionalProperties": False,
+        }
+
+
+def decode(message: type[T], value: object, what: str, *, file: str = "") -> T:
     """The message in a decoded map.
 
     Args:
         message: a declared dataclass.
         value: the map, of plain values.
         what: names the message in errors ("the join request").
+        file: the name of the input that the message is from, for errors.
 
     Raises:
         FieldError: `missing-field`, `unknown-field`, `bad-field`, `bad-name` or `bad-hex`.
         Exception: what the `__post_init__` of a message raises.
     """
-    if not isinstance(value, dict):
-        raise FieldError("bad-field", f"{what} is not a map", seen=type(value).__name__)
-    arguments: dict[str, Any] = {}
-    found = 0
-    plan = _plan(message)
-    for field in plan:
-        if field.name in value:
-            found += 1
-            read = field.kind.decode(value[field.name], f"{what} field {field.name!r}")
-            if field.is_optional and read == field.default:
-                raise bad_field(f"{what} field {field.name!r}", "no such field", "its default")
-            if field.is_argument:
-                arguments[field.attribute] = read
-        elif not field.is_optional:
-            raise FieldError("missing-field", f"{what} has no field {field.name!r}")
-    if found != len(value):
-        unknown = min(map(str, set(value) - {field.name for field in plan}))
-        raise FieldError("unknown-field", f"{what} has an unknown field", seen=ascii(unknown[:80]))
-    return message(**arguments)
+    try:
+        return _decode(message, value, what)
+    except FieldError as error:
+        error.file = file
+        raise
 
 
 def encode(message: Any) -> dict[str, Any]:
@@ -143,15 +171,46 @@ def encode(message: Any) -> dict[str, Any]:
 
 
 def json_schema(message: type[Any], *, id: str, title: str) -> Schema:
-    """The JSON Schema (2020-12) of a message; `id` is the schema's URI."""
-    definitions: dict[str, Schema] = {}
+    """The JSON Schema (2020-12) of a message; `id` is the schema's URI.
+
+    Raises TypeError if two classes in it have the same name, or a field is a byte string.
+    """
+    definitions: Definitions = {}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": id,
         "title": title,
         **_object(message, definitions),
     }
-    return schema | ({"$defs": dict(sorted(definitions.items()))} if definitions else {})
+    named = {nested.__name__: definition for nested, definition in definitions.items()}
+    if len(named) != len(definitions):
+        raise TypeError(f"two messages in {message.__name__} have the same name")
+    return schema | ({"$defs": dict(sorted(named.items()))} if named else {})
+
+
+def _decode(message: type[T], value: object, what: str) -> T:
+    fields = _map(value, what)
+    arguments: dict[str, Any] = {}
+    found = 0
+    plan = _plan(message)
+    for field in plan:
+        if field.name in fields:
+            found += 1
+            read = field.kind.decode(fields[field.name], f"{what} field {field.name!r}")
+            if field.is_optional and read == field.default:
+                raise bad_field(f"{what} field {field.name!r}", "no such field", "its default")
+            if field.is_argument:
+                arguments[field.attribute] = read
+        elif not field.is_optional:
+            raise _missing(what, field.name)
+    if found != len(fields):
+        raise _unknown(what, set(fields) - {field.name for field in plan})
+    return message(**arguments)
+
+
+def kinds_of(message: type[Any]) -> dict[str, Kind]:
+    """The kind of each field, by the field's name in the map."""
+    return {field.name: field.kind for field in _plan(message)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +224,21 @@ class _Field:
     default: Any
     keywords: Schema
     is_optional: bool
+
+
+def _map(value: object, what: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise FieldError("bad-field", f"{what} is not a map", seen=type(value).__name__)
+    return value
+
+
+def _missing(what: str, name: str) -> FieldError:
+    return FieldError("missing-field", f"{what} has no field {str(name)!r}")
+
+
+def _unknown(what: str, names: set[Any]) -> FieldError:
+    seen = ascii(min(map(str, names))[:80])
+    return FieldError("unknown-field", f"{what} has an unknown field", seen=seen)
 
 
 _plans: dict[type[Any], tuple[_Field, ...]] = {}
@@ -220,7 +294,7 @@ def _implied(hint: Any) -> list[Kind]:
     return [Nested(hint)] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else []
 
 
-def _object(message: type[Any], definitions: dict[str, Schema]) -> Schema:
+def _object(message: type[Any], definitions: Definitions) -> Schema:
     plan = _plan(message)
     return {
         "description": " ".join((inspect.getdoc(message) or "").split("\n\n")[0].split()),

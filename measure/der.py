@@ -9,11 +9,12 @@ _SEQUENCE, _INTEGER = 0x30, 0x02
 
 
 def ecdsa_signature(der: bytes, size: int, file: str) -> tuple[int, int]:
-    """r and s of an ECDSA-Sig-Value (RFC 3279, section 2.2.3): SEQUENCE { INTEGER, INTEGER }.
+    """R and s of an ECDSA-Sig-Value (RFC 3279, section 2.2.3): SEQUENCE { INTEGER, INTEGER }.
 
     Args:
-        der: the signature, named `file`.
+        der: the signature.
         size: bytes in a number of the curve, at most 48.
+        file: the name of `der` in errors.
 
     Raises:
         FormatError: not two positive numbers of at most `size` bytes in DER, and nothing else.

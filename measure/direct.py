@@ -31,7 +31,7 @@ def edk2_release(version: str, file: str) -> tuple[int, int]:
     match = _RELEASE.match(version)
     if match is None:
         raise UnsupportedError(
-            "the firmware's release is not known, so neither is the command line that it passes on",
+            "the firmware's release is unknown, so what it does to the command line is, too",
             file=file,
             expected="a version string like 2025.02-8",
             seen=repr(version[:40]),
@@ -60,6 +60,7 @@ def rewritten_kernel(kernel: bytes, initrd_size: int, memory: int, file: str) ->
         kernel: a bzImage of boot protocol 2.02 or later.
         initrd_size: of -initrd, in bytes.
         memory: of the machine below 4 GiB, in bytes.
+        file: the name of `kernel` in errors.
 
     Raises:
         FormatError: not such a kernel, or the initrd does not fit.

@@ -66,6 +66,10 @@ class UnsupportedError(MeasureError):
     """The input is well formed, but this package cannot predict what it does when it boots."""
 
 
+class NotEventLogError(FormatError):
+    """The input is something else than an event log."""
+
+
 class NotCryptoAgileError(FormatError):
     """The event log is in the SHA-1-only TPM 1.2 format, which holds no SHA-256 digests."""
 

@@ -13,11 +13,12 @@ The log is untrusted input: it only means something when its replay equals quote
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from measure.errors import FormatError, NotCryptoAgileError
+from measure.errors import FormatError, NotCryptoAgileError, NotEventLogError
 from measure.reader import Reader
 
 MAX_LOG = 4 << 20  # bytes; the largest real logs are some 100 KiB
@@ -32,6 +33,8 @@ COMPUTED = ("sha1", "sha256", "sha384", "sha512")
 SPEC_ID = b"Spec ID Event03\x00"
 STARTUP_LOCALITY = b"StartupLocality\x00"
 H_CRTM_LOCALITY = 4
+
+_EVENT_HEADER = struct.Struct("<II20xI")  # TCG_PCR_EVENT: PCR, type, SHA-1 digest, size of the data
 
 
 class EventType(IntEnum):
@@ -188,6 +191,7 @@ def parse(data: bytes, file: str = "event log") -> EventLog:
     all 0x00 or all 0xff to the end.
 
     Raises:
+        NotEventLogError: the input is something else.
         NotCryptoAgileError: the log is in the SHA-1-only format.
         FormatError: everything else that is not a well-formed log.
     """
@@ -221,16 +225,26 @@ def parse(data: bytes, file: str = "event log") -> EventLog:
 def _header(reader: Reader) -> list[Algorithm]:
     """TCG_PCR_EVENT with TCG_EfiSpecIDEvent inside (section 10.2.1, 10.4.5.1)."""
     file = reader.file
-    pcr, kind = reader.u32("header PCR index"), reader.u32("header event type")
-    reader.take(20, "header SHA-1 digest")
-    data = reader.take(reader.u32("header event size"), "header event")
+    start = reader.take(min(_EVENT_HEADER.size, reader.remaining), "header event")
+    pcr, kind, size = _EVENT_HEADER.unpack(start.ljust(_EVENT_HEADER.size, b"\0"))
     # A confidential-computing log (CCEL) counts its registers from 1.
-    if pcr not in (0, 1) or kind != EventType.NO_ACTION or not data.startswith(SPEC_ID):
+    is_header = pcr in (0, 1) and kind == EventType.NO_ACTION
+    if not is_header and (pcr > MAX_PCR or not kind or size > reader.remaining):
+        raise NotEventLogError(
+            "not an event log",
+            file=file,
+            expected=f"a {SPEC_ID[:-1].decode()!r} header event at the start",
+            seen=start[:16].hex() or "nothing",
+        )
+    reader.offset = 0
+    reader.skip(_EVENT_HEADER.size, "header event")
+    data = reader.take(size, "header event")
+    if not is_header or not data.startswith(SPEC_ID):
         raise NotCryptoAgileError(
             "the event log is not crypto-agile, so it holds no SHA-256 digests",
             file=file,
             offset=0,
-            expected="a 'Spec ID Event03' header event",
+            expected=f"a {SPEC_ID[:-1].decode()!r} header event",
             seen=f"PCR {pcr}, type {event_type_name(kind)}, data {data[:16].hex()}",
         )
     header = Reader(data, file + " (Spec ID event)", len(SPEC_ID))
@@ -238,7 +252,7 @@ def _header(reader: Reader) -> list[Algorithm]:
     count = header.u32("number of algorithms")
     if not 1 <= count <= len(Algorithm):
         raise FormatError(
-            "bad number of digest algorithms",
+            "invalid number of digest algorithms",
             file=file,
             expected=f"1 to {len(Algorithm)}",
             seen=str(count),
@@ -249,7 +263,7 @@ def _header(reader: Reader) -> list[Algorithm]:
         algorithm = _algorithm(number, file)
         if size != algorithm.size or algorithm in algorithms:
             raise FormatError(
-                f"bad or repeated digest algorithm {algorithm.name}",
+                f"invalid or repeated digest algorithm {algorithm.name}",
                 file=file,
                 expected=f"one entry of {algorithm.size} bytes",
                 seen=f"{size} bytes",
@@ -269,7 +283,7 @@ def _event(reader: Reader, algorithms: list[Algorithm]) -> Event:
     pcr, kind = reader.u32("PCR index"), reader.u32("event type")
     if pcr > MAX_PCR and not (pcr == NO_PCR and kind == EventType.NO_ACTION):
         raise FormatError(
-            "bad PCR index", file=file, offset=offset, expected=f"0 to {MAX_PCR}", seen=str(pcr)
+            "invalid PCR index", file=file, offset=offset, expected=f"0 to {MAX_PCR}", seen=str(pcr)
         )
     count = reader.u32("digest count")
     if count != len(algorithms):
@@ -312,7 +326,7 @@ def _locality(event: Event, before: list[Event], seen: int | None, file: str) ->
     value = event.data[len(STARTUP_LOCALITY) :]
     if seen is not None or late or event.pcr != 0 or value not in (b"\x00", b"\x03", b"\x04"):
         raise FormatError(
-            "bad StartupLocality event",
+            "invalid StartupLocality event",
             file=file,
             offset=event.offset,
             expected="one, for PCR 0, before its first extend, with locality 0, 3 or 4",

@@ -88,7 +88,7 @@ class Volume:
         self._root_size = root_entries * 32
         if (self.bits == 32) != (root_entries == 0):
             raise FormatError(
-                f"a FAT{self.bits} file system with {root_entries} root entries",
+                f"the FAT{self.bits} file system has {root_entries} root entries",
                 file=file,
                 offset=start,
             )
@@ -175,14 +175,14 @@ class Volume:
         try:
             text = (entry[1:11] + entry[14:26] + entry[28:32]).decode("utf-16-le")
         except UnicodeDecodeError:
-            raise FormatError("a bad long file name", file=self._file) from None
+            raise FormatError("a long file name is malformed", file=self._file) from None
         return text.split("\0", 1)[0]
 
     def _short(self, entry: bytes) -> str:
         try:
             base, extension = entry[:8].decode("ascii"), entry[8:11].decode("ascii")
         except UnicodeDecodeError:
-            raise FormatError("a file name that is not ASCII", file=self._file) from None
+            raise FormatError("a file name is not ASCII", file=self._file) from None
         return base.rstrip() + ("." + extension.rstrip() if extension.strip() else "")
 
     def _chain(self, cluster: int) -> Iterator[memoryview]:
@@ -192,7 +192,7 @@ class Volume:
         while True:
             if not 2 <= cluster < self._cluster_count + 2 or cluster in seen:
                 raise FormatError(
-                    "a damaged cluster chain",
+                    "a cluster chain is damaged",
                     file=self._file,
                     expected=f"clusters 2 to {self._cluster_count + 1}, each once",
                     seen=f"cluster {cluster}",

@@ -194,7 +194,9 @@ def _files(data: bytes, file: str) -> Iterator[_File]:
         attributes = reader.u8("file attributes")
         size = reader.number(3, "file size")
         if attributes & 1 or size < 24:
-            raise FormatError("bad firmware file size", file=file, offset=offset, seen=f"{size:#x}")
+            raise FormatError(
+                "invalid firmware file size", file=file, offset=offset, seen=f"{size:#x}"
+            )
         reader.skip(1, "file state")
         reader.skip(size - 24, "firmware file")
         yield _File(guid, kind, offset + 24, offset + size)
@@ -220,7 +222,7 @@ def _sections(data: bytes, start: int, end: int, file: str) -> list[_Section]:
             size = reader.u32("extended section size")
         header_size = reader.offset - offset
         if size < header_size:
-            raise FormatError("bad section size", file=file, offset=offset, seen=f"{size:#x}")
+            raise FormatError("invalid section size", file=file, offset=offset, seen=f"{size:#x}")
         body = Reader(data, file, reader.offset, reader.offset + min(size - header_size, end))
         reader.skip(size - header_size, "section")
         guid = None
@@ -229,7 +231,9 @@ def _sections(data: bytes, start: int, end: int, file: str) -> list[_Section]:
             guid = uuid.UUID(bytes_le=body.take(16, "section GUID"))
             body_start = offset + body.u16("data offset")
         if not body.offset <= body_start <= offset + size:
-            raise FormatError("bad data offset", file=file, offset=offset, seen=f"{body_start:#x}")
+            raise FormatError(
+                "invalid data offset", file=file, offset=offset, seen=f"{body_start:#x}"
+            )
         sections.append(_Section(kind, body_start, offset + size, guid))
         padding = -(reader.offset - start) % 4
         reader.skip(min(padding, reader.remaining), "padding")
@@ -253,7 +257,7 @@ def _version(volume: bytes, tcg2: _File, file: str) -> bytes:
     found = set(_UTF16_STRING.findall(image.data))
     if len(found) != 1:
         raise UnsupportedError(
-            "the firmware's version string cannot be told from other strings",
+            "the firmware's version string is ambiguous",
             file=file,
             offset=start,
             expected="one UTF-16 string in Tcg2Pei",

@@ -124,7 +124,7 @@ def _header(disk: bytes | memoryview, sector: int, file: str) -> _Header:
     entry_count, entry_size = reader.u32("number of entries"), reader.u32("entry size")
     if own != sector or entry_size != ENTRY_SIZE or not 1 <= entry_count <= MAX_ENTRIES:
         raise FormatError(
-            "bad partition table header",
+            "invalid partition table header",
             file=file,
             offset=start,
             expected=f"sector {sector}, 1 to {MAX_ENTRIES} entries of {ENTRY_SIZE} bytes",
@@ -160,7 +160,7 @@ def _partitions(entries: bytes, header: _Header, file: str) -> tuple[Partition, 
         try:
             label = reader.take(72, "label").decode("utf-16-le").rstrip("\0")
         except UnicodeDecodeError:
-            raise FormatError(f"partition {index + 1} has a bad label", file=file) from None
+            raise FormatError(f"partition {index + 1} has an invalid label", file=file) from None
         if not header.first_usable <= first <= last <= header.last_usable:
             raise FormatError(
                 f"partition {index + 1} lies outside the usable sectors",

@@ -50,7 +50,7 @@ def parse(disk: bytes | memoryview, file: str) -> DiskImage:
     esps = [p for p in table.partitions if p.type == gpt.ESP_TYPE]
     if len(esps) != 1:
         raise UnsupportedError(
-            "the disk has not one EFI system partition",
+            "the disk does not have exactly one EFI system partition",
             file=file,
             expected="1",
             seen=str(len(esps)),
@@ -87,7 +87,7 @@ def parse_layers(command_line: str, file: str) -> tuple[Layer, ...]:
         match = _LAYER.fullmatch(item[len(_LAYER_ITEM) :])
         if match is None or any(match[1] == layer.name for layer in layers):
             raise FormatError(
-                "a bad or repeated layer on the command line",
+                "a layer on the command line is malformed or repeated",
                 file=file,
                 expected=f"{_LAYER_ITEM}NAME,ROOT HASH (64 hex digits),DATA BLOCKS",
                 seen=item[:160],

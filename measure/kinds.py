@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from measure.errors import FieldError
 
 Schema = dict[str, Any]
+Definitions = dict[type[Any], Schema]
 
 # Names of models, roles and shapes: safe in URLs, HTTP headers, file names and X.509 URIs.
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -44,8 +45,21 @@ class Kind(ABC):
         return value
 
     @abstractmethod
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
-        """The value's JSON Schema; schemas of messages go into `definitions` by name."""
+    def schema(self, definitions: Definitions) -> Schema:
+        """The value's JSON Schema; the schemas of the messages in it go into `definitions`."""
+
+
+@dataclass(frozen=True)
+class Anything(Kind):
+    """Any value: what holds it has rules of its own."""
+
+    def decode(self, value: object, what: str) -> Any:
+        """The value as it is."""
+        return value
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """The schema that accepts everything."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class Boolean(Kind):
         """A bool."""
         return _exact(bool, value, what)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`boolean`."""
         return {"type": "boolean"}
 
@@ -78,7 +92,7 @@ class Integer(Kind):
             raise bad_field(what, f"a multiple of {self.multiple_of}", str(number))
         return number
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`integer`, with the bounds that were given."""
         schema: Schema = {"type": "integer", "minimum": self.minimum}
         if self.maximum != MAX_INTEGER:
@@ -104,7 +118,7 @@ class Text(Kind):
             raise bad_field(what, f"text that matches {self.pattern}", ascii(text[:80]))
         return text
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`string`."""
         schema: Schema = {"type": "string", "maxLength": self.max_length}
         return schema | ({"pattern": f"^(?:{self.pattern})$"} if self.pattern else {})
@@ -128,7 +142,7 @@ class Word(Kind):
         """The text."""
         return str(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`enum` or `const`."""
         known = [str(text) for text in self.known]
         return {"const": known[0]} if len(known) == 1 else {"enum": known}
@@ -150,7 +164,11 @@ class Name(Kind):
             )
         return text
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def encode(self, value: str) -> str:
+        """The text, also of an enum's member."""
+        return str(value)
+
+    def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""
         return {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$", "maxLength": MAX_NAME}
 
@@ -177,7 +195,7 @@ class Hex(Kind):
         """The digits."""
         return value.hex()
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""
         return {"type": "string", "pattern": f"^[0-9a-f]{{{2 * self.size}}}$"}
 
@@ -198,7 +216,7 @@ class Blob(Kind):
             raise bad_field(what, f"at most {self.max_size} bytes", f"{len(blob)} bytes")
         return blob
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """None. Raises TypeError: JSON has no byte strings."""
         raise TypeError("a byte string has no JSON Schema: the message is CBOR")
 
@@ -225,7 +243,7 @@ class ListOf(Kind):
         """The items, in their order."""
         return [self.item.encode(item) for item in value]
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`array`."""
         schema: Schema = {"type": "array", "items": self.item.schema(definitions)}
         if self.min_items:
@@ -258,7 +276,7 @@ class Choices(Kind):
         chosen = set(value)
         return [str(text) for text in self.known if text in chosen]
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`array` of an `enum`."""
         known = [str(text) for text in self.known]
         return {
@@ -294,7 +312,7 @@ class MapOf(Kind):
         """The map."""
         return {self.key.encode(key): self.value.encode(item) for key, item in value.items()}
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """`object`."""
         schema: Schema = {
             "type": "object",
@@ -323,7 +341,7 @@ class Converted(Kind):
         """What `kind` writes."""
         return self.kind.encode(self.write(value))
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """The schema of `kind`."""
         return self.kind.schema(definitions)
 
@@ -343,7 +361,7 @@ class NoneAs(Kind):
         """The text or null for None."""
         return self.spelling if value is None else self.kind.encode(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """One of the two."""
         return {"oneOf": [{"const": self.spelling}, self.kind.schema(definitions)]}
 
@@ -362,7 +380,7 @@ class Optional(Kind):
         """As `kind`."""
         return self.kind.encode(value)
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         """The schema of `kind`."""
         return self.kind.schema(definitions)
 

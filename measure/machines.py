@@ -14,24 +14,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated
 
+from measure.declare import Nested, Wire, decode
 from measure.errors import FormatError
+from measure.kinds import Integer, ListOf, NoneAs, Text, Word
 from measure.shapes import VTPM_SHAPES, Shape
 from measure.snp import cpu, features, vmsa
 from measure.snp.launch import MAX_VCPUS
 from measure.snp.prediction import SnpShape
-from measure.tdx import shapefile
 from measure.tdx.shape import TdxShape
+from measure.tdx.shapefile import NamedShape
 from measure.tdx.start import Start
 
 FORMAT = "confide-shapes/1"
 MAX_SHAPES_FILE = 1 << 20
 MAX_MACHINES = 256  # of a platform
 
-_TDX_START_FIELDS = {"vcpus": int, "disks": int, "gpus": int, "machine": str}
-_SNP_FIELDS = {"vmm", "vcpu_type", "vcpus", "guest_features"}
+
+@dataclass(frozen=True)
+class SnpMachines:
+    """SEV-SNP machines that differ in their number of vCPUs only."""
+
+    vmm: Annotated[str, Word(tuple(vmsa.VMMS))]
+    vcpu_type: Annotated[str | None, NoneAs(None, Word(tuple(cpu.TYPES)))]
+    vcpus: Annotated[tuple[int, ...], ListOf(Integer(1, MAX_VCPUS))]
+    guest_features: Annotated[int, Integer(maximum=2**64 - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TdxMachine(NamedShape):
+    """A TDX machine, and how it is started."""
+
+    vcpus: Annotated[int, Integer()]
+    disks: Annotated[int, Integer()]
+    gpus: Annotated[int, Integer()]
+    machine: Annotated[str, Text()]
+
+
+@dataclass(frozen=True)
+class ShapesFile:
+    """shapes.json."""
+
+    vtpm: Annotated[tuple[str, ...], ListOf(Word(tuple(VTPM_SHAPES)))]
+    sev_snp: Annotated[tuple[SnpMachines, ...], ListOf(Nested(SnpMachines)), Wire("sev-snp")]
+    tdx: Annotated[tuple[TdxMachine, ...], ListOf(Nested(TdxMachine))]
+    format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
 
 
 @dataclass(frozen=True)
@@ -47,8 +76,9 @@ def parse(data: bytes, file: str) -> Machines:
     """Reads shapes.json.
 
     Raises:
-        FormatError: not that format, a field too few or too many, a machine twice, or a value that
-            no machine can have.
+        FieldError: not of the declared form.
+        FormatError: no JSON, too large, or a machine twice.
+        InputError, UnsupportedError: a value that no machine can have.
     """
     if len(data) > MAX_SHAPES_FILE:
         raise FormatError("too large for shapes.json", file=file, seen=f"{len(data)} bytes")
@@ -56,86 +86,26 @@ def parse(data: bytes, file: str) -> Machines:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}", file=file) from None
-    _object(value, {"format", "vtpm", "sev-snp", "tdx"}, "shapes", file)
-    if value["format"] != FORMAT:
-        seen = _text(value["format"])
-        raise FormatError("not a shapes file", file=file, expected=FORMAT, seen=seen)
+    found = decode(ShapesFile, value, "the list of machines", file=file)
     machines = Machines(
-        vtpm=tuple(_vtpm(name, file) for name in _list(value["vtpm"], "vtpm", file)),
-        sev_snp=tuple(
-            shape for item in _list(value["sev-snp"], "sev-snp", file) for shape in _snp(item, file)
+        vtpm=tuple(VTPM_SHAPES[name] for name in found.vtpm),
+        sev_snp=tuple(shape for listed in found.sev_snp for shape in _snp(listed)),
+        tdx=tuple(
+            listed.shape(
+                listed.name, Start(listed.vcpus, listed.disks, listed.gpus, listed.machine)
+            )
+            for listed in found.tdx
         ),
-        tdx=tuple(_tdx(item, file) for item in _list(value["tdx"], "tdx", file)),
     )
-    _unique([shape.name for shape in machines.vtpm], file)
-    _unique([shape.name for shape in machines.sev_snp], file)
-    _unique([shape.name for shape in machines.tdx], file)
+    for shapes in (machines.vtpm, machines.sev_snp, machines.tdx):
+        _unique([shape.name for shape in shapes], file)
     return machines
 
 
-def _vtpm(name: Any, file: str) -> Shape:
-    if not isinstance(name, str) or name not in VTPM_SHAPES:
-        raise FormatError(
-            "unknown vtpm machine",
-            file=file,
-            expected="one of " + ", ".join(VTPM_SHAPES),
-            seen=_text(name),
-        )
-    return VTPM_SHAPES[name]
-
-
-def _snp(item: Any, file: str) -> list[SnpShape]:
+def _snp(listed: SnpMachines) -> list[SnpShape]:
     """One machine for each number of vCPUs; that the values go together is checked at launch."""
-    _object(item, _SNP_FIELDS, "sev-snp machine", file)
-    vmm, vcpu_type = item["vmm"], item["vcpu_type"]
-    counts = _list(item["vcpus"], "vcpus", file)
-    for what, value, known in (("VMM", vmm, vmsa.VMMS), ("vCPU type", vcpu_type, cpu.TYPES)):
-        absent = value is None and what == "vCPU type"
-        if not absent and (not isinstance(value, str) or value not in known):
-            expected = "one of " + ", ".join(known)
-            raise FormatError(f"unknown {what}", file=file, expected=expected, seen=_text(value))
-    for count in counts:
-        if type(count) is not int or not 1 <= count <= MAX_VCPUS:
-            raise FormatError(
-                "bad number of vCPUs", file=file, expected=f"1 to {MAX_VCPUS}", seen=_text(count)
-            )
-    if type(item["guest_features"]) is not int:
-        raise FormatError(
-            "bad guest features", file=file, expected="a number", seen=_text(item["guest_features"])
-        )
-    guest_features = features.check(item["guest_features"])
-    return [SnpShape(vmm, vcpu_type, count, guest_features) for count in counts]
-
-
-def _tdx(item: Any, file: str) -> TdxShape:
-    """A machine, and how it is started."""
-    for field, kind in _TDX_START_FIELDS.items():
-        if not isinstance(item, dict) or type(item.get(field)) is not kind:
-            raise FormatError(
-                "bad tdx machine",
-                file=file,
-                expected=f"{field} ({kind.__name__}) and more",
-                seen=_text(item),
-            )
-    fields = {key: value for key, value in item.items() if key not in _TDX_START_FIELDS}
-    start = Start(**{field: item[field] for field in _TDX_START_FIELDS})
-    return replace(shapefile.load(fields, file), start=start)
-
-
-def _object(value: Any, fields: set[str], what: str, file: str) -> None:
-    if not isinstance(value, dict) or set(value) != fields:
-        raise FormatError(
-            f"bad {what}",
-            file=file,
-            expected=f"an object of {', '.join(sorted(fields))}",
-            seen=", ".join(value)[:200] if isinstance(value, dict) else _text(value),
-        )
-
-
-def _list(value: Any, what: str, file: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise FormatError(f"bad {what}", file=file, expected="a list", seen=_text(value))
-    return value
+    guest_features = features.check(listed.guest_features)
+    return [SnpShape(listed.vmm, listed.vcpu_type, count, guest_features) for count in listed.vcpus]
 
 
 def _unique(names: Sequence[str], file: str) -> None:
@@ -149,7 +119,3 @@ def _unique(names: Sequence[str], file: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise FormatError("a machine is there twice", file=file, seen=name)
-
-
-def _text(value: Any) -> str:
-    return repr(value)[:80]

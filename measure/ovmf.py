@@ -179,7 +179,7 @@ def _check_length(length: int, most: int, end: int, file: str) -> None:
     """Refuses an entry that is smaller than its own header or larger than what holds it."""
     if not _ENTRY_HEADER <= length <= most:
         raise FormatError(
-            "bad length of an entry in the firmware's table",
+            "invalid length of an entry in the firmware's table",
             file=file,
             offset=end - _ENTRY_HEADER,
             expected=f"{_ENTRY_HEADER} to {most}",
@@ -286,7 +286,7 @@ def _metadata(
     length = _METADATA_HEADER + count * section_size
     if header != (signature, length, _METADATA_VERSION, count):
         raise FormatError(
-            f"the {name} metadata has a bad header",
+            f"the {name} metadata has an invalid header",
             file=file,
             offset=start,
             expected=f"{signature!r}, length {length}, version {_METADATA_VERSION}",

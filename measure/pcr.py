@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from measure import direct, eventlog, gpt, pe, uki
 from measure.errors import InputError, UnsupportedError
@@ -37,7 +37,7 @@ _GCE_TECHNOLOGY = {GCE_TDX.name: 3, GCE_SEV_SNP.name: 4}
 _GCE_FIRMWARE = 2
 
 
-class Component(Enum):
+class Component(StrEnum):
     """What a difference in an event is a difference in, in words for people."""
 
     FIRMWARE = "firmware"
@@ -108,6 +108,8 @@ def predict(shape: Shape, image: DiskImage, firmware: Measured | None) -> Predic
     """The events of booting `image` in a machine of `shape`.
 
     Args:
+        shape: the machine.
+        image: the disk that it boots.
         firmware: the machine's; None for a cloud's machine, whose registers do not cover it.
 
     Raises:
@@ -116,7 +118,7 @@ def predict(shape: Shape, image: DiskImage, firmware: Measured | None) -> Predic
     """
     if (firmware is None) != (shape.name in _GCE_TECHNOLOGY):
         raise InputError(
-            f"shape {shape.name} {'needs a' if firmware is None else 'goes with no'} firmware"
+            f"shape {shape.name} {'needs a' if firmware is None else 'takes no'} firmware"
         )
     if firmware is None:
         events = _gce_boot(image, _GCE_TECHNOLOGY[shape.name])

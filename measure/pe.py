@@ -142,7 +142,7 @@ def parse(data: bytes, file: str) -> PeImage:
     magic = optional.u16("optional header magic")
     if magic not in OPTIONAL_MAGIC:
         raise FormatError(
-            "bad optional header",
+            "invalid optional header",
             file=file,
             offset=optional_start,
             expected="PE32 or PE32+",
@@ -177,7 +177,7 @@ def parse(data: bytes, file: str) -> PeImage:
     sections = tuple(_section(reader) for _ in range(section_count))
     if not reader.offset <= headers_size <= len(data) - certificate_size:
         raise FormatError(
-            "bad SizeOfHeaders",
+            "invalid SizeOfHeaders",
             file=file,
             offset=checksum_offset - 4,
             expected=f"{reader.offset:#x}..{len(data) - certificate_size:#x}",
@@ -193,7 +193,9 @@ def _section(reader: Reader) -> Section:
     offset = reader.offset
     raw_name = reader.take(8, "section name").rstrip(b"\0")
     if not all(0x21 <= byte <= 0x7E for byte in raw_name):
-        raise FormatError("bad section name", file=reader.file, offset=offset, seen=str(raw_name))
+        raise FormatError(
+            "invalid section name", file=reader.file, offset=offset, seen=str(raw_name)
+        )
     virtual_size = reader.u32("VirtualSize")
     virtual_address = reader.u32("VirtualAddress")
     raw_size = reader.u32("SizeOfRawData")

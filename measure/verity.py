@@ -30,7 +30,7 @@ def check_layers(disk: bytes | memoryview, image: DiskImage, file: str) -> None:
         found = [p for p in image.table.partitions if p.label == layer.name]
         if len(found) != 1:
             raise FormatError(
-                f"the disk has not one partition for layer {layer.name}",
+                f"the disk does not have exactly one partition for layer {layer.name}",
                 file=file,
                 expected=f"one partition labelled {layer.name}",
                 seen=str(len(found)),

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 CONFIG = "pyproject.toml"
-TYPED = ("py/confide", "measure", "nix")  # tests are linted only
+TYPED = ("py/confide", "measure", "nix", "tests")
 
 
 def main() -> None:

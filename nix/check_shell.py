@@ -22,16 +22,18 @@ def main() -> None:
     commands = (
         [f"{tools}/bin/shfmt", "--diff", *map(str, files)],
         [f"{tools}/bin/shellcheck", "--external-sources", *programs],
-        # Busybox runs them. What starts them sets their variables (SC2154), which they do not.
+        # Busybox runs these. Their variables are set by what starts them (SC2154).
         [f"{tools}/bin/shellcheck", "--shell=busybox", "--exclude=SC2154", *parts],
     )
     environment = {"LC_ALL": "C.UTF-8"}
     # Every program runs, so that one build shows all there is to mend.
-    codes = [
-        subprocess.run(command, env=environment, check=False).returncode for command in commands
+    failed = [
+        Path(command[0]).name
+        for command in commands
+        if subprocess.run(command, env=environment, check=False).returncode
     ]
-    if any(codes):
-        raise SystemExit("shell files need mending; `nix fmt` does what shfmt asks")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; `nix fmt` does what shfmt asks for")
     Path(os.environ["out"]).write_text("".join(f"{file}\n" for file in files))
 
 

@@ -12,10 +12,17 @@ let
   # What clients pin: committed, so that a client need not build the images to know what to trust.
   release = builders.folder "development.json" ../release/development.json;
 
-  packages = images.packages // manifests.packages // {
+  licensed = license: builtins.mapAttrs (_: package: package // { meta = package.meta // { inherit license; }; });
+  # Of what an output holds itself, not of what it leads to.
+  ourLicense = { spdxId = "Apache-2.0"; fullName = "Apache License 2.0"; free = true; };
+  manyLicenses = { fullName = "Those of the Debian packages and wheels in it, and Apache-2.0 for what is Confide's"; };
+
+  packages = licensed manyLicenses (images.packages // {
     inherit (builders) tools;
-    inherit (host) model-tools qemu qemu-tdx systemd-measure;
-    inherit (programs) confide measure pack test-env;
+    inherit (host) model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (programs) test-env;
+  }) // licensed ourLicense (manifests.packages // {
+    inherit (programs) confide measure pack wheel;
 
     proxy = programs.proxy {
       manifest = release;
@@ -43,7 +50,7 @@ let
         debug-image = packages.coordinator-debug;
       };
     };
-  };
+  });
 
   app = name: { type = "app"; program = "${packages.${name}}/bin/${name}"; inherit (packages.${name}) meta; };
 in
@@ -67,4 +74,6 @@ in
   };
 
   checks.x86_64-linux = checks;
+  formatter.x86_64-linux = programs.formatter;
+  devShells.x86_64-linux.default = programs.devShell;
 }

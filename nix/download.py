@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,16 +134,24 @@ def _security_siblings(bases: Iterable[str]) -> list[str]:
     return [base + "-security" for base in bases if base.endswith("/debian")]
 
 
-def apt_proxies() -> dict[str, str]:
-    """Proxies set for apt, by scheme; empty means the environment's own."""
-    found: dict[str, str] = {}
+def proxies() -> dict[str, str]:
+    """The proxy of each scheme: apt's where apt has one (or "DIRECT"), else the environment's.
+
+    As in apt, what is set for http holds for https too (apt-transport-https(1)).
+    """
+    found = urllib.request.getproxies()
     if shutil.which("apt-config") is None:
         return found
-    for scheme in ("http", "https"):
-        shell = _run("apt-config", "shell", "value", f"Acquire::{scheme}::Proxy").stdout
-        value = shell.partition("=")[2].strip().strip("'")
-        if value and value != "DIRECT":
-            found[scheme] = value
+    for scheme, scopes in (("http", ("http",)), ("https", ("https", "http"))):
+        options = (f"Acquire::{scope}::Proxy" for scope in scopes)
+        shell = next(
+            filter(None, (_run("apt-config", "shell", "v", o).stdout for o in options)), ""
+        )
+        match shlex.split(shell):
+            case ["v=DIRECT"]:
+                found.pop(scheme, None)
+            case [setting]:
+                found[scheme] = setting.removeprefix("v=")
     return found
 
 
@@ -278,7 +287,7 @@ def _resume(url: str, part: Path, size: int, opener: Opener, progress: Progress)
 
 
 def pip_target(python: str) -> list[str]:
-    """pip's options for wheels that run on CPython `python` with Debian 13's C library (2.41)."""
+    """Pip's options for wheels that run on CPython `python` with Debian 13's C library (2.41)."""
     tags = [f"manylinux_2_{minor}_x86_64" for minor in range(41, 4, -1)]
     tags += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
     options = ["--only-binary=:all:", "--python-version", python, "--implementation", "cp"]
@@ -326,6 +335,5 @@ def download_wheels(files: Iterable[File], directory: Path, progress: Progress) 
 
 
 def make_opener() -> Opener:
-    """An opener for Debian mirrors: apt's proxies where apt has some, else the environment's."""
-    proxies = {**urllib.request.getproxies(), **apt_proxies()}
-    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    """An opener for Debian mirrors."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies()))

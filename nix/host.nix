@@ -9,8 +9,8 @@ let
   python311Root = builders.unpackDebs { name = "python311-root"; debs = sources.debs "bookworm" [ "engine" ]; };
 
   # Run a Python script with the Python of an unpacked root, which has no fixed place yet.
-  rootPython = { root, version, name, script, env, description ? name }: builders.build {
-    inherit name description;
+  rootPython = { root, version, name, script, env, description, meta }: builders.build {
+    inherit name description meta;
     builder = ld root;
     args = [ "--library-path" (libraries root) "${root}/usr/bin/python${version}" "-B" "${script}" ];
     env = env // { PYTHONHASHSEED = "0"; PYTHONPATH = scripts; };
@@ -20,8 +20,8 @@ let
 
   # hostRoot: in $out/bin and below $out/usr, the files of `root` that the globs in `list` name, and the libraries those
   # need. `wrap` is a program and options that it always gets; `python` has its library compiled.
-  hostRoot = { name, root, list, folders ? [ ], wrap ? "", python ? null, description }: rootPython {
-    inherit name description;
+  hostRoot = { name, root, list, folders ? [ ], wrap ? "", python ? null, description, meta ? { } }: rootPython {
+    inherit name description meta;
     root = if python == null then pythonRoot else root;
     version = if python == null then "3.13" else python;
     script = ./host_root.py;
@@ -59,6 +59,7 @@ rec {
     name = "qemu";
     root = builders.unpackDebs { name = "qemu-root"; debs = sources.debs "trixie" [ "qemu" ]; };
     description = "QEMU, OVMF firmware and the software TPM that machines run on in demo and tests";
+    meta.mainProgram = "qemu-system-x86_64";
     folders = [ "swtpm" ];
     wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu -L @out@/usr/share/seabios";
     list = ''
@@ -77,6 +78,7 @@ rec {
     name = "model-tools";
     root = builders.tools;
     description = "mkfs.erofs and the tools that show and check what it made, for model disks";
+    meta.mainProgram = "mkfs.erofs";
     list = ''
       usr/bin/{mkfs,dump,fsck}.erofs
       # loaded when a thread ends
@@ -98,6 +100,7 @@ rec {
     name = "shell-tools";
     root = builders.unpackDebs { name = "shell-tools-root"; debs = sources.debs "trixie" [ "shell-tools" ]; };
     description = "shellcheck and shfmt, and the bash that nix develop starts";
+    meta.mainProgram = "shellcheck";
     list = "usr/bin/{bash,shellcheck,shfmt}";
   };
 
@@ -107,6 +110,7 @@ rec {
     name = "qemu-tdx";
     root = builders.unpackDebs { name = "qemu-tdx-root"; debs = sources.debs "trixie-backports" [ "qemu-tdx" ]; };
     description = "QEMU for confidential machines, to make the ACPI tables that they measure";
+    meta.mainProgram = "qemu-system-x86_64";
     wrap = "qemu-system-x86_64 -L @out@/usr/share/qemu";
     list = ''
       usr/bin/qemu-system-x86_64
@@ -142,6 +146,7 @@ rec {
   # folders with modules.
   pythonEnv = { name, layers, code ? [ ], python ? python313, description ? name }: runPython {
     inherit name python description;
+    meta.mainProgram = "python";
     script = ./python_env.py;
     env = { inherit layers code python; };
   };

@@ -33,7 +33,14 @@ let
     "vendors"
     "verify"
   ];
-  guestMeasure = builders.folderOnly "measure" ../measure [ "__init__.py" "errors.py" "eventlog.py" "reader.py" ];
+  guestMeasure = builders.folderOnly "measure" ../measure [
+    "__init__.py"
+    "declare.py"
+    "errors.py"
+    "eventlog.py"
+    "kinds.py"
+    "reader.py"
+  ];
 
   # Confide's own code and the role's units: the layer that changes with every edit.
   app = role: extra: image.layer {

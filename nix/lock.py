@@ -283,7 +283,7 @@ def lock_seed(release: dict[str, Any], mirrors: download.Mirrors) -> dict[str, A
 
 
 def requirements(spec: dict[str, Any]) -> list[str]:
-    """pip's arguments for a set.
+    """Pip's arguments for a set.
 
     Its own requirements, and the exact versions of the sets it includes, which are locked before
     it; or exactly what a requirements file names, whatever that declares to need.

@@ -36,7 +36,7 @@ let
     };
   };
 in
-{
+rec {
   inherit code layer program engine;
 
   measure = program {
@@ -48,7 +48,7 @@ in
 
   confide = program {
     name = "confide";
-    module = "confide.commands.cli";
+    module = "confide";
     python = environment "client";
     variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
@@ -56,7 +56,7 @@ in
 
   pack = program {
     name = "pack";
-    module = "confide.commands.cli";
+    module = "confide";
     python = environment "client";
     variables = { CONFIDE_MODEL_TOOLS = host.model-tools; };
     arguments = [ "model" "pack" ];
@@ -67,14 +67,16 @@ in
   proxy = { manifest, description }: program {
     inherit description;
     name = "proxy";
-    module = "confide.client.proxy";
+    module = "confide";
+    arguments = [ "proxy" ];
     python = environment "client";
     variables = { CONFIDE_MANIFEST = manifest; };
   };
 
   demo = { images, model, manifest }: program {
     name = "demo";
-    module = "confide.commands.demo";
+    module = "confide";
+    arguments = [ "demo" ];
     python = environment "demo";
     variables = {
       CONFIDE_IMAGES = images;
@@ -96,6 +98,34 @@ in
     };
     variables = { CONFIDE_SHFMT = "${host.shell-tools}/bin/shfmt"; };
     description = "Format the checkout's Python and shell files";
+  };
+
+  # What pip installs on machines that have no Nix.
+  wheel = host.runPython {
+    name = "wheel";
+    script = ./build_wheel.py;
+    python = host.pythonEnv { name = "wheel-python"; layers = [ (layer "wheel") ]; };
+    env = {
+      config = builders.folder "pyproject.toml" ../pyproject.toml;
+      license = builders.folder "LICENSE" ../LICENSE;
+      measure = builders.folder "measure" ../measure;
+      py = builders.folder "py" ../py;
+      readme = builders.folder "README.md" ../README.md;
+      release = builders.folder "release" ../release;
+    };
+    description = "The client and measure as a wheel, for pip";
+  };
+
+  # `nix develop`: what edits and checks the checkout, on PATH. Nix asks for a builder that is called bash.
+  devShell = builders.build {
+    name = "confide";
+    builder = "${host.shell-tools}/bin/bash";
+    args = [ "-c" "echo >$out" ];
+    env = {
+      outputs = [ "out" ]; # asked for by the script with which Nix reads the environment
+      PATH = builtins.concatStringsSep ":" (map (package: "${package}/bin") [ test-env formatter host.shell-tools ]);
+    };
+    description = "Shell with Python and its linters, shellcheck and shfmt";
   };
 
   test-env = host.pythonEnv {

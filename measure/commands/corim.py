@@ -119,7 +119,7 @@ def _write(options: argparse.Namespace) -> ExitStatus:
         encoded = manifest.launch_measurement(states[0], options.launch_measurement)
     else:
         raise InputError(
-            "the launch measurement profile has room for one machine; choose it with --shape",
+            "the launch measurement profile holds one machine; choose one with --shape",
             expected="1",
             seen=str(len(states)),
         )
@@ -162,7 +162,7 @@ def _show(options: argparse.Namespace) -> ExitStatus:
         return ExitStatus.OK
     print(f"id        {printable(corim.identity)}")
     print(f"profile   {printable(corim.profile) or 'none'}")
-    print(f"signed by {printable(signer) + ' (not verified)' if signer else 'nobody'}")
+    print(f"signed by {printable(signer)} (not verified)" if signer else "signed by nobody")
     for bound, seconds in zip(("not before", "not after"), corim.validity, strict=True):
         if seconds is not None:
             print(f"{bound:<9} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC")

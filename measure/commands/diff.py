@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
         "say which components differ between two measurements.json files",
         "diff expected.json seen.json",
     )
-    parser.add_argument("expected", help="measurements.json")
-    parser.add_argument("seen", help="the other one")
+    parser.add_argument("expected", help="the expected measurements.json")
+    parser.add_argument("seen", help="the measurements.json to compare with it")
     parser.add_argument("--json", action="store_true", help="a list of objects, for scripts")
 
 

@@ -20,10 +20,10 @@ def add(commands: Commands) -> None:
         commands,
         "eventlog",
         run,
-        "print an event log, the registers it replays to, and what contradicts itself in it",
+        "print an event log, the registers that it replays to, and its contradictions",
         "eventlog binary_bios_measurements",
     )
-    parser.add_argument("log", help="a TPM's (binary_bios_measurements) or a CCEL")
+    parser.add_argument("log", help="a TPM's event log (binary_bios_measurements) or a CCEL")
     parser.add_argument("--json", action="store_true", help="one object, for scripts")
     parser.add_argument("--table", metavar="FILE", help="the ACPI table CCEL of the log")
 

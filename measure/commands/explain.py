@@ -36,12 +36,12 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "evidence",
         help="an event log (TPM or CCEL), an SEV-SNP report, a TDX quote or TDREPORT, "
-        "or what a role sends (CBOR)",
+        "or the evidence that a role sends (CBOR)",
     )
     parser.add_argument(
         "--image",
         required=True,
-        help="measurements.json; or a disk image, with the options for which machines",
+        help="measurements.json; or a disk image, with the options that name the machines",
     )
     add_machines(parser)
     for name, text in (

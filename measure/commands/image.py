@@ -107,7 +107,7 @@ def measure(paths: Inputs, name: str) -> dict[str, Any]:
     disk = map_file(paths.disk)
     parsed = image.parse(disk, paths.disk)
     if paths.uki is not None and read(paths.uki, MAX_BOOT_FILE) != parsed.uki_bytes:
-        raise InputError("the disk boots another UKI than this one", file=paths.uki)
+        raise InputError("the disk boots a different UKI", file=paths.uki)
     progress("checking that each layer has the root hash of the command line")
     verity.check_layers(disk, parsed, paths.disk)
     progress("computing the measurements")
@@ -182,7 +182,7 @@ def _firmware(
     name = report.FIRMWARE[platform]
     if bool(shapes) != (path is not None):
         raise InputError(
-            f"--{name} goes with machines of platform {platform}, and they with it",
+            f"--{name} and machines of platform {platform} need each other",
             expected="both, or neither",
             seen=f"{len(shapes)} machines, {path or 'no firmware'}",
         )

@@ -43,7 +43,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--firmware", required=True, help="the firmware (OVMF.amdsev.fd)")
     boot = parser.add_mutually_exclusive_group()
     boot.add_argument("--disk", help="a disk image: kernel, initrd and command line of its UKI")
-    boot.add_argument("--kernel", help="a kernel; without it and --disk, none is measured")
+    boot.add_argument(
+        "--kernel", help="a kernel (without --kernel and --disk, no kernel is measured)"
+    )
     parser.add_argument("--initrd", help="an initrd (with --kernel)")
     parser.add_argument("--append", metavar="TEXT", help="the command line (with --kernel)")
     parser.add_argument(
@@ -51,8 +53,12 @@ def add(commands: Commands) -> None:
     )
     vcpu = parser.add_mutually_exclusive_group()
     vcpu.add_argument("--vcpu-type", help="QEMU's name of the vCPU type: " + ", ".join(cpu.TYPES))
-    vcpu.add_argument("--vcpu-signature", metavar="VALUE", type=_number, help="its CPUID signature")
-    vcpu.add_argument("--vcpu-model", metavar="F/M/S", help="its family, model and stepping")
+    vcpu.add_argument(
+        "--vcpu-signature", metavar="VALUE", type=_number, help="the CPUID signature of the vCPU"
+    )
+    vcpu.add_argument(
+        "--vcpu-model", metavar="F/M/S", help="family, model and stepping of the vCPU"
+    )
     parser.add_argument(
         "--guest-features",
         required=True,
@@ -102,7 +108,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     digests = launch.digests_for(counts)
     if options.qemu or options.id_block or options.extract or options.id_check:
         if len(counts) != 1:
-            raise InputError("a launch has one number of vCPUs", seen=options.vcpus)
+            raise InputError("a launch needs exactly one number of vCPUs", seen=options.vcpus)
         _prepare_launch(options, parts, counts[0], digests[counts[0]])
     if options.qemu:
         return ExitStatus.OK
@@ -169,7 +175,7 @@ def _id_check(path: str, block: bytes) -> str:
     """QEMU's properties in a file that `measure snp-id` wrote, if they are for this ID block."""
     properties = read(path, 1 << 16).decode("ascii", "replace").strip()
     if not _ID_PROPERTIES.fullmatch(properties):
-        raise InputError("not what `measure snp-id` writes", file=path, seen=properties[:80])
+        raise InputError("the file is not from `measure snp-id`", file=path, seen=properties[:80])
     expected = idblock.qemu_block(block)
     if not properties.startswith(expected + ","):
         raise InputError(
@@ -226,7 +232,7 @@ def _parts(options: argparse.Namespace) -> _Parts | None:
 
 def _ascii(command_line: str) -> bytes:
     if not command_line.isascii():
-        raise InputError("bad command line", expected="ASCII", seen=ascii(command_line)[:80])
+        raise InputError("invalid command line", expected="ASCII", seen=ascii(command_line)[:80])
     return command_line.encode("ascii")
 
 
@@ -238,7 +244,7 @@ def _signature(options: argparse.Namespace) -> int | None:
         numbers = options.vcpu_model.split("/")
         if len(numbers) != 3 or not all(n.isascii() and n.isdecimal() for n in numbers):
             raise InputError(
-                "bad --vcpu-model", expected="FAMILY/MODEL/STEPPING", seen=options.vcpu_model
+                "invalid --vcpu-model", expected="FAMILY/MODEL/STEPPING", seen=options.vcpu_model
             )
         return cpu.signature(*(int(number) for number in numbers))
     signature: int | None = options.vcpu_signature
@@ -257,7 +263,7 @@ def parse_vcpus(text: str) -> list[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last <= MAX_VCPUS:
             raise InputError(
-                "bad number of vCPUs", expected=f"1 to {MAX_VCPUS}, like 4 or 1-8", seen=text
+                "invalid number of vCPUs", expected=f"1 to {MAX_VCPUS}, like 4 or 1-8", seen=text
             )
         counts.update(range(first, last + 1))
     return sorted(counts)

@@ -30,10 +30,12 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--id-block", required=True, help="the ID block that was signed")
     parser.add_argument("--id-key", required=True, help="the ID key: public, DER")
-    parser.add_argument("--id-signature", required=True, help="its signature of the block: DER")
+    parser.add_argument(
+        "--id-signature", required=True, help="the ID key's signature over the block: DER"
+    )
     parser.add_argument("--author-key", help="the author key: public, DER")
     parser.add_argument(
-        "--author-signature", help="its signature of what --author-input writes: DER"
+        "--author-signature", help="the author key's signature over what --author-input writes: DER"
     )
     parser.add_argument(
         "--author-input", metavar="FILE", help="write the ID key as the author key must sign it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import fields
 
 from measure import image
 from measure.commands.common import (
@@ -14,13 +14,14 @@ from measure.commands.common import (
     read,
     register,
 )
+from measure.declare import encode
 from measure.errors import InputError
 from measure.image import DiskImage
 from measure.report import tdx as report
 from measure.status import ExitStatus
 from measure.tdx import machine, rtmr, shapefile, tdvf
 from measure.tdx.rtmr import DirectBoot, Prediction
-from measure.tdx.shape import Boot, PageOrder
+from measure.tdx.shape import Boot, PageOrder, TdxShape
 
 
 def add(commands: Commands) -> None:
@@ -79,26 +80,26 @@ def _add_shape_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Runs the command."""
     prediction = rtmr.predict(
-        shapefile.load(_shape_fields(options), "options"),
+        _shape(options),
         tdvf.parse(read(options.firmware), options.firmware),
         machine.read(options.machine),
         _boots(options),
     )
     if options.json:
-        (platform,) = report.write([prediction])
-        print_json({**platform, "zero": list(rtmr.ZERO_FIELDS)})
+        print_json({**encode(report.write(prediction)), "zero": list(rtmr.ZERO_FIELDS)})
     else:
         _print_table(prediction)
     return ExitStatus.OK
 
 
-def _shape_fields(options: argparse.Namespace) -> dict[str, Any]:
-    fields = {name: getattr(options, name) for name in shapefile.FIELDS - {"name"}}
-    fields["name"] = "command-line"
+def _shape(options: argparse.Namespace) -> TdxShape:
+    """The shape that the options state, read as strictly as from a file."""
+    names = {field.name for field in fields(shapefile.ShapeFields)} - {"boot_variables"}
+    stated = {name: getattr(options, name) for name in names}
     if options.boot_variable:
         pairs = [text.partition("=") for text in options.boot_variable]
-        fields[shapefile.OPTIONAL] = [[name, data] for name, _, data in pairs]
-    return fields
+        stated["boot_variables"] = [[name, data] for name, _, data in pairs]
+    return shapefile.load({**stated, "name": "command-line"}, "options")
 
 
 def _boots(options: argparse.Namespace) -> DirectBoot | DiskImage:

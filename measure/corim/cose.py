@@ -59,7 +59,7 @@ def to_be_signed(payload: bytes, algorithm: Algorithm, signer: str, file: str) -
         InputError: no name of a signer.
     """
     if not signer:
-        raise InputError("a signed CoRIM names its signer", expected="a name")
+        raise InputError("the signer has no name", expected="a name")
     rules.corim(cbor.decode(payload, file), file)
     header = {
         _ALGORITHM: int(algorithm),
@@ -75,7 +75,8 @@ def assemble(structure: bytes, signature: bytes, file: str, signature_file: str)
     Args:
         structure: the output of `to_be_signed`.
         signature: over that, as (r, s) or in DER, which is what most programs write.
-        file, signature_file: their names.
+        file: the name of `structure` in errors.
+        signature_file: the name of `signature` in errors.
 
     Raises:
         FormatError: one of them is malformed.
@@ -113,7 +114,7 @@ def _structure(protected: bytes, payload: bytes) -> bytes:
 
 
 def _header(protected: bytes, file: str) -> tuple[Algorithm, str]:
-    """Algorithm and signer; the rules have been checked, but for what concerns two members."""
+    """Algorithm and signer. `grammar` has checked each member; this checks that they agree."""
     header: dict[Any, Any] = cbor.decode(protected, file)
     try:
         algorithm = Algorithm(header[_ALGORITHM])

@@ -71,11 +71,13 @@ class Publication:
     def __post_init__(self) -> None:
         for seconds in (self.not_before, self.not_after):
             if seconds is not None and not 0 <= seconds <= rules.MAX_TIME:
-                raise InputError("a validity is in the years 1970 to 9999", seen=str(seconds))
+                raise InputError(
+                    "the validity is outside the years 1970 to 9999", seen=str(seconds)
+                )
         if self.not_before is None:
             return
         if self.not_after is None or self.not_after < self.not_before:
-            raise InputError("a validity that begins needs an end, and a later one")
+            raise InputError("a validity with a start needs a later end")
 
 
 def states(predictions: Predictions) -> Iterator[State]:
@@ -130,7 +132,7 @@ def launch_measurement(state: State, svn: int) -> bytes:
             seen=state.platform,
         )
     if svn < 0:
-        raise InputError("a security version is not negative", seen=str(svn))
+        raise InputError("the security version is negative", seen=str(svn))
     launch = state.measurements[0]
     vendor, model = CLASSES[state.platform]
     environment = {0: {1: vendor, 2: model}}

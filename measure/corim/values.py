@@ -46,9 +46,8 @@ class Corim:
         profile: URI, or OID in hex; "" if there is none.
         validity: not-before and not-after, seconds since 1970; None where it does not say.
         values: in order; of every CoMID, then of the CoRIM itself.
-        content: all of the CoRIM but for validity and entities, as deterministic CBOR: also how the
-            values are grouped. While two with the same content are
-            valid, they say the same to every verifier.
+        content: all of the CoRIM except validity and entities, as deterministic CBOR; this includes
+            how the values are grouped. Two valid CoRIMs with the same content mean the same.
         signed: who signed it and how; None for an unsigned one. Nothing here verifies it.
     """
 

@@ -30,7 +30,10 @@ def explain(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -
     """Compares evidence with the nearest of an image's predictions.
 
     Args:
-        measured: a parsed measurements.json, named `file`.
+        seen: the evidence.
+        measured: a parsed measurements.json.
+        file: the name of `measured` in errors.
+        clues: what else is known of the machine.
 
     Raises:
         InputError: the measurements have no prediction for the evidence's platform, or clues that

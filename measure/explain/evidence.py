@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from measure import eventlog
-from measure.errors import FormatError, InputError
+from measure.errors import FormatError, InputError, NotEventLogError
 from measure.eventlog import EventLog
 from measure.reader import Reader
 from measure.snp import cpu
@@ -88,7 +88,15 @@ def parse(data: bytes, file: str) -> Evidence:
     report = _report(data, file)
     if report is not None:
         return report
-    log = eventlog.parse(data, file)
+    try:
+        log = eventlog.parse(data, file)
+    except NotEventLogError as error:
+        raise FormatError(
+            "this is no evidence of a known kind",
+            file=file,
+            expected="an event log, an SEV-SNP report, a TDX quote or TDREPORT, or CBOR",
+            seen=error.seen,
+        ) from None
     if log.is_ccel:
         return TdxEvidence(log, None, None, None, None)
     return VtpmEvidence(log, None)
@@ -102,7 +110,7 @@ def with_log(seen: Evidence, data: bytes, file: str) -> Evidence:
         InputError: evidence that has a log already, or of a platform that has none.
     """
     if isinstance(seen, SnpEvidence) or seen.log is not None:
-        raise InputError("this evidence goes with no event log", file=file)
+        raise InputError("this evidence takes no event log", file=file)
     return replace(seen, log=_log(data, file, ccel=isinstance(seen, TdxEvidence)))
 
 
@@ -150,7 +158,7 @@ def _map(data: bytes, file: str) -> Evidence:
     if platform == "tdx" and isinstance(parsed, TdxEvidence):
         return TdxEvidence(log, parsed.mrtd, parsed.rtmrs, parsed.attributes, parsed.xfam)
     raise FormatError(
-        "the evidence's report is not one of its platform",
+        "the report does not fit the evidence's platform",
         file=file,
         expected="vtpm, sev-snp or tdx, and that platform's report",
         seen=repr(platform)[:40],
@@ -177,7 +185,7 @@ def _pcrs(report: bytes, file: str) -> dict[int, bytes]:
     for name, value in pcrs.items():
         if name not in numbers or not _is_digest(value):
             raise FormatError(
-                "bad register in the report",
+                "invalid register in the report",
                 file=file,
                 expected=f"0 to {eventlog.MAX_PCR}, and 32 bytes",
                 seen=repr((name, value))[:100],

@@ -18,7 +18,7 @@ _Prediction = TypeVar("_Prediction", pcr.Prediction, prediction.Prediction, rtmr
 
 _COMMAND_LINE = {Component.COMMAND_LINE, Component.ROOT_HASH}
 _UKI = {*COMPONENT_OF_SECTION.values(), *_COMMAND_LINE, Component.UKI, Component.UKI_OTHER}
-# What each file has in it that is measured: where that is listed, another hash of it is no news.
+# The measured parts of each file. If one of them is listed, a different hash of the file follows.
 _INSIDE = {
     "linux": {Component.KERNEL},
     "initrd": {Component.INITRD},

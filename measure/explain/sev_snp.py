@@ -57,8 +57,10 @@ def explain(
     """Finds the prediction with this launch digest, or the single change that leads to it.
 
     Args:
+        seen: the evidence.
         predictions: at least one, for the same image.
         command_line: the image's.
+        clues: what else is known of the machine.
     """
     for prediction in predictions:
         if prediction.digest == seen.measurement:

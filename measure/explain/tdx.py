@@ -58,8 +58,10 @@ def explain(
     """Compares with the nearest prediction.
 
     Args:
+        seen: the evidence.
         predictions: at least one, for the same image.
         expected_line: the image's command line.
+        clues: what else is known of the machine.
 
     Raises:
         InputError: the clues' command line is not the one that the log's digest is of.

@@ -51,9 +51,11 @@ def explain(
     """Compares a log with the prediction that is nearest to it.
 
     Args:
+        log: the machine's event log.
         quoted: registers of the same machine, as far as they are known.
         predictions: at least one, for the same image.
         expected_line: the image's command line.
+        clues: what else is known of the machine.
 
     Raises:
         InputError: the clues' command line is not the one that the log's digest is of.

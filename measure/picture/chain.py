@@ -99,7 +99,8 @@ def build(measured: dict[str, Any], file: str, shapes: Sequence[str] = ()) -> Ch
     """The chain for some machines, or for the first of each platform.
 
     Args:
-        measured: the parsed measurements.json, named `file`.
+        measured: the parsed measurements.json.
+        file: the name of `measured` in errors.
         shapes: names of machines.
 
     Raises:

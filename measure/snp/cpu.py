@@ -38,7 +38,7 @@ def signature(family: int, model: int, stepping: int) -> int:
         ("stepping", stepping, 15),
     ):
         if not 0 <= value <= most:
-            raise InputError(f"bad vCPU {name}", expected=f"0 to {most}", seen=str(value))
+            raise InputError(f"invalid vCPU {name}", expected=f"0 to {most}", seen=str(value))
     base = min(family, 15)
     extended = family - base
     return extended << 20 | (model >> 4) << 16 | base << 8 | (model & 15) << 4 | stepping

@@ -38,10 +38,10 @@ def check(features: int) -> int:
         UnsupportedError: a feature with a further, unknown value in the VMSA.
     """
     if not 0 <= features < 1 << 64:
-        raise InputError("bad guest features", expected="64 bits", seen=f"{features:#x}")
+        raise InputError("invalid guest features", expected="64 bits", seen=f"{features:#x}")
     if not features & SNP_ACTIVE:
         raise InputError(
-            "guest features without SEV-SNP itself",
+            "the guest features lack SEV-SNP itself",
             expected="bit 0 set (0x1, or 0x21 with debug swap)",
             seen=f"{features:#x}",
         )

@@ -138,7 +138,7 @@ def _sections(raw: tuple[ovmf.SevSection, ...], top: int, file: str) -> tuple[Se
             kind = SectionType(item.type)
         except ValueError:
             raise UnsupportedError(
-                "an SEV section of an unknown type",
+                "an SEV section has an unknown type",
                 file=file,
                 offset=item.offset,
                 expected=", ".join(str(int(t)) for t in SectionType),

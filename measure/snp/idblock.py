@@ -67,11 +67,11 @@ class IdBlock:
         ):
             if len(value) != size:
                 raise InputError(
-                    f"bad {name}", expected=f"{size} bytes", seen=f"{len(value)} bytes"
+                    f"invalid {name}", expected=f"{size} bytes", seen=f"{len(value)} bytes"
                 )
         for name, number, bits in (("policy", self.policy, 64), ("guest SVN", self.guest_svn, 32)):
             if not 0 <= number < 1 << bits:
-                raise InputError(f"bad {name}", expected=f"{bits} bits", seen=f"{number:#x}")
+                raise InputError(f"invalid {name}", expected=f"{bits} bits", seen=f"{number:#x}")
         return _BLOCK.pack(
             self.launch_digest,
             self.family_id,

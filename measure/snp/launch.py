@@ -39,7 +39,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything that decides the launch digest, but for the number of vCPUs.
+    """Everything that decides the launch digest, except the number of vCPUs.
 
     Attributes:
         firmware: see `firmware.from_image`.
@@ -64,12 +64,14 @@ class Launch:
         features.check(self.guest_features)
         if (self.signature is None) != (self.vmm.rdx is not None):
             raise InputError(
-                f"{self.vmm.name} does not measure the vCPU type, so give none"
+                f"{self.vmm.name} does not measure the vCPU type, so leave it out"
                 if self.vmm.rdx is not None
                 else f"{self.vmm.name} measures the vCPU type, so one must be given"
             )
         if self.signature is not None and not 0 <= self.signature < 1 << 32:
-            raise InputError("bad vCPU signature", expected="32 bits", seen=f"{self.signature:#x}")
+            raise InputError(
+                "invalid vCPU signature", expected="32 bits", seen=f"{self.signature:#x}"
+            )
         if self.kernel is not None and self.firmware.hash_table is None:
             raise UnsupportedError(
                 "the firmware does not check hashes of a kernel, so the kernel would not be "
@@ -110,7 +112,7 @@ class Launch:
         for count in wanted:
             if not 1 <= count <= MAX_VCPUS:
                 raise InputError(
-                    "bad number of vCPUs", expected=f"1 to {MAX_VCPUS}", seen=str(count)
+                    "invalid number of vCPUs", expected=f"1 to {MAX_VCPUS}", seen=str(count)
                 )
         numbered = zip(range(1, max(wanted, default=0) + 1), self.digests(), strict=False)
         return {count: value for count, value in numbered if count in wanted}

@@ -37,7 +37,7 @@ class SnpShape:
         return "-".join(parts)
 
     def launch(self, firmware: Firmware, kernel: KernelHashes | None) -> Launch:
-        """The launch of such a machine, but for its number of vCPUs.
+        """The launch of such a machine, except its number of vCPUs.
 
         Raises:
             InputError: a VMM or vCPU type that does not exist, or that do not go together.

@@ -89,7 +89,7 @@ def vmm_of(name: str) -> Vmm:
     """The VMM of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: no VMM has this name.
     """
     try:
         return VMMS[name]

@@ -69,7 +69,7 @@ def processors(tables: Tables, file: str) -> int:
         while reader.remaining:
             kind, size = reader.u8("interrupt controller"), reader.u8("its size")
             if size < 2:
-                raise FormatError("bad list of processors", file=file, offset=reader.offset)
+                raise FormatError("invalid list of processors", file=file, offset=reader.offset)
             reader.skip(size - 2, "interrupt controller")
             count += kind in (_PROCESSOR, _X2APIC_PROCESSOR)
     return count
@@ -103,7 +103,7 @@ def _list(tables: bytes, file: str) -> list[tuple[bytes, int, int]]:
 def _check_size(data: bytes, unit: int, limit: int, file: str) -> None:
     if not 0 < len(data) <= limit or len(data) % unit:
         raise FormatError(
-            "not a file that QEMU made",
+            "the file is not from QEMU",
             file=file,
             expected=f"a multiple of {unit:#x} bytes, at most {limit:#x}",
             seen=f"{len(data):#x} bytes",
@@ -118,7 +118,7 @@ def _check_commands(loader: bytes, sizes: dict[str, int], file: str) -> None:
         kind = reader.u32("command")
         if kind == _END:
             if any(loader[offset:]):
-                raise FormatError("data behind the last command", file=file, offset=offset)
+                raise FormatError("data after the last command", file=file, offset=offset)
             break
         name = _name(reader)
         if kind == _ALLOCATE:
@@ -138,7 +138,7 @@ def _check_commands(loader: bytes, sizes: dict[str, int], file: str) -> None:
             fits = False
         if not fits or any(reader.take(reader.remaining, "padding")):
             raise FormatError(
-                "a bad command for loading ACPI tables",
+                "an invalid command for loading ACPI tables",
                 file=file,
                 offset=offset,
                 expected=f"allocate, add pointer or add checksum, within {', '.join(sizes)}",
@@ -158,5 +158,5 @@ def _name(reader: Reader) -> str:
     offset = reader.offset
     text = reader.take(_NAME_SIZE, "file name").rstrip(b"\0")
     if len(text) == _NAME_SIZE or not all(0x21 <= byte <= 0x7E for byte in text):
-        raise FormatError("bad file name in a command", file=reader.file, offset=offset)
+        raise FormatError("invalid file name in a command", file=reader.file, offset=offset)
     return text.decode("ascii")

@@ -63,11 +63,14 @@ def parse(files: dict[str, bytes], name: str) -> Machine:
     boot_menu, bootorder = files["boot-menu"], files["bootorder"]
     if len(boot_menu) != BOOT_MENU_SIZE:
         raise FormatError(
-            "bad size of boot-menu", file=name, expected="2 bytes", seen=f"{len(boot_menu)} bytes"
+            "invalid size of boot-menu",
+            file=name,
+            expected="2 bytes",
+            seen=f"{len(boot_menu)} bytes",
         )
     if len(bootorder) > MAX_BOOT_ORDER or (bootorder and bootorder[-1]):
         raise FormatError(
-            "bad bootorder",
+            "invalid bootorder",
             file=name,
             expected=f"device paths, each with a NUL, in at most {MAX_BOOT_ORDER} bytes",
             seen=repr(bootorder[-20:]),

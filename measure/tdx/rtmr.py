@@ -69,7 +69,7 @@ class DirectBoot:
             raise InputError("the initrd is empty; a direct boot is only measured with one")
         if not self.command_line.isascii():
             raise InputError(
-                "bad command line", expected="ASCII", seen=ascii(self.command_line)[:80]
+                "invalid command line", expected="ASCII", seen=ascii(self.command_line)[:80]
             )
 
 
@@ -104,6 +104,9 @@ def predict(
     """The registers of a machine that boots this.
 
     Args:
+        shape: the machine, as its owner states it.
+        firmware: the machine's.
+        machine: the tables that its firmware is given.
         boots: a disk image also tells what a direct boot of its kernel is.
 
     Raises:
@@ -125,14 +128,14 @@ def _require_same_machine(shape: TdxShape, machine: Machine) -> None:
     said = machine.statements
     if said.memory not in (None, shape.memory):
         raise InputError(
-            f"shape {shape.name}: the SMBIOS table is of a machine with other memory",
+            f"shape {shape.name}: the SMBIOS table belongs to a machine with another memory size",
             expected=f"{shape.memory} bytes",
             seen=f"{said.memory} bytes",
         )
     release = f"{shape.edk2[0]}.{shape.edk2[1]:02}"
     if _RELEASE.match(said.firmware_version) and not said.firmware_version.startswith(release):
         raise InputError(
-            f"shape {shape.name}: the SMBIOS table is of firmware of another release",
+            f"shape {shape.name}: the SMBIOS table belongs to firmware of another release",
             expected=release,
             seen=said.firmware_version,
         )
@@ -141,13 +144,13 @@ def _require_same_machine(shape: TdxShape, machine: Machine) -> None:
     expected, seen = shape.start.summary(shape.memory // MIB), summary_of(machine.arguments)
     if seen != expected:
         raise InputError(
-            f"shape {shape.name}: the arguments beside its folder start another machine",
+            f"shape {shape.name}: the arguments beside its folder start a different machine",
             expected=ascii(expected)[:400],
             seen=ascii(seen)[:400] if machine.arguments else f"no {shape.name}{ARGUMENTS}",
         )
     if (vcpus := acpi.processors(machine.acpi, shape.name)) != shape.start.vcpus:
         raise InputError(
-            f"shape {shape.name}: the ACPI tables are of a machine with other vCPUs",
+            f"shape {shape.name}: the ACPI tables belong to a machine with another number of vCPUs",
             expected=str(shape.start.vcpus),
             seen=str(vcpus),
         )

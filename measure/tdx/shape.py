@@ -7,7 +7,7 @@ that states it is only measured with those of such a machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from measure.errors import InputError, UnsupportedError
 from measure.tdx import variables
@@ -24,7 +24,7 @@ _FIRST_WITH_VMM_DATA = (2026, 5)
 _LAST_KNOWN = (2026, 8)
 
 
-class PageOrder(Enum):
+class PageOrder(StrEnum):
     """How the VMM builds a machine's memory, which MRTD shows."""
 
     SINGLE = "single-pass"
@@ -33,7 +33,7 @@ class PageOrder(Enum):
     """All pages of a section are added, then all are measured: Intel's and Canonical's QEMU 8."""
 
 
-class Boot(Enum):
+class Boot(StrEnum):
     """What the firmware starts."""
 
     DIRECT = "direct"
@@ -77,7 +77,7 @@ class TdxShape:
     def __post_init__(self) -> None:
         if not 0 < self.memory < MAX_MEMORY or self.memory % MIB:
             raise InputError(
-                f"shape {self.name}: bad memory size",
+                f"shape {self.name}: invalid memory size",
                 expected=f"whole MiB, below {MAX_MEMORY // MIB}",
                 seen=f"{self.memory} bytes",
             )
@@ -96,7 +96,7 @@ class TdxShape:
         names = [name for name, _ in boot_variables]
         if len(order) % 2 or names != ["BootOrder", *variables.option_names(order)]:
             raise InputError(
-                f"shape {self.name}: bad boot variables",
+                f"shape {self.name}: invalid boot variables",
                 expected="BootOrder, then each option that it names",
                 seen=", ".join(names) or "none",
             )

@@ -8,90 +8,121 @@ and "boot_variables": [[name, data in hex], ...] where the shape states them.
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from measure.errors import FormatError
+from measure.declare import decode, encode
+from measure.kinds import (
+    Converted,
+    Definitions,
+    Integer,
+    Kind,
+    ListOf,
+    Name,
+    Optional,
+    Schema,
+    Text,
+    bad_field,
+)
 from measure.tdx.shape import MAX_MEMORY, MIB, Boot, PageOrder, TdxShape
+from measure.tdx.start import Start
 
-FIELDS = {"name", "memory_mib", "edk2", "page_order", "attributes", "xfam", "boot"}
-OPTIONAL = "boot_variables"
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}", re.ASCII)
-_RELEASE = re.compile(r"(20[0-9]{2})\.(0[1-9]|1[0-2])", re.ASCII)
-_NUMBER = re.compile(r"0x[0-9a-f]{1,16}", re.ASCII)
-_HEX = re.compile(r"(?:[0-9a-f]{2}){1,8192}", re.ASCII)
+_NUMBER = Converted(Text(pattern="0x(0|[1-9a-f][0-9a-f]{0,15})"), lambda text: int(text, 16), hex)
+_RELEASE = Converted(
+    Text(pattern=r"20[0-9]{2}\.(0[1-9]|1[0-2])"),
+    lambda text: (int(text[:4]), int(text[5:])),
+    lambda release: f"{release[0]}.{release[1]:02}",
+)
+_DATA = Converted(
+    Text(pattern="([0-9a-f]{2})+", max_length=16384), bytes.fromhex, lambda data: data.hex()
+)
+
+
+class _Variable(Kind):
+    """A boot variable: [name, data in hex]."""
+
+    def decode(self, value: object, what: str) -> tuple[str, bytes]:
+        """Name and data."""
+        if type(value) is not list or len(value) != 2:
+            raise bad_field(what, "[name, data in hex]", ascii(value)[:80])
+        return Text().decode(value[0], what), _DATA.decode(value[1], what)
+
+    def encode(self, value: tuple[str, bytes]) -> list[str]:
+        """The list."""
+        return [value[0], _DATA.encode(value[1])]
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """A list of two."""
+        items = [Text().schema(definitions), _DATA.schema(definitions)]
+        return {"type": "array", "prefixItems": items, "minItems": 2, "items": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeFields:
+    """A shape without its name."""
+
+    memory_mib: Annotated[int, Integer(1, MAX_MEMORY // MIB - 1)]
+    edk2: Annotated[tuple[int, int], _RELEASE, "release of edk2 that the firmware is built from"]
+    page_order: Annotated[PageOrder, "how the VMM builds the memory: which of the two MRTD it has"]
+    attributes: Annotated[int, _NUMBER, "TD attributes"]
+    xfam: Annotated[int, _NUMBER, "extended features"]
+    boot: Annotated[Boot, "what the firmware starts: the kernel directly, or the UKI on the disk"]
+    boot_variables: Annotated[
+        tuple[tuple[str, bytes], ...] | None,
+        Optional(ListOf(_Variable())),
+        "names and data of BootOrder and the options in it",
+    ] = None
+
+    def shape(self, name: str, start: Start | None = None) -> TdxShape:
+        """The shape of that name.
+
+        Raises:
+            InputError, UnsupportedError: as `TdxShape`.
+        """
+        return TdxShape(
+            name=name,
+            memory=self.memory_mib * MIB,
+            edk2=self.edk2,
+            page_order=self.page_order,
+            attributes=self.attributes,
+            xfam=self.xfam,
+            boot=self.boot,
+            boot_variables=self.boot_variables,
+            start=start,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedShape(ShapeFields):
+    """A shape."""
+
+    name: Annotated[str, Name()]
+
+
+def fields_of(shape: TdxShape) -> dict[str, Any]:
+    """The arguments of `ShapeFields` for a shape."""
+    return {
+        "memory_mib": shape.memory // MIB,
+        "edk2": shape.edk2,
+        "page_order": shape.page_order,
+        "attributes": shape.attributes,
+        "xfam": shape.xfam,
+        "boot": shape.boot,
+        "boot_variables": shape.boot_variables,
+    }
 
 
 def dump(shape: TdxShape) -> dict[str, Any]:
-    """The fields of a shape."""
-    fields: dict[str, Any] = {
-        "name": shape.name,
-        "memory_mib": shape.memory // MIB,
-        "edk2": f"{shape.edk2[0]}.{shape.edk2[1]:02}",
-        "page_order": shape.page_order.value,
-        "attributes": f"{shape.attributes:#x}",
-        "xfam": f"{shape.xfam:#x}",
-        "boot": shape.boot.value,
-    }
-    if shape.boot_variables is not None:
-        fields[OPTIONAL] = [[name, data.hex()] for name, data in shape.boot_variables]
-    return fields
+    """A shape in JSON."""
+    return encode(NamedShape(name=shape.name, **fields_of(shape)))
 
 
-def load(fields: object, file: str) -> TdxShape:
-    """The shape with these fields.
+def load(value: object, file: str) -> TdxShape:
+    """The shape in a decoded JSON object.
 
     Raises:
-        FormatError: a field that is missing, unknown or malformed.
+        FieldError: a field that is missing, unknown or malformed.
         InputError, UnsupportedError: as `TdxShape`.
     """
-    if not isinstance(fields, dict) or set(fields) - {OPTIONAL} != FIELDS:
-        raise FormatError(
-            "bad fields in a TDX shape",
-            file=file,
-            expected=", ".join(sorted(FIELDS)),
-            seen=", ".join(map(str, fields)) if isinstance(fields, dict) else repr(fields)[:80],
-        )
-    memory = fields["memory_mib"]
-    if type(memory) is not int or not 0 < memory < MAX_MEMORY // MIB:
-        raise _bad("memory_mib", f"a number below {MAX_MEMORY // MIB}", memory, file)
-    release = _match(_RELEASE, "edk2", fields["edk2"], file)
-    return TdxShape(
-        name=_match(_NAME, "name", fields["name"], file)[0],
-        memory=memory * MIB,
-        edk2=(int(release[1]), int(release[2])),
-        page_order=PageOrder(_choice([m.value for m in PageOrder], "page_order", fields, file)),
-        attributes=int(_match(_NUMBER, "attributes", fields["attributes"], file)[0], 16),
-        xfam=int(_match(_NUMBER, "xfam", fields["xfam"], file)[0], 16),
-        boot=Boot(_choice([m.value for m in Boot], "boot", fields, file)),
-        boot_variables=_variables(fields[OPTIONAL], file) if OPTIONAL in fields else None,
-    )
-
-
-def _variables(value: object, file: str) -> tuple[tuple[str, bytes], ...]:
-    pairs = []
-    for pair in value if isinstance(value, list) else [value]:
-        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise _bad(OPTIONAL, "a list of [name, data in hex]", pair, file)
-        pairs.append((pair[0], bytes.fromhex(_match(_HEX, OPTIONAL, pair[1], file)[0])))
-    return tuple(pairs)
-
-
-def _match(pattern: re.Pattern[str], what: str, value: object, file: str) -> re.Match[str]:
-    match = pattern.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise _bad(what, f"text that matches {pattern.pattern}", value, file)
-    return match
-
-
-def _choice(known: list[str], what: str, fields: dict[str, Any], file: str) -> str:
-    for value in known:
-        if fields[what] == value:
-            return value
-    raise _bad(what, " or ".join(known), fields[what], file)
-
-
-def _bad(what: str, expected: str, seen: object, file: str) -> FormatError:
-    return FormatError(
-        f"bad {what} in a TDX shape", file=file, expected=expected, seen=repr(seen)[:80]
-    )
+    fields = decode(NamedShape, value, "the TDX shape", file=file)
+    return fields.shape(fields.name)

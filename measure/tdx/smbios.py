@@ -123,7 +123,9 @@ def _structures(table: bytes, file: str) -> Iterator[tuple[int, int, bytes, int]
         offset = reader.offset
         kind, size = reader.u8("structure type"), reader.u8("structure size")
         if size < _HEADER_SIZE:
-            raise FormatError("bad SMBIOS structure size", file=file, offset=offset, seen=str(size))
+            raise FormatError(
+                "invalid SMBIOS structure size", file=file, offset=offset, seen=str(size)
+            )
         reader.skip(size - 2, "structure")
         end = table.find(b"\0\0", reader.offset)
         if end < 0:

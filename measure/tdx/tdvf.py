@@ -82,7 +82,7 @@ def parse(image: bytes, file: str) -> Tdvf:
         )
     if not sections:
         raise FormatError(
-            "bad number of TDX sections",
+            "invalid number of TDX sections",
             file=file,
             expected=f"1 to {ovmf.MAX_SECTIONS}",
             seen="0",
@@ -105,7 +105,7 @@ def parse(image: bytes, file: str) -> Tdvf:
 def _check(section: TdxSection, file: str) -> None:
     if section.type not in {*Kind}:
         raise UnsupportedError(
-            "a TDX section has a type whose effect is not known",
+            "a TDX section has an unknown type",
             file=file,
             offset=section.offset,
             expected=", ".join(f"{kind.value} ({kind.name})" for kind in Kind),
@@ -118,7 +118,7 @@ def _check(section: TdxSection, file: str) -> None:
     unknown = section.attributes & ~_ATTRIBUTES
     if unknown or later != (kind is Kind.PERMANENT) or (measured and not with_data):
         raise FormatError(
-            f"a TDX section of type {kind.name} has bad attributes",
+            f"a TDX section of type {kind.name} has invalid attributes",
             file=file,
             offset=section.offset,
             expected="0 or 1 for sections with data, 2 for permanent memory, 0 for other memory",
@@ -134,7 +134,7 @@ def _check(section: TdxSection, file: str) -> None:
         )
     if (section.raw_size > 0) != with_data or section.raw_size > section.memory_size:
         raise FormatError(
-            f"a TDX section of type {kind.name} has a bad data size",
+            f"a TDX section of type {kind.name} has an invalid data size",
             file=file,
             offset=section.offset,
             expected=f"{section.memory_size:#x}" if with_data else "0",

@@ -1,8 +1,8 @@
-"""Every error that Confide shows to a person or a program, grouped by whose fault it is.
+"""Every error that Confide shows to a person or a program. Its class says who has to act.
 
 An error says what went wrong, what was expected, what was seen and what to do next. Its `code` is
-stable kebab-case, so programs match on the code and never on the words. No error text may hold a
-prompt, a key or a token.
+stable kebab-case: programs match on the code, never on the words. Each room declares its codes in
+`codes.py`; docs/errors.md lists them. No error text may hold a prompt, a key or a token.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from collections.abc import Mapping
 
 class ConfideError(Exception):
     """Base class. `str(error)` is one sentence made of all parts that are present."""
+
+    status: int = 500
+    """HTTP status of an error of this class, unless its code has a status of its own."""
 
     def __init__(
         self, code: str, message: str, *, expected: str = "", seen: str = "", next: str = ""
@@ -45,27 +48,53 @@ class ConfideError(Exception):
 
 
 class FormatError(ConfideError):
-    """Malformed bytes: the sender's fault."""
+    """The bytes are malformed: the sender has to act."""
+
+    status = 400
 
 
 class VerificationError(ConfideError):
-    """A cryptographic or measurement check failed: do not trust the peer."""
+    """A signature, measurement or certificate is wrong: do not trust the peer."""
+
+    status = 403
 
 
 class PolicyError(ConfideError):
-    """Well-formed and authentic, but not allowed."""
+    """The request is well-formed and authentic, but not allowed."""
+
+    status = 403
 
 
 class UnavailableError(ConfideError):
-    """A peer or a service is not there or not ready: trying again may help."""
+    """A peer or a service is unreachable or not ready: trying again may help."""
+
+    status = 503
 
 
 class ConfigError(ConfideError):
-    """The person who runs this program set something wrong."""
+    """An option, a file or the machine is not set up right: the operator has to act."""
+
+
+class Code:
+    """What a room declares about one of its error codes.
+
+    `sentence` says what the code means and what to do. `kinds` are the error classes that carry
+    it. `status` is its HTTP status, or None: the class decides.
+    """
+
+    def __init__(
+        self, sentence: str, *kinds: type[ConfideError], status: int | None = None
+    ) -> None:
+        self.sentence = sentence
+        self.kinds = kinds
+        self.status = status
 
 
 def error_from_dict(value: Mapping[str, str], kind: type[ConfideError]) -> ConfideError:
-    """Rebuild a peer's error as `kind`. The text is the peer's word: not authenticated."""
+    """Rebuild a peer's error as `kind`. Its text is not authenticated.
+
+    Raises KeyError for a map without a code or a message.
+    """
     return kind(
         value["code"],
         value["message"],

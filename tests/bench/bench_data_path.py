@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
-from tests.bench.load import Client, at_once, body_of  # noqa: E402
+from tests.support.load import Client, at_once, body_of  # noqa: E402
 from tests.support.native_service import NativeService  # noqa: E402
 from tests.support.programs import free_port  # noqa: E402
 

@@ -35,7 +35,7 @@ from confide.guest.attest.nvidia import NvidiaGpus  # noqa: E402
 from confide.guest.worker.engine import cpu, gpu  # noqa: E402
 from confide.guest.worker.engine.models_file import ServedModel  # noqa: E402
 from confide.net.http_client import Upstream  # noqa: E402
-from tests.bench.load import Client, at_once, body_of  # noqa: E402
+from tests.support.load import Client, at_once, body_of  # noqa: E402
 from tests.support.native_service import NativeService  # noqa: E402
 from tests.support.programs import free_port  # noqa: E402
 from tests.support.simulated_machine import MODEL  # noqa: E402

@@ -22,7 +22,7 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
-from confide.encoding.fields import Fields  # noqa: E402
+from confide.encoding.messages import from_map  # noqa: E402
 from confide.protocol.policy.snp import SnpPolicy, SnpReference  # noqa: E402
 from confide.vendors.amd.report import Product  # noqa: E402
 from confide.verify.parsed import SnpEvidence  # noqa: E402
@@ -63,7 +63,7 @@ def simulated(product: Product) -> Callable[[], Verdict]:
     chip = SimulatedChip(product=product, version=5, hardware_id=hardware_id)
     evidence = chip.evidence(REPORT_DATA)
     crl = make_crl([revoked_entry(serial) for serial in range(100, 110)], issuer=root(product))
-    policy = SnpPolicy.read(Fields(policy_json(chip_ids=["00" * 64]), "policy"))
+    policy = from_map(SnpPolicy, policy_json(chip_ids=["00" * 64]), "policy")
     return lambda: verify_snp(
         SnpEvidence.parse(evidence),
         report_data=REPORT_DATA,

@@ -16,6 +16,7 @@ import socket
 from pathlib import Path
 
 import build_acpi_tables
+import fw_cfg
 import pytest
 
 from confide.commands.system import Build, System
@@ -25,7 +26,6 @@ from confide.host.runner.processes import ProcessGroup
 from confide.host.runner.qemu import MachineSpec, arguments
 from confide.host.runner.vm import DEFAULT_CPUS, DEFAULT_MEMORY_MIB
 from measure import eventlog
-from nix import fw_cfg
 from tests.support.attested import evidence
 
 # In the order in which OVMF measures them: the script, then each blob as it allocates it.

@@ -18,10 +18,10 @@ from confide.errors import UnavailableError
 from confide.protocol.frames import RECORD_ERROR
 from confide.protocol.receipt import Receipt
 from confide.protocol.secret_service import KeyExchangeReply
-from tests.e2e.client import SealedClient
 from tests.support.alterations import ALTERATIONS, flip
 from tests.support.app import App
 from tests.support.hostile_gateway import Exchange, HostileGateway, hostile_gateway
+from tests.support.sealed_client import SealedClient
 
 CHAT = "/v1/chat/completions"
 

@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from confide.commands.system import Build, Program, System
-from tests.e2e.client import SealedClient
+from tests.support.sealed_client import SealedClient
 
 BLOCK = 128
 """Tokens that vLLM's CPU build remembers or forgets together; the tiny model has one for a byte."""

@@ -11,10 +11,11 @@ from pathlib import Path
 import openai
 import pytest
 import requests
+from openai.types.chat import ChatCompletionMessageParam
 
 from confide.commands.system import Build, Program, System
 
-MESSAGES = [{"role": "user", "content": "Who can read this?"}]
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Who can read this?"}]
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +24,15 @@ def client(proxy: Program) -> openai.OpenAI:
 
 
 def test_chat_with_the_openai_package(client: openai.OpenAI, build: Build, expected: str) -> None:
-    reply = client.chat.completions.create(model=build.model_name, messages=MESSAGES)  # type: ignore[call-overload]
+    reply = client.chat.completions.create(model=build.model_name, messages=MESSAGES)
     assert reply.choices[0].message.content == expected
     assert reply.choices[0].finish_reason == "stop"
-    assert reply.usage.prompt_tokens > 0
+    assert reply.usage is not None and reply.usage.prompt_tokens > 0
     assert reply.usage.completion_tokens > 5
 
 
 def test_chat_streams_event_by_event(client: openai.OpenAI, build: Build, expected: str) -> None:
-    stream = client.chat.completions.create(  # type: ignore[call-overload]
-        model=build.model_name, messages=MESSAGES, stream=True
-    )
+    stream = client.chat.completions.create(model=build.model_name, messages=MESSAGES, stream=True)
     parts = [chunk.choices[0].delta.content for chunk in stream if chunk.choices]
     words = [part for part in parts if part]
     assert "".join(words) == expected
@@ -49,12 +48,13 @@ def test_logprobs_leave_the_engine_running(
     client: openai.OpenAI, build: Build, expected: str
 ) -> None:
     # vLLM compiles how it ranks them, unless told not to, and the image has no compiler.
-    reply = client.chat.completions.create(  # type: ignore[call-overload]
+    reply = client.chat.completions.create(
         model=build.model_name, messages=MESSAGES, logprobs=True, top_logprobs=2
     )
+    assert reply.choices[0].logprobs and reply.choices[0].logprobs.content and reply.usage
     assert len(reply.choices[0].logprobs.content) == reply.usage.completion_tokens
-    reply = client.completions.create(model=build.model_name, prompt="Hello", max_tokens=200)
-    assert reply.choices[0].text.strip() == expected
+    after = client.completions.create(model=build.model_name, prompt="Hello", max_tokens=200)
+    assert after.choices[0].text.strip() == expected
 
 
 def test_models_lists_what_is_served(client: openai.OpenAI, build: Build) -> None:
@@ -77,7 +77,7 @@ def test_anything_else_is_a_clear_501(proxy: Program) -> None:
 
 def test_unknown_model_is_named(client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError, match="no-such-model"):
-        client.chat.completions.create(model="no-such-model", messages=MESSAGES)  # type: ignore[call-overload]
+        client.chat.completions.create(model="no-such-model", messages=MESSAGES)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model": 3}', b"\xff\xfe"])
@@ -115,7 +115,7 @@ def test_client_that_leaves_mid_stream(
 
 def test_no_prompt_in_any_log(system: System, client: openai.OpenAI, build: Build) -> None:
     secret = "the-prompt-that-nobody-may-log-4711"
-    client.chat.completions.create(  # type: ignore[call-overload]
+    client.chat.completions.create(
         model=build.model_name, messages=[{"role": "user", "content": secret}]
     )
     logs = [path for path in Path(system.run_dir).rglob("*") if path.is_file()]

@@ -15,7 +15,7 @@ import requests
 from confide.commands.system import Build, Program, System
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.manifest import Manifest
-from tests.e2e.client import SealedClient
+from tests.support.sealed_client import SealedClient
 
 SHORT = "short"
 SHORT_TOKENS = 512

@@ -14,6 +14,7 @@ import importlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ LLAMA = {
 }
 
 
-class SimulatedHopper(NonNvmlCudaPlatform):
+class SimulatedHopper(NonNvmlCudaPlatform):  # type: ignore[misc]
     """An H100 as vLLM sees it before it uses one."""
 
     @classmethod
@@ -93,7 +94,7 @@ class SimulatedHopper(NonNvmlCudaPlatform):
         return 80 << 30
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def add(left, right, total, count, BLOCK: tl.constexpr) -> None:  # type: ignore[no-untyped-def]
     """A kernel, to see one compiled."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -110,7 +111,7 @@ def check_modules() -> None:
 
 
 def check_arguments(commands: list[list[str]]) -> None:
-    """vLLM's own parser takes our arguments, and each says there what it says here."""
+    """VLLM's own parser takes our arguments, and each says there what it says here."""
     from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -193,7 +194,7 @@ def check_salt() -> None:
     init_none_hash(sha256)
 
     def blocks(salt: str) -> list[Any]:
-        return Request(
+        hashes: list[Any] = Request(
             request_id=salt,
             prompt_token_ids=list(range(64)),
             sampling_params=SamplingParams(max_tokens=1),
@@ -201,13 +202,14 @@ def check_salt() -> None:
             cache_salt=salt,
             block_hasher=get_request_block_hasher(16, sha256),
         ).block_hashes
+        return hashes
 
     assert len(blocks("one")) == 4 and blocks("one") == blocks("one"), "equal salts"
     assert not set(blocks("one")) & set(blocks("two")), "different salts"
 
 
 def check_server(command: list[str]) -> None:
-    """vLLM's HTTP server answers, with the versions of the web libraries that the layer has."""
+    """VLLM's HTTP server answers, with the versions of the web libraries that the layer has."""
     from fastapi.testclient import TestClient
     from vllm.entrypoints.openai.api_server import build_app
     from vllm.entrypoints.openai.cli_args import make_arg_parser
@@ -227,7 +229,7 @@ def main() -> None:
     vllm.platforms._current_platform = SimulatedHopper()
     driver.CudaDriver.is_active = staticmethod(lambda: True)
     wanted = json.load(sys.stdin)
-    for what, check in {
+    checks: dict[str, Callable[[], None]] = {
         "modules": check_modules,
         "arguments": lambda: check_arguments(wanted["commands"]),
         "configuration": lambda: check_configuration(wanted["commands"][0]),
@@ -235,7 +237,8 @@ def main() -> None:
         "compiler": check_compiler,
         "cache salt": check_salt,
         "server": lambda: check_server(wanted["commands"][0]),
-    }.items():
+    }
+    for what, check in checks.items():
         check()
         print(f"{what}: as it should be", flush=True)
 

@@ -6,34 +6,21 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from confide.client.collateral.finder import offline
 from confide.client.service import set_manifest
-from confide.errors import ConfideError
 from confide.host.manifest_builder import Policy, build_manifest, development_policy
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
-from confide.net.coordinator_client import CoordinatorClient
-from confide.protocol.coordinator import RefusedJoin
+from tests.support.refused import Refused, wait_refused
 
 ROOT = Path(__file__).parents[2]
 MEMORY_MIB = 2048  # of which the engine, which must not start, would need more
 SECONDS = 300
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Both machines, still running, and whom the coordinator did not admit."""
-
-    coordinator: Machine
-    worker: Machine
-    join: RefusedJoin
 
 
 @pytest.fixture(scope="session")
@@ -81,18 +68,4 @@ def refused(
         with worker:
             coordinator.wait_ready(SECONDS)
             set_manifest(coordinator.url, manifest, offline())
-            yield Refused(coordinator, worker, wait_refused(coordinator, worker))
-
-
-def wait_refused(coordinator: Machine, worker: Machine) -> RefusedJoin:
-    """The join that the coordinator refused."""
-    client = CoordinatorClient(coordinator.url)
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and worker.running:
-        try:
-            return client.refused()
-        except ConfideError as error:
-            if error.code != "none-refused":
-                raise
-            time.sleep(1)
-    raise worker.failure("was not refused", "no refused join at the coordinator")
+            yield Refused(coordinator, worker, wait_refused(coordinator, worker, SECONDS))

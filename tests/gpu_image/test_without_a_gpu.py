@@ -16,8 +16,8 @@ import requests
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.frames import ClearError, ResponseOpener
 from confide.protocol.sealed import PATHS, RequestHeaders, RequestSealer
-from tests.gpu_image.conftest import Refused
 from tests.support.attested import explained, predicted_pcrs
+from tests.support.refused import Refused
 
 
 @pytest.fixture(scope="module")

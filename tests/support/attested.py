@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from confide.protocol.coordinator import Attestation, encode_nonce
+from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.evidence import Evidence, VtpmReport
 from measure import explain, report
 from measure.explain import evidence as measured_evidence
@@ -16,7 +16,7 @@ from measure.explain import evidence as measured_evidence
 
 def evidence(url: str) -> Evidence:
     """The evidence for a fresh nonce of the coordinator at `url`."""
-    reply = requests.post(f"{url}/v1/attest", data=encode_nonce(os.urandom(32)), timeout=60)
+    reply = requests.post(f"{url}/v1/attest", data=Nonce(os.urandom(32)).encode(), timeout=60)
     return Evidence.parse(Attestation.parse(reply.content).evidence)
 
 

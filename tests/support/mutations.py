@@ -1,11 +1,22 @@
-"""Seeded changes to evidence that somebody else signed, to show that each is noticed."""
+"""Changes to values and to evidence that somebody else signed, to show that each is noticed."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Parts = tuple[bytes, ...]
+Record = TypeVar("Record", bound="DataclassInstance")
+
+
+def with_field(value: Record, name: str, new: Any) -> Record:
+    """A copy of `value` with one field replaced. A test may choose its name, and a wrong type."""
+    return dataclasses.replace(value, **{name: new})
 
 
 def single_bytes(parts: Parts, count: int, seed: int) -> Iterator[tuple[str, Parts]]:

@@ -149,7 +149,7 @@ class NativeService(Processes):
             given += ["--worker", worker]
         given += ["--coordinator", self.urls["coordinator"]]
         given += ["--secret-service", self.urls["secret-service"]]
-        url = self.start(name, "confide.host.gateway", given, listen=True)
+        url = self.start(name, "confide", ["gateway", *given], listen=True)
         self.wait(name, "ready")
         return url
 
@@ -158,7 +158,7 @@ class NativeService(Processes):
         path = self.folder / "manifest.json"
         path.write_bytes(self.manifest)
         given = ["--gateway", gateway, "--manifest", str(path), *options]
-        url = self.start(name, "confide.client.proxy", given, listen=True)
+        url = self.start(name, "confide", ["proxy", *given], listen=True)
         self.wait(name, "ready")
         return url
 

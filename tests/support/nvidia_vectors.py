@@ -34,7 +34,7 @@ class Recorded:
 
     def evidence(self, architecture: str = "hopper", uuid: str = "GPU-recorded") -> GpuEvidence:
         """In this project's form; nobody recorded a UUID."""
-        return GpuEvidence(GpuDevice(architecture, uuid, self.certificates), self.report)
+        return GpuEvidence.of(GpuDevice(architecture, uuid, self.certificates), self.report)
 
 
 # Report file, chain file. The chain of the sample with an invalid signature was not published.

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confide.encoding.canonical import json_encode
+from confide.encoding.messages import to_map
 from confide.encoding.pem import write_chain
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
@@ -47,14 +48,14 @@ def manifest_value(**changes: Any) -> dict[str, Any]:
     """A production manifest that accepts the simulated machines, as a plain value."""
     machine = {
         "sev-snp": [{"shape": "simulated", "launch_digest": LAUNCH_DIGEST.hex()}],
-        "tdx": [REFERENCE.to_json()],
+        "tdx": [to_map(REFERENCE)],
     }
-    gpus = simulated_gpu.policy().to_json()
+    gpus = to_map(simulated_gpu.policy())
     model = {"name": "large", "root_hash": "cd" * 32, "hash_offset": 4096}
     return {
         "format": "confide-manifest/3",
         "mode": "production",
-        "platforms": {"sev-snp": policy_json(), "tdx": POLICY.to_json()},
+        "platforms": {"sev-snp": policy_json(), "tdx": to_map(POLICY)},
         "roles": {
             "coordinator": machine,
             "secret-service": machine,

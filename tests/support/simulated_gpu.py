@@ -29,7 +29,7 @@ from signxml.algorithms import (
 )
 from signxml.signer import XMLSigner
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.guest.coordinator.ca import Authority
 from confide.protocol.certificates import key_usage
 from confide.protocol.gpu import GpuDevice, GpuEvidence
@@ -158,7 +158,7 @@ class SimulatedGpu:
         return message + r.to_bytes(48, "big") + s.to_bytes(48, "big")
 
     def evidence(self, nonce: bytes = NONCE) -> bytes:
-        return GpuEvidence(self.device, self.report(nonce)).encode()
+        return GpuEvidence.of(self.device, self.report(nonce)).encode()
 
 
 class SimulatedNvidia:
@@ -323,7 +323,7 @@ def policy(**changes: object) -> GpuPolicy:
         "insecure_revoked_grace_hours": 0,
         "opt_outs": [],
     }
-    return GpuPolicy.read(Fields(value | changes, "GPU policy"))
+    return from_map(GpuPolicy, value | changes, "GPU policy")
 
 
 def verify(
@@ -344,11 +344,6 @@ def verify(
         now=now,
         roots=nvidia.roots,
     )
-
-
-def failed(verdict: Verdict) -> list[str]:
-    """The names of the checks that failed."""
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 def _fwid(digest: bytes) -> bytes:

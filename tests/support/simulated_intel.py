@@ -49,6 +49,7 @@ PLATFORM_STATUSES = [
     "Revoked",
 ]
 MEASURED = (b"\x30" * 48, b"\x31" * 48, b"\x32" * 48)  # one event in each of RTMR0 to RTMR2
+RTMRS = [hashlib.sha384(bytes(48) + digest).digest() for digest in MEASURED]
 
 
 def event_log(events: Sequence[tuple[int, bytes]]) -> bytes:
@@ -74,11 +75,11 @@ REPORT = TdReport(
     mrconfigid=bytes(48),
     mrowner=bytes(48),
     mrownerconfig=bytes(48),
-    rtmrs=(*(hashlib.sha384(bytes(48) + digest).digest() for digest in MEASURED), bytes(48)),
+    rtmrs=(RTMRS[0], RTMRS[1], RTMRS[2], bytes(48)),
     report_data=b"\x44" * 64,
 )
 REPORT_15 = replace(REPORT, tee_tcb_svn2=REPORT.tee_tcb_svn, mrservicetd=bytes(48))
-REFERENCE = TdxReference("simulated", REPORT.mrtd, REPORT.rtmrs)
+REFERENCE = TdxReference("simulated", REPORT.mrtd, *REPORT.rtmrs)
 POLICY = TdxPolicy(
     attributes=Masked(2**64 - 1, SEPT_VE_DISABLE),
     xfam=Masked(2**64 - 1, REPORT.xfam),
@@ -369,7 +370,7 @@ def issue(
     critical: bool = False,
     not_after: datetime | None = None,
     key: ec.EllipticCurvePrivateKey | None = None,
-    algorithm: hashes.HashAlgorithm = SHA256,
+    algorithm: hashes.SHA256 | hashes.SHA384 = SHA256,
 ) -> Signer:
     """A certificate in Intel's profile; without an issuer it signs itself."""
     key = key or new_key()

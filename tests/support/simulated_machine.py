@@ -102,7 +102,7 @@ def manifest_bytes(**changes: Any) -> bytes:
 
 
 class SimulatedMachine:
-    """An attester (see confide.guest.attest.platform) of a machine that booted the image of `role`.
+    """An attester (see confide.guest.attest.hardware) of a machine that booted the image of `role`.
 
     `events` overrides what single registers were extended with.
     """

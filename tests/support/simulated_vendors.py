@@ -24,6 +24,7 @@ from cryptography.x509 import OCSPNonce, ocsp
 from requests.adapters import HTTPAdapter
 
 from confide.client.collateral.fetch import Fetcher
+from confide.client.collateral.finder import Finder
 from confide.encoding.pem import write_chain
 from tests.support.production import Production
 
@@ -50,6 +51,8 @@ class Reply:
 
 
 Page = Callable[[bytes], Reply]
+MakeFinder = Callable[..., Finder]
+"""Takes the time, a bundle, and what a fetcher takes by keyword."""
 
 
 class SimulatedVendors:

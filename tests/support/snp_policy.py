@@ -1,8 +1,13 @@
-"""The SEV-SNP policy of a manifest, for tests: everything that there is has a value."""
+"""What the simulated chip is asked: report data, and a policy in which everything has a value."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from confide.encoding.messages import from_map
+from confide.protocol.policy.snp import SnpPolicy
+
+REPORT_DATA = bytes(range(64))
 
 
 def policy_json(**changes: object) -> dict[str, Any]:
@@ -39,3 +44,8 @@ def policy_json(**changes: object) -> dict[str, Any]:
         "csp_ids": ["CN=simulated.cloud"],
         "opt_outs": [],
     } | changes
+
+
+def policy(**changes: object) -> SnpPolicy:
+    """The same, read."""
+    return from_map(SnpPolicy, policy_json(**changes), "policy")

@@ -104,7 +104,7 @@ def peer_collateral(collateral: TdxCollateral, pck_ca_chain: tuple[bytes, ...]) 
 
 
 def reference_of(report: TdReport) -> TdxReference:
-    return TdxReference("recorded", report.mrtd, report.rtmrs)
+    return TdxReference("recorded", report.mrtd, *report.rtmrs)
 
 
 def policy_of(report: TdReport, advisories: tuple[str, ...] = ()) -> TdxPolicy:
@@ -144,10 +144,6 @@ def verify_recorded(
         collateral=collateral,
         now=now,
     )
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 def seen(verdict: Verdict, name: str) -> str:

@@ -3,7 +3,8 @@
 Each file comes from the public repository that tests/vectors/sources.json names. A file that is
 there already, and right, is not fetched again: run this once more to resume.
 
-Exit status: 0 the folder is complete; 1 a file could not be had or is wrong; 2 wrong usage.
+Exit status: 0 the folder is complete; 1 a file could not be had, is wrong or cannot be written;
+2 wrong usage.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tests.vectors import derive, sources
 
@@ -27,8 +30,7 @@ TIMEOUT = 30  # seconds without an answer, or without a further byte
 PARALLEL = 8  # files asked for at a time
 ENOUGH = 3  # problems after which nothing further is tried
 
-# Gets the bytes of a file, at most one more than it should have.
-Get = Callable[[sources.Entry], bytes]
+Item = TypeVar("Item", bound=sources.Entry)
 
 
 @dataclass
@@ -54,7 +56,7 @@ class FetchError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="make vectors",
+        prog="python3 -m tests.vectors.fetch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -87,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         result = fill(listed, options.to, options.copy, options.base_url)
-    except OSError as error:  # of the folder to fill; those of a single file are problems
-        parser.error(f"--to: {error}")
+    except OSError as error:
+        print(f"vectors: {options.to} cannot be filled: {error}", file=sys.stderr)
+        return 1
     if options.json:
         print(json.dumps(asdict(result)))
     else:
@@ -104,7 +107,7 @@ def report(result: Result) -> None:
         print(f"vectors: stopped after {ENOUGH} problems; run it again to resume", file=sys.stderr)
     print(
         f"vectors: {result.files} files in {result.folder}: {result.fetched} fetched and "
-        f"{result.made} made now; {result.unpublished} more are not published"
+        f"{result.made} made now; {result.unpublished} are absent because they are not published"
     )
 
 
@@ -115,20 +118,13 @@ def fill(listed: sources.Sources, folder: Path, copy: Path | None, base_url: str
     """
     result = Result(str(folder))
     folder.mkdir(parents=True, exist_ok=True)
-
-    def download(entry: sources.Entry) -> bytes:
-        assert isinstance(entry, sources.Published)
-        return _download(entry, base_url)
-
-    def take(entry: sources.Entry) -> bytes:
-        assert copy is not None
-        return _copied(entry, copy)
-
-    get = take if copy else download
+    get: Callable[[sources.Published], bytes]
+    get = partial(_copied, copy) if copy else partial(_download, base_url)
     _take(listed.published, folder, get, result)
     if copy:
         ours = (*listed.derived, *listed.unpublished)
-        _take([entry for entry in ours if (copy / entry.path).exists()], folder, get, result)
+        there = [entry for entry in ours if (copy / entry.path).exists()]
+        _take(there, folder, partial(_copied, copy), result)
     missing = [entry for entry in listed.derived if not entry.is_in(folder)]
     if missing and not result.problems:
         _take(listed.inputs, folder, get, result)
@@ -141,11 +137,16 @@ def fill(listed: sources.Sources, folder: Path, copy: Path | None, base_url: str
     return result
 
 
-def _take(entries: Sequence[sources.Entry], folder: Path, get: Get, result: Result) -> None:
-    """Gets those of `entries` that are not in `folder`; counts them and notes problems."""
+def _take(
+    entries: Sequence[Item], folder: Path, get: Callable[[Item], bytes], result: Result
+) -> None:
+    """Gets those of `entries` that are not in `folder`; counts them and notes problems.
+
+    `get` gives the bytes of a file, at most one more than it should have, or raises FetchError.
+    """
     wanted = [entry for entry in entries if not entry.is_in(folder)]
 
-    def one(entry: sources.Entry) -> bool:
+    def one(entry: Item) -> bool:
         """Whether the file is there now."""
         if result.enough:
             return False
@@ -190,14 +191,14 @@ def _write(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
-def _copied(entry: sources.Entry, copy: Path) -> bytes:
+def _copied(copy: Path, entry: sources.Entry) -> bytes:
     try:
         return entry.read(copy)
     except OSError as error:
         raise FetchError(f"{entry.path}: not in the copy at hand: {error}") from None
 
 
-def _download(entry: sources.Published, base_url: str) -> bytes:
+def _download(base_url: str, entry: sources.Published) -> bytes:
     """The file from a server of raw files; reads at most one byte more than it should have."""
     name = urllib.parse.quote(f"{entry.repository}/{entry.commit}/{entry.origin}")
     address = f"{base_url.rstrip('/')}/{name}"

@@ -1,7 +1,7 @@
 """Makes tests/vectors/protocol.json, the test vectors of docs/protocol.md, from fixed inputs.
 
-    PYTHONPATH=py python tests/vectors/make_protocol_vectors.py            writes the file
-    PYTHONPATH=py python tests/vectors/make_protocol_vectors.py --check    exits 1 if it is stale
+    PYTHONPATH=py:. python tests/vectors/make_protocol_vectors.py            writes the file
+    PYTHONPATH=py:. python tests/vectors/make_protocol_vectors.py --check    exits 1 if it is stale
 
 Everything is computed anew, but for what cannot be made twice alike: X.509 certificates (random
 serial numbers and signatures) and the HPKE message (random encapsulation). These are taken over
@@ -33,12 +33,14 @@ from confide.protocol.binding import coordinator_report_data, join_report_data, 
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.frames import Usage
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import NO_PREVIOUS, HistoryEntry, encode_history
 from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
-from confide.protocol.manifest import Manifest, Model, Platforms, Role
+from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
+from confide.protocol.roles import Role
 from confide.protocol.sealed import RequestHeaders, RequestOpener, RequestSealer, clear_error
 
 FILE = Path(__file__).with_name("protocol.json")
@@ -68,10 +70,12 @@ def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
 
 def manifest() -> Manifest:
     """The manifest that all other vectors are for."""
-    roles = tuple(
-        Role(name, (VtpmReference("q35-2", {i: octets(f"{name} {i}") for i in REQUIRED_PCRS}),))
-        for name in ("coordinator", "secret-service", "worker-cpu")
-    )
+    roles = {
+        role: RoleEntry(
+            (VtpmReference("q35-2", {i: octets(f"{role} {i}") for i in REQUIRED_PCRS}),)
+        )
+        for role in (Role.COORDINATOR, Role.SECRET_SERVICE, Role.WORKER_CPU)
+    }
     model = Model(
         "tiny",
         octets("root hash"),
@@ -249,8 +253,7 @@ def exchange(certs: Vector, key_id: bytes) -> Vector:
         model="tiny",
         model_root_hash=octets("root hash"),
         time=NOW,
-        prompt_tokens=7,
-        completion_tokens=3,
+        usage=Usage(7, 3),
     ).encode()
     signature = sign(private_key("worker"), SIGNATURE_LABEL + statement)
     receipt = Receipt(statement, signature, bytes.fromhex(certs["worker"])).encode()

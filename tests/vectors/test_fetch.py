@@ -158,7 +158,7 @@ def test_a_wrong_file_is_not_kept(
 def test_reading_stops_one_byte_after_the_size(full: Server, tmp_path: Path) -> None:
     """An answer without an end does not fill the memory."""
     full.files[address("b")] = bytes(64 << 20)
-    assert fetch._download(published("b", b"xy"), full.url) == bytes(3)
+    assert fetch._download(full.url, published("b", b"xy")) == bytes(3)
 
 
 def test_an_absent_file_is_named_with_its_address(
@@ -174,7 +174,7 @@ def test_an_absent_file_is_named_with_its_address(
 
 def test_an_origin_that_was_not_proven_is_said_to_be(full: Server) -> None:
     with pytest.raises(fetch.FetchError, match="nobody has proven"):
-        fetch._download(replace(published("gone", b""), proven=False), full.url)
+        fetch._download(full.url, replace(published("gone", b""), proven=False))
 
 
 def test_it_stops_after_three_problems(listed: sources.Sources, tmp_path: Path) -> None:
@@ -232,13 +232,19 @@ def test_a_derived_file_that_comes_out_wrong(
         ["--base-url", "file:///etc"],
         ["--from", "/nonexistent"],
         ["--from", ".", "--base-url", "http://127.0.0.1"],
-        ["--to", "/dev/null/folder", "--from", "."],
     ],
 )
 def test_wrong_usage(listed: sources.Sources, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         fetch.main(arguments)
     assert raised.value.code == 2
+
+
+def test_a_folder_that_cannot_be_written(
+    listed: sources.Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetch.main(["--to", "/dev/null/folder", "--from", "."]) == 1
+    assert "/dev/null/folder cannot be filled: " in capsys.readouterr().err
 
 
 def test_a_list_that_leads_out_of_the_folder_is_refused(

@@ -5,6 +5,7 @@ Data: go-tdx-guest (bodies of 2023, and the issuer chains of their headers, deco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote as url_encode
@@ -31,11 +32,11 @@ from tests.support.tdx_vectors import (
     COLLATERAL,
     STATUS,
     at,
-    failed,
     read_collateral,
     read_quote,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 PLATFORM = Platform(bytes.fromhex("50806f000000"), PckCa.PLATFORM)
 
@@ -123,7 +124,9 @@ def test_missing_answer(answers: dict[Item, Answer], item: Item) -> None:
         lambda body: b"",
     ],
 )
-def test_answer_of_another_form(answers: dict[Item, Answer], change) -> None:
+def test_answer_of_another_form(
+    answers: dict[Item, Answer], change: Callable[[bytes], bytes]
+) -> None:
     answer = answers[Item.TCB_INFO]
     answers[Item.TCB_INFO] = replace(answer, body=change(answer.body))
     with pytest.raises(FormatError):

@@ -175,7 +175,7 @@ def test_ccel_and_quote_of_the_same_machine(vectors: Path) -> None:
 
 
 def test_upstream_reads_the_same_events(vectors: Path) -> None:
-    """trustee's own parser: register, digest, data, and whether the digest is that of the data."""
+    """Trustee's own parser: register, digest, data, and whether the digest is that of the data."""
     compared = 0
     for path in sorted((vectors / "trustee/eventlog").glob("*_out.json")):
         log = eventlog.parse((path.parent / path.name.removesuffix("_out.json")).read_bytes())

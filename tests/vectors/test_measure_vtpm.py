@@ -174,7 +174,7 @@ SYSTEMD_ALL_SECTIONS = "8a625cbc3c497b9a86dcf4f6a32582895ce969bb"
 
 @pytest.mark.parametrize(("phase", "bank"), SYSTEMD_PCR_11)
 def test_systemd_measure(phase: str, bank: str) -> None:
-    """systemd's own test of systemd-measure: a .linux and an .initrd, then the phase "foo"."""
+    """Systemd's own test of systemd-measure: a .linux and an .initrd, then the phase "foo"."""
     inputs = sorted(SYSTEMD_INPUTS.items(), key=lambda item: order(item[0]))
     events = [data for name, text in inputs for data in (f"{name}\0", text)]
     events += [] if phase == ":" else [phase]
@@ -183,7 +183,7 @@ def test_systemd_measure(phase: str, bank: str) -> None:
 
 
 def test_systemd_measure_of_all_sections() -> None:
-    """systemd's own test of every section, each with the same content."""
+    """Systemd's own test of every section, each with the same content."""
     events = [
         data
         for section in uki.Section

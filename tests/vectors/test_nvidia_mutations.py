@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.errors import FormatError
 from confide.protocol.gpu import GpuDevice, GpuEvidence
 from confide.protocol.policy.gpu import GpuPolicy
@@ -30,22 +30,21 @@ from tests.support.nvidia_vectors import (
 
 SINGLE = 2000
 STRUCTURAL = 500
-ANYTHING = GpuPolicy.read(
-    Fields(
-        {
-            "architectures": {
-                name: {"driver": {"minimum": "0.0"}, "vbios": {"minimum": "0.0"}}
-                for name in ("hopper", "blackwell")
-            },
-            "minimum_count": 1,
-            "maximum_count": 1,
-            "modes": [],
-            "insecure_ignored_measurements": [],
-            "insecure_revoked_grace_hours": 0,
-            "opt_outs": [],
+ANYTHING = from_map(
+    GpuPolicy,
+    {
+        "architectures": {
+            name: {"driver": {"minimum": "0.0"}, "vbios": {"minimum": "0.0"}}
+            for name in ("hopper", "blackwell")
         },
-        "GPU policy",
-    )
+        "minimum_count": 1,
+        "maximum_count": 1,
+        "modes": [],
+        "insecure_ignored_measurements": [],
+        "insecure_revoked_grace_hours": 0,
+        "opt_outs": [],
+    },
+    "GPU policy",
 )
 EVIDENCE = [*FILES, *SERIALIZED]
 RIMS = [
@@ -62,7 +61,7 @@ def load(vectors: Path, name: str) -> Recorded:
 def failing(parts: Parts, device: Recorded, architecture: str) -> set[str]:
     """The checks of one GPU's evidence that fail; only that it cannot be read, if so."""
     report, *certificates = parts or (b"",)
-    evidence = GpuEvidence(GpuDevice(architecture, "GPU-0", tuple(certificates)), report)
+    evidence = GpuEvidence.of(GpuDevice(architecture, "GPU-0", tuple(certificates)), report)
     found = read_gpu(evidence)
     if isinstance(found, FormatError):
         return {check_form("GPU", found).name}

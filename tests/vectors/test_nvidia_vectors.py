@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.errors import FormatError
 from confide.protocol.gpu import GpuEvidence
 from confide.protocol.policy.gpu import GpuPolicy
@@ -83,7 +83,7 @@ def verify(device: Recorded, rims: dict[str, bytes] | None = None, **changes: ob
     return judge_gpus(
         [device.evidence(architecture).encode()],
         nonce=device.nonce,
-        policy=GpuPolicy.read(Fields(EVERYTHING | changes, "GPU policy")),
+        policy=from_map(GpuPolicy, EVERYTHING | changes, "GPU policy"),
         collateral=GpuCollateral(rims or {}),
         now=PINNED,
     )
@@ -155,7 +155,7 @@ def test_eight_gpus_that_rely_on_switches_are_refused(vectors: Path) -> None:
     verdict = judge_gpus(
         [d.evidence(uuid=f"GPU-{n}").encode() for n, d in enumerate(devices)],
         nonce=devices[0].nonce,
-        policy=GpuPolicy.read(Fields(EVERYTHING, "GPU policy")),
+        policy=from_map(GpuPolicy, EVERYTHING, "GPU policy"),
         collateral=GpuCollateral(),
         now=PINNED,
     )

@@ -18,7 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.encoding.x509 import load_certificate
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
@@ -33,6 +33,7 @@ from tests.support.judged import judge_snp
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
 from tests.support.snp_policy import policy_json
+from tests.support.verdicts import failed
 
 AT = 1_750_000_000  # 2025-06-15, when all these certificates were valid
 MILAN_CHAIN = "go-sev-guest/ask_ark_milan.pem"
@@ -201,7 +202,7 @@ def policy_of(vector: Vector, **changes: Any) -> SnpPolicy:
         csp_ids=["CN=cc-us-east-2.amazonaws.com"],
         opt_outs=["insecure_any_chip", "insecure_without_revocation"],
     )
-    return SnpPolicy.read(Fields(value | vector.policy | changes, "policy"))
+    return from_map(SnpPolicy, value | vector.policy | changes, "policy")
 
 
 def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any) -> Verdict:
@@ -215,10 +216,6 @@ def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any
         "now": AT,
     }
     return judge_snp(evidence, **(arguments | changes))
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 @each_vector
@@ -294,7 +291,9 @@ def test_serial_number_zero_is_accepted(vectors: Path, name: str) -> None:
         ("go-sev-guest/ask_ark_turin_vlek.pem", roots.AMD_TURIN),
     ],
 )
-def test_pinned_roots_are_those_of_published_chains(vectors: Path, file: str, root) -> None:
+def test_pinned_roots_are_those_of_published_chains(
+    vectors: Path, file: str, root: roots.Root
+) -> None:
     certificate = x509.load_der_x509_certificate(ders(vectors, file)[1])
     assert spki_sha256(certificate) == root.spki_sha256
     assert f"ARK-{root.product}" in certificate.subject.rfc4514_string()

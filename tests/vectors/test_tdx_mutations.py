@@ -21,11 +21,11 @@ from tests.support.tdx_vectors import (
     COLLATERAL,
     QUOTES,
     Pair,
-    failed,
     read_collateral,
     read_quote,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 EACH_QUOTE = 2000

@@ -17,7 +17,7 @@ import pytest
 
 from confide.errors import FormatError
 from confide.vendors.intel.collateral import TdxCollateral
-from confide.vendors.intel.quote import Quote
+from confide.vendors.intel.quote import Quote, TdReport
 from confide.verify import roots
 from tests.support.simulated_intel import (
     NOW,
@@ -37,13 +37,13 @@ from tests.support.tdx_vectors import (
     QUOTES,
     STATUS,
     at,
-    failed,
     peer_collateral,
     read_collateral,
     read_quote,
     seen,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 try:
     import dcap_qvl
@@ -307,7 +307,7 @@ def test_mutation_of_upstream(intel: SimulatedIntel, name: str) -> None:
 @pytest.mark.parametrize("platform", PLATFORM_STATUSES)
 @pytest.mark.parametrize("report", [REPORT, REPORT_15], ids=["1.0", "1.5"])
 def test_status_of_three_parts(
-    intel: SimulatedIntel, report, platform: str, tdx_module: str, enclave: str
+    intel: SimulatedIntel, report: TdReport, platform: str, tdx_module: str, enclave: str
 ) -> None:
     collateral = intel.collateral(
         tcb_info(

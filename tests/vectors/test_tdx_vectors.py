@@ -30,6 +30,7 @@ from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.intel.quote import Quote
 from confide.verify import roots
+from confide.verify.verdict import Verdict
 from confide.verify.x509 import spki_sha256
 from tests.support.judged import judge_tdx
 from tests.support.simulated_intel import SimulatedIntel, event_log
@@ -40,7 +41,6 @@ from tests.support.tdx_vectors import (
     STATUS,
     Pair,
     at,
-    failed,
     policy_of,
     read_collateral,
     read_quote,
@@ -48,6 +48,7 @@ from tests.support.tdx_vectors import (
     seen,
     verify_recorded,
 )
+from tests.support.verdicts import failed
 
 B0C06F, NEWER_90C06F, OLDER_50806F, OLDER_90C06F = COLLATERAL
 BELOW_SGX = "the platform's SGX versions are below every level"
@@ -166,7 +167,7 @@ def test_quote_and_recorded_events_of_one_machine(vectors: Path) -> None:
     assert failed(verify_with_log(vectors, quote, event_log(events[:-1]))) == ["event log"]
 
 
-def verify_with_log(vectors: Path, quote: bytes, log: bytes):
+def verify_with_log(vectors: Path, quote: bytes, log: bytes) -> Verdict:
     report = Quote.parse(quote).report
     return judge_tdx(
         Evidence("tdx", quote, (), log),

@@ -8,14 +8,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from confide.client.collateral.finder import FindCollateral
-from confide.encoding.canonical import cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.canonical import cbor_decode
 from confide.encoding.files import read_file
-from confide.errors import PolicyError, VerificationError
+from confide.encoding.messages import CborMessage
+from confide.errors import ConfigError, PolicyError, VerificationError
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import MAX_BUNDLE, Bundle
@@ -29,54 +30,30 @@ from confide.verify.service import (
     verify_unset_coordinator,
 )
 from confide.verify.verdict import Verdict
+from measure.kinds import Blob, Converted, Integer, Word
 
 GATEWAY_PREFIX = "/confide/v1"
 RECORD_FORMAT = "confide-record/2"
+MAX_API_KEY_FILE = 4096
 MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + MAX_BUNDLE + 1024
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(CborMessage, what="the record", limit=MAX_RECORD):
     """What a service answered to one nonce at one time: enough to judge it again later.
 
-    CBOR {format, nonce, time, attestation, key_exchange, collateral}. `time` is unix seconds by the
-    clock of whoever asked; `key_exchange` is empty if a coordinator was asked directly;
-    `collateral` is what vendors said of the hardware at that time.
+    `time` is unix seconds by the clock of the client; `key_exchange` is empty if a coordinator was
+    asked directly; `collateral` is what vendors said of the hardware at that time.
     """
 
-    nonce: bytes
-    time: int
-    attestation: bytes
-    key_exchange: bytes
-    collateral: Bundle
-
-    def encode(self) -> bytes:
-        """As CBOR."""
-        return cbor_encode(
-            {
-                "format": RECORD_FORMAT,
-                "nonce": self.nonce,
-                "time": self.time,
-                "attestation": self.attestation,
-                "key_exchange": self.key_exchange,
-                "collateral": self.collateral.encode(),
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> Record:
-        """Raises FormatError."""
-        fields = Fields(cbor_decode(data, what="record", limit=MAX_RECORD), "the record")
-        fields.text("format", one_of=(RECORD_FORMAT,))
-        record = cls(
-            nonce=fields.blob("nonce", length=NONCE_SIZE),
-            time=fields.integer("time"),
-            attestation=fields.blob("attestation", max_length=MAX_ATTESTATION),
-            key_exchange=fields.blob("key_exchange", max_length=MAX_REPLY),
-            collateral=Bundle.parse(fields.blob("collateral", max_length=MAX_BUNDLE)),
-        )
-        fields.done()
-        return record
+    format: Annotated[str, Word((RECORD_FORMAT,))] = field(default=RECORD_FORMAT, init=False)
+    nonce: Annotated[bytes, Blob(NONCE_SIZE)]
+    time: Annotated[int, Integer()]
+    attestation: Annotated[bytes, Blob(max_size=MAX_ATTESTATION)]
+    key_exchange: Annotated[bytes, Blob(max_size=MAX_REPLY)]
+    collateral: Annotated[
+        Bundle, Converted(Blob(max_size=MAX_BUNDLE), read=Bundle.parse, write=Bundle.encode)
+    ]
 
 
 def read_proof(path: Path) -> Record | Evidence:
@@ -180,5 +157,20 @@ def set_manifest(
 
 
 def read_api_key(path: Path | None) -> str:
-    """The gateway's key in this file, "" without one. Raises ConfigError."""
-    return read_file(path, "API key file", 4096).decode().strip() if path else ""
+    """The API key for the gateway in this file; "" without a file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not one line of printable ASCII without spaces.
+    """
+    if path is None:
+        return ""
+    data = read_file(path, "API key file", MAX_API_KEY_FILE)
+    key = data.decode("ascii", "replace").strip()
+    if not (key.isascii() and key.isprintable() and key) or " " in key:
+        raise ConfigError(
+            "bad-api-key",
+            "the API key file does not hold an API key",
+            expected="one line of printable ASCII without spaces",
+            seen=str(path),
+        )
+    return key

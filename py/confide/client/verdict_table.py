@@ -1,15 +1,20 @@
-"""What was verified, for a person: each check with what was expected and what was seen."""
+"""What was verified, for a person at a terminal: a line for each party, or for each check."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from confide.client.service_verdict import ServiceVerdict
 from confide.verify.verdict import Verdict
 
 
 def verdict_table(verdict: Verdict, *, title: str) -> Table:
-    """The verdict as a table; values that were expected and seen alike are shown once."""
+    """Every check with what was expected and seen; a value that was seen as expected shows once."""
     table = Table(title=title, title_justify="left", show_lines=False)
     table.add_column("check", overflow="fold")
     table.add_column("expected", overflow="fold")
@@ -24,3 +29,42 @@ def verdict_table(verdict: Verdict, *, title: str) -> Table:
             Text(check.name), Text(check.expected), Text(seen), Text(check.source), passed
         )
     return table
+
+
+def parties_table(verdict: ServiceVerdict, *, workers: Sequence[str], title: str) -> RenderableType:
+    """A line for each party of a service; the checks that failed follow in full.
+
+    Args:
+        verdict: What the client checked itself.
+        workers: The roles that serve models, as the manifest names them.
+        title: What was verified.
+
+    Returns:
+        Something that fits a terminal of 80 columns and 24 lines if every check passed.
+    """
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("party", no_wrap=True)
+    table.add_column("what was checked")
+    table.add_column("checks", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_row("coordinator", "runs the image in the manifest", *_state(verdict.coordinator))
+    table.add_row(
+        "secret service", "has the coordinator's certificate", *_state(verdict.secret_service)
+    )
+    # A client does not see the workers: the verified coordinator admits only what it verifies.
+    indirect = Text("indirect" if verdict.passed else "not reached", style="dim")
+    for worker in workers:
+        table.add_row(worker, "verified by the coordinator as it joins", "", indirect)
+    untrusted = Text("untrusted", style="dim")
+    table.add_row("gateway", "nothing: it sees only encrypted data", "", untrusted)
+    failed = Verdict(tuple(check for check in verdict.whole.checks if not check.passed))
+    return Group(table, verdict_table(failed, title="Failed")) if failed.checks else table
+
+
+def _state(verdict: Verdict) -> tuple[str, Text]:
+    """Passed and all checks of one party, and the verdict."""
+    if not verdict.checks:
+        return "", Text("not reached", style="bold red")
+    passed = sum(check.passed for check in verdict.checks)
+    state = Text("verified", style="green") if verdict.passed else Text("FAILED", style="bold red")
+    return f"{passed}/{len(verdict.checks)}", state

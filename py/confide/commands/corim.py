@@ -1,13 +1,11 @@
-"""`confide corim sign|verify`: reference values with a signature that somebody answers for.
+"""`confide corim`: sign reference values (CoRIM), and verify their signature.
 
-What goes into a CoRIM, and reading one without believing it, is `measure corim`.
+`measure corim` makes a CoRIM, and shows one without verifying it.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,60 +16,54 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from confide.client import cose
+from confide.commands.status import ExitStatus
 from confide.encoding.files import read_file, write_file
-from confide.errors import ConfideError, ConfigError
+from confide.errors import ConfigError
 
 MAX_CORIM = 4 << 20
+"""Bytes of a CoRIM file."""
+
 MAX_KEY = 16384
-PASSED, FAILED, USAGE = 0, 1, 2
+"""Bytes of a PEM file with a key."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one command: 0 if all is well, 1 if a signature is not, 2 for usage."""
-    options = _parser().parse_args(argv)
-    try:
-        return int(options.run(options))
-    except ConfideError as error:
-        print(f"confide corim: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide corim",
-        description="Sign reference values (CoRIM), or verify who did.",
-        epilog="example: confide corim sign coordinator.corim --key key.pem --signer 'Example "
-        "Ltd.' -o signed.corim",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = "Sign reference values (CoRIM), and verify their signature."
+    example = "confide corim sign all.corim --key key.pem --signer 'Example Ltd.' -o signed.corim"
+    parser.epilog = f"example:\n  {example}\n\n{parser.epilog}"
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("sign", help="sign one that `measure corim write` made")
+    command = commands.add_parser("sign", help="sign a CoRIM that `measure corim write` made")
     command.add_argument("corim", type=Path, metavar="FILE")
-    command.add_argument("--key", type=Path, required=True, metavar="PEM", help="P-256 or P-384")
-    command.add_argument("--signer", required=True, metavar="NAME", help="for people")
+    command.add_argument(
+        "--key", type=Path, required=True, metavar="PEM", help="a private key, P-256 or P-384"
+    )
+    command.add_argument("--signer", required=True, metavar="NAME", help="who signs, for readers")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     command.set_defaults(run=_sign)
-    command = commands.add_parser("verify", help="verify a signed one, and take the CoRIM out")
+    command = commands.add_parser("verify", help="verify a signed CoRIM, and extract it")
     command.add_argument("corim", type=Path, metavar="FILE")
     command.add_argument("--key", type=Path, required=True, metavar="PEM", help="the public key")
-    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="the CoRIM inside")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the CoRIM without its signature"
+    )
     command.set_defaults(run=_verify)
-    return parser
 
 
-def _sign(options: argparse.Namespace) -> int:
+def _sign(options: argparse.Namespace) -> ExitStatus:
     key = _private_key(options.key)
     corim = read_file(options.corim, "CoRIM", MAX_CORIM)
     write_file(options.output, cose.sign(corim, key, options.signer))
-    return PASSED
+    return ExitStatus.PASSED
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace) -> ExitStatus:
     key = _public_key(options.key)
     corim = cose.verify(read_file(options.corim, "CoRIM", MAX_CORIM), key)
     if options.output:
         write_file(options.output, corim)
     print(f"{options.corim}: signed by the key in {options.key}")
-    return PASSED
+    return ExitStatus.PASSED
 
 
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -8,58 +8,83 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from confide.commands.status import ExitStatus
 from confide.commands.system import Build, System
-from confide.errors import ConfideError, UnavailableError
+from confide.errors import UnavailableError
 from confide.host.runner.qemu import Tools
 
 QUESTION = "Who can read this question?"
 BUILD_OUTPUTS = {
     "images": "folder of images",
     "model": "folder of the model disk",
-    "manifest": "manifest to set and pin",
+    "manifest": "manifest to give to the coordinator and to pin",
 }
 
 
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = """\
+Boots the whole service on this computer, verifies it, and asks it one question. Everything
+is real but the TPM, which is a program on this computer."""
+    parser.add_argument("--once", action="store_true", help="stop after the first answer")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show every check, not one line for each party"
+    )
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:8080",
+        metavar="HOST:PORT",
+        help="where the proxy listens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="for consoles and logs (default: a new one)"
+    )
+    for name, what in BUILD_OUTPUTS.items():
+        default = os.environ.get(f"CONFIDE_{name.upper()}")
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="PATH",
+            default=default,
+            required=default is None,
+            help=f"{what} (`nix run .#demo` sets it)",
+        )
+    parser.set_defaults(run=_run)
+
+
 class Steps:
-    """Prints each step with the seconds since the start, and a table of how long each took."""
+    """Prints each step with the seconds since the start, and how long each took."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._start = console, time.monotonic()
-        self._rows: list[tuple[str, float]] = []
+        self._took: list[tuple[str, float]] = []
 
     def say(self, text: str) -> None:
-        """One line, with the seconds since the start."""
+        """Print one line, with the seconds since the start."""
         self._console.print(
             f"[dim]{time.monotonic() - self._start:6.1f} s[/dim]  {text}", highlight=False
         )
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time one step."""
-        self.say(name)
+    def step(self, name: str, text: str) -> Iterator[None]:
+        """Announce one step with `text`, and time it under `name`."""
+        self.say(text)
         start = time.monotonic()
         yield
-        self._rows.append((name, time.monotonic() - start))
+        self._took.append((name, time.monotonic() - start))
 
-    def table(self) -> Table:
-        """All steps so far, with their seconds."""
-        table = Table(title="How long it took", title_justify="left")
-        table.add_column("step")
-        table.add_column("seconds", justify="right")
-        for name, seconds in self._rows:
-            table.add_row(name, f"{seconds:.1f}")
-        table.add_row("all of it", f"{time.monotonic() - self._start:.1f}", style="bold")
-        return table
+    def summary(self) -> str:
+        """The seconds of each step so far, and of all, in one line."""
+        took = [*self._took, ("in all", time.monotonic() - self._start)]
+        return "Seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in took)
 
 
 def ask(proxy_url: str, model: str, console: Console) -> str:
@@ -81,20 +106,23 @@ def ask(proxy_url: str, model: str, console: Console) -> str:
     return answer
 
 
-def run(build: Build, run_dir: Path, *, listen: str, once: bool, console: Console) -> None:
-    """Boot, verify, ask; then wait for Ctrl-C unless `once`."""
+def run(
+    build: Build, run_dir: Path, *, listen: str, verbose: bool, once: bool, console: Console
+) -> None:
+    """Boot, verify and ask; then wait for Ctrl-C unless `once`."""
     steps = Steps(console)
     with ExitStack() as stack:
-        with steps.step("boot three machines and set the manifest"):
+        with steps.step("boot", f"booting three machines; consoles and logs are in {run_dir}"):
             system = stack.enter_context(System(build, run_dir, progress=steps.say))
-        with steps.step("start the gateway"):
+        with steps.step("gateway", "starting the gateway"):
             gateway = system.start_gateway()
-        with steps.step("start the proxy: verify, exchange a key"):
-            proxy = system.start_proxy(gateway.url, listen=listen)
+        with steps.step("verify", "starting the proxy: it verifies the service"):
+            options = ["--verbose"] if verbose else []
+            proxy = system.start_proxy(gateway.url, listen=listen, options=options)
         print(proxy.log.read_text().rstrip())
-        with steps.step("ask a question through the openai package"):
+        with steps.step("answer", "asking a question through the package openai"):
             answer = ask(proxy.url, build.model_name, console)
-        console.print(steps.table())
+        console.print(steps.summary(), highlight=False)
         if not answer:
             raise UnavailableError("no-answer", "the model said nothing", seen="an empty stream")
         if once:
@@ -103,40 +131,25 @@ def run(build: Build, run_dir: Path, *, listen: str, once: bool, console: Consol
             f'{{"model": "{build.model_name}", "messages": [{{"role": "user", "content": "hi"}}]}}'
         )
         console.print(
-            f"The service is up. Point any OpenAI SDK at [bold]{proxy.url}/v1[/bold], say:\n"
+            f"Up until Ctrl-C. Any OpenAI SDK can use [bold]{proxy.url}/v1[/bold], for example:\n"
             f"  curl {proxy.url}/v1/chat/completions -H 'content-type: application/json' -d "
-            f"'{body}'\n"
-            f"Consoles and logs are in {run_dir}. Ctrl-C stops everything.",
+            f"'{body}'",
             highlight=False,
+            soft_wrap=True,  # a line break would come along when somebody copies the command
         )
-        signal.pause()
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; 0 when an answer came, 1 on a named error, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="confide demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="stop after the first answer")
-    parser.add_argument("--listen", default="127.0.0.1:8080", help="where the proxy listens")
-    parser.add_argument("--run-dir", type=Path, help="folder for consoles and logs (default: new)")
-    for name, what in BUILD_OUTPUTS.items():
-        default = os.environ.get(f"CONFIDE_{name.upper()}")
-        parser.add_argument(f"--{name}", type=Path, default=default, help=what)
-    args = parser.parse_args(argv)
-    for name in BUILD_OUTPUTS:
-        if getattr(args, name) is None:
-            parser.error(f"--{name} is needed (`nix run .#demo` sets it)")
-    console = Console()
-    run_dir = args.run_dir or Path(tempfile.mkdtemp(prefix="confide-demo-"))
-    try:
-        build = Build(Path(args.images), Path(args.model), Path(args.manifest), Tools.find())
-        run(build, run_dir, listen=args.listen, once=args.once, console=console)
-    except ConfideError as error:
-        console.print(f"[bold red]{error.code}[/bold red]: {error}", highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(options: argparse.Namespace) -> ExitStatus:
+    run_dir = options.run_dir or Path(tempfile.mkdtemp(prefix="confide-demo-"))
+    build = Build(Path(options.images), Path(options.model), Path(options.manifest), Tools.find())
+    run(
+        build,
+        run_dir,
+        listen=options.listen,
+        verbose=options.verbose,
+        once=options.once,
+        console=Console(),
+    )
+    return ExitStatus.PASSED

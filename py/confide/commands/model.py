@@ -10,114 +10,135 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from confide.encoding.fields import Fields, check_name, from_hex
+from confide.commands.output import print_json
+from confide.commands.status import ExitStatus
 from confide.encoding.files import read_file
-from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
+from confide.encoding.messages import read_value
+from confide.encoding.texts import check_name, from_hex
+from confide.errors import ConfigError, FormatError, UnavailableError
 from confide.host.manifest_builder import read_model
 from confide.host.model import check
-from confide.host.model.pack import pack, write_entry
+from confide.host.model.loadable import require_loadable
+from confide.host.model.outputs import Outputs, write_entry
+from confide.host.model.pack import pack
 from confide.host.model.progress import Meter
 from confide.host.model.source import scan
-from confide.protocol.engine_options import CHOICES, NUMBERS, EngineOptions
-from confide.protocol.manifest import MAX_MANIFEST, ROLES, TASKS, Manifest
+from confide.protocol.engine_options import ENGINE_OPTIONS, OPTIONS, EngineOptions
+from confide.protocol.manifest import MAX_MANIFEST, Manifest
+from confide.protocol.roles import WORKERS, Role, Task
+from measure.kinds import Integer
 
-PASSED, FAILED, USAGE = 0, 1, 2
-WORKERS = tuple(role for role in ROLES if role.startswith("worker-"))
 MAX_DIGITS = 19
 TOOLS_VARIABLE = "CONFIDE_MODEL_TOOLS"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if all is well, 1 if a disk is wrong or something failed, 2 for usage."""
-    options = _parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], dict[str, object]] = options.run
-    try:
-        result = _run(run, options)
-    except ConfideError as error:
-        if options.json:
-            print(json.dumps({"passed": False, "error": error.to_dict()}, indent=2))
-        else:
-            print(f"confide model: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
-    except KeyboardInterrupt:
-        print("\nconfide model: interrupted; the same command goes on with it", file=sys.stderr)
-        return FAILED
-    if options.json:
-        print(json.dumps({"passed": True, **result}, indent=2))
-    else:
-        for name, value in result.items():
-            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-            print(f"{name.replace('_', ' '):<12} {text}")
-    return PASSED
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="confide model",
-        description=__doc__,
-        epilog="Exit status: 0 all is well, 1 a disk is wrong or cannot be read, 2 usage.",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = "Make model disks, and verify them."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser(
         "pack",
-        help="make a model disk of a model's folder",
-        description="Makes a disk with the model's files and their hash tree, and beside it the "
-        "model's entry for a manifest. The same files give the same bits everywhere. If it is "
-        "interrupted, the same command goes on where it was.",
+        help="make a model disk from a model's folder",
+        description="Checks that the engine can load the model. Then makes a disk with the model's "
+        "files and their hash tree, and writes the model's entry for a manifest beside it. The "
+        "same files give the same bits on every machine. After an interruption, run the same "
+        "command again: it continues where it stopped.",
     )
-    command.add_argument("folder", type=Path, metavar="DIR", help="as Hugging Face lays it out")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-    command.add_argument("--name", help="the model's name in the API (default: the folder's)")
-    command.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
-    command.add_argument("--role", nargs="+", choices=WORKERS, default=["worker-gpu"])
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="the model, as Hugging Face lays it out: a download, or a snapshot in its cache",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the disk to make, outside DIR",
+    )
+    command.add_argument("--name", help="the model's name in the API (default: the folder's name)")
+    command.add_argument(
+        "--task",
+        nargs="+",
+        choices=list(map(str, Task)),
+        default=list(map(str, Task)),
+        help="what the model serves (default: all)",
+    )
+    command.add_argument(
+        "--role",
+        nargs="+",
+        choices=list(map(str, WORKERS)),
+        default=[str(Role.WORKER_GPU)],
+        help="which workers serve the model (default: worker-gpu)",
+    )
     command.add_argument(
         "--engine",
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help=f"options of the model's engine: {', '.join([*NUMBERS, *CHOICES])}",
+        help=f"options of the model's engine: {', '.join(OPTIONS)}",
     )
-    command.add_argument("--tools", type=Path, metavar="DIR", help=f"default: ${TOOLS_VARIABLE}")
-    command.add_argument("--json", action="store_true", help="the result as JSON")
-    command.set_defaults(run=_pack)
+    command.add_argument(
+        "--tools",
+        type=Path,
+        metavar="DIR",
+        help=f"the folder with bin/mkfs.erofs (default: ${TOOLS_VARIABLE})",
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=_run, work=_pack)
 
     command = commands.add_parser(
         "verify",
         help="check every block of a model disk",
         description="Computes the hash tree of a disk again, and says where the first wrong block "
-        "is. Without options, by the entry that `pack` wrote beside the disk.",
+        "is. Without options, the root hash comes from the entry that `pack` wrote beside it.",
     )
-    command.add_argument("disk", type=Path, metavar="DISK")
+    command.add_argument("disk", type=Path, metavar="DISK", help="a file or a block device")
     by = command.add_mutually_exclusive_group()
-    by.add_argument("--root-hash", metavar="HEX", help="what the disk must have")
-    by.add_argument("--manifest", type=Path, metavar="FILE", help="with --model")
-    command.add_argument("--model", metavar="NAME", help="which model of the manifest")
-    command.add_argument("--json", action="store_true", help="the result as JSON")
-    command.set_defaults(run=_verify)
-    return parser
+    by.add_argument("--root-hash", metavar="HEX", help="the root hash that the disk must have")
+    by.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="a manifest with the root hash; needs --model",
+    )
+    command.add_argument("--model", metavar="NAME", help="the model's name in the manifest")
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=_run, work=_verify)
 
 
-def _run(
-    run: Callable[[argparse.Namespace], dict[str, object]], options: argparse.Namespace
-) -> dict[str, object]:
-    """Run a command; what the system refuses becomes an error that says so."""
+def _run(options: argparse.Namespace) -> ExitStatus:
+    """Do the work and print its result, and turn errors of the operating system into ours."""
+    work: Callable[[argparse.Namespace], dict[str, object]] = options.work
     try:
-        return run(options)
+        result = work(options)
     except OSError as error:
         raise UnavailableError(
             "io-error",
             "a file cannot be read or written",
             seen=f"{error.filename or 'while reading or writing'}: {error.strerror}",
-            next="mend that; the same command then goes on with it",
+            next="solve this, then run the same command again: it continues",
         ) from error
     except BrokenProcessPool as error:
         raise UnavailableError(
             "process-ended",
-            "a process that was hashing was ended by the system",
+            "the operating system ended a process that was hashing",
             expected="about 50 MiB of memory for each processor",
-            next="the same command goes on with it",
+            next="free some memory, then run the same command again: it continues",
         ) from error
+    except KeyboardInterrupt:
+        print("\nconfide: run the same command again to continue", file=sys.stderr)
+        raise
+    if options.json:
+        print_json({"passed": True, **result})
+    else:
+        for name, value in result.items():
+            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            print(f"{name.replace('_', ' '):<12} {text}")
+    return ExitStatus.PASSED
 
 
 def _pack(options: argparse.Namespace) -> dict[str, object]:
@@ -138,10 +159,13 @@ def _pack(options: argparse.Namespace) -> dict[str, object]:
         )
     source = scan(options.folder)
     if source.left_out:
-        print(f"left out, as hidden: {', '.join(source.left_out)}", file=sys.stderr)
-    disk = pack(source, options.output, Path(tools), lambda total: Meter("packing", total))
+        print(f"not packed, because hidden: {', '.join(source.left_out)}", file=sys.stderr)
+    for note in require_loadable(source, options.task):
+        print(note, file=sys.stderr)
+    outputs = Outputs(options.output)
+    disk = pack(source, outputs.disk, Path(tools), lambda total: Meter("packing", total))
     entry = disk.entry(name, options.task, options.role, engine)
-    write_entry(entry_file(options.output), entry)
+    write_entry(outputs.entry, entry)
     return {
         "name": name,
         "disk": str(options.output),
@@ -150,41 +174,48 @@ def _pack(options: argparse.Namespace) -> dict[str, object]:
         "root_hash": disk.root_hash.hex(),
         "hash_offset": disk.hash_offset,
         "sha256": disk.sha256.hex(),
-        "entry_file": str(entry_file(options.output)),
+        "entry_file": str(outputs.entry),
         "entry": entry,
     }
 
 
 def engine_options(words: Sequence[str]) -> EngineOptions:
-    """The options in words NAME=VALUE. Raises ConfigError."""
+    """Read engine options from words NAME=VALUE.
+
+    Raises:
+        ConfigError: "engine-option": a word has another form, or a name is not allowed or comes
+            twice. "bad-field": a value is not allowed.
+    """
     given: dict[str, object] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name in given:
             raise ConfigError(
                 "engine-option",
-                "an engine option is not understood",
+                "an engine option is malformed",
                 expected="NAME=VALUE, each name once",
                 seen=ascii(word[:80]),
             )
         is_number = value.isascii() and value.isdecimal() and len(value) < MAX_DIGITS
-        given[name] = int(value) if name in NUMBERS and is_number else value
+        is_integer = isinstance(OPTIONS.get(name), Integer)
+        given[name] = int(value) if is_integer and is_number else value
     try:
-        return EngineOptions.read(Fields(given, "the engine's options"))
+        options: EngineOptions = read_value(ENGINE_OPTIONS, given, "the engine's options")
     except FormatError as error:
         raise ConfigError(
             error.code, error.message, expected=error.expected, seen=error.seen
         ) from error
-
-
-def entry_file(disk: Path) -> Path:
-    """Where `pack` writes a disk's entry: model.disk has model.json."""
-    return disk.with_name(disk.name.removesuffix(".disk") + ".json")
+    return options
 
 
 def _verify(options: argparse.Namespace) -> dict[str, object]:
     if (options.manifest is None) != (options.model is None):
-        raise ConfigError("bad-options", "--manifest and --model belong together")
+        raise ConfigError(
+            "bad-options",
+            "one of --manifest and --model is missing",
+            expected="both or neither",
+            next="give both: the manifest, and which of its models is on the disk",
+        )
     if options.root_hash is not None:
         try:
             root = from_hex(options.root_hash, 32, "--root-hash")
@@ -198,7 +229,7 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
             manifest = Manifest.parse(read_file(options.manifest, "manifest", MAX_MANIFEST))
             model = manifest.model(options.model)
         else:
-            model = read_model(entry_file(options.disk))
+            model = read_model(Outputs(options.disk).entry)
         root, hash_offset = model.root_hash, model.hash_offset
     size = check.verify(options.disk, root, hash_offset, lambda total: Meter("verifying", total))
     return {
@@ -207,7 +238,3 @@ def _verify(options: argparse.Namespace) -> dict[str, object]:
         "hash_offset": hash_offset,
         "checked": size,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,63 +5,89 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
-from confide.errors import ConfideError, ConfigError
+from confide.commands.options import add_json
+from confide.commands.output import say
+from confide.commands.status import ExitStatus
+from confide.errors import ConfigError
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
-from confide.protocol.manifest import ROLES
+from confide.protocol.roles import Role
 
 POLL_SECONDS = 0.5
+"""Between two looks at a machine that runs."""
+
 DEFAULT_TIMEOUT = 300.0
+"""Seconds; an emulated machine takes most of a minute."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    options = argparse.ArgumentParser(
-        prog="confide run",
-        description="Boot an image with a TPM, without root, until Ctrl-C. The development CA "
-        "certifies the TPM: this protects nothing against whoever controls this computer.",
-        epilog="Exit status: 0 interrupted, 1 the machine did not come up or ended, 2 usage.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = """\
+Boots an image with a TPM until Ctrl-C; needs no root rights. The development CA
+certifies the TPM, so nothing is protected against the person who controls this computer."""
+    parser.add_argument("image", type=Path, help="folder with disk.raw, as the flake builds it")
+    parser.add_argument(
+        "--role",
+        choices=list(map(str, Role)),
+        help="default: the content of the image's file `role`",
     )
-    options.add_argument("image", type=Path, help="folder with disk.raw, as the flake builds it")
-    options.add_argument("--role", choices=ROLES, help="default: what the image's file role says")
-    options.add_argument("--coordinator", metavar="URL", help="as other machines reach it")
-    options.add_argument("--secret-service", metavar="URL", default="", help="likewise")
-    options.add_argument("--model", metavar="NAME", action="append", default=[], dest="models")
-    options.add_argument("--model-disk", metavar="FILE", type=Path, action="append", default=[])
-    options.add_argument(
+    parser.add_argument(
+        "--coordinator", metavar="URL", help="the coordinator's address, as other machines reach it"
+    )
+    parser.add_argument(
+        "--secret-service", metavar="URL", default="", help="the secret service's address, likewise"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="models",
+        help="a model to serve; repeat it for more",
+    )
+    parser.add_argument(
+        "--model-disk",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a model disk to attach; repeat it for more",
+    )
+    parser.add_argument(
         "--port",
         metavar="GUEST:HOST",
         type=_port_pair,
         action="append",
         help="forward 127.0.0.1:HOST to the machine's port GUEST (HOST 0: any free port)",
     )
-    options.add_argument("--memory", metavar="MIB", type=int)
-    options.add_argument("--cpus", metavar="N", type=int)
-    options.add_argument("--run-dir", metavar="FOLDER", type=Path, help="for the console log")
-    options.add_argument("--tools", metavar="FOLDER", type=Path, help="default: $CONFIDE_QEMU")
-    options.add_argument("--timeout", metavar="SECONDS", type=float, default=DEFAULT_TIMEOUT)
-    options.add_argument("--json", action="store_true", help="say what runs where as one JSON line")
-    return options
+    parser.add_argument("--memory", metavar="MIB", type=int, help="default: depends on the role")
+    parser.add_argument("--cpus", metavar="N", type=int, help="default: depends on the role")
+    parser.add_argument(
+        "--run-dir", metavar="DIR", type=Path, help="keep the console log here (default: a new one)"
+    )
+    parser.add_argument(
+        "--tools", metavar="DIR", type=Path, help="QEMU, swtpm, firmware (default: $CONFIDE_QEMU)"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        help="how long the boot may take (default: %(default).0f)",
+    )
+    add_json(parser, "the addresses in one line")
+    parser.set_defaults(run=_run)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command, returns its exit status."""
-    options = parser().parse_args(argv)
+def _run(options: argparse.Namespace) -> ExitStatus:
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
-    try:
-        machine = _machine(options)
-        with machine:
-            return _run(machine, options, interrupted)
-    except ConfideError as error:
-        print(json.dumps({"error": error.to_dict()}) if options.json else error, file=sys.stderr)
-        return 1
+    with _machine(options) as machine:
+        return _serve(machine, options, interrupted)
 
 
 def _machine(options: argparse.Namespace) -> Machine:
@@ -75,9 +101,9 @@ def _machine(options: argparse.Namespace) -> Machine:
     elif options.secret_service or options.models:
         raise ConfigError(
             "bad-config",
-            "a machine that has a secret service or models needs a coordinator",
+            "a machine with a secret service or models needs a coordinator",
             expected="--coordinator URL",
-            seen="none",
+            seen="no --coordinator",
         )
     return Machine(
         options.image,
@@ -92,26 +118,26 @@ def _machine(options: argparse.Namespace) -> Machine:
     )
 
 
-def _run(machine: Machine, options: argparse.Namespace, interrupted: threading.Event) -> int:
-    facts = {
-        "role": machine.role,
-        "url": machine.url,
-        "ports": {str(guest): host for guest, host in machine.ports.items()},
-        "console": str(machine.console),
-    }
-    if not options.json:
-        print(f"{machine.role} boots; console: {machine.console}", flush=True)
+def _serve(
+    machine: Machine, options: argparse.Namespace, interrupted: threading.Event
+) -> ExitStatus:
+    """Wait until the machine is ready, say where it is, wait for Ctrl-C."""
+    say(f"booting the {machine.role}; its console is in {machine.console}")
     machine.wait_ready(options.timeout, interrupted)
-    if interrupted.is_set():
-        return 0
-    if options.json:
+    if options.json and not interrupted.is_set():
+        facts = {
+            "role": machine.role,
+            "url": machine.url,
+            "ports": {str(guest): host for guest, host in machine.ports.items()},
+            "console": str(machine.console),
+        }
         print(json.dumps(facts), flush=True)
-    else:
-        print(f"{machine.role} answers at {machine.url}; Ctrl-C ends it", flush=True)
+    elif not interrupted.is_set():
+        print(f"the {machine.role} is ready at {machine.url}; Ctrl-C stops it", flush=True)
     while not interrupted.wait(POLL_SECONDS):
         if not machine.running:
             raise machine.failure("ended", "power off")
-    return 0
+    return ExitStatus.PASSED
 
 
 def _role_of(image: Path) -> str:
@@ -120,14 +146,14 @@ def _role_of(image: Path) -> str:
     except OSError as error:
         raise ConfigError(
             "no-role",
-            "nothing says which role the image has",
+            "the role of the image is unknown",
             expected=f"{image / 'role'}",
             seen=error.strerror or type(error).__name__,
-            next="give --role, or name the folder that the flake built",
+            next="give --role, or give the folder that the flake built",
         ) from error
-    if role not in ROLES:
+    if role not in set(Role):
         raise ConfigError(
-            "no-role", "the image has an unknown role", expected=", ".join(ROLES), seen=ascii(role)
+            "no-role", "the image has an unknown role", expected=", ".join(Role), seen=ascii(role)
         )
     return role
 

@@ -1,8 +1,7 @@
-"""The whole service on one machine: three measured machines, a gateway and a proxy.
+"""The whole service on one computer: three measured machines, a gateway and a proxy.
 
-Used by `confide demo` and by the end-to-end tests, so that what a person sees and what the tests
-check is the same thing. The machines run on the vTPM platform, which protects nothing against this
-host.
+`confide demo` and the end-to-end tests use it, so a person sees what the tests check. The machines
+have virtual TPMs, which protect nothing against this host.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Build:
-    """What the flake built: images, a folder each, the model disk, the manifest, QEMU."""
+    """What the flake built: a folder for each image, the model disk, the manifest, QEMU."""
 
     images: Path
     model: Path
@@ -49,12 +48,12 @@ class Build:
 
 
 class Program:
-    """A child process of this run (gateway or proxy) with its log file; stopped with the run."""
+    """A child process (gateway or proxy) with its log file; stopped with the service."""
 
     def __init__(self, name: str, argv: Sequence[str], *, url: str, log: Path) -> None:
         self.name, self.url, self.log = name, url, log
         self._log = log.open("wb")
-        # The same code as here, wherever that is; what it prints is shown later on this terminal.
+        # The child runs the code of this process, and its output is shown on this terminal later.
         environment = {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "COLUMNS": str(shutil.get_terminal_size((120, 24)).columns),
@@ -87,7 +86,7 @@ class Program:
         )
 
     def stop(self) -> None:
-        """Ask the process to stop, and insist after five seconds."""
+        """Ask the process to stop; kill it after five seconds."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -167,21 +166,19 @@ class System:
             },
             model_disks=[self.build.model / "model.disk"],
         )
-        for role, machine in self.machines.items():
-            self.progress(f"{role}: booting, console in {machine.console}")
-
         coordinator.wait_ready(300)
         self._ready("coordinator", start)
         set_manifest(coordinator.url, self.build.manifest.read_bytes(), offline())
-        self.progress("coordinator: attested, manifest set")
+        self.progress("coordinator: verified, has the manifest")
         secret_service.wait_ready(300)
         self._ready("secret-service", start)
+        self.progress("secret-service: ready")
         worker.wait_ready(600)
         self._ready("worker-cpu", start)
+        self.progress("worker-cpu: ready")
 
     def _ready(self, role: str, start: float) -> None:
         self.seconds[role] = time.monotonic() - start
-        self.progress(f"{role}: ready after {self.seconds[role]:.0f} s")
 
     def start_gateway(self) -> Program:
         """Start the gateway in front of the three machines and wait until it answers."""

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from confide.encoding.canonical import json_decode
-from confide.encoding.fields import Fields
 from confide.encoding.files import read_file
+from confide.encoding.messages import JsonMessage, from_map
 from confide.errors import ConfigError
 from confide.host.development_ca import development_ca_spki_sha256
-from confide.protocol.manifest import ROLES, Manifest, Model, Platforms, Role, read_platforms
+from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import SnpReference
 from confide.protocol.policy.tdx import TdxReference
 from confide.protocol.policy.vtpm import DevelopmentCa, VtpmReference
+from confide.protocol.roles import Role
 from measure import report
+from measure.declare import Nested
 from measure.errors import MeasureError
+from measure.kinds import MapOf, Text, Word
 
 POLICY_FORMAT = "confide-policy/1"
 MAX_POLICY = 1 << 18
@@ -32,11 +35,17 @@ DIFFERENCES_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What a manifest demands beside measurements: of platforms, and of each role's GPUs.
+class _PolicyFile(JsonMessage, what="the policy", limit=MAX_POLICY):
+    """A production policy: `platforms` and `gpus` of each role as they stand in a manifest."""
 
-    In a file: canonical JSON {format, platforms, gpus}, the latter two as they stand in a manifest.
-    """
+    format: Annotated[str, Word((POLICY_FORMAT,))] = field(default=POLICY_FORMAT, init=False)
+    platforms: Platforms
+    gpus: Annotated[Mapping[str, GpuPolicy], MapOf(Text(), Nested(GpuPolicy))]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a manifest demands beside measurements: of platforms, and of each role's GPUs."""
 
     mode: str
     platforms: Platforms
@@ -44,15 +53,10 @@ class Policy:
 
     @classmethod
     def read(cls, path: Path) -> Policy:
-        """A production policy. Raises ConfigError or FormatError."""
-        data = read_file(path, "policy", MAX_POLICY)
-        fields = Fields(json_decode(data, what="policy", limit=MAX_POLICY), "the policy")
-        fields.text("format", one_of=(POLICY_FORMAT,))
-        platforms = read_platforms(fields.map("platforms"), "production")
-        roles = fields.map("gpus")
-        gpus = {role: GpuPolicy.read(roles.map(role)) for role in roles.unread()}
-        fields.done()
-        return cls("production", platforms, gpus)
+        """The production policy in a file. Raises ConfigError or FormatError."""
+        file = _PolicyFile.parse(read_file(path, "policy", MAX_POLICY))
+        file.platforms.check_mode("production")
+        return cls("production", file.platforms, file.gpus)
 
 
 def development_policy() -> Policy:
@@ -68,18 +72,18 @@ def build_manifest(measurements: Sequence[Path], models: Sequence[Path], policy:
     as the measurements' image name) or measurements files; `models` are model.json files or folders
     that have one. Raises ConfigError or FormatError, naming the file.
     """
-    roles: dict[str, Role] = {}
+    roles: dict[Role, RoleEntry] = {}
     for path in measurements:
-        role = _read_role(path, policy)
-        if role.name in roles:
+        role, entry = _read_role(path, policy)
+        if role in roles:
             raise ConfigError(
-                "double-measurement", f"role {role.name} is measured twice", seen=str(path)
+                "double-measurement", f"role {role} is measured twice", seen=str(path)
             )
-        roles[role.name] = role
+        roles[role] = entry
     manifest = Manifest(
         mode=policy.mode,
         platforms=policy.platforms,
-        roles=tuple(role for _, role in sorted(roles.items())),
+        roles=roles,
         models=tuple(sorted((read_model(path) for path in models), key=lambda m: m.name)),
     )
     data = manifest.encode()
@@ -88,8 +92,8 @@ def build_manifest(measurements: Sequence[Path], models: Sequence[Path], policy:
     return data
 
 
-def _read_role(path: Path, policy: Policy) -> Role:
-    """A role with its measurements for the platforms that the policy names."""
+def _read_role(path: Path, policy: Policy) -> tuple[Role, RoleEntry]:
+    """A role, and its entry with the measurements for the platforms that the policy names."""
     file = path / "measurements.json" if path.is_dir() else path
     data = read_file(file, "measurements file", report.MAX_REPORT)
     try:
@@ -97,22 +101,22 @@ def _read_role(path: Path, policy: Policy) -> Role:
         found = report.read(parsed, str(file))
     except MeasureError as error:
         raise ConfigError(
-            "bad-measurements", "these are no measurements of an image", seen=str(error)
+            "bad-measurements", "the file has no measurements of an image", seen=str(error)
         ) from error
     role_file = file.parent / "role"
     name = role_file.read_text().strip() if role_file.is_file() else str(parsed["image"])
-    if name not in ROLES:
+    if name not in set(Role):
         raise ConfigError(
             "unknown-role",
-            f"{file} is of an image without a role",
-            expected=" or ".join(ROLES),
+            f"{file} is of an image with an unknown role",
+            expected=" or ".join(Role),
             seen=ascii(name[:80]),
         )
     platforms = policy.platforms
     vtpm = [VtpmReference(p.shape.name, dict(p.pcrs())) for p in found.vtpm if platforms.vtpm]
     snp = [SnpReference(p.shape.name, p.digest) for p in found.sev_snp if platforms.snp]
     tdx = [
-        TdxReference(p.shape.name, p.mrtd[p.shape.page_order], _four(p.rtmrs()))
+        TdxReference(p.shape.name, p.mrtd[p.shape.page_order], *_four(p.rtmrs()))
         for p in found.tdx
         if platforms.tdx
     ]
@@ -122,12 +126,12 @@ def _read_role(path: Path, policy: Policy) -> Role:
             f"{file} has measurements for no platform that the policy names",
             next="measure the image for these platforms (`measure image --help`)",
         )
-    return Role(
-        name,
+    role = Role(name)
+    return role, RoleEntry(
         tuple(sorted(vtpm, key=lambda reference: reference.shape)),
         tuple(sorted(snp, key=lambda reference: reference.shape)),
         tuple(sorted(tdx, key=lambda reference: reference.shape)),
-        policy.gpus.get(name),
+        policy.gpus.get(role),
     )
 
 
@@ -145,7 +149,7 @@ def read_model(path: Path) -> Model:
         value = json.loads(read_file(file, "model file", MAX_MODEL_FILE))
     except (ValueError, RecursionError) as error:
         raise ConfigError("bad-model", "the model file is not JSON", seen=str(file)) from error
-    return Model.read(Fields(value, str(file)))
+    return from_map(Model, value, str(file))
 
 
 def differences(expected: object, seen: object, where: str = "") -> list[str]:

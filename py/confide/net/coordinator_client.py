@@ -1,4 +1,4 @@
-"""Talking to a coordinator. The transport is untrusted: what it brings is checked by the caller."""
+"""Calls of a coordinator. The transport is untrusted: the caller checks what it brings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from confide.errors import (
     UnavailableError,
     error_from_dict,
 )
-from confide.net.http_client import Upstream
+from confide.net.calls import Caller
 from confide.protocol import coordinator as messages
 from confide.protocol.collateral import MAX_BUNDLE, Bundle
 
 READ_SECONDS = 120.0
 """An emulated machine on a busy host needs tens of seconds for a quote and its verification."""
+
+TOTAL_SECONDS = 180.0
 
 _KIND_BY_STATUS: dict[int, type[ConfideError]] = {
     400: FormatError,
@@ -28,15 +30,14 @@ _KIND_BY_STATUS: dict[int, type[ConfideError]] = {
 
 
 class CoordinatorClient:
-    """One coordinator, at `url`, or behind a gateway if `prefix` is the gateway's; `api_key`
-    is what that gateway asks for.
+    """One coordinator, at `url`. Behind a gateway, `prefix` and `api_key` are the gateway's.
 
-    Each method is one exchange. All raise UnavailableError if the peer is not there, FormatError
-    for an answer that is none, and the peer's own error, in its own words, if it refuses.
+    Each method is one exchange. All raise UnavailableError if the peer is unreachable, FormatError
+    for a malformed answer, and the peer's own error if the peer refuses.
     """
 
     def __init__(self, url: str, *, prefix: str = "/v1", api_key: str = "") -> None:
-        self._upstream = Upstream(url, read_seconds=READ_SECONDS)
+        self._caller = Caller(url, read_seconds=READ_SECONDS, total_seconds=TOTAL_SECONDS)
         self._prefix = prefix
         self._headers = {"Content-Type": "application/cbor"}
         if api_key:
@@ -44,7 +45,7 @@ class CoordinatorClient:
 
     def attest(self, nonce: bytes) -> bytes:
         """An encoded Attestation, as it came, so that it can be kept."""
-        body = messages.encode_nonce(nonce)
+        body = messages.Nonce(nonce).encode()
         return self._call("POST", "/attest", body, messages.MAX_ATTESTATION)
 
     def key_exchange(self) -> bytes:
@@ -53,19 +54,19 @@ class CoordinatorClient:
 
     def set_manifest(self, manifest: bytes) -> bytes:
         """Set the manifest; returns the SHA-256 that the coordinator says it has."""
-        body = messages.encode_set_manifest(manifest)
-        return messages.parse_manifest_set(self._call("POST", "/manifest", body, 256))
+        body = messages.SetManifest(manifest).encode()
+        return messages.ManifestSet.parse(self._call("POST", "/manifest", body, 256)).sha256
 
     def collateral(self) -> Bundle:
-        """The vendors' statements that the coordinator judges by."""
+        """The vendor collateral that the coordinator verifies with."""
         return Bundle.parse(self._call("GET", "/collateral", None, MAX_BUNDLE))
 
     def set_collateral(self, bundle: Bundle) -> None:
-        """Give it these instead."""
+        """Replace the vendor collateral of the coordinator."""
         self._call("POST", "/collateral", bundle.encode(), 256)
 
     def refused(self) -> messages.RefusedJoin:
-        """The latest join that the coordinator refused for its evidence."""
+        """The latest join whose evidence the coordinator refused."""
         return messages.RefusedJoin.parse(self._call("GET", "/refused", None, messages.MAX_JOIN))
 
     def mesh(self) -> messages.MeshReply:
@@ -75,15 +76,15 @@ class CoordinatorClient:
 
     def challenge(self) -> bytes:
         """A nonce for one join."""
-        return messages.parse_nonce(self._call("POST", "/challenge", b"", 256))
+        return messages.Nonce.parse(self._call("POST", "/challenge", b"", 256)).nonce
 
     def join(self, request: messages.JoinRequest) -> messages.JoinReply:
-        """Ask to be admitted."""
+        """Ask to join the mesh."""
         body = request.encode()
         return messages.JoinReply.parse(self._call("POST", "/join", body, 4 * MAX_DER))
 
     def _call(self, method: str, path: str, body: bytes | None, limit: int) -> bytes:
-        status, _, answer = self._upstream.call(
+        status, _, answer = self._caller.call(
             method,
             self._prefix + path,
             body=body,
@@ -91,19 +92,19 @@ class CoordinatorClient:
             limit=max(limit, 1 << 16),
         )
         if status != 200:
-            raise peer_error(status, answer, self._upstream.url)
+            raise peer_error(status, answer, self._caller.url)
         return answer
 
 
 def peer_error(status: int, body: bytes, url: str) -> ConfideError:
-    """The error in a peer's answer, or one that says that the peer does not speak our protocol."""
+    """The error in a peer's answer, or "not-confide" if there is none in it."""
     kind = _KIND_BY_STATUS.get(status, PolicyError)
     try:
         return error_from_dict(json.loads(body)["error"], kind)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return UnavailableError(
             "not-confide",
-            f"{url} does not answer like a part of Confide",
+            f"{url} does not speak Confide's protocol",
             expected="CBOR, or an error as JSON",
             seen=f"HTTP status {status}",
             next="check the address",

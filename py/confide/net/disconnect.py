@@ -1,15 +1,16 @@
-"""Noticing that a client has gone while its request waits for somebody else.
+"""Notices that a client has hung up while its request waits for another peer.
 
-A server that only writes learns of it at the next write; until then an engine computes for nobody.
+A server that only writes notices it at the next write. Until then the engine computes an answer
+that goes nowhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
@@ -51,40 +52,71 @@ def _cut(sock: socket.socket) -> None:
 class DisconnectWatcher:
     """One thread that waits for hang-ups of all clients, so that streaming pays nothing for it.
 
-    A client that half-closes its side after the request counts as gone.
+    A client that half-closes its side after the request counts as gone. A client that sends bytes
+    before its answer is complete is no longer watched: its bytes hide the end of its stream. The
+    next write to it notices the hang-up instead.
     """
 
-    _EVENTS = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLONESHOT
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._watches: dict[int, Callable[[], None]] = {}
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """`selector`: by default the best one that this system has."""
+        self._selector = selector or selectors.DefaultSelector()
         self._lock = threading.Lock()
-        threading.Thread(target=self._run, name="disconnects", daemon=True).start()
+        # A byte on this pair tells poll() and select() about a new socket. epoll and kqueue would
+        # see it by themselves.
+        self._waker, wakes = socket.socketpair()
+        self._waker.setblocking(False)
+        wakes.setblocking(False)
+        self._selector.register(wakes, selectors.EVENT_READ)
+        threading.Thread(target=self._run, args=(wakes,), name="disconnects", daemon=True).start()
 
     @contextmanager
     def watch(self, client: socket.socket | None) -> Iterator[DisconnectWatch]:
-        """A watch on the socket a request came by; on none (a test client) it never fires."""
+        """Watch the socket that a request came by. With None (a test client) it never fires."""
         watch = DisconnectWatch()
         if client is None:
             yield watch
             return
-        number = client.fileno()
         with self._lock:
-            self._watches[number] = watch.client_gone
-            self._epoll.register(number, self._EVENTS)
+            key = self._selector.register(client, selectors.EVENT_READ, (client, watch))
+        self._wake()
         try:
             yield watch
         finally:
             with self._lock:
-                del self._watches[number]
-                self._epoll.unregister(number)
+                self._forget(key)
             watch.release()
 
-    def _run(self) -> None:
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full of bytes: the thread wakes anyway
+            self._waker.send(b"\0")
+
+    def _forget(self, key: selectors.SelectorKey) -> bool:
+        """Stop watching a socket; False if that was done before. Needs the lock."""
+        if self._selector.get_map().get(key.fd) is not key:
+            return False
+        self._selector.unregister(key.fd)
+        return True
+
+    def _run(self, wakes: socket.socket) -> None:
         while True:
-            for number, _ in self._epoll.poll():
+            for key, _ in self._selector.select():
+                if key.fileobj is wakes:
+                    with contextlib.suppress(BlockingIOError):
+                        wakes.recv(4096)
+                    continue
+                client, watch = key.data
                 with self._lock:
-                    callback = self._watches.get(number)
-                if callback is not None:
-                    callback()
+                    # Forgotten in any case: a socket that was readable once stays so.
+                    gone = self._forget(key) and _has_left(client)
+                if gone:
+                    watch.client_gone()
+
+
+def _has_left(client: socket.socket) -> bool:
+    # The end of a stream reads as no bytes. Looking takes nothing away from the server's reader.
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -18,9 +18,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
-from urllib.parse import urlsplit
 
-from confide.errors import ConfigError, FormatError, UnavailableError
+from confide.errors import FormatError, UnavailableError
+from confide.net.address import split_base_url
 from confide.net.chunked import Dechunker
 from confide.net.disconnect import DisconnectWatch
 
@@ -49,29 +49,10 @@ class Upstream:
         """`may_send` raises UnavailableError if the peer may not be asked. It is called when there
         is a connection, before anything of a request is sent: so it speaks of who is connected.
         """
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or port == -1
-            or parts.username is not None
-            or parts.path.rstrip("/")
-            or parts.query
-            or parts.fragment
-        ):
-            raise ConfigError(
-                "bad-url",
-                "A peer's address is not usable.",
-                expected="http://HOST:PORT or https://HOST:PORT without a path",
-                seen=url,
-            )
+        parts = split_base_url(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
-        self._host = parts.hostname
-        self._port = port
+        self._host = parts.hostname or ""
+        self._port = parts.port
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds

@@ -26,7 +26,7 @@ import ssl
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,13 +40,8 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
-from confide.errors import (
-    ConfideError,
-    FormatError,
-    PolicyError,
-    UnavailableError,
-    VerificationError,
-)
+from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
+from confide.net.codes import SHARED
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -63,40 +58,28 @@ WRITE_SECONDS = 60
 MAX_CONNECTIONS = 4096
 """Open connections of one program; more wait in the listen queue."""
 
+LISTEN_QUEUE = 2048
+"""Connections that wait to be accepted; gunicorn's own default."""
+
 MAX_FILES = 65536
 """File descriptors that a program asks for. A stream takes two, and a login shell allows 1,024."""
 
-_STATUS_BY_CODE = {
-    "no-manifest": 404,
-    "none-refused": 404,
-    "unknown-key": 404,
-    "manifest-already-set": 409,
-    "manifest-update-refused": 409,
-    "key-exists": 409,
-    "too-many-uploads": 429,
-    "too-many-keys": 429,
-}
-_STATUS_BY_CLASS: tuple[tuple[type[ConfideError], int], ...] = (
-    (FormatError, 400),
-    (VerificationError, 403),
-    (PolicyError, 403),
-    (UnavailableError, 503),
-)
+
+def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
+    """HTTP status of an error: the one its code declares, else the one of its class.
+
+    `codes` are those of the room that serves. Codes of net and the rooms below it are known here.
+    """
+    code = codes.get(error.code) or SHARED.get(error.code)
+    return error.status if code is None or code.status is None else code.status
 
 
-def status_of(error: ConfideError) -> int:
-    """HTTP status that stands for an error: by its code, else by whose fault it is, else 500."""
-    by_code = _STATUS_BY_CODE.get(error.code)
-    if by_code is not None:
-        return by_code
-    return next((status for kind, status in _STATUS_BY_CLASS if isinstance(error, kind)), 500)
-
-
-def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
+def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY) -> Flask:
     """A Flask application whose every error is JSON: {"error": ConfideError.to_dict()}.
 
-    Bodies over ``max_body`` bytes are refused (413), and those that do not announce their length
-    (411): gunicorn ends a chunked body early when its sender is slow, and says nothing.
+    `codes` are the error codes of the room that serves. Bodies over ``max_body`` bytes are refused
+    (413). So are bodies that do not announce their length (411): gunicorn ends a chunked body early
+    when its sender is slow, without an error.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
@@ -106,7 +89,7 @@ def flask_app(name: str, *, max_body: int = MAX_BODY) -> Flask:
             raise LengthRequired
 
     def failed(error: ConfideError) -> tuple[Response, int]:
-        return jsonify(error=error.to_dict()), status_of(error)
+        return jsonify(error=error.to_dict()), status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500
@@ -266,19 +249,51 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
         return choose
 
 
+def listen_on(address: str) -> socket.socket:
+    """A socket that listens on "host:port", for `serve`.
+
+    A program that a person starts calls this before it announces its address.
+
+    Raises:
+        ConfigError: This computer does not have the address, or another program uses the port.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            raise OSError(errno.EINVAL, "the port is not a number from 1 to 65535")
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, bound = found[0]
+        with socket.socket(family, kind, protocol) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(bound)
+            sock.listen(LISTEN_QUEUE)
+            return sock.dup()
+    except OSError as error:
+        raise ConfigError(
+            "cannot-listen",
+            "the program cannot listen on this address",
+            expected="HOST:PORT, an address of this computer and a free port",
+            seen=f"{address}: {error.strerror or error}",
+            next="choose another port, or stop the program that uses it",
+        ) from error
+
+
 def serve(
     factory: Callable[[], Service],
     *,
-    listen: str,
+    listen: str | socket.socket,
     tls_listen: str | None = None,
     threads: int = 64,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Addresses are "host:port".
 
-    ``factory`` runs once, in the process that serves: make keys and start threads there.
+    ``listen`` may be a socket of `listen_on` if there is no ``tls_listen``. ``factory`` runs once,
+    in the process that serves and after the addresses are bound: make keys, start threads, and
+    announce the address there.
     """
     _allow_files()
-    binds = [listen] if tls_listen is None else [listen, tls_listen]
+    first = listen if isinstance(listen, str) else f"fd://{listen.detach()}"
+    binds = [first] if tls_listen is None else [first, tls_listen]
     _Application(factory, binds, threads).run()
 
 

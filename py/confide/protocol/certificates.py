@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from confide.encoding.fields import check_name
+from confide.encoding.texts import check_name
 from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
 

@@ -1,8 +1,8 @@
 """Collateral: what vendors say about their hardware, in one file that anybody may carry.
 
 Certificates, revocation lists, TCB info, reference integrity manifests, OCSP responses: all signed
-by their vendors, so whoever brings them is trusted with nothing. A bundle proves nothing until a
-verifier has checked the items it uses; the worst that a bad one can do is to make that fail.
+by their vendors, so anybody may bring them. A bundle proves nothing until a verifier has checked
+the items that it uses; a bad bundle can only make that check fail.
 
 Items have names, so that a verifier asks for exactly what some evidence needs:
 
@@ -20,10 +20,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import CborMessage
 from confide.errors import FormatError
+from measure.declare import Nested
+from measure.kinds import Blob, Converted, Integer, MapOf, Text, Word
 
 FORMAT = "confide-collateral/1"
 MAX_BUNDLE = 8 << 20
@@ -32,25 +34,55 @@ MAX_ITEMS = 4096
 _NAME = re.compile(r"[a-z]+(/[A-Za-z0-9_.-]{1,160}){1,4}")
 
 
+def check_item_name(name: str) -> str:
+    """Return `name` if it can name an item. Raises FormatError."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise FormatError(
+            "bad-collateral",
+            "the name of a collateral item is malformed",
+            expected="vendor/kind/...",
+            seen=ascii(name[:80]),
+        )
+    return name
+
+
+def _check_count(items: Mapping[str, Any]) -> Mapping[str, Any]:
+    if len(items) > MAX_ITEMS:
+        raise FormatError(
+            "bad-collateral",
+            "the collateral has too many items",
+            expected=f"at most {MAX_ITEMS}",
+            seen=str(len(items)),
+        )
+    return items
+
+
 @dataclass(frozen=True)
 class Item:
     """One vendor's statement: its bytes, and when it was fetched (unix seconds, by our clock).
 
-    `chain` is the PEM chain that a service sends beside what it signed, `nonce` what was sent along
-    when this was asked for; both are empty if there is none.
+    `chain` is the PEM chain that a service sends beside what it signed, `nonce` is the nonce of the
+    request; each is empty if there is none.
     """
 
-    data: bytes
-    fetched: int
-    chain: bytes = b""
-    nonce: bytes = b""
+    data: Annotated[bytes, Blob(max_size=MAX_ITEM)]
+    fetched: Annotated[int, Integer()]
+    chain: Annotated[bytes, Blob(max_size=65536)] = b""
+    nonce: Annotated[bytes, Blob(max_size=64)] = b""
+
+
+_ITEM_NAME = Converted(Text(max_length=MAX_BUNDLE), read=check_item_name, write=str)
+_ITEMS = MapOf(_ITEM_NAME, Nested(Item), max_items=MAX_BUNDLE)
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """CBOR map {format, items: {name: {data, chain, fetched, nonce}}}; at most 8 MiB."""
+class Bundle(CborMessage, what="the collateral", limit=MAX_BUNDLE):
+    """Items by name; at most 8 MiB. No item is read here: that is the verifier's part."""
 
-    items: Mapping[str, Item] = field(default_factory=dict)
+    format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
+    items: Annotated[Mapping[str, Item], Converted(_ITEMS, read=_check_count, write=dict)] = field(
+        default_factory=dict
+    )
 
     def get(self, name: str) -> Item | None:
         """The item of this name, None if the bundle has none."""
@@ -63,57 +95,3 @@ class Bundle:
             if name not in items or items[name].fetched <= item.fetched:
                 items[name] = item
         return Bundle(items)
-
-    def encode(self) -> bytes:
-        """As deterministic CBOR."""
-        items: dict[str, Cbor] = {
-            name: {
-                "data": item.data,
-                "chain": item.chain,
-                "fetched": item.fetched,
-                "nonce": item.nonce,
-            }
-            for name, item in self.items.items()
-        }
-        return cbor_encode({"format": FORMAT, "items": items})
-
-    @classmethod
-    def parse(cls, data: bytes) -> Bundle:
-        """Raises FormatError. Nothing in an item is looked at: that is the verifier's part."""
-        fields = Fields(cbor_decode(data, what="collateral", limit=MAX_BUNDLE), "collateral")
-        fields.text("format", one_of=(FORMAT,))
-        entries = fields.map("items")
-        names = entries.unread()
-        if len(names) > MAX_ITEMS:
-            raise FormatError(
-                "bad-collateral",
-                "the collateral has too many items",
-                expected=f"at most {MAX_ITEMS}",
-                seen=str(len(names)),
-            )
-        items = {check_item_name(name): _read_item(entries.map(name)) for name in names}
-        fields.done()
-        return cls(items)
-
-
-def check_item_name(name: str) -> str:
-    """Return `name` if it can name an item. Raises FormatError."""
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise FormatError(
-            "bad-collateral",
-            "an item of collateral has no such name",
-            expected="vendor/kind/...",
-            seen=ascii(name[:80]),
-        )
-    return name
-
-
-def _read_item(fields: Fields) -> Item:
-    item = Item(
-        data=fields.blob("data", max_length=MAX_ITEM),
-        fetched=fields.integer("fetched"),
-        chain=fields.blob("chain", max_length=65536),
-        nonce=fields.blob("nonce", max_length=64),
-    )
-    fields.done()
-    return item

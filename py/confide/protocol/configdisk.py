@@ -1,23 +1,52 @@
 """The config disk: the only thing a host may tell a guest. Hostile input.
 
-Its content can send a guest to the wrong peer, which makes it useless; the peer still has to prove
-who it is, so it cannot make the guest unsafe.
+A false config disk can send a guest to the wrong peer, and then the guest does not work. It cannot
+make the guest unsafe, because every peer has to attest itself.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from confide.encoding.canonical import Json, json_decode, json_encode
-from confide.encoding.fields import Fields
+from confide.encoding.canonical import json_decode, json_encode
+from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
+from measure.kinds import Definitions, Kind, ListOf, Name, Schema, Text, Word
 
 FORMAT = "confide-config/1"
 SERIAL = "confide-config"
 DISK_SIZE = 65536
+MAX_MODELS = 16
 
 _URL = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,252}))(?::([1-9][0-9]{0,4}))?")
+
+
+@dataclass(frozen=True)
+class _BaseUrl(Kind):
+    """A base URL without a path, of this scheme; or the empty text, if `may_be_empty`."""
+
+    scheme: str
+    may_be_empty: bool = False
+
+    def decode(self, value: object, what: str) -> str:
+        """Raises FormatError `bad-config` for a text that is not such a URL."""
+        text: str = Text().decode(value, what)
+        match = _URL.fullmatch(text)
+        is_url = match is not None and match[1] == self.scheme and int(match[3] or 80) <= 65535
+        if not is_url and (text or not self.may_be_empty):
+            raise FormatError(
+                "bad-config",
+                f"{what} is not a base URL",
+                expected=f"{self.scheme}://HOST[:PORT]",
+                seen=ascii(text[:80]),
+            )
+        return text
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`string`."""
+        return Text().schema(definitions)
 
 
 @dataclass(frozen=True)
@@ -25,22 +54,17 @@ class ConfigDisk:
     """64 KiB: canonical JSON, then NUL bytes.
 
     `coordinator` is an http and `secret_service` an https base URL without a path (empty for a role
-    that has no secret service to talk to); `models` are the names a worker is asked to serve.
+    that does not talk to the secret service); `models` are the names a worker is asked to serve.
     """
 
-    coordinator: str
-    secret_service: str = ""
-    models: tuple[str, ...] = ()
+    format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
+    coordinator: Annotated[str, _BaseUrl("http")]
+    secret_service: Annotated[str, _BaseUrl("https", may_be_empty=True)] = ""
+    models: Annotated[tuple[str, ...], ListOf(Name(), MAX_MODELS, unique=True)] = ()
 
     def encode(self) -> bytes:
         """The whole disk: 65,536 bytes. Raises FormatError if it does not fit or is invalid."""
-        value: dict[str, Json] = {
-            "format": FORMAT,
-            "coordinator": self.coordinator,
-            "secret_service": self.secret_service,
-            "models": list(self.models),
-        }
-        data = json_encode(value).ljust(DISK_SIZE, b"\0")
+        data = json_encode(to_map(self)).ljust(DISK_SIZE, b"\0")
         ConfigDisk.parse(data)
         return data
 
@@ -54,27 +78,5 @@ class ConfigDisk:
                 expected=f"{DISK_SIZE} bytes",
                 seen=f"{len(data)} bytes",
             )
-        what = "config disk"
-        fields = Fields(json_decode(data.rstrip(b"\0"), what=what, limit=DISK_SIZE), what)
-        fields.text("format", one_of=(FORMAT,))
-        config = cls(
-            coordinator=_url(fields.text("coordinator"), "http", "coordinator"),
-            secret_service=fields.text("secret_service"),
-            models=fields.names("models", max_items=16),
-        )
-        fields.done()
-        if config.secret_service:
-            _url(config.secret_service, "https", "secret_service")
-        return config
-
-
-def _url(text: str, scheme: str, name: str) -> str:
-    match = _URL.fullmatch(text)
-    if match is None or match[1] != scheme or int(match[3] or 80) > 65535:
-        raise FormatError(
-            "bad-config",
-            f"the config disk's {name} is not a base URL",
-            expected=f"{scheme}://HOST[:PORT]",
-            seen=ascii(text[:80]),
-        )
-    return text
+        what = "the config disk"
+        return from_map(cls, json_decode(data.rstrip(b"\0"), what=what, limit=DISK_SIZE), what)

@@ -6,13 +6,14 @@ Certificates are DER, nonces and digests 32 bytes, `evidence` an encoded `Eviden
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from confide.encoding.canonical import cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import CborMessage
 from confide.encoding.x509 import MAX_DER
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.evidence import MAX_EVIDENCE
 from confide.protocol.manifest import MAX_MANIFEST
+from measure.kinds import Blob, ListOf, Name
 
 MAX_KEM_KEY = 4096
 MAX_HISTORY = 1 << 20
@@ -20,208 +21,82 @@ MAX_ATTESTATION = MAX_EVIDENCE + MAX_MANIFEST + MAX_HISTORY + 2 * MAX_DER + 1024
 MAX_JOIN = MAX_EVIDENCE + MAX_DER + MAX_KEM_KEY + (1 << 17)
 MAX_SET_MANIFEST = MAX_MANIFEST + 64
 
-
-def encode_nonce(nonce: bytes) -> bytes:
-    """{nonce}: the request of POST /v1/attest and the answer of POST /v1/challenge."""
-    return cbor_encode({"nonce": nonce})
-
-
-def parse_nonce(data: bytes) -> bytes:
-    """32 bytes. Raises FormatError."""
-    fields = Fields(cbor_decode(data, what="nonce message", limit=256), "the nonce message")
-    nonce = fields.blob("nonce", length=NONCE_SIZE)
-    fields.done()
-    return nonce
-
-
-def encode_set_manifest(manifest: bytes) -> bytes:
-    """{manifest}: the request of POST /v1/manifest."""
-    return cbor_encode({"manifest": manifest})
-
-
-def parse_set_manifest(data: bytes) -> bytes:
-    """The manifest's bytes, not parsed. Raises FormatError."""
-    message = cbor_decode(data, what="manifest message", limit=MAX_SET_MANIFEST)
-    fields = Fields(message, "the manifest message")
-    manifest = fields.blob("manifest", max_length=MAX_MANIFEST)
-    fields.done()
-    return manifest
-
-
-def encode_manifest_set(sha256: bytes) -> bytes:
-    """{sha256}: the answer of POST /v1/manifest."""
-    return cbor_encode({"sha256": sha256})
-
-
-def parse_manifest_set(data: bytes) -> bytes:
-    """32 bytes. Raises FormatError."""
-    fields = Fields(cbor_decode(data, what="manifest answer", limit=256), "the manifest answer")
-    sha256 = fields.blob("sha256", length=32)
-    fields.done()
-    return sha256
+_CERTIFICATE = Blob(max_size=MAX_DER)
 
 
 @dataclass(frozen=True)
-class Attestation:
-    """POST /v1/attest: evidence and everything it binds. `mesh_ca` and `manifest` may be empty."""
+class Nonce(CborMessage, what="the nonce message", limit=256):
+    """The request of POST /v1/attest and the answer of POST /v1/challenge: 32 bytes."""
 
-    evidence: bytes
-    manifest: bytes
-    history: bytes
-    root_ca: bytes
-    mesh_ca: bytes
-
-    def encode(self) -> bytes:
-        """At most `MAX_ATTESTATION` bytes."""
-        return cbor_encode(
-            {
-                "evidence": self.evidence,
-                "manifest": self.manifest,
-                "history": self.history,
-                "root_ca": self.root_ca,
-                "mesh_ca": self.mesh_ca,
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> Attestation:
-        """Raises FormatError. What the fields hold is not read here."""
-        message = cbor_decode(data, what="attestation", limit=MAX_ATTESTATION)
-        fields = Fields(message, "the attestation")
-        attestation = cls(
-            evidence=fields.blob("evidence", max_length=MAX_EVIDENCE),
-            manifest=fields.blob("manifest", max_length=MAX_MANIFEST),
-            history=fields.blob("history", max_length=MAX_HISTORY),
-            root_ca=fields.blob("root_ca", max_length=MAX_DER),
-            mesh_ca=fields.blob("mesh_ca", max_length=MAX_DER),
-        )
-        fields.done()
-        return attestation
+    nonce: Annotated[bytes, Blob(NONCE_SIZE)]
 
 
 @dataclass(frozen=True)
-class MeshReply:
+class SetManifest(CborMessage, what="the manifest message", limit=MAX_SET_MANIFEST):
+    """The request of POST /v1/manifest: the manifest's bytes, not parsed."""
+
+    manifest: Annotated[bytes, Blob(max_size=MAX_MANIFEST)]
+
+
+@dataclass(frozen=True)
+class ManifestSet(CborMessage, what="the manifest answer", limit=256):
+    """The answer of POST /v1/manifest: SHA-256 of the manifest that is set."""
+
+    sha256: Annotated[bytes, Blob(32)]
+
+
+@dataclass(frozen=True)
+class Attestation(CborMessage, what="the attestation", limit=MAX_ATTESTATION):
+    """POST /v1/attest: evidence and everything it binds. `mesh_ca` and `manifest` may be empty.
+
+    What the fields hold is not read here.
+    """
+
+    evidence: Annotated[bytes, Blob(max_size=MAX_EVIDENCE)]
+    manifest: Annotated[bytes, Blob(max_size=MAX_MANIFEST)]
+    history: Annotated[bytes, Blob(max_size=MAX_HISTORY)]
+    root_ca: Annotated[bytes, _CERTIFICATE]
+    mesh_ca: Annotated[bytes, _CERTIFICATE]
+
+
+@dataclass(frozen=True)
+class MeshReply(CborMessage, what="the manifest reply", limit=MAX_ATTESTATION):
     """GET /v1/manifest: what a node needs before it can make its evidence."""
 
-    manifest: bytes
-    mesh_ca: bytes
-    root_ca: bytes
-
-    def encode(self) -> bytes:
-        """As CBOR."""
-        return cbor_encode(
-            {"manifest": self.manifest, "mesh_ca": self.mesh_ca, "root_ca": self.root_ca}
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> MeshReply:
-        """Raises FormatError."""
-        message = cbor_decode(data, what="manifest reply", limit=MAX_ATTESTATION)
-        fields = Fields(message, "the manifest reply")
-        reply = cls(
-            manifest=fields.blob("manifest", max_length=MAX_MANIFEST),
-            mesh_ca=fields.blob("mesh_ca", max_length=MAX_DER),
-            root_ca=fields.blob("root_ca", max_length=MAX_DER),
-        )
-        fields.done()
-        return reply
+    manifest: Annotated[bytes, Blob(max_size=MAX_MANIFEST)]
+    mesh_ca: Annotated[bytes, _CERTIFICATE]
+    root_ca: Annotated[bytes, _CERTIFICATE]
 
 
 @dataclass(frozen=True)
-class JoinRequest:
-    """POST /v1/join: who a node claims to be, with evidence for it.
+class JoinRequest(CborMessage, what="the join request", limit=MAX_JOIN):
+    """POST /v1/join: the role that a node claims, with evidence for it.
 
     `public_key` is the SPKI DER of its P-256 mesh key; `kem_public_key` is empty for all roles but
     the secret service.
     """
 
-    role: str
-    nonce: bytes
-    public_key: bytes
-    kem_public_key: bytes
-    models: tuple[str, ...]
-    manifest_sha256: bytes
-    evidence: bytes
-
-    def encode(self) -> bytes:
-        """At most `MAX_JOIN` bytes."""
-        return cbor_encode(
-            {
-                "role": self.role,
-                "nonce": self.nonce,
-                "public_key": self.public_key,
-                "kem_public_key": self.kem_public_key,
-                "models": list(self.models),
-                "manifest_sha256": self.manifest_sha256,
-                "evidence": self.evidence,
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> JoinRequest:
-        """Raises FormatError."""
-        fields = Fields(cbor_decode(data, what="join request", limit=MAX_JOIN), "the join request")
-        join = cls(
-            role=fields.name("role"),
-            nonce=fields.blob("nonce", length=NONCE_SIZE),
-            public_key=fields.blob("public_key", max_length=MAX_DER),
-            kem_public_key=fields.blob("kem_public_key", max_length=MAX_KEM_KEY),
-            models=fields.names("models"),
-            manifest_sha256=fields.blob("manifest_sha256", length=32),
-            evidence=fields.blob("evidence", max_length=MAX_EVIDENCE),
-        )
-        fields.done()
-        return join
+    role: Annotated[str, Name()]
+    nonce: Annotated[bytes, Blob(NONCE_SIZE)]
+    public_key: Annotated[bytes, _CERTIFICATE]
+    kem_public_key: Annotated[bytes, Blob(max_size=MAX_KEM_KEY)]
+    models: Annotated[tuple[str, ...], ListOf(Name(), unique=True)]
+    manifest_sha256: Annotated[bytes, Blob(32)]
+    evidence: Annotated[bytes, Blob(max_size=MAX_EVIDENCE)]
 
 
 @dataclass(frozen=True)
-class RefusedJoin:
-    """GET /v1/refused: a join whose evidence did not pass, for whoever looks for collateral."""
+class RefusedJoin(CborMessage, what="the refused join", limit=MAX_JOIN):
+    """GET /v1/refused: a join whose evidence failed, for a program that fetches collateral."""
 
-    role: str
-    evidence: bytes
-
-    def encode(self) -> bytes:
-        """As CBOR."""
-        return cbor_encode({"role": self.role, "evidence": self.evidence})
-
-    @classmethod
-    def parse(cls, data: bytes) -> RefusedJoin:
-        """Raises FormatError."""
-        message = cbor_decode(data, what="refused join", limit=MAX_JOIN)
-        fields = Fields(message, "the refused join")
-        refused = cls(fields.name("role"), fields.blob("evidence", max_length=MAX_EVIDENCE))
-        fields.done()
-        return refused
+    role: Annotated[str, Name()]
+    evidence: Annotated[bytes, Blob(max_size=MAX_EVIDENCE)]
 
 
 @dataclass(frozen=True)
-class JoinReply:
+class JoinReply(CborMessage, what="the join reply", limit=4 * MAX_DER):
     """The answer of POST /v1/join: the node's certificate and the CAs above it."""
 
-    certificate: bytes
-    mesh_ca: bytes
-    root_ca: bytes
-
-    def encode(self) -> bytes:
-        """As CBOR."""
-        return cbor_encode(
-            {
-                "certificate": self.certificate,
-                "mesh_ca": self.mesh_ca,
-                "root_ca": self.root_ca,
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> JoinReply:
-        """Raises FormatError."""
-        message = cbor_decode(data, what="join reply", limit=4 * MAX_DER)
-        fields = Fields(message, "the join reply")
-        reply = cls(
-            certificate=fields.blob("certificate", max_length=MAX_DER),
-            mesh_ca=fields.blob("mesh_ca", max_length=MAX_DER),
-            root_ca=fields.blob("root_ca", max_length=MAX_DER),
-        )
-        fields.done()
-        return reply
+    certificate: Annotated[bytes, _CERTIFICATE]
+    mesh_ca: Annotated[bytes, _CERTIFICATE]
+    root_ca: Annotated[bytes, _CERTIFICATE]

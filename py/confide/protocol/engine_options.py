@@ -2,7 +2,7 @@
 
 Each is the option of vLLM's server of the same name (written with hyphens there), except that
 `gpu_memory_percent` is `--gpu-memory-utilization` in hundredths: canonical JSON has no fractions.
-They size the engine and say how a model speaks, so none can make it answer from elsewhere.
+They size the engine and name the format of its answers. No option lets another machine answer.
 
 Every other option is refused, those of future versions too, because among them are ones that
 - run code from the model or from a path (`--trust-remote-code`, `--tool-parser-plugin`,
@@ -15,69 +15,58 @@ Every other option is refused, those of future versions too, because among them 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Annotated
 
-from confide.encoding.fields import Fields
 from confide.errors import FormatError
+from measure.declare import Nested, kinds_of
+from measure.kinds import Integer, Kind, Optional, Word
 
-if TYPE_CHECKING:  # the flake's builder of model disks has no cbor2, which canonical.py needs
-    from confide.encoding.canonical import Json
+# The flake's builder of model disks imports this module and has no cbor2, so nothing here may need
+# confide.encoding.canonical.
 
 MAX_TOKENS = 1 << 24
 MAX_SEQUENCES = 1 << 16
 MAX_GPUS = 16
 DEFAULT_MEMORY_PERCENT = 90
 
-NUMBERS = {
-    "max_model_len": (1, MAX_TOKENS),
-    "max_num_seqs": (1, MAX_SEQUENCES),
-    "max_num_batched_tokens": (1, MAX_TOKENS),
-    "tensor_parallel_size": (1, MAX_GPUS),
-    "gpu_memory_percent": (10, 95),
-}
-"""Least and greatest value of each option that is a number."""
-
-CHOICES = {
-    "dtype": ("auto", "bfloat16", "float16", "float32"),
-    "kv_cache_dtype": ("auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"),
-    # The names that vLLM 0.19 has built in.
-    "tool_call_parser": (
-        "deepseek_v3", "deepseek_v31", "deepseek_v32", "ernie45", "functiongemma", "gemma4",
-        "gigachat3", "glm45", "glm47", "granite", "granite-20b-fc", "granite4", "hermes",
-        "hunyuan_a13b", "internlm", "jamba", "kimi_k2", "llama3_json", "llama4_json",
-        "llama4_pythonic", "longcat", "minimax", "minimax_m2", "mistral", "olmo3", "openai",
-        "phi4_mini_json", "pythonic", "qwen3_coder", "qwen3_xml", "seed_oss", "step3", "step3p5",
-        "xlam",
-    ),
-    "reasoning_parser": (
-        "deepseek_r1", "deepseek_v3", "ernie45", "gemma4", "glm45", "granite", "holo2",
-        "hunyuan_a13b", "kimi_k2", "minimax_m2", "minimax_m2_append_think", "mistral",
-        "nemotron_v3", "olmo3", "openai_gptoss", "qwen3", "seed_oss", "step3", "step3p5",
-    ),
-}  # fmt: skip
-"""The values of each option that is a text."""
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+KV_CACHE_DTYPES = ("auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2")
+# The names that vLLM 0.19 has built in.
+TOOL_CALL_PARSERS = (
+    "deepseek_v3", "deepseek_v31", "deepseek_v32", "ernie45", "functiongemma", "gemma4",
+    "gigachat3", "glm45", "glm47", "granite", "granite-20b-fc", "granite4", "hermes",
+    "hunyuan_a13b", "internlm", "jamba", "kimi_k2", "llama3_json", "llama4_json",
+    "llama4_pythonic", "longcat", "minimax", "minimax_m2", "mistral", "olmo3", "openai",
+    "phi4_mini_json", "pythonic", "qwen3_coder", "qwen3_xml", "seed_oss", "step3", "step3p5",
+    "xlam",
+)  # fmt: skip
+REASONING_PARSERS = (
+    "deepseek_r1", "deepseek_v3", "ernie45", "gemma4", "glm45", "granite", "holo2",
+    "hunyuan_a13b", "kimi_k2", "minimax_m2", "minimax_m2_append_think", "mistral",
+    "nemotron_v3", "olmo3", "openai_gptoss", "qwen3", "seed_oss", "step3", "step3p5",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a manifest sets of a model's engine; None where it leaves a default.
+    """Options of the engine that serves the model; no others are allowed, and none is required.
 
-    Tokens of a context, sequences at once, tokens of a step; how many GPUs the model is spread
-    over, and how many hundredths of each one's memory it takes; types of weights and of the cache
-    of attention keys and values; how the model writes tool calls and reasoning. A worker without
-    GPUs has no use for the two that are about them.
+    None stands for the engine's default. Tokens of a context, sequences at once, tokens of a step;
+    how many GPUs the model is spread over, and how many hundredths of each one's memory it takes;
+    types of weights and of the cache of attention keys and values; how the model writes tool calls
+    and reasoning. A worker without GPUs ignores the two options about GPUs.
     """
 
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    tensor_parallel_size: int | None = None
-    gpu_memory_percent: int | None = None
-    dtype: str | None = None
-    kv_cache_dtype: str | None = None
-    tool_call_parser: str | None = None
-    reasoning_parser: str | None = None
+    max_model_len: Annotated[int | None, Optional(Integer(1, MAX_TOKENS))] = None
+    max_num_seqs: Annotated[int | None, Optional(Integer(1, MAX_SEQUENCES))] = None
+    max_num_batched_tokens: Annotated[int | None, Optional(Integer(1, MAX_TOKENS))] = None
+    tensor_parallel_size: Annotated[int | None, Optional(Integer(1, MAX_GPUS))] = None
+    gpu_memory_percent: Annotated[int | None, Optional(Integer(10, 95))] = None
+    dtype: Annotated[str | None, Optional(Word(DTYPES))] = None
+    kv_cache_dtype: Annotated[str | None, Optional(Word(KV_CACHE_DTYPES))] = None
+    tool_call_parser: Annotated[str | None, Optional(Word(TOOL_CALL_PARSERS))] = None
+    reasoning_parser: Annotated[str | None, Optional(Word(REASONING_PARSERS))] = None
 
     @property
     def gpus(self) -> int:
@@ -89,44 +78,30 @@ class EngineOptions:
         """Hundredths of the memory of each of its GPUs that the model takes: 90 by default."""
         return self.gpu_memory_percent or DEFAULT_MEMORY_PERCENT
 
-    @classmethod
-    def read(cls, fields: Fields) -> EngineOptions:
-        """Read a map of options, each at most once, none required.
-
-        Raises FormatError "engine-option" for one that is not allowed, "bad-field" for a value.
-        """
-        for name in fields.unread():
-            if name not in NUMBERS and name not in CHOICES:
-                raise FormatError(
-                    "engine-option",
-                    f"{fields.what} has an option that is not allowed: {name[:80]!a}",
-                    expected=f"some of {', '.join([*NUMBERS, *CHOICES])}",
-                )
-
-        def number(name: str) -> int | None:
-            low, high = NUMBERS[name]
-            return fields.integer(name, minimum=low, maximum=high) if fields.has(name) else None
-
-        def choice(name: str) -> str | None:
-            return fields.text(name, one_of=CHOICES[name]) if fields.has(name) else None
-
-        options = cls(
-            max_model_len=number("max_model_len"),
-            max_num_seqs=number("max_num_seqs"),
-            max_num_batched_tokens=number("max_num_batched_tokens"),
-            tensor_parallel_size=number("tensor_parallel_size"),
-            gpu_memory_percent=number("gpu_memory_percent"),
-            dtype=choice("dtype"),
-            kv_cache_dtype=choice("kv_cache_dtype"),
-            tool_call_parser=choice("tool_call_parser"),
-            reasoning_parser=choice("reasoning_parser"),
-        )
-        fields.done()
-        return options
-
-    def to_json(self) -> dict[str, Json]:
-        """The map: what is set, nothing of what is left to defaults."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
 
 NO_OPTIONS = EngineOptions()
+
+OPTIONS: dict[str, Kind] = {
+    name: kind.kind for name, kind in kinds_of(EngineOptions).items() if isinstance(kind, Optional)
+}
+"""The kind of each option, by its name: an `Integer` or a `Word`."""
+
+
+class _EngineOptionsKind(Nested):
+    """A map of options, each at most once; one that is not allowed has an error of its own."""
+
+    def decode(self, value: object, what: str) -> EngineOptions:
+        """Raises FormatError `engine-option` for an option that is not allowed."""
+        for name in value if isinstance(value, dict) else ():
+            if name not in OPTIONS:
+                raise FormatError(
+                    "engine-option",
+                    f"{what} has an option that is not allowed: {str(name)[:80]!a}",
+                    expected=f"some of {', '.join(OPTIONS)}",
+                )
+        options: EngineOptions = super().decode(value, what)
+        return options
+
+
+ENGINE_OPTIONS = _EngineOptionsKind(EngineOptions)
+"""The kind of a field that holds engine options."""

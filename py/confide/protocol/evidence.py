@@ -2,118 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
-from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
-from confide.errors import FormatError
+from confide.encoding.messages import CborMessage
 from confide.protocol.gpu import MAX_GPUS, REFUSALS
+from measure.kinds import Blob, Definitions, Kind, ListOf, MapOf, Schema, Text, Word, bad_field
 
 PLATFORMS = ("vtpm", "sev-snp", "tdx")
 MAX_EVIDENCE = 1 << 20
 MAX_ENDORSEMENTS = 8
 MAX_CERTIFICATE = 16384
+MAX_PCR = 23
 PCR_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """CBOR map {platform, report, endorsements, event_log, gpus, gpu_refusal}; at most 1 MiB.
+class Evidence(CborMessage, what="the evidence", limit=MAX_EVIDENCE):
+    """Evidence of a machine and its GPUs; at most 1 MiB.
 
     `report` is the platform's own report (for vtpm: an encoded `VtpmReport`), `endorsements` are
     DER certificates, leaf first, `event_log` is the raw firmware log. `gpus` holds one byte string
-    per GPU, each an encoded `formats.gpu.GpuEvidence`. `gpu_refusal` is why there is none although
-    there should be, one of `formats.gpu.REFUSALS`, else "".
+    per GPU, each an encoded `protocol.gpu.GpuEvidence`. `gpu_refusal` says why a machine that
+    should have GPUs attests none, one of `protocol.gpu.REFUSALS`, else "".
     """
 
-    platform: str
-    report: bytes
-    endorsements: tuple[bytes, ...]
-    event_log: bytes
-    gpus: tuple[bytes, ...] = field(default=())
-    gpu_refusal: str = ""
-
-    def encode(self) -> bytes:
-        """The evidence as deterministic CBOR."""
-        return cbor_encode(
-            {
-                "platform": self.platform,
-                "report": self.report,
-                "endorsements": list(self.endorsements),
-                "event_log": self.event_log,
-                "gpus": list(self.gpus),
-                "gpu_refusal": self.gpu_refusal,
-            }
-        )
-
-    @classmethod
-    def parse(cls, data: bytes) -> Evidence:
-        """Raises FormatError for anything but exactly this map."""
-        fields = Fields(cbor_decode(data, what="evidence", limit=MAX_EVIDENCE), "evidence")
-        evidence = cls(
-            platform=fields.text("platform", one_of=PLATFORMS),
-            report=fields.blob("report"),
-            endorsements=_blobs(fields, "endorsements", MAX_ENDORSEMENTS, MAX_CERTIFICATE),
-            event_log=fields.blob("event_log"),
-            gpus=_blobs(fields, "gpus", MAX_GPUS, MAX_EVIDENCE),
-            gpu_refusal=fields.text("gpu_refusal", one_of=("", *REFUSALS)),
-        )
-        fields.done()
-        return evidence
+    platform: Annotated[str, Word(PLATFORMS)]
+    report: Annotated[bytes, Blob()]
+    endorsements: Annotated[
+        tuple[bytes, ...], ListOf(Blob(max_size=MAX_CERTIFICATE), MAX_ENDORSEMENTS)
+    ]
+    event_log: Annotated[bytes, Blob()]
+    gpus: Annotated[tuple[bytes, ...], ListOf(Blob(max_size=MAX_EVIDENCE), MAX_GPUS)] = ()
+    gpu_refusal: Annotated[str, Word(("", *REFUSALS))] = ""
 
 
 @dataclass(frozen=True)
-class VtpmReport:
-    """CBOR map {quote, signature, pcrs}: what a vTPM says.
+class PcrNumber(Kind):
+    """The number of a register: decimal text, 0 to 23, without leading zeros."""
+
+    def decode(self, value: object, what: str) -> int:
+        """An int."""
+        text: str = Text().decode(value, what)
+        is_number = text.isascii() and text.isdecimal() and len(text) <= 2
+        if not is_number or str(int(text)) != text or int(text) > MAX_PCR:
+            raise bad_field(what, f"a PCR number, decimal 0 to {MAX_PCR}", ascii(text[:80]))
+        return int(text)
+
+    def encode(self, value: int) -> str:
+        """The decimal text."""
+        return str(value)
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`string` with the pattern."""
+        return {"type": "string", "pattern": "^([0-9]|1[0-9]|2[0-3])$"}
+
+
+@dataclass(frozen=True)
+class VtpmReport(CborMessage, what="the vTPM report", limit=16384):
+    """What a vTPM says.
 
     `quote` is the TPMS_ATTEST and `signature` the TPMT_SIGNATURE, as the TPM marshalled them
     (TPM 2.0 Library, Part 2, sections 10.12.8 and 11.3.4). `pcrs` has the SHA-256 bank's value (32
     bytes) of each quoted register; on the wire the keys are decimal text.
     """
 
-    quote: bytes
-    signature: bytes
-    pcrs: Mapping[int, bytes]
-
-    def encode(self) -> bytes:
-        """The report as deterministic CBOR."""
-        pcrs: dict[str, Cbor] = {str(index): value for index, value in self.pcrs.items()}
-        return cbor_encode({"quote": self.quote, "signature": self.signature, "pcrs": pcrs})
-
-    @classmethod
-    def parse(cls, data: bytes) -> VtpmReport:
-        """Raises FormatError for anything but exactly this map."""
-        fields = Fields(cbor_decode(data, what="vTPM report", limit=16384), "vTPM report")
-        quote = fields.blob("quote", max_length=4096)
-        signature = fields.blob("signature", max_length=4096)
-        pcrs = read_pcrs(fields.map("pcrs"), lambda reader, key: reader.blob(key, length=PCR_SIZE))
-        fields.done()
-        return cls(quote, signature, pcrs)
-
-
-def read_pcrs(fields: Fields, read: Callable[[Fields, str], bytes]) -> dict[int, bytes]:
-    """Read a map from register number (decimal text, 0 to 23) to value, and close it."""
-    pcrs = {}
-    for key in fields.unread():
-        if not (key.isascii() and key.isdecimal()) or str(int(key)) != key or int(key) > 23:
-            raise FormatError(
-                "bad-field",
-                "a PCR has no such number",
-                expected="decimal 0 to 23",
-                seen=ascii(key[:80]),
-            )
-        pcrs[int(key)] = read(fields, key)
-    return pcrs
-
-
-def _blobs(fields: Fields, name: str, max_items: int, max_length: int) -> tuple[bytes, ...]:
-    items = fields.list(name, max_items=max_items)
-    blobs = tuple(item for item in items if isinstance(item, bytes) and len(item) <= max_length)
-    if len(blobs) != len(items):
-        raise FormatError(
-            "bad-field",
-            f"evidence field {name!r} is wrong",
-            expected=f"byte strings of at most {max_length} bytes",
-        )
-    return blobs
+    quote: Annotated[bytes, Blob(max_size=4096)]
+    signature: Annotated[bytes, Blob(max_size=4096)]
+    pcrs: Annotated[Mapping[int, bytes], MapOf(PcrNumber(), Blob(PCR_SIZE))]

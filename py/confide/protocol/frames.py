@@ -15,15 +15,16 @@ import os
 import struct
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Annotated
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import CborMessage
 from confide.errors import ConfideError, FormatError, VerificationError
+from measure.kinds import Converted, Integer, Name, Text
 
 RESPONSE_TYPE = "application/confide-frames"
 
@@ -69,8 +70,8 @@ class ResponseSealer:
         """The first bytes of the response: the worker's salt and the head frame."""
         if self._counter:
             raise RuntimeError("the head is the first frame and comes once")
-        content = cbor_encode({"status": status, "content_type": content_type})
-        return _record(RECORD_START, self._salt) + self._seal(FRAME_HEAD, content)
+        head = Head(status, content_type).encode()
+        return _record(RECORD_START, self._salt) + self._seal(FRAME_HEAD, head)
 
     def data(self, chunk: bytes) -> bytes:
         """Body bytes, as one frame, or several if they do not fit in one."""
@@ -88,8 +89,7 @@ class ResponseSealer:
         """The clear usage record, for the gateway's billing. The receipt holds it too."""
         if not self._counter or self._ended:
             raise RuntimeError("usage comes after the head and before the final frame")
-        usage: Cbor = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-        return _record(RECORD_USAGE, cbor_encode(usage))
+        return _record(RECORD_USAGE, Usage(prompt_tokens, completion_tokens).encode())
 
     @property
     def response_sha256(self) -> bytes:
@@ -118,19 +118,25 @@ class ResponseSealer:
 
 def clear_error(error: ConfideError) -> bytes:
     """A whole response that is one clear error record: nothing could be sealed."""
-    return _record(RECORD_ERROR, cbor_encode(dict(error.to_dict())))
+    return _record(RECORD_ERROR, ClearError(**error.to_dict()).encode())
 
 
 def _record(kind: int, payload: bytes) -> bytes:
     return _PREFIX.pack(kind, len(payload)) + payload
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise FormatError("bad-field", "the response's content type is not printable")
+    return text
+
+
 @dataclass(frozen=True)
-class Head:
+class Head(CborMessage, what="the response's head"):
     """The HTTP status and content type that the engine answered with."""
 
-    status: int
-    content_type: str
+    status: Annotated[int, Integer(minimum=200, maximum=599)]
+    content_type: Annotated[str, Converted(Text(max_length=256), read=_printable, write=str)]
 
 
 @dataclass(frozen=True)
@@ -141,11 +147,11 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Token counts from the clear record: NOT authentic until compared with the receipt's."""
+class Usage(CborMessage, what="the usage record", limit=1024):
+    """Token counts. Those of the clear record are NOT authentic until they equal the receipt's."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Annotated[int, Integer()]
+    completion_tokens: Annotated[int, Integer()]
 
 
 @dataclass(frozen=True)
@@ -156,14 +162,14 @@ class Final:
 
 
 @dataclass(frozen=True)
-class ClearError:
+class ClearError(CborMessage, what="the error record", limit=8192):
     """A clear error instead of a response: NOT authentic, anybody on the way can make one."""
 
-    code: str
-    message: str
-    expected: str
-    seen: str
-    next: str
+    code: Annotated[str, Name()]
+    message: Annotated[str, Text()]
+    expected: Annotated[str, Text()]
+    seen: Annotated[str, Text()]
+    next: Annotated[str, Text()]
 
 
 Event = Head | Data | Usage | Final | ClearError
@@ -255,7 +261,7 @@ class ResponseOpener:
                 return None
             if kind == RECORD_ERROR:
                 self._ended = True
-                return _parse_error(payload)
+                return ClearError.parse(payload)
             raise FormatError(
                 "bad-record",
                 "the response does not start as it must",
@@ -266,7 +272,7 @@ class ResponseOpener:
             return self._open(self._aead, payload)
         if kind == RECORD_USAGE and self._counter and not self._usage_seen:
             self._usage_seen = True
-            return _parse_usage(payload)
+            return Usage.parse(payload)
         raise FormatError(
             "bad-record",
             "a response record is out of place",
@@ -297,7 +303,7 @@ class ResponseOpener:
             self._hash.update(content)
             return Data(content)
         if kind == FRAME_HEAD:
-            return _parse_head(content)
+            return Head.parse(content)
         if kind == FRAME_FINAL:
             self._ended = True
             return Final(content)
@@ -314,35 +320,3 @@ def _unpad(plaintext: bytes) -> tuple[int, bytes]:
     if size != end + -end % BUCKET or plaintext.count(0, end) != size - end:
         raise FormatError("bad-frame", "a frame's padding is wrong")
     return kind, plaintext[_PREFIX.size : end]
-
-
-def _parse_head(content: bytes) -> Head:
-    fields = Fields(cbor_decode(content, what="response head"), "response head")
-    head = Head(
-        status=fields.integer("status", minimum=200, maximum=599),
-        content_type=fields.text("content_type", max_length=256),
-    )
-    fields.done()
-    if not head.content_type.isprintable():
-        raise FormatError("bad-field", "the response's content type is not printable")
-    return head
-
-
-def _parse_usage(payload: bytes) -> Usage:
-    fields = Fields(cbor_decode(payload, what="usage record", limit=1024), "usage record")
-    usage = Usage(fields.integer("prompt_tokens"), fields.integer("completion_tokens"))
-    fields.done()
-    return usage
-
-
-def _parse_error(payload: bytes) -> ClearError:
-    fields = Fields(cbor_decode(payload, what="error record", limit=8192), "error record")
-    error = ClearError(
-        code=fields.name("code"),
-        message=fields.text("message"),
-        expected=fields.text("expected"),
-        seen=fields.text("seen"),
-        next=fields.text("next"),
-    )
-    fields.done()
-    return error

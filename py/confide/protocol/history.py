@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Annotated, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.canonical import cbor_decode, cbor_encode
+from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError, VerificationError
+from measure.kinds import Blob, Integer
 
 SIGNATURE_LABEL = b"confide/history/1\0"
 HASH_SIZE = 32
@@ -29,37 +31,27 @@ class HistoryEntry:
     SHA-256 (DER) over "confide/history/1" ‖ 0x00 ‖ CBOR of the other four fields.
     """
 
-    sequence: int
-    manifest_sha256: bytes
-    previous: bytes
-    mesh_ca_sha256: bytes
-    signature: bytes
-
-    def to_map(self) -> dict[str, Cbor]:
-        """The entry as a CBOR map."""
-        return {**self._signed(), "signature": self.signature}
+    sequence: Annotated[int, Integer()]
+    manifest_sha256: Annotated[bytes, Blob(HASH_SIZE)]
+    previous: Annotated[bytes, Blob(HASH_SIZE)]
+    mesh_ca_sha256: Annotated[bytes, Blob(HASH_SIZE)]
+    signature: Annotated[bytes, Blob(max_size=128)]
 
     @property
     def sha256(self) -> bytes:
         """SHA-256 of the entry's CBOR: what the next entry links to."""
-        return sha256(cbor_encode(self.to_map())).digest()
+        return sha256(cbor_encode(to_map(self))).digest()
 
     def signed_bytes(self) -> bytes:
         """What the root CA signs."""
-        return SIGNATURE_LABEL + cbor_encode(self._signed())
-
-    def _signed(self) -> dict[str, Cbor]:
-        return {
-            "sequence": self.sequence,
-            "manifest_sha256": self.manifest_sha256,
-            "previous": self.previous,
-            "mesh_ca_sha256": self.mesh_ca_sha256,
-        }
+        signed: dict[str, Any] = to_map(self)
+        del signed["signature"]
+        return SIGNATURE_LABEL + cbor_encode(signed)
 
 
 def encode_history(entries: Sequence[HistoryEntry]) -> bytes:
     """The history as CBOR: a list of entries, oldest first."""
-    return cbor_encode([entry.to_map() for entry in entries])
+    return cbor_encode([to_map(entry) for entry in entries])
 
 
 def append_entry(
@@ -80,22 +72,14 @@ def append_entry(
 
 def parse_history(data: bytes) -> tuple[HistoryEntry, ...]:
     """Read a history and check its sequence numbers and links. Raises FormatError."""
-    items = cbor_decode(data, what="history")
+    items = cbor_decode(data, what="the history")
     if not isinstance(items, list) or len(items) > MAX_ENTRIES:
         raise FormatError(
             "bad-history", "the history is not a list", expected=f"at most {MAX_ENTRIES} entries"
         )
     entries: list[HistoryEntry] = []
     for item in items:
-        fields = Fields(item, "history entry")
-        entry = HistoryEntry(
-            sequence=fields.integer("sequence"),
-            manifest_sha256=fields.blob("manifest_sha256", length=HASH_SIZE),
-            previous=fields.blob("previous", length=HASH_SIZE),
-            mesh_ca_sha256=fields.blob("mesh_ca_sha256", length=HASH_SIZE),
-            signature=fields.blob("signature", max_length=128),
-        )
-        fields.done()
+        entry = from_map(HistoryEntry, item, "the history's entry")
         previous = entries[-1].sha256 if entries else NO_PREVIOUS
         if entry.sequence != len(entries) or entry.previous != previous:
             raise FormatError(

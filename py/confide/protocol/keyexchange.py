@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Annotated
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -21,9 +22,9 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from confide.encoding.canonical import cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import CborMessage
 from confide.errors import FormatError, VerificationError
+from measure.kinds import Blob, Integer, ListOf, Name
 
 INFO_LABEL = b"confide/key/1"
 KEY_SIZE = 32
@@ -44,16 +45,24 @@ _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 @dataclass(frozen=True)
-class InferenceKey:
+class InferenceKey(CborMessage, what="the inference key"):
     """A client's key: 32 secret bytes, the models it may be used for, when it was made (unix)."""
 
-    key: bytes
-    models: tuple[str, ...]
-    issued: int
+    key: Annotated[bytes, Blob(KEY_SIZE)]
+    models: Annotated[tuple[str, ...], ListOf(Name(), max_items=MAX_MODELS, unique=True)]
+    issued: Annotated[int, Integer()]
 
     def __repr__(self) -> str:
         # The generated one would put the key into logs and tracebacks.
         return f"InferenceKey(models={self.models!r}, issued={self.issued})"
+
+
+@dataclass(frozen=True)
+class _SealedKeyMessage(CborMessage, what="the sealed key", limit=MAX_MESSAGE):
+    """The body of POST /v1/keys: HPKE's encapsulated key and ciphertext."""
+
+    enc: Annotated[bytes, Blob(ENC_SIZE)]
+    ciphertext: Annotated[bytes, Blob()]
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,10 @@ class KemPrivateKey:
         key and manifest, or was issued over an hour ago (a replayed message would revive a key
         whose used salts are forgotten) or over five minutes in the future.
         """
-        fields = Fields(cbor_decode(message, what="sealed key", limit=MAX_MESSAGE), "sealed key")
-        enc = fields.blob("enc", length=ENC_SIZE)
-        ciphertext = fields.blob("ciphertext")
-        fields.done()
+        sealed = _SealedKeyMessage.parse(message)
+        ciphertext, info = sealed.enc + sealed.ciphertext, _info(manifest_sha256)
         try:
-            plaintext = _SUITE.decrypt(enc + ciphertext, self._key, info=_info(manifest_sha256))
+            plaintext = _SUITE.decrypt(ciphertext, self._key, info=info)
         except (InvalidTag, ValueError) as error:
             raise VerificationError(
                 "bad-key-seal",
@@ -100,7 +107,7 @@ class KemPrivateKey:
                 expected="a key sealed to this secret service under its manifest",
                 next="fetch the key exchange key again and seal a new key",
             ) from error
-        key = _parse_plaintext(plaintext)
+        key = InferenceKey.parse(plaintext)
         if not now - KEY_LIFETIME < key.issued <= now + CLOCK_SKEW:
             raise VerificationError(
                 "stale-key",
@@ -109,14 +116,14 @@ class KemPrivateKey:
                 seen=str(key.issued),
                 next="check the clock and seal a new key",
             )
-        return key, key_id_of(enc)
+        return key, key_id_of(sealed.enc)
 
 
 def seal_key(key: InferenceKey, kem_public_key: bytes, *, manifest_sha256: bytes) -> SealedKey:
     """Seal `key` to a secret service's public key (1,216 bytes: ML-KEM-768, then X25519).
 
     The caller has checked that a mesh certificate of role secret-service vouches for the key.
-    Raises FormatError for a public key that is none.
+    Raises FormatError for a malformed public key.
     """
     public = load_kem_public_key(kem_public_key)
     if len(key.key) != KEY_SIZE:
@@ -126,10 +133,9 @@ def seal_key(key: InferenceKey, kem_public_key: bytes, *, manifest_sha256: bytes
             expected=f"{KEY_SIZE} bytes",
             seen=f"{len(key.key)} bytes",
         )
-    plaintext = cbor_encode({"key": key.key, "models": list(key.models), "issued": key.issued})
-    sealed = _SUITE.encrypt(plaintext, public, info=_info(manifest_sha256))
+    sealed = _SUITE.encrypt(key.encode(), public, info=_info(manifest_sha256))
     enc, ciphertext = sealed[:ENC_SIZE], sealed[ENC_SIZE:]
-    return SealedKey(cbor_encode({"enc": enc, "ciphertext": ciphertext}), key_id_of(enc))
+    return SealedKey(_SealedKeyMessage(enc, ciphertext).encode(), key_id_of(enc))
 
 
 def load_kem_public_key(data: bytes) -> MLKEM768X25519PublicKey:
@@ -147,7 +153,7 @@ def load_kem_public_key(data: bytes) -> MLKEM768X25519PublicKey:
             X25519PublicKey.from_public_bytes(data[MLKEM_PUBLIC_SIZE:]),
         )
     except ValueError as error:
-        raise FormatError("bad-key", "the KEM public key is not a valid one") from error
+        raise FormatError("bad-key", "the KEM public key is invalid") from error
 
 
 def key_id_of(enc: bytes) -> bytes:
@@ -164,14 +170,3 @@ def _info(manifest_sha256: bytes) -> bytes:
             seen=f"{len(manifest_sha256)} bytes",
         )
     return INFO_LABEL + manifest_sha256
-
-
-def _parse_plaintext(plaintext: bytes) -> InferenceKey:
-    fields = Fields(cbor_decode(plaintext, what="inference key"), "inference key")
-    key = InferenceKey(
-        key=fields.blob("key", length=KEY_SIZE),
-        models=fields.names("models", max_items=MAX_MODELS),
-        issued=fields.integer("issued"),
-    )
-    fields.done()
-    return key

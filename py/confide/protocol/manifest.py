@@ -1,6 +1,6 @@
 """The manifest: what a client trusts, as bytes it can pin.
 
-Rules that hold for every manifest which `Manifest.parse` returns:
+Rules that hold for every manifest:
 - The bytes are canonical, so comparing manifests is comparing bytes.
 - A role accepts a platform only if the manifest says what it demands of that platform, and every
   measurement pins all that the image decides: nothing is left to the host.
@@ -12,176 +12,300 @@ Rules that hold for every manifest which `Manifest.parse` returns:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Annotated, Any, ClassVar
 
-from confide.encoding.canonical import Json, json_decode, json_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import JsonMessage
 from confide.errors import FormatError, PolicyError
-from confide.protocol.engine_options import NO_OPTIONS, EngineOptions
+from confide.protocol.engine_options import ENGINE_OPTIONS, NO_OPTIONS, EngineOptions
 from confide.protocol.hash_tree import BLOCK
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.protocol.policy.tdx import TdxPolicy, TdxReference
 from confide.protocol.policy.vtpm import (
+    VTPM_AUTHORITY,
     DevelopmentCa,
     VtpmAuthority,
     VtpmReference,
-    authority_to_json,
-    read_authority,
+)
+from confide.protocol.roles import WORKERS, Role, Task
+from measure.declare import Nested, Wire
+from measure.kinds import (
+    Anything,
+    Converted,
+    Definitions,
+    Hex,
+    Integer,
+    Kind,
+    ListOf,
+    MapOf,
+    Name,
+    Optional,
+    Schema,
+    Text,
+    Word,
 )
 
 FORMAT = "confide-manifest/3"
 MODES = ("development", "production")
-ROLES = ("coordinator", "secret-service", "worker-cpu", "worker-gpu")
-GPU_ROLES = ("worker-gpu",)
-TASKS = ("chat", "completion")
 MAX_MANIFEST = 1 << 20
-
-
-class _Reference(Protocol):
-    """What the references of all platforms have in common."""
-
-    @property
-    def shape(self) -> str: ...
-
-    def to_json(self) -> Json: ...
-
-
-_AnyReference = TypeVar("_AnyReference", bound=_Reference)
 
 
 @dataclass(frozen=True)
 class Platforms:
-    """What is demanded of each platform, None if it is not accepted at all."""
+    """What is demanded of each platform; one that is left out is not accepted."""
 
-    vtpm: VtpmAuthority | None = None
-    snp: SnpPolicy | None = None
-    tdx: TdxPolicy | None = None
+    vtpm: Annotated[VtpmAuthority | None, Optional(VTPM_AUTHORITY)] = None
+    snp: Annotated[SnpPolicy | None, Optional(Nested(SnpPolicy)), Wire("sev-snp")] = None
+    tdx: Annotated[TdxPolicy | None, Optional(Nested(TdxPolicy))] = None
+
+    def check_mode(self, mode: str) -> None:
+        """Raises FormatError `manifest-mode` if a manifest of this mode may not accept these."""
+        is_development = isinstance(self.vtpm, DevelopmentCa)
+        if mode == "development" and (not is_development or self.snp or self.tdx):
+            raise FormatError(
+                "manifest-mode",
+                "a development manifest accepts a platform of production",
+                expected="vtpm with the development CA, and nothing else",
+                next="build a manifest of mode production, without the development CA",
+            )
+        if mode == "production" and is_development:
+            raise FormatError(
+                "manifest-mode",
+                "a production manifest names a development CA",
+                next="build the manifest with mode development, or remove that CA",
+            )
 
 
 @dataclass(frozen=True)
-class Role:
+class _References(ListOf):
+    """A role's measurements on one platform: at least one, each of its own shape."""
+
+    def decode(self, value: object, what: str) -> tuple[Any, ...]:
+        """Raises FormatError `manifest-role` for an empty list or a shape twice."""
+        references = super().decode(value, what)
+        shapes = {reference.shape for reference in references}
+        if not references or len(shapes) != len(references):
+            raise FormatError("manifest-role", f"{what} needs measurements, one per shape")
+        return references
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`array` that is not empty."""
+        return super().schema(definitions) | {"minItems": 1}
+
+
+@dataclass(frozen=True)
+class RoleEntry:
     """One role: the measurements it may have on each platform, at least one, and its GPUs."""
 
-    name: str
-    vtpm: tuple[VtpmReference, ...] = ()
-    snp: tuple[SnpReference, ...] = ()
-    tdx: tuple[TdxReference, ...] = ()
-    gpus: GpuPolicy | None = None
+    vtpm: Annotated[tuple[VtpmReference, ...], Optional(_References(Nested(VtpmReference)))] = ()
+    snp: Annotated[
+        tuple[SnpReference, ...], Optional(_References(Nested(SnpReference))), Wire("sev-snp")
+    ] = ()
+    tdx: Annotated[tuple[TdxReference, ...], Optional(_References(Nested(TdxReference)))] = ()
+    gpus: Annotated[GpuPolicy | None, Optional(Nested(GpuPolicy))] = None
+
+    SCHEMA_RULES: ClassVar[Schema] = {
+        "anyOf": [{"required": [platform]} for platform in ("vtpm", "sev-snp", "tdx")]
+    }
+
+    def check(self, role: Role, platforms: Platforms) -> None:
+        """The rules for the entry of this role, in a manifest with these platforms.
+
+        Raises FormatError `manifest-role`, `manifest-gpus` or `manifest-platform`.
+        """
+        if not (self.vtpm or self.snp or self.tdx):
+            raise FormatError("manifest-role", f"role {role} has no measurements")
+        if (self.gpus is not None) != role.has_gpus:
+            names = " and ".join(role for role in Role if role.has_gpus)
+            raise FormatError(
+                "manifest-gpus",
+                f"role {role} {'demands GPUs' if self.gpus else 'demands nothing of its GPUs'}",
+                expected=f"a field gpus in {names}, and in no other role",
+            )
+        for platform, references, policy in (
+            ("vtpm", self.vtpm, platforms.vtpm),
+            ("sev-snp", self.snp, platforms.snp),
+            ("tdx", self.tdx, platforms.tdx),
+        ):
+            if references and policy is None:
+                raise FormatError(
+                    "manifest-platform",
+                    f"role {role} accepts {platform}, and the manifest has no policy for it",
+                    expected=f"an entry {platform!r} in platforms",
+                )
+
+
+@dataclass(frozen=True)
+class _RoleName(Kind):
+    """The name of a role, as a key."""
+
+    def decode(self, value: object, what: str) -> Role:
+        """Raises FormatError `unknown-role`."""
+        text: str = Text(MAX_MANIFEST).decode(value, what)
+        if text not in set(Role):
+            raise FormatError(
+                "unknown-role",
+                "the manifest names an unknown role",
+                expected=" or ".join(Role),
+                seen=ascii(text[:80]),
+            )
+        return Role(text)
+
+    def encode(self, value: Role) -> str:
+        """The name."""
+        return str(value)
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`enum`."""
+        return Word(Role).schema(definitions)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model disk: verity root hash (32 bytes), byte offset of its hash tree, who serves it."""
+    """A model disk, and which roles serve it: an entry of a manifest, or alone in a model.json.
 
-    name: str
-    root_hash: bytes
-    hash_offset: int
-    tasks: tuple[str, ...]
-    roles: tuple[str, ...]
-    engine: EngineOptions = NO_OPTIONS
+    `root_hash` is the verity root hash (32 bytes), `hash_offset` the offset of the hash tree in
+    bytes.
+    """
 
-    @classmethod
-    def read(cls, fields: Fields) -> Model:
-        """Read one entry, of a manifest or alone in a model.json. Raises FormatError."""
-        model = cls(
-            name=fields.name("name"),
-            root_hash=fields.hex("root_hash", 32),
-            hash_offset=fields.integer("hash_offset", minimum=BLOCK),
-            tasks=fields.names("tasks"),
-            roles=fields.names("roles"),
-            engine=EngineOptions.read(fields.map("engine")),
-        )
-        fields.done()
-        if model.hash_offset % BLOCK:
+    name: Annotated[str, Name()]
+    root_hash: Annotated[bytes, Hex(32)]
+    hash_offset: Annotated[int, Integer(minimum=BLOCK), {"multipleOf": BLOCK}]
+    tasks: Annotated[
+        tuple[str, ...],
+        ListOf(Name(), unique=True),
+        {"minItems": 1, "items": {"enum": list(map(str, Task))}},
+    ]
+    roles: Annotated[
+        tuple[str, ...],
+        ListOf(Name(), unique=True),
+        {"minItems": 1, "items": {"enum": list(map(str, WORKERS))}},
+    ]
+    engine: Annotated[EngineOptions, ENGINE_OPTIONS] = NO_OPTIONS
+
+    def __post_init__(self) -> None:
+        if self.hash_offset % BLOCK:
             raise FormatError(
                 "manifest-models",
-                f"model {model.name} has a hash tree between blocks",
+                f"model {self.name} has a hash tree between blocks",
                 expected=f"a multiple of {BLOCK}",
-                seen=str(model.hash_offset),
+                seen=str(self.hash_offset),
             )
-        if not model.tasks or not set(model.tasks) <= set(TASKS):
+        if not self.tasks or not set(self.tasks) <= set(Task):
             raise FormatError(
                 "manifest-models",
-                f"model {model.name} has a task that does not exist",
-                expected=" or ".join(TASKS),
-                seen=" ".join(model.tasks) or "none",
+                f"model {self.name} has an unknown task",
+                expected=" or ".join(Task),
+                seen=" ".join(self.tasks) or "no task",
             )
-        return model
 
-    def to_json(self) -> Json:
-        """The entry."""
-        return {
-            "name": self.name,
-            "root_hash": self.root_hash.hex(),
-            "hash_offset": self.hash_offset,
-            "tasks": list(self.tasks),
-            "roles": list(self.roles),
-            "engine": self.engine.to_json(),
+
+def _no_keys(keys: tuple[Any, ...]) -> tuple[()]:
+    if keys:
+        raise FormatError(
+            "manifest-keys",
+            "the manifest has update or recovery keys",
+            expected="[]: this format knows no updates and no recovery",
+        )
+    return ()
+
+
+_NO_KEYS = Converted(ListOf(Anything()), read=_no_keys, write=list)
+_ROLES = MapOf(_RoleName(), Nested(RoleEntry), max_items=MAX_MANIFEST)
+# The schema's part of `RoleEntry.check`.
+_ROLE_RULES: Schema = {
+    "required": [str(Role.COORDINATOR)],
+    "allOf": [
+        {
+            "properties": {
+                str(role): {"required": ["gpus"]}
+                if role.has_gpus
+                else {"properties": {"gpus": False}}
+                for role in Role
+            }
         }
+    ],
+}
+
+
+def _without(platform: str) -> Schema:
+    """A platform that is not among the platforms is in no role."""
+    missing: Schema = {"properties": {"platforms": {"not": {"required": [platform]}}}}
+    unused: Schema = {"additionalProperties": {"not": {"required": [platform]}}}
+    return {"if": missing, "then": {"properties": {"roles": unused}}}
+
+
+def _platforms(rule: Schema) -> Schema:
+    return {"properties": {"platforms": rule}}
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A parsed manifest."""
+class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
+    """What a client trusts. The bytes must also be canonical JSON (docs/protocol.md), shapes and
+    model names distinct, a model's roles among the manifest's own, and a platform that a role
+    accepts among the platforms.
+    """
 
-    mode: str
+    format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
+    mode: Annotated[str, Word(MODES)]
     platforms: Platforms
-    roles: tuple[Role, ...]
-    models: tuple[Model, ...]
-    update_keys: tuple[str, ...] = ()
-    recovery_keys: tuple[str, ...] = ()
+    roles: Annotated[Mapping[Role, RoleEntry], _ROLES, _ROLE_RULES]
+    models: Annotated[tuple[Model, ...], ListOf(Nested(Model))]
+    update_keys: Annotated[tuple[()], _NO_KEYS, {"maxItems": 0}] = ()
+    recovery_keys: Annotated[tuple[()], _NO_KEYS, {"maxItems": 0}] = ()
 
-    @classmethod
-    def parse(cls, data: bytes) -> Manifest:
-        """Read canonical JSON. Raises FormatError unless every rule above holds."""
-        fields = Fields(json_decode(data, what="manifest", limit=MAX_MANIFEST), "manifest")
-        fields.text("format", one_of=(FORMAT,))
-        mode = fields.text("mode", one_of=MODES)
-        platforms = read_platforms(fields.map("platforms"), mode)
-        roles = _read_roles(fields.map("roles"), platforms)
-        models = _read_models(fields.list("models"), roles)
-        for field in ("update_keys", "recovery_keys"):
-            if fields.list(field):
-                raise FormatError(
-                    "manifest-keys",
-                    f"manifest field {field!r} is not empty",
-                    expected="[]: this format knows no updates and no recovery",
-                )
-        fields.done()
-        return cls(mode, platforms, roles, models)
-
-    def encode(self) -> bytes:
-        """The manifest's canonical bytes: what is hashed, bound, served and pinned."""
-        return json_encode(
+    SCHEMA_RULES: ClassVar[Schema] = {
+        "allOf": [
             {
-                "format": FORMAT,
-                "mode": self.mode,
-                "platforms": _platforms(self.platforms),
-                "roles": {role.name: _role(role) for role in self.roles},
-                "models": [model.to_json() for model in self.models],
-                "update_keys": list(self.update_keys),
-                "recovery_keys": list(self.recovery_keys),
-            }
-        )
+                "if": {"properties": {"mode": {"const": "development"}}},
+                "then": _platforms(
+                    {
+                        "required": ["vtpm"],
+                        "maxProperties": 1,
+                        "properties": {"vtpm": {"required": ["development_ca"]}},
+                    }
+                ),
+                "else": _platforms({"properties": {"vtpm": {"required": ["insecure_cloud"]}}}),
+            },
+            *map(_without, ("vtpm", "sev-snp", "tdx")),
+        ]
+    }
+
+    def __post_init__(self) -> None:
+        self.platforms.check_mode(self.mode)
+        for role, entry in self.roles.items():
+            entry.check(role, self.platforms)
+        if Role.COORDINATOR not in self.roles:
+            raise FormatError("manifest-role", "the manifest has no role coordinator")
+        if len({model.name for model in self.models}) != len(self.models):
+            raise FormatError("manifest-models", "the manifest names one model twice")
+        workers = set(self.roles) & set(WORKERS)
+        for model in self.models:
+            if not model.roles or not set(model.roles) <= workers:
+                raise FormatError(
+                    "manifest-models",
+                    f"model {model.name} has a role that cannot serve it",
+                    expected="a worker role of this manifest",
+                    seen=" ".join(model.roles) or "no role",
+                )
 
     @cached_property
     def sha256(self) -> bytes:
-        """SHA-256 of the canonical bytes: 32 bytes."""
+        """SHA-256 of the canonical bytes, which are hashed, bound, served and pinned: 32 bytes."""
         return hashlib.sha256(self.encode()).digest()
 
-    def role(self, name: str) -> Role:
+    def role(self, name: str) -> RoleEntry:
         """Raises PolicyError if the manifest has no such role."""
-        for role in self.roles:
-            if role.name == name:
-                return role
+        for role, entry in self.roles.items():
+            if role == name:
+                return entry
         raise PolicyError(
             "unknown-role",
             "the manifest has no such role",
-            expected=", ".join(r.name for r in self.roles),
+            expected=", ".join(self.roles),
             seen=ascii(name[:80]),
         )
 
@@ -196,129 +320,3 @@ class Manifest:
             expected=", ".join(m.name for m in self.models),
             seen=ascii(name[:80]),
         )
-
-
-def read_platforms(fields: Fields, mode: str) -> Platforms:
-    """What a manifest of this mode demands of each platform. Raises FormatError."""
-    platforms = Platforms(
-        vtpm=read_authority(fields.map("vtpm")) if fields.has("vtpm") else None,
-        snp=SnpPolicy.read(fields.map("sev-snp")) if fields.has("sev-snp") else None,
-        tdx=TdxPolicy.read(fields.map("tdx")) if fields.has("tdx") else None,
-    )
-    fields.done()
-    is_development = isinstance(platforms.vtpm, DevelopmentCa)
-    if mode == "development" and (not is_development or platforms.snp or platforms.tdx):
-        raise FormatError(
-            "manifest-mode",
-            "a development manifest accepts a platform of production",
-            expected="vtpm with the development CA, and nothing else",
-            next="build a manifest of mode production, without the development CA",
-        )
-    if mode == "production" and is_development:
-        raise FormatError(
-            "manifest-mode",
-            "a production manifest names a development CA",
-            next="build the manifest with mode development, or name no such CA",
-        )
-    return platforms
-
-
-def _read_roles(fields: Fields, platforms: Platforms) -> tuple[Role, ...]:
-    roles = []
-    for name in fields.unread():
-        if name not in ROLES:
-            raise FormatError(
-                "unknown-role",
-                "manifest names a role that does not exist",
-                expected=" or ".join(ROLES),
-                seen=ascii(name[:80]),
-            )
-        role = _read_role(name, fields.map(name))
-        for platform, references, policy in (
-            ("vtpm", role.vtpm, platforms.vtpm),
-            ("sev-snp", role.snp, platforms.snp),
-            ("tdx", role.tdx, platforms.tdx),
-        ):
-            if references and policy is None:
-                raise FormatError(
-                    "manifest-platform",
-                    f"role {name} accepts {platform}, of which the manifest demands nothing",
-                    expected=f"an entry {platform!r} in platforms",
-                )
-        roles.append(role)
-    if "coordinator" not in (role.name for role in roles):
-        raise FormatError("manifest-role", "manifest has no role coordinator")
-    return tuple(roles)
-
-
-def _read_role(name: str, fields: Fields) -> Role:
-    role = Role(
-        name,
-        vtpm=_read_references(fields, "vtpm", VtpmReference.read),
-        snp=_read_references(fields, "sev-snp", SnpReference.read),
-        tdx=_read_references(fields, "tdx", TdxReference.read),
-        gpus=GpuPolicy.read(fields.map("gpus")) if fields.has("gpus") else None,
-    )
-    fields.done()
-    if not (role.vtpm or role.snp or role.tdx):
-        raise FormatError("manifest-role", f"role {name} has no measurements")
-    if (role.gpus is not None) != (name in GPU_ROLES):
-        raise FormatError(
-            "manifest-gpus",
-            f"role {name} {'demands GPUs' if role.gpus else 'demands nothing of its GPUs'}",
-            expected=f"a field gpus in {' and '.join(GPU_ROLES)}, and in no other role",
-        )
-    return role
-
-
-def _read_references(
-    fields: Fields, platform: str, read: Callable[[Fields], _AnyReference]
-) -> tuple[_AnyReference, ...]:
-    """The references of one platform: none if the field is not there, else one per shape."""
-    if not fields.has(platform):
-        return ()
-    items = fields.list(platform)
-    references = tuple(read(Fields(item, f"a measurement for {platform}")) for item in items)
-    shapes = {reference.shape for reference in references}
-    if not references or len(shapes) != len(references):
-        raise FormatError("manifest-role", f"{platform} needs measurements, one per shape")
-    return references
-
-
-def _read_models(items: list[object], roles: tuple[Role, ...]) -> tuple[Model, ...]:
-    models = tuple(Model.read(Fields(item, "a model of the manifest")) for item in items)
-    names = {model.name for model in models}
-    if len(names) != len(models):
-        raise FormatError("manifest-models", "manifest names one model twice")
-    workers = {role.name for role in roles if role.name.startswith("worker-")}
-    for model in models:
-        if not model.roles or not set(model.roles) <= workers:
-            raise FormatError(
-                "manifest-models",
-                f"model {model.name} has a role that cannot serve it",
-                expected="a worker role of this manifest",
-                seen=" ".join(model.roles) or "none",
-            )
-    return models
-
-
-def _platforms(platforms: Platforms) -> Json:
-    encoded: dict[str, Json] = {}
-    if platforms.vtpm is not None:
-        encoded["vtpm"] = authority_to_json(platforms.vtpm)
-    if platforms.snp is not None:
-        encoded["sev-snp"] = platforms.snp.to_json()
-    if platforms.tdx is not None:
-        encoded["tdx"] = platforms.tdx.to_json()
-    return encoded
-
-
-def _role(role: Role) -> Json:
-    references: dict[str, Json] = {
-        platform: [reference.to_json() for reference in listed]
-        for platform, listed in (("vtpm", role.vtpm), ("sev-snp", role.snp), ("tdx", role.tdx))
-        if listed
-    }
-    if role.gpus is not None:
-        references["gpus"] = role.gpus.to_json()
-    return references

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from confide.encoding.canonical import cbor_encode
-from confide.encoding.fields import check_name, from_hex
+from confide.encoding.texts import check_name, from_hex
 from confide.errors import FormatError, VerificationError
 from confide.protocol.frames import (
     RESPONSE_TYPE,

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.protocol.collateral import Bundle, Item
-from confide.protocol.manifest import Manifest, Role
+from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import OptOut, SnpPolicy
 from confide.protocol.policy.vtpm import InsecureCloud
@@ -71,7 +71,7 @@ class Shelf:
 
 
 def missing_for(
-    evidence: ParsedEvidence, role: Role, manifest: Manifest, bundle: Bundle
+    evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest, bundle: Bundle
 ) -> Mapping[str, About]:
     """The items that verifying this evidence needs and `bundle` does not have, by name.
 

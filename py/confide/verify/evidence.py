@@ -5,7 +5,7 @@ from __future__ import annotations
 from confide.errors import FormatError, PolicyError
 from confide.protocol.collateral import Bundle
 from confide.protocol.gpu import gpu_nonce
-from confide.protocol.manifest import Manifest, Role
+from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.policy.vtpm import InsecureCloud
 from confide.verify.collateral import (
     Shelf,
@@ -82,7 +82,7 @@ def _verify_machine(
     evidence: ParsedEvidence,
     report_data: bytes,
     manifest: Manifest,
-    role: Role,
+    role: RoleEntry,
     shelf: Shelf,
     now: int,
 ) -> Verdict:
@@ -127,7 +127,7 @@ def _verify_machine(
 
 
 def _verify_gpus(
-    evidence: ParsedEvidence, report_data: bytes, role: Role, shelf: Shelf, now: int
+    evidence: ParsedEvidence, report_data: bytes, role: RoleEntry, shelf: Shelf, now: int
 ) -> Verdict:
     refusal = evidence.gpu_refusal
     checks = [Check("GPU refusal", "none", refusal or "none", not refusal, "manifest")]
@@ -159,7 +159,7 @@ def _with_missing(verdict: Verdict, shelf: Shelf) -> Verdict:
     return Verdict((*verdict.checks[:at], missing, *verdict.checks[at:]))
 
 
-def _names(role: Role, manifest: Manifest) -> list[str]:
+def _names(role: RoleEntry, manifest: Manifest) -> list[str]:
     """The platforms that the role accepts and the manifest has a policy for."""
     platforms = manifest.platforms
     listed = (

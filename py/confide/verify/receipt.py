@@ -63,12 +63,11 @@ def verify_receipt(
                 expected=expected.hex(),
                 seen=seen.hex(),
             )
-    signed = Usage(statement.prompt_tokens, statement.completion_tokens)
-    if usage is not None and usage != signed:
+    if usage is not None and usage != statement.usage:
         raise VerificationError(
             "bad-usage",
             "the token counts in the clear were changed",
-            expected=str(signed),
+            expected=str(statement.usage),
             seen=str(usage),
         )
     return statement

@@ -23,6 +23,7 @@ from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation
 from confide.protocol.history import encode_history, parse_history, verify_history
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import Role
 from confide.protocol.secret_service import KeyExchangeReply
 from confide.verify.evidence import verify_evidence
 from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
@@ -112,7 +113,7 @@ def verify_key_exchange(
     The CAs in the reply are ignored but for being compared: they explain a failure. If the verdict
     passes, keys may be sealed to `reply.kem_public_key`.
     """
-    role = "secret-service"
+    role = Role.SECRET_SERVICE
     try:
         identity = verify_leaf(reply.certificate, mesh_ca, root_ca, role=role, now=now)
     except ConfideError as error:
@@ -156,7 +157,7 @@ def _verify_evidence(
         evidence,
         report_data=report_data,
         manifest=manifest,
-        role="coordinator",
+        role=Role.COORDINATOR,
         collateral=collateral,
         now=now,
     )

@@ -202,7 +202,8 @@ def check_revocation(
     Args:
         names: what the check of the list is called, and that of the certificates.
         crl: the list, as `load_crl` gives it.
-        issuer: who must have signed it, with `algorithm`.
+        issuer: the CA that must have signed it.
+        algorithm: the signature algorithm that is accepted.
         certificates: what to look for.
         now: unix seconds.
     """

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from confide.commands.cli import main
+from confide.commands.status import ExitStatus
 
-PASSED, FAILED, USAGE = 0, 1, 2
+PASSED, FAILED, USAGE, _ = ExitStatus
 Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -42,7 +43,9 @@ def test_signed_and_verified(corim: Path, tmp_path: Path, curve: ec.EllipticCurv
     assert inside.read_bytes() == corim.read_bytes()
 
 
-def test_another_key_or_a_changed_byte(corim: Path, tmp_path: Path, capsys) -> None:
+def test_another_key_or_a_changed_byte(
+    corim: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     private, _ = write_key(tmp_path, ec.generate_private_key(ec.SECP256R1()))
     (tmp_path / "other").mkdir()
     _, other = write_key(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from confide.client.service import Record
-from confide.commands.cli import FAILED, PASSED, USAGE, main
+from confide.commands.cli import main
+from confide.commands.status import ExitStatus
 from confide.protocol.secret_service import KeyExchangeReply
 from tests.support.native_service import NativeService
 from tests.support.programs import Program, free_port, program
 from tests.support.simulated_machine import manifest_bytes, manifest_value
+
+PASSED, FAILED, USAGE, _ = ExitStatus
 
 
 @pytest.fixture

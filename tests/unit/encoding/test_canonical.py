@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from confide.encoding.canonical import (
     MAX_DEPTH,
     MAX_VALUES,
+    Cbor,
     cbor_decode,
     cbor_encode,
     json_decode,
@@ -181,7 +182,7 @@ def test_number_of_values_is_limited(data: bytes) -> None:
 
 
 def test_as_many_values_as_the_limit() -> None:
-    value = [b"\x80" * 1000, *[None] * (MAX_VALUES - 2)]
+    value: list[Cbor] = [b"\x80" * 1000, *[None] * (MAX_VALUES - 2)]
     assert cbor_decode(cbor_encode(value), what="test") == value
     with pytest.raises(FormatError, match="values"):
         cbor_decode(cbor_encode([*value, None]), what="test")

@@ -58,7 +58,7 @@ def test_a_command_line_that_is_not_ascii(
     assert main([*command, *parts[:-1], line]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"measure: bad command line; expected ASCII, seen {line!a}\n"
+    assert said.err == f"measure: invalid command line; expected ASCII, seen {line!a}\n"
 
 
 def test_an_empty_initrd(parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,8 +47,8 @@ def test_every_predicted_value_is_there() -> None:
     found = report.read(measured, "m")
     expected = set()
     for pcrs in found.vtpm:
-        for number, value in pcrs.pcrs().items():
-            expected.add(("TCG/vTPM", pcrs.shape.name, f"PCR {number}", "sha-256", value.hex()))
+        for number, pcr in pcrs.pcrs().items():
+            expected.add(("TCG/vTPM", pcrs.shape.name, f"PCR {number}", "sha-256", pcr.hex()))
     for launch in found.sev_snp:
         name, value = launch.shape.name, launch.digest.hex()
         expected.add(("AMD/SEV-SNP", name, "MEASUREMENT", "sha-384", value))
@@ -56,8 +56,8 @@ def test_every_predicted_value_is_there() -> None:
         shape = machine.shape
         mrtd = machine.mrtd[shape.page_order].hex()
         expected.add(("Intel/TDX", shape.name, "MRTD", "sha-384", mrtd))
-        for number, value in machine.rtmrs().items():
-            expected.add(("Intel/TDX", shape.name, f"RTMR {number}", "sha-384", value.hex()))
+        for number, rtmr in machine.rtmrs().items():
+            expected.add(("Intel/TDX", shape.name, f"RTMR {number}", "sha-384", rtmr.hex()))
         expected.add(("Intel/TDX", shape.name, "ATTRIBUTES", "raw", "0000001000000000"))
         expected.add(("Intel/TDX", shape.name, "XFAM", "raw", "e71a060000000000"))
     read = values.read(corim(), "c").values
@@ -87,7 +87,7 @@ def test_the_encoding_is_deterministic() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (2, None)])
 def test_a_validity_without_end(before: int, after: int | None) -> None:
-    with pytest.raises(InputError, match="needs an end"):
+    with pytest.raises(InputError, match="needs a later end"):
         manifest.Publication(None, before, after)
 
 
@@ -148,7 +148,7 @@ def test_launch_measurement_profile() -> None:
         assert addition == [{1: {1: CBORTag(552, 3)}}]
     with pytest.raises(InputError, match="has no such platform"):
         manifest.launch_measurement(by_platform["vtpm"], 3)
-    with pytest.raises(InputError, match="not negative"):
+    with pytest.raises(InputError, match="the security version is negative"):
         manifest.launch_measurement(by_platform["tdx"], -1)
 
 
@@ -328,7 +328,7 @@ def test_what_cannot_be_signed() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     with pytest.raises(ConfideFormatError, match="cannot be signed"):
         signatures.sign(b"\x00", key, "x")
-    with pytest.raises(ConfideFormatError, match="names its signer"):
+    with pytest.raises(ConfideFormatError, match="the signer has no name"):
         signatures.sign(corim(), key, "")
     with pytest.raises(ConfigError, match="expected P-256 or P-384; seen secp521r1"):
         signatures.sign(corim(), ec.generate_private_key(ec.SECP521R1()), "x")

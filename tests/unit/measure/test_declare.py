@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +16,7 @@ from measure.kinds import (
     Boolean,
     Choices,
     Converted,
+    Definitions,
     Hex,
     Integer,
     Kind,
@@ -94,7 +95,7 @@ class Even(Kind):
     def encode(self, value: int) -> int:
         return value * 2
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: Definitions) -> Schema:
         return {"type": "integer", "multipleOf": 2}
 
 
@@ -304,3 +305,21 @@ def test_a_bad_declaration_is_an_error_of_the_program() -> None:
 def test_a_kind_of_a_formats_own() -> None:
     assert decode(Halved, {"number": 6}, "m") == Halved(3)
     assert encode(Halved(3)) == {"number": 6}
+
+
+def test_two_messages_of_one_name_have_no_schema() -> None:
+    @dataclass(frozen=True)
+    class Outer:
+        """Holds two messages that one name would stand for."""
+
+        first: Annotated[object, Nested(Byte)]
+        second: Annotated[object, Nested(make_dataclass("Byte", []))]
+
+    with pytest.raises(TypeError, match="the same name"):
+        json_schema(Outer, id="urn:test", title="test")
+
+
+def test_errors_name_the_file() -> None:
+    with pytest.raises(FieldError, match=r"^a\.json: the sample is not a map") as caught:
+        decode(Sample, None, "the sample", file="a.json")
+    assert caught.value.file == "a.json"

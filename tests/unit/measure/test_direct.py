@@ -45,7 +45,7 @@ def test_where_the_firmware_puts_its_word(release: tuple[int, int], expected: st
 def test_release_of_the_firmware() -> None:
     assert direct.edk2_release("2025.02-8+deb13u1", "f") == (2025, 2)
     for version in ("", "edk2-stable202502", "2025.021", "v2025.02"):
-        with pytest.raises(UnsupportedError, match="the firmware's release is not known"):
+        with pytest.raises(UnsupportedError, match="the firmware's release is unknown"):
             direct.edk2_release(version, "f")
 
 
@@ -146,7 +146,7 @@ def test_a_firmware_goes_with_the_machines_that_have_one() -> None:
     disk = image.parse(builders.bootable_disk(), "disk")
     with pytest.raises(InputError, match="ovmf-disk needs a firmware"):
         pcr.predict(OVMF_DISK, disk, None)
-    with pytest.raises(InputError, match="gce-tdx goes with no firmware"):
+    with pytest.raises(InputError, match="gce-tdx takes no firmware"):
         predict(shape=GCE_TDX)
 
 

@@ -62,11 +62,11 @@ def test_gaps_between_entries_are_left_out_of_the_event() -> None:
         (512 + 8, b"\0\0\2\0", True, "no partition table header"),
         (512 + 12, b"\x5d\0\0\0", True, "no partition table header"),
         (512 + 56, b"E", False, "header's CRC is wrong"),
-        (512 + 24, b"\2", True, "bad partition table header"),
+        (512 + 24, b"\2", True, "invalid partition table header"),
         (512 + 32, b"\x20", True, "truncated|no partition table|not at the end"),
-        (512 + 80, b"\0\0\0\0", True, "bad partition table header"),
-        (512 + 80, b"\1\4\0\0", True, "bad partition table header"),
-        (512 + 84, b"\0\1\0\0", True, "bad partition table header"),
+        (512 + 80, b"\0\0\0\0", True, "invalid partition table header"),
+        (512 + 80, b"\1\4\0\0", True, "invalid partition table header"),
+        (512 + 84, b"\0\1\0\0", True, "invalid partition table header"),
         (512 + 72, b"\xff" * 8, True, "truncated"),
         (512 + 88, b"\0\0\0\0", True, "copies of the partition table differ"),
         (1024 + 56, b"O", False, "partition entries' CRC is wrong"),
@@ -153,7 +153,7 @@ def test_fat_damaged_boot_sector(offset: int, value: bytes, message: str) -> Non
 @pytest.mark.parametrize("bits", [12, 16, 32])
 def test_fat_cluster_loops_and_directory_loops_end(bits: int) -> None:
     data = builders.fat({"D/A": b"x" * 2000}, bits=bits)
-    volume = fat.Volume(data, "f", 0, len(data))
+    volume = fat.Volume(bytes(data), "f", 0, len(data))
     (file,) = volume.files()
     start = volume._fat_start + file.cluster * bits // 8
     with pytest.raises(FormatError, match="cluster chain"):
@@ -228,7 +228,7 @@ def test_fat_a_large_file_in_a_loop_is_refused_at_once() -> None:
     size = 65600 * 512
     (file,) = fat.Volume(bytes(data), "f", 0, len(data)).files()
     struct.pack_into("<I", data, 32 * 512 + 4 * file.cluster, file.cluster)
-    volume = fat.Volume(data, "f", 0, len(data))
+    volume = fat.Volume(bytes(data), "f", 0, len(data))
     looped, absurd = (fat.File("A", file.cluster, claimed) for claimed in (size, size + 1))
     assert peak(lambda: volume.read(looped), "each once") < 1 << 20
     assert peak(lambda: volume.read(absurd), "larger than its file system") < 1 << 20
@@ -243,7 +243,7 @@ def test_fat_many_names_of_one_large_directory() -> None:
     for number in range(800):
         entry = data.index(f"{number:03}        ".encode())
         data[entry + 11 : entry + 32] = b"\x10" + data[big + 12 : big + 28] + bytes(4)
-    volume = fat.Volume(data, "f", 0, len(data))
+    volume = fat.Volume(bytes(data), "f", 0, len(data))
     assert peak(volume.files, "too many files, or directories in a loop") < 4 << 20
 
 

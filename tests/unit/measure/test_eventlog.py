@@ -9,7 +9,7 @@ import time
 import pytest
 
 from measure import eventlog
-from measure.errors import FormatError, NotCryptoAgileError
+from measure.errors import FormatError, NotCryptoAgileError, NotEventLogError
 from tests.support.measurement import builders
 
 LOCALITY = b"StartupLocality\0"
@@ -96,6 +96,29 @@ def test_bad_startup_locality(events: list[tuple[int, int, bytes]]) -> None:
         eventlog.parse(builders.log(events))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"x",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"-----BEGIN CERTIFICATE-----\n" * 40,
+        bytes(100),
+    ],
+    ids=["empty", "short", "picture", "text", "zeros"],
+)
+def test_a_foreign_file_is_said_to_be_one(data: bytes) -> None:
+    """The first message is the cause, not a length that was read from it."""
+    with pytest.raises(NotEventLogError, match=r"^f: not an event log; expected a 'Spec ID"):
+        eventlog.parse(data, "f")
+
+
+def test_a_log_that_ends_in_its_header_is_truncated() -> None:
+    for size in (8, 31, 40, 60):
+        with pytest.raises(FormatError, match="truncated"):
+            eventlog.parse(builders.log_header()[:size])
+
+
 def test_sha1_only_log() -> None:
     event = struct.pack("<II20sI", 0, 8, b"d" * 20, 4) + b"data"
     with pytest.raises(NotCryptoAgileError, match="not crypto-agile"):
@@ -136,7 +159,7 @@ def test_a_bank_that_hashlib_lacks_can_be_parsed_but_not_replayed() -> None:
         ([], "number of digest algorithms"),
         ([(11, 32)] * 6, "number of digest algorithms"),
         ([(11, 32), (11, 32)], "repeated digest algorithm sha256"),
-        ([(11, 20)], "bad or repeated digest algorithm sha256"),
+        ([(11, 20)], "invalid or repeated digest algorithm sha256"),
         ([(0x99, 32)], "unknown digest algorithm"),
     ],
 )
@@ -148,8 +171,8 @@ def test_bad_header(algorithms: list[tuple[int, int]], message: str) -> None:
 @pytest.mark.parametrize(
     ("event", "message"),
     [
-        (struct.pack("<III", 24, 8, 1) + bytes(40), "bad PCR index"),
-        (struct.pack("<III", 0xFFFFFFFF, 8, 1) + bytes(40), "bad PCR index"),
+        (struct.pack("<III", 24, 8, 1) + bytes(40), "invalid PCR index"),
+        (struct.pack("<III", 0xFFFFFFFF, 8, 1) + bytes(40), "invalid PCR index"),
         (struct.pack("<III", 0, 8, 0) + bytes(40), "wrong number of digests"),
         (struct.pack("<III", 0, 8, 2) + bytes(80), "wrong number of digests"),
         (struct.pack("<IIIH", 0, 8, 1, 4) + bytes(40), "unannounced"),

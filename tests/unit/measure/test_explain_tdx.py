@@ -242,9 +242,9 @@ def test_a_log_goes_with_a_quote_once() -> None:
     quote = evidence.parse(QUOTE_4 + td_info(PREDICTION), "q")
     both = evidence.with_log(quote, log + event, "ccel")
     assert isinstance(both, TdxEvidence) and both.log is not None and both.mrtd is not None
-    with pytest.raises(InputError, match="goes with no event log"):
+    with pytest.raises(InputError, match="takes no event log"):
         evidence.with_log(both, log + event, "ccel")
-    with pytest.raises(InputError, match="goes with no event log"):
+    with pytest.raises(InputError, match="takes no event log"):
         evidence.with_log(evidence.SnpEvidence(bytes(48), None), log + event, "ccel")
 
 

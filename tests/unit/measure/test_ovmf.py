@@ -102,11 +102,11 @@ def entry(data: bytes, length: int | None = None, guid: uuid.UUID = build.UNKNOW
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (with_table(b"", 17), "bad length.*expected 18 to 530, seen 17"),
-        (with_table(b"", 0xFFFF), "bad length.*expected 18 to 530, seen 65535"),
+        (with_table(b"", 17), "invalid length.*expected 18 to 530, seen 17"),
+        (with_table(b"", 0xFFFF), "invalid length.*expected 18 to 530, seen 65535"),
         (with_table(b"x" * 17), "table is truncated.*18 bytes for length.*seen 17"),
-        (with_table(entry(b"ab", 17)), "bad length.*expected 18 to 20, seen 17"),
-        (with_table(entry(b"ab", 21)), "bad length.*expected 18 to 20, seen 21"),
+        (with_table(entry(b"ab", 17)), "invalid length.*expected 18 to 20, seen 17"),
+        (with_table(entry(b"ab", 21)), "invalid length.*expected 18 to 20, seen 21"),
         (with_table(entry(b"a") + entry(b"b")), "an entry twice.*seen 784fa70e"),
         (with_table(entry(b"", guid=build.FOOTER)), "an entry twice"),
     ],
@@ -148,10 +148,10 @@ def header(signature: bytes, length: int, version: int, count: int) -> bytes:
 @pytest.mark.parametrize(
     ("signature", "length", "version", "count", "message"),
     [
-        (b"ASEX", 100, 1, 7, "bad header.*expected b'ASEV'.*seen b'ASEX'"),
-        (b"ASEV", 99, 1, 7, "bad header.*length 100.*length 99"),
-        (b"ASEV", 100, 2, 7, "bad header.*version 1.*version 2"),
-        (b"ASEV", 100, 1, 8, "bad header.*length 112.*length 100"),
+        (b"ASEX", 100, 1, 7, "invalid header.*expected b'ASEV'.*seen b'ASEX'"),
+        (b"ASEV", 99, 1, 7, "invalid header.*length 100.*length 99"),
+        (b"ASEV", 100, 2, 7, "invalid header.*version 1.*version 2"),
+        (b"ASEV", 100, 1, 8, "invalid header.*length 112.*length 100"),
         (b"ASEV", 16 + 12 * 0x1000, 1, 0x1000, "too many sections; expected at most 64, seen 4096"),
         (b"ASEV", 0xFFFFFFF4, 1, 0x15555553, "too many sections.*seen 357913939"),
     ],

@@ -114,7 +114,7 @@ def test_the_picture_is_self_contained_and_accessible() -> None:
     assert picture.count("http") == 1  # the name of the format
     assert root.get("role") == "img"
     names = (root.get("aria-labelledby") or "").split()
-    found = {e.get("id"): e.text or "" for e in root if e.get("id")}
+    found = {str(e.get("id")): e.text or "" for e in root if e.get("id")}
     assert sorted(found) == sorted(names)
     assert found["title"] == "Chain of trust of image test"
     assert "vtpm ovmf-disk, PCR 4: Unified kernel image, Kernel." in found["description"]

@@ -158,7 +158,7 @@ def test_cli_image(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_cli_image_refuses_another_uki(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(files, "image", *INPUTS, "--uki", "@other.efi", "-o", "@m.json") == 2
-    assert "another UKI" in capsys.readouterr().err
+    assert "a different UKI" in capsys.readouterr().err
     assert not (files / "m.json").exists()
 
 

@@ -186,14 +186,14 @@ def test_from_digest_to_a_launch_that_checks_itself(
         ([*BASE, *ONE, "--disk", "kernel"], "kernel"),
         (["snp", "--firmware", "none", "--guest-features", "1", *ONE], "none: cannot read"),
         (["snp", "--firmware", "disk", "--guest-features", "1", *ONE], "disk at offset"),
-        (["snp", "--firmware", "fw", "--guest-features", "0x20", *ONE], "without SEV-SNP itself"),
+        (["snp", "--firmware", "fw", "--guest-features", "0x20", *ONE], "lack SEV-SNP itself"),
         ([*DIRECT, "--vcpus", "1,2", "--vcpu-type", "EPYC", "--qemu"], "one number of vCPUs"),
         ([*DIRECT, *ONE, "--extract", "."], "--extract takes kernel and initrd out of --disk"),
         ([*BASE, *ONE, "--disk", "disk", "--qemu"], "write them with --extract DIR"),
         ([*BASE, *ONE, "--disk", "disk", "--qemu", "--extract", "disk/no"], "disk/no: cannot make"),
         ([*DIRECT, "--vcpus", "1", "--vmm", "ec2", "--qemu"], "needs a QEMU as --vmm"),
         ([*DIRECT, "--vcpus", "1", "--vcpu-signature", "1", "--qemu"], "and --vcpu-type"),
-        ([*DIRECT, *ONE, "--id-check", "kernel"], "kernel: not what `measure snp-id` writes"),
+        ([*DIRECT, *ONE, "--id-check", "kernel"], "kernel: the file is not from `measure snp-id`"),
     ],
 )
 def test_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,5 +251,5 @@ def test_numbers_of_vcpus() -> None:
     "text", ["", "0", "256", "3-2", "1-256", "1-999999999", "-1", "1,", "one", "1 ", "٣", "1-2-3"]
 )
 def test_bad_numbers_of_vcpus(text: str) -> None:
-    with pytest.raises(InputError, match="bad number of vCPUs"):
+    with pytest.raises(InputError, match="invalid number of vCPUs"):
         parse_vcpus(text)

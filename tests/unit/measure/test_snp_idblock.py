@@ -57,12 +57,12 @@ def test_block_layout() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"launch_digest": bytes(47)}, "bad launch digest; expected 48 bytes, seen 47 bytes"),
-        ({"family_id": bytes(15)}, "bad family id"),
-        ({"image_id": bytes(17)}, "bad image id"),
-        ({"policy": 1 << 64}, "bad policy; expected 64 bits"),
-        ({"policy": -1}, "bad policy"),
-        ({"guest_svn": 1 << 32}, "bad guest SVN; expected 32 bits"),
+        ({"launch_digest": bytes(47)}, "invalid launch digest; expected 48 bytes, seen 47 bytes"),
+        ({"family_id": bytes(15)}, "invalid family id"),
+        ({"image_id": bytes(17)}, "invalid image id"),
+        ({"policy": 1 << 64}, "invalid policy; expected 64 bits"),
+        ({"policy": -1}, "invalid policy"),
+        ({"guest_svn": 1 << 32}, "invalid guest SVN; expected 32 bits"),
     ],
 )
 def test_bad_fields(changes: dict[str, object], message: str) -> None:

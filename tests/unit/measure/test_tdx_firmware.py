@@ -49,9 +49,9 @@ def test_none_or_several_of_a_kind(firmware: tdvf.Tdvf) -> None:
     [
         (0, 0, 3 * build.PAGE, "data lies outside the image"),
         (0, 1, 0xFFFFFFFF, "data lies outside the image"),
-        (0, 1, 0, "bad data size"),
-        (0, 3, build.PAGE, "bad data size"),
-        (2, 1, 16, "bad data size"),
+        (0, 1, 0, "invalid data size"),
+        (0, 3, build.PAGE, "invalid data size"),
+        (2, 1, 16, "invalid data size"),
         (0, 2, 0xFFFFD001, "whole pages"),
         (2, 3, 0xF001, "whole pages"),
         (1, 2, 0xFFFFD000, "overlaps"),
@@ -60,13 +60,13 @@ def test_none_or_several_of_a_kind(firmware: tdvf.Tdvf) -> None:
         (2, 3, 1 << 60, "above 4 GiB"),
         (2, 3, (1 << 64) - build.PAGE, "above 4 GiB"),
         (2, 3, 0x10000000, "too large"),
-        (0, 4, 5, "type whose effect is not known"),
-        (0, 5, 4, "bad attributes"),
-        (0, 5, 3, "bad attributes"),
-        (2, 5, 2, "bad attributes"),
-        (2, 4, 4, "bad attributes"),
-        (2, 5, 1, "bad attributes"),
-        (4, 5, 1, "bad attributes"),
+        (0, 4, 5, "has an unknown type"),
+        (0, 5, 4, "invalid attributes"),
+        (0, 5, 3, "invalid attributes"),
+        (2, 5, 2, "invalid attributes"),
+        (2, 4, 4, "invalid attributes"),
+        (2, 5, 1, "invalid attributes"),
+        (4, 5, 1, "invalid attributes"),
         (0, 1, build.PAGE, "BFV is larger than its data"),
         (1, 1, build.PAGE - 1, "CFV is larger than its data"),
     ],
@@ -94,7 +94,7 @@ def test_a_section_of_huge_size_is_refused_at_once() -> None:
 
 def test_too_many_sections_and_none() -> None:
     for sections in ([], [(0, 0, 0x1000 * n, 0, 3, 0) for n in range(65)]):
-        with pytest.raises(FormatError, match=r"bad number of TDX sections|too many sections"):
+        with pytest.raises(FormatError, match=r"invalid number of TDX sections|too many sections"):
             tdvf.parse(build.firmware(sections), "fw")
 
 

@@ -43,8 +43,8 @@ def test_more_commands_than_fit_into_a_page() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t[:-1], "not a file that QEMU made"),
-        (lambda t: b"", "not a file that QEMU made"),
+        (lambda t: t[:-1], "the file is not from QEMU"),
+        (lambda t: b"", "the file is not from QEMU"),
         (lambda t: t[:4] + struct.pack("<I", 35) + t[8:], "not an ACPI table"),
         (lambda t: t[:4] + struct.pack("<I", 0xFFFFFFFF) + t[8:], "truncated"),
         (lambda t: b"\xff" + t[1:], "not an ACPI table"),
@@ -98,11 +98,11 @@ def test_bad_loader_command(tables: acpi.Tables, command: bytes) -> None:
 
 def test_commands_before_the_files_are_there(tables: acpi.Tables) -> None:
     loader = tables.loader[256:] + bytes(256)
-    with pytest.raises(FormatError, match="bad command"):
+    with pytest.raises(FormatError, match="invalid command"):
         acpi.parse(loader, tables.rsdp, tables.tables, "m")
     with pytest.raises(FormatError, match="not every ACPI file is loaded"):
         acpi.parse(tables.loader[:128] + bytes(4096 - 128), tables.rsdp, tables.tables, "m")
-    with pytest.raises(FormatError, match="data behind the last command"):
+    with pytest.raises(FormatError, match="data after the last command"):
         acpi.parse(tables.loader[:-1] + b"\1", tables.rsdp, tables.tables, "m")
 
 
@@ -226,9 +226,9 @@ def test_a_machines_folder(tmp_path: Path, tables: acpi.Tables) -> None:
 @pytest.mark.parametrize(
     ("file", "data", "message"),
     [
-        ("boot-menu", b"\0", "bad size of boot-menu"),
-        ("bootorder", b"/rom", "bad bootorder"),
-        ("bootorder", bytes(5000), "bad bootorder"),
+        ("boot-menu", b"\0", "invalid size of boot-menu"),
+        ("bootorder", b"/rom", "invalid bootorder"),
+        ("bootorder", bytes(5000), "invalid bootorder"),
         ("more", b"", "not the files"),
         ("smbios", b"", "end marker"),
     ],

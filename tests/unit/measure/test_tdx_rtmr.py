@@ -1,39 +1,21 @@
-"""TDX registers: which events, in which order, for which shape; and `measure tdx`."""
+"""TDX registers: which events, in which order, for which shape."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from measure import image, pe
-from measure.__main__ import main
-from measure.errors import FormatError, InputError, MeasureError, UnsupportedError
-from measure.pcr import Component
-from measure.tdx import hob, machine, mrtd, rtmr, shapefile, tdvf
-from measure.tdx.shape import Boot, PageOrder, TdxShape
+from measure.errors import InputError, UnsupportedError
+from measure.tdx import hob, machine, mrtd, rtmr, tdvf
+from measure.tdx.shape import PageOrder
 from tests.support import qemu_acpi
 from tests.support.measurement import builders
 from tests.support.measurement import tdx_builders as build
-
-BOOT_VARIABLES = (("BootOrder", b"\2\0\1\0"), ("Boot0002", b"two"), ("Boot0001", b"one"))
-DIRECT = TdxShape(
-    name="test",
-    memory=2 << 30,
-    edk2=(2026, 8),
-    page_order=PageOrder.SINGLE,
-    attributes=0x10000000,
-    xfam=0x602E7,
-    boot=Boot.DIRECT,
-)
-DISK = dataclasses.replace(DIRECT, boot=Boot.DISK, boot_variables=BOOT_VARIABLES)
-OLD = dataclasses.replace(DIRECT, edk2=(2025, 2))
-OLDER = dataclasses.replace(DIRECT, edk2=(2024, 2))
+from tests.support.measurement.tdx_shapes import DIRECT, DISK, OLD, OLDER
 
 
 def sha384(data: bytes) -> bytes:
@@ -174,7 +156,7 @@ def test_the_description_of_another_machine(
     firmware: tdvf.Tdvf, described: machine.Machine, kernel: rtmr.DirectBoot
 ) -> None:
     larger = dataclasses.replace(DIRECT, memory=3 << 30)
-    with pytest.raises(InputError, match="machine with other memory"):
+    with pytest.raises(InputError, match="machine with another memory size"):
         rtmr.predict(larger, firmware, described, kernel)
     with pytest.raises(InputError, match=r"expected 2025.02, seen 2026.08\+ds-2"):
         rtmr.predict(OLD, firmware, described, kernel)
@@ -251,180 +233,3 @@ def test_mapping_of_tpm_registers() -> None:
         1: 0, 7: 0, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1,
         8: 2, 9: 2, 10: 2, 11: 2, 12: 2, 13: 2, 14: 2, 15: 2,
     }  # fmt: skip
-
-
-# --- shapes -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"memory": 0}, "bad memory size"),
-        ({"memory": (1 << 30) + 4096}, "bad memory size"),
-        ({"memory": 1 << 60}, "bad memory size"),
-        ({"attributes": 1 << 64}, "attributes are not 64 bits"),
-        ({"xfam": -1}, "xfam are not 64 bits"),
-        ({"edk2": (2023, 11)}, "not known"),
-        ({"edk2": (2025, 5)}, "not known"),
-        ({"edk2": (2026, 2)}, "not known"),
-        ({"edk2": (2026, 11)}, "not known"),
-        ({"edk2": (2026, 5)}, "boot variables"),
-        ({"boot": Boot.DISK}, "needs boot variables"),
-        ({"boot_variables": ()}, "bad boot variables"),
-        ({"boot_variables": BOOT_VARIABLES[1:]}, "bad boot variables"),
-        ({"boot_variables": BOOT_VARIABLES[:2]}, "bad boot variables"),
-        ({"boot_variables": BOOT_VARIABLES[::-1]}, "bad boot variables"),
-        ({"boot_variables": (("BootOrder", b"\0"),)}, "bad boot variables"),
-    ],
-)
-def test_a_shape_that_no_machine_has(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(MeasureError, match=message):
-        dataclasses.replace(DIRECT, **change)
-
-
-@pytest.mark.parametrize("shape", [DIRECT, DISK, OLD])
-def test_shapes_survive_json(shape: TdxShape) -> None:
-    text = json.dumps(shapefile.dump(shape))
-    assert shapefile.load(json.loads(text), "f") == shape
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("name", "Up"),
-        ("name", 3),
-        ("memory_mib", "2048"),
-        ("memory_mib", True),
-        ("memory_mib", -1),
-        ("edk2", "2026.8"),
-        ("edk2", "2026.13"),
-        ("edk2", 2026.08),
-        ("page_order", "none"),
-        ("page_order", ["single-pass"]),
-        ("attributes", "10"),
-        ("attributes", "0x1" + "0" * 16),
-        ("xfam", 3),
-        ("boot", "network"),
-        ("boot_variables", [["BootOrder"]]),
-        ("boot_variables", [["BootOrder", "0"]]),
-        ("boot_variables", [[1, "00"]]),
-        ("boot_variables", "BootOrder"),
-        ("boot_variables", None),
-        ("more", 1),
-    ],
-)
-def test_bad_field_of_a_shape(field: str, value: object) -> None:
-    with pytest.raises(MeasureError):
-        shapefile.load({**shapefile.dump(DIRECT), field: value}, "f")
-
-
-def test_missing_fields_of_a_shape() -> None:
-    for field in shapefile.FIELDS:
-        fields = shapefile.dump(DIRECT)
-        del fields[field]
-        with pytest.raises(FormatError, match="bad fields in a TDX shape"):
-            shapefile.load(fields, "f")
-    with pytest.raises(FormatError):
-        shapefile.load([], "f")
-
-
-# --- the command ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def arguments(tmp_path: Path) -> list[str]:
-    folder = tmp_path / "machine"
-    folder.mkdir()
-    for file, data in build.machine_files().items():
-        (folder / file).write_bytes(data)
-    (tmp_path / "fw.fd").write_bytes(build.firmware())
-    (tmp_path / "disk.raw").write_bytes(builders.bootable_disk())
-    shape = "--memory-mib 2048 --edk2 2026.08 --page-order single-pass --attributes 0x10000000"
-    return [
-        "tdx", "--firmware", str(tmp_path / "fw.fd"), "--machine", str(folder),
-        *shape.split(), "--xfam", "0x602e7",
-    ]  # fmt: skip
-
-
-def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    status = main(list(arguments))
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def test_command_for_a_disk(
-    arguments: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    firmware: tdvf.Tdvf,
-    described: machine.Machine,
-    disk: image.DiskImage,
-) -> None:
-    expected = rtmr.predict(DIRECT, firmware, described, disk)
-    arguments += ["--disk", str(tmp_path / "disk.raw"), "--boot", "direct"]
-    status, out, _ = run([*arguments, "--json"], capsys)
-    printed = json.loads(out)
-    assert status == 0
-    assert printed["mrtd"] == {o.value: v.hex() for o, v in expected.mrtd.items()}
-    assert printed["rtmrs"] == {str(n): v.hex() for n, v in expected.rtmrs().items()}
-    assert printed["attributes"] == "0x10000000"
-    assert printed["zero"] == ["MRCONFIGID", "MROWNER", "MROWNERCONFIG"]
-    assert [e["digest"] for n in "0123" for e in printed["events"][n]] == [
-        e.digest.hex() for n in range(4) for e in expected.of(n)
-    ]
-    status, out, _ = run(arguments, capsys)
-    for value in (*expected.mrtd.values(), *expected.rtmrs().values()):
-        assert value.hex() in out
-    for text in ("0x10000000", "0x602e7", "MRCONFIGID", *rtmr.COVERS.values()):
-        assert text in out
-
-
-def test_command_for_a_boot_from_disk(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments += ["--disk", str(tmp_path / "disk.raw"), "--boot", "disk", "--json"]
-    status, _, err = run(arguments, capsys)
-    assert (status, "needs boot variables" in err) == (2, True)
-    for name, data in BOOT_VARIABLES:
-        arguments += ["--boot-variable", f"{name}={data.hex()}"]
-    status, out, _ = run(arguments, capsys)
-    assert status == 0
-    assert json.loads(out)["events"]["1"][3]["component"] == Component.UKI.value
-
-
-def test_command_for_a_kernel(
-    arguments: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    firmware: tdvf.Tdvf,
-    described: machine.Machine,
-    kernel: rtmr.DirectBoot,
-) -> None:
-    (tmp_path / "linux").write_bytes(kernel.kernel)
-    (tmp_path / "initrd").write_bytes(kernel.initrd)
-    arguments += ["--kernel", str(tmp_path / "linux"), "--boot", "direct", "--json"]
-    status, _, err = run(arguments, capsys)
-    assert (status, "--kernel needs --initrd and --append" in err) == (2, True)
-    arguments += ["--initrd", str(tmp_path / "initrd"), "--append", kernel.command_line]
-    status, out, _ = run(arguments, capsys)
-    expected = rtmr.predict(DIRECT, firmware, described, kernel).rtmrs()
-    assert json.loads(out)["rtmrs"] == {str(n): v.hex() for n, v in expected.items()}
-
-
-def test_a_disk_brings_its_own_command_line(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments += ["--disk", str(tmp_path / "disk.raw"), "--boot", "direct", "--append", "x"]
-    status, _, err = run(arguments, capsys)
-    assert (status, "command line of its own" in err) == (2, True)
-
-
-def test_page_order_has_no_default(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    at = arguments.index("--page-order")
-    for order in ([], ["--page-order", "random"]):
-        changed = [*arguments[:at], *order, *arguments[at + 2 :]]
-        with pytest.raises(SystemExit):
-            main([*changed, "--disk", str(tmp_path / "disk.raw"), "--boot", "direct"])
-        assert "--page-order" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_another_machine(measure: Measure, change: dict[str, Any], seen: str) ->
     start_with(SHAPE | change)
     status, said = measure()
     assert status == 2
-    assert "shape qemu-11.1-4: the arguments beside its folder start another machine" in said
+    assert "shape qemu-11.1-4: the arguments beside its folder start a different machine" in said
     expected, _, other = said.partition(" seen ")
     assert "-m 2048 -machine pc-q35-11.1,hpet=off,confidential" in expected
     assert "-smp 4, 2 disks" in expected
@@ -96,7 +96,10 @@ def test_the_tables_of_another_machine(measure: Measure) -> None:
     write_tables(Path("acpi", str(SHAPE["name"])), processors=5)
     status, said = measure()
     assert status == 2
-    assert "the ACPI tables are of a machine with other vCPUs; expected 4, seen 5" in said
+    assert (
+        "the ACPI tables belong to a machine with another number of vCPUs; expected 4, seen 5"
+        in said
+    )
 
 
 @pytest.mark.parametrize("entry", [b"\0", b"\0\0", b"\0\1", b"\0\x08\0"])

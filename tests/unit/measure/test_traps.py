@@ -77,12 +77,12 @@ def test_the_signature_of_register_11_is_not_in_register_11() -> None:
 
 def calculate(program: Path, folder: Path, files: Mapping[Section, bytes], bank: str) -> str:
     """PCR 11 at the start of the kernel, as systemd-measure calculates it."""
-    options = []
+    options: list[str] = []
     for section, content in files.items():
         path = folder / section.value
         path.write_bytes(content)
         options.append(f"--{section.value[1:]}={path}")
-    command = [program, "calculate", *options, f"--bank={bank}", "--phase=:", "--json=short"]
+    command = [str(program), "calculate", *options, f"--bank={bank}", "--phase=:", "--json=short"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     ((found,),) = json.loads(printed).values()
     assert found["pcr"] == 11

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
-from confide.net.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.net.http_client import Upstream
+from tests.support.peer import Peer
 from tests.support.programs import free_port
-from tests.unit.host.gateway.conftest import Peer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n"
 
@@ -118,76 +115,6 @@ def test_headers_cannot_be_split(peer: Peer) -> None:
     peer.says("/", b"")
     with pytest.raises((ValueError, ConfideError)):
         Upstream(peer.url).call("GET", "/", headers={"A": "b\r\nC: d"})
-
-
-def gone_client() -> tuple[socket.socket, socket.socket]:
-    """The server's and the client's end of a connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        client = socket.create_connection(server.getsockname())
-        return server.accept()[0], client
-
-
-def test_a_client_that_leaves_cuts_the_call_it_waits_for(peer: Peer) -> None:
-    asked, released = threading.Event(), threading.Event()
-
-    def answer(_: BaseHTTPRequestHandler) -> None:
-        asked.set()
-        released.wait(5)
-
-    peer.answers["/"] = answer
-    server_end, client = gone_client()
-    watcher = DisconnectWatcher()
-    started = time.monotonic()
-
-    def leave() -> None:
-        asked.wait(5)
-        client.close()
-
-    threading.Thread(target=leave).start()
-    with watcher.watch(server_end) as watch, pytest.raises(UnavailableError):
-        Upstream(peer.url).call("GET", "/", watch=watch)
-    assert time.monotonic() - started < 3
-    released.set()
-    server_end.close()
-
-
-def test_a_client_that_left_before_the_call(peer: Peer) -> None:
-    watch = DisconnectWatch()
-    watch.client_gone()
-    peer.answers["/"] = lambda _: time.sleep(1)
-    with pytest.raises(UnavailableError) as caught:
-        Upstream(peer.url, read_seconds=5).call("GET", "/", watch=watch)
-    assert caught.value.code == "peer-lost"
-
-
-def test_a_finished_call_is_not_cut_any_more(peer: Peer) -> None:
-    """The connection may serve somebody else by then."""
-    peer.says("/", b"a")
-    upstream = Upstream(peer.url)
-    watch = DisconnectWatch()
-    upstream.call("GET", "/", watch=watch)
-    watch.client_gone()
-    assert upstream.call("GET", "/")[2] == b"a"
-    assert peer.connections == 1
-
-
-def test_many_watches_come_and_go() -> None:
-    watcher = DisconnectWatcher()
-    for _ in range(50):
-        server_end, client = gone_client()
-        with watcher.watch(server_end) as watch:
-            client.close()
-            deadline = time.monotonic() + 5
-            while not watch.gone:
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-        server_end.close()
-    assert not watcher._watches
-
-
-def test_no_socket_no_watch() -> None:
-    with DisconnectWatcher().watch(None) as watch:
-        assert not watch.gone
 
 
 def test_parallel_calls(new_peer: Callable[[], Peer]) -> None:

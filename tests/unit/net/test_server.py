@@ -13,6 +13,7 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
+from confide.guest.codes import CODES
 from confide.net.server import flask_app, status_of
 
 SECRET = "what a client sent"
@@ -29,17 +30,18 @@ SECRET = "what a client sent"
         (UnavailableError("no-manifest", "m"), 404),
         (UnavailableError("too-many-keys", "m"), 429),
         (UnavailableError("not-attested", "m"), 503),
+        (UnavailableError("peer-timeout", "m"), 504),
         (ConfigError("no-config", "m"), 500),
         (ConfideError("anything", "m"), 500),
     ],
 )
-def test_status(error: ConfideError, status: int) -> None:
-    assert status_of(error) == status
+def test_status_by_code_then_by_class(error: ConfideError, status: int) -> None:
+    assert status_of(error, CODES) == status
 
 
 @pytest.fixture
 def app() -> Flask:
-    app = flask_app("test", max_body=10)
+    app = flask_app("test", codes=CODES, max_body=10)
 
     @app.post("/echo")
     def echo() -> bytes:

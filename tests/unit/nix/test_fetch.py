@@ -9,6 +9,7 @@ import json
 import pwd
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("download.time.sleep", lambda seconds: None)
     Mirror.files, Mirror.requests, Mirror.cut = {}, [], 0
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -64,7 +65,7 @@ def locked(content: bytes = CONTENT) -> download.File:
 def get(file: download.File, url: str, target: Path) -> download.Progress:
     progress = download.Progress(file.size, 1, quiet=True)
     mirrors = download.Mirrors((url,), (url + "/security",))
-    opener = download.urllib.request.build_opener(download.urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     download.download_deb(file, target, mirrors, opener, progress)
     return progress
 

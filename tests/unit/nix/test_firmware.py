@@ -70,7 +70,9 @@ def test_a_volume_longer_than_its_image_is_refused() -> None:
         build_firmware.volume(volume()[:-1], "amd")
 
 
-def test_a_volume_with_variables_is_refused(tmp_path: Path, monkeypatch) -> None:
+def test_a_volume_with_variables_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the other image's volume holds, only the known one goes in."""
     folder = tmp_path / "cvm/usr/share/ovmf"
     folder.mkdir(parents=True)

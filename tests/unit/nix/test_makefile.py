@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-MAKEFILE = Path(__file__).parents[3] / "Makefile"
+ROOT = Path(__file__).parents[3]
+MAKEFILE = ROOT / "Makefile"
 PROGRAMS = (".ci/bootstrap", "nix/fetch.py", "nix/lock.py", "nix/run", "nix/reproduce.py")
 PYTHON = "result-test/python/bin/python"
 # Writes its name and arguments as a line of the file `calls`.
-RECORDER = f"""#!{sys.executable}
+RECORDER = f"""#!{os.path.realpath(sys.executable)}
 import json, sys
 with open("calls", "a") as file:
     print(json.dumps([sys.argv[0], sys.argv[1:]]), file=file)
@@ -63,3 +65,11 @@ def test_a_path_of_the_user_s_is_one_argument(
     value = "file:/a folder/with 'quotes'; *"
     calls = make(checkout, target, f"{variable}={value}")
     assert [arguments for name, arguments in calls if name == program] == [[option, value]]
+
+
+def test_check_fetches_what_every_check_of_the_flake_needs() -> None:
+    checks = (ROOT / "nix/checks.nix").read_text().partition("\nin\n{")[2]
+    outputs = re.findall(r"^  ([a-z-]+) = ", checks, re.MULTILINE)
+    listed = re.search(r"^CHECKS = (.*)$", MAKEFILE.read_text(), re.MULTILINE)
+    assert listed
+    assert sorted(listed[1].split()) == sorted(outputs)

@@ -7,6 +7,7 @@ was ever downloaded there.
 from __future__ import annotations
 
 import http.server
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -177,4 +178,28 @@ def test_without_apt_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(download.DownloadError, match=r"no apt.*--debian-mirror URL"):
         download.find_mirrors()
-    assert download.apt_proxies() == {}
+
+
+@needs_apt
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", {"http": "http://env:1"}),
+        ('Acquire::http::Proxy "http://apt:2";', {"http": "http://apt:2", "https": "http://apt:2"}),
+        ('Acquire { http { Proxy "DIRECT"; }; };', {}),
+        (
+            'Acquire::http::Proxy "http://apt:2"; Acquire::https::Proxy "DIRECT";',
+            {"http": "http://apt:2"},
+        ),
+    ],
+    ids=["nothing set", "for http", "none for both", "none for https"],
+)
+def test_apt_s_proxy_goes_before_the_environment_s(
+    apt: Path, monkeypatch: pytest.MonkeyPatch, options: str, expected: dict[str, str]
+) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("http_proxy", "http://env:1")
+    with (apt.parents[2] / "apt.conf").open("a") as config:
+        config.write(options)
+    assert download.proxies() == expected

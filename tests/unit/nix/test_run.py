@@ -124,6 +124,17 @@ def test_a_checkout_at_a_plain_path_is_named_by_it(checkout: Path) -> None:
     assert run(checkout, "echo", ".#x") == f"git+file://{checkout}?shallow=1#x\n"
 
 
+def test_cdpath_leads_to_no_other_checkout(checkout: Path, tmp_path: Path) -> None:
+    make_checkout(tmp_path / "other/checkout")
+    found = subprocess.check_output(
+        ["checkout/nix/run", "echo", ".#x"],
+        cwd=checkout.parent,
+        env={"PATH": os.environ["PATH"], "CDPATH": str(tmp_path / "other")},
+        text=True,
+    )
+    assert found == f"path:{checkout}#x\n"
+
+
 @pytest.mark.parametrize("with_git", [True, False], ids=["git", "no git"])
 @pytest.mark.parametrize("character", [*" #?[]*%é&$'\"", ODD])
 def test_a_path_that_no_url_can_hold(tmp_path: Path, character: str, with_git: bool) -> None:

@@ -17,7 +17,7 @@ DEB = {
 }
 STUB = {"name": "systemd-boot-efi", "version": "257", "path": "p/stub_257.deb", "sha256": "bb"}
 WHEEL = {"name": "flask", "version": "3", "filename": "flask-3-py3-none-any.whl", "sha256": "cc"}
-LAYERS = [{"name": "base", "root_hash": "00" * 32}]
+LAYERS: list[dict[str, object]] = [{"name": "base", "root_hash": "00" * 32}]
 
 
 @pytest.fixture(autouse=True)

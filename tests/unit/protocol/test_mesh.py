@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import ConfideError, FormatError, VerificationError
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
 from confide.protocol import certificates as profile
@@ -318,7 +319,7 @@ def test_damaged_certificates_raise_our_errors_only(changes: list[tuple[int, int
     for at, value in changes:
         leaf[at % len(leaf)] = value
     try:
-        profile.parse_leaf(profile.load_certificate(bytes(leaf), "leaf"))
+        profile.parse_leaf(load_certificate(bytes(leaf), "leaf"))
     except ConfideError:
         return
 

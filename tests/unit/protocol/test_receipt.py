@@ -28,8 +28,7 @@ STATEMENT = Statement(
     model="tiny",
     model_root_hash=h(4),
     time=NOW,
-    prompt_tokens=5,
-    completion_tokens=6,
+    usage=Usage(5, 6),
 )
 
 

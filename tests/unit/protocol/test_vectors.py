@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from confide.encoding.canonical import cbor_decode
+from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.protocol import certificates, configdisk, frames, history, keyexchange
 from confide.protocol.configdisk import ConfigDisk
@@ -52,7 +53,9 @@ def manifest_bytes() -> bytes:
 
 def run_generator(*arguments: str) -> subprocess.CompletedProcess[str]:
     # The package may be installed beside its wheels, found by PYTHONPATH alone.
-    path = os.pathsep.join(filter(None, [str(ROOT / "py"), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(None, [str(ROOT / "py"), str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, str(GENERATOR), *arguments],
@@ -306,7 +309,7 @@ def test_the_package_reads_all_of_it() -> None:
         b("certificates", "secret_service"), mesh_ca, root_ca, role="secret-service", now=now
     )
     assert identity.kem_key_sha256 == sha256(b("key_exchange", "kem_public_key"))
-    root_key = certificates.public_key_of(certificates.load_certificate(root_ca, "root"), "root")
+    root_key = certificates.public_key_of(load_certificate(root_ca, "root"), "root")
     verify_history(
         parse_history(b("history", "bytes")),
         root_key=root_key,

@@ -41,6 +41,7 @@ from tests.support.simulated_amd import (
 
 PSS = SignatureAlgorithmOID.RSASSA_PSS
 ECDSA_SHA256 = SignatureAlgorithmOID.ECDSA_WITH_SHA256
+Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
 
 def builder(issuer: x509.Name) -> x509.CertificateBuilder:
@@ -55,9 +56,9 @@ def builder(issuer: x509.Name) -> x509.CertificateBuilder:
     )
 
 
-def by_root(hash_: hashes.HashAlgorithm, padding_: padding.PSS | padding.PKCS1v15):
+def by_root(hash_: Hash, padding_: padding.PSS | padding.PKCS1v15) -> x509.Certificate:
     issuer = root().certificate.subject
-    return builder(issuer).sign(root().key, hash_, rsa_padding=padding_)  # type: ignore[arg-type]
+    return builder(issuer).sign(root().key, hash_, rsa_padding=padding_)
 
 
 def test_signed_by() -> None:
@@ -81,7 +82,9 @@ def test_signed_by() -> None:
         (SHA384, padding.PKCS1v15()),
     ],
 )
-def test_other_parameters_are_refused_though_the_signature_is_valid(hash_, padding_) -> None:
+def test_other_parameters_are_refused_though_the_signature_is_valid(
+    hash_: Hash, padding_: padding.PSS | padding.PKCS1v15
+) -> None:
     certificate = by_root(hash_, padding_)
     certificate.verify_directly_issued_by(root().certificate)
     assert not is_signed_by(certificate, root().certificate, PSS)

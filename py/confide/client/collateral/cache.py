@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import CborMessage
 from confide.errors import FormatError
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
+from measure.kinds import Integer, Text
 
 MAX_FILES = 1024
 MAX_BYTES = 64 << 20
@@ -38,11 +39,11 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Refusal(CborMessage, what="the refusal"):
     """Why a vendor was not to be asked again before `until` (unix seconds)."""
 
-    until: int
-    reason: str
+    until: Annotated[int, Integer()]
+    reason: Annotated[str, Text(MAX_REASON)]
 
 
 class Cache:
@@ -80,17 +81,14 @@ class Cache:
         """The last refusal of an item or vendor, however long ago."""
         data = self._read(f"refusal {what}")
         try:
-            fields = Fields(cbor_decode(data or b"", what="refusal"), "refusal")
-            found = Refusal(fields.integer("until"), fields.text("reason", max_length=MAX_REASON))
-            fields.done()
+            return Refusal.parse(data or b"")
         except FormatError:
             return None
-        return found
 
     def refuse(self, what: str, refusal: Refusal) -> None:
         """Remember a refusal."""
-        value: dict[str, Cbor] = {"until": refusal.until, "reason": refusal.reason[:MAX_REASON]}
-        self._write(f"refusal {what}", cbor_encode(value))
+        short = Refusal(refusal.until, refusal.reason[:MAX_REASON])
+        self._write(f"refusal {what}", short.encode())
 
     def _path(self, key: str) -> Path:
         return self._folder / hashlib.sha256(key.encode()).hexdigest()

@@ -6,7 +6,6 @@ Evidence that needs nothing, as that of development machines, touches neither di
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,8 @@ from confide.client.collateral.freshness import end_of, is_young
 from confide.client.collateral.vendors import Request, request_for
 from confide.errors import ConfigError, FormatError, PolicyError
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
-from confide.protocol.manifest import Manifest, Role
+from confide.protocol.manifest import Manifest, RoleEntry
+from confide.protocol.roles import Role
 from confide.verify.collateral import About, missing_for
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
@@ -56,12 +56,12 @@ class Finder:
     def __call__(self, evidence: bytes, manifest: Manifest) -> Bundle:
         """As `FindCollateral`. For evidence that a verifier refuses anyhow, there may be none."""
         try:
-            parsed, role = ParsedEvidence.parse(evidence), manifest.role("coordinator")
+            parsed, role = ParsedEvidence.parse(evidence), manifest.role(Role.COORDINATOR)
         except (FormatError, PolicyError):
             return Bundle()
         return self.find(parsed, role, manifest)
 
-    def find(self, evidence: ParsedEvidence, role: Role, manifest: Manifest) -> Bundle:
+    def find(self, evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest) -> Bundle:
         """The items that verifying this evidence takes, as far as they were found; no others.
 
         None of them has ended.
@@ -181,19 +181,6 @@ class _Search:
 
     def _problem(self, line: str) -> None:
         self.problems[line] = None
-
-
-def add_collateral_options(parser: argparse.ArgumentParser) -> None:
-    """--collateral and --offline, as every command that verifies has them."""
-    parser.add_argument(
-        "--collateral",
-        type=Path,
-        metavar="FILE",
-        help="a bundle of vendors' statements (`confide collateral fetch`), looked at first",
-    )
-    parser.add_argument(
-        "--offline", action="store_true", help="ask no vendor: the bundle and the cache only"
-    )
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -1,8 +1,8 @@
-"""The proxy's OpenAI face on loopback.
+"""The proxy's OpenAI API on loopback.
 
-Whoever can reach this port gets answers, so besides binding loopback only, requests that a web page
-could make a browser send are refused: a Host that is no loopback name (DNS rebinding) and an Origin
-that is not this very address. No CORS header is ever sent.
+Everybody who reaches this port gets answers. So the proxy binds loopback only, and refuses what a
+web page could make a browser send: a Host that is not loopback (DNS rebinding), and an Origin that
+is not the proxy's own address. It never sends a CORS header.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from confide.client.codes import CODES, PROXY_STATUS
 from confide.client.proxy.completions import (
     MAX_BODY,
     PATHS,
@@ -20,8 +21,9 @@ from confide.client.proxy.completions import (
     GatewayRefusal,
     ReportedError,
 )
+from confide.client.proxy.loopback import is_loopback
 from confide.client.proxy.session import Session
-from confide.encoding.fields import check_name
+from confide.encoding.texts import check_name
 from confide.errors import (
     ConfideError,
     FormatError,
@@ -33,23 +35,10 @@ from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
 
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-_STATUS = {
-    "foreign-host": 403,
-    "foreign-origin": 403,
-    "unknown-model": 404,
-    "body-too-large": 413,
-    "not-implemented": 501,
-    "not-verified": 503,
-    "model-not-served": 503,
-    "too-many-keys": 503,
-    "replay-memory-full": 503,
-}
-
 
 def create_app(completions: Completions, session: Session) -> Flask:
     """The WSGI application."""
-    app = flask_app(__name__, max_body=MAX_BODY)
+    app = flask_app(__name__, codes=CODES, max_body=MAX_BODY)
     watcher = DisconnectWatcher()
 
     app.register_error_handler(ConfideError, _failed)
@@ -92,12 +81,15 @@ def create_app(completions: Completions, session: Session) -> Flask:
 
 
 def _local_only() -> None:
-    host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-    if host not in _LOOPBACK_NAMES:
+    try:
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        host = ""
+    if not is_loopback(host):
         raise PolicyError(
             "foreign-host",
             "the request is for another host",
-            expected="a Host of 127.0.0.1, localhost or [::1]",
+            expected="a loopback Host: 127.0.0.1, localhost or [::1]",
             seen=ascii(host)[:80],
         )
     origin = request.headers.get("Origin")
@@ -105,13 +97,13 @@ def _local_only() -> None:
         raise PolicyError(
             "foreign-origin",
             "the proxy does not serve web pages of other sites",
-            expected="no Origin header, or this very address",
+            expected="no Origin header, or the proxy's own address",
             seen=ascii(origin)[:80],
         )
 
 
 def _failed(error: ConfideError) -> Response:
-    status = _STATUS.get(error.code) or _status_of(error)
+    status = PROXY_STATUS.get(error.code) or _status_of(error)
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
     if isinstance(error, VerificationError) and status == 502:

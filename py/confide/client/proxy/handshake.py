@@ -1,11 +1,11 @@
-"""What the proxy does before it sends a single prompt: verify the coordinator, exchange a key.
+"""What the proxy does before it sends a prompt: verify the coordinator, and exchange a key.
 
-Everything comes through a gateway that nobody trusts. What is believed afterwards, and why:
+Everything comes through an untrusted gateway. What the proxy trusts afterwards, and why:
 
-* the coordinator's evidence binds a fresh nonce, the manifest and both CAs, and the manifest's
-  bytes are the pinned ones;
-* the secret service's certificate chains to *those* CAs, names the role, and names the very KEM key
-  that the inference key is sealed to.
+* the coordinator's evidence binds a fresh nonce, the manifest and both CAs, and the manifest has
+  the bytes of the pinned one;
+* the secret service's certificate chains to *those* CAs, names the role, and names the KEM key that
+  the inference key is sealed to.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confide.client.collateral.finder import FindCollateral
+from confide.client.service_verdict import ServiceVerdict
 from confide.errors import UnavailableError, VerificationError
 from confide.net.http_client import Upstream
 from confide.protocol.binding import NONCE_SIZE
-from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, encode_nonce
+from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, Nonce
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_SIZE, InferenceKey, seal_key
 from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import MAX_REPLY, KeyAccepted, KeyExchangeReply
 from confide.verify.service import verify_coordinator, verify_key_exchange
-from confide.verify.verdict import Check, Verdict
+from confide.verify.verdict import Verdict
 
 _CBOR = "application/cbor"
 
@@ -42,7 +43,7 @@ class Established:
 
 
 class Handshake:
-    """Runs the whole exchange; no state is kept between two runs."""
+    """Runs the whole exchange; keeps no state between two runs."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Handshake:
         find_collateral: FindCollateral,
         clock: Callable[[], float],
     ) -> None:
-        """`manifest`: the pinned bytes. Raises FormatError if they are no manifest."""
+        """`manifest` are the pinned bytes. Raises FormatError if they are malformed."""
         self._gateway = gateway
         self._pinned = manifest
         self._manifest = Manifest.parse(manifest)
@@ -61,46 +62,43 @@ class Handshake:
         self._find_collateral = find_collateral
         self._clock = clock
 
-    def run(self, report: Callable[[Verdict], None]) -> Established:
-        """Verify and exchange a key. `report` gets every check made, also if one has failed.
+    def run(self, report: Callable[[ServiceVerdict], None]) -> Established:
+        """Verify and exchange a key.
 
-        Raises VerificationError or FormatError (do not trust what answered) or UnavailableError
-        (nothing that can be trusted answered).
+        Args:
+            report: Gets every check that was made, also if one failed.
+
+        Raises:
+            VerificationError: A check failed: do not trust what answered.
+            FormatError: An answer is malformed: do not trust what answered.
+            UnavailableError: The gateway is unreachable or refuses.
         """
-        checks: list[Check] = []
+        found = ServiceVerdict(coordinator=Verdict(()), secret_service=Verdict(()))
         try:
-            attestation = self._attest(checks)
-            kem_public_key = self._key_exchange(attestation, checks)
+            nonce = os.urandom(NONCE_SIZE)
+            attestation = Attestation.parse(
+                self._call("POST", "/confide/v1/attest", Nonce(nonce).encode(), MAX_ATTESTATION)
+            )
+            coordinator = verify_coordinator(
+                attestation,
+                manifest_pinned=self._pinned,
+                nonce=nonce,
+                collateral=self._find_collateral(attestation.evidence, self._manifest),
+                now=self._now(),
+            )
+            found = replace(found, coordinator=coordinator)
+            coordinator.require()
+            reply = KeyExchangeReply.parse(
+                self._call("GET", "/confide/v1/key-exchange", None, MAX_REPLY)
+            )
+            secret_service = verify_key_exchange(
+                reply, mesh_ca=attestation.mesh_ca, root_ca=attestation.root_ca, now=self._now()
+            )
+            found = replace(found, secret_service=secret_service)
+            secret_service.require()
         finally:
-            report(Verdict(tuple(checks)))
-        return self._exchange(attestation, kem_public_key)
-
-    def _attest(self, checks: list[Check]) -> Attestation:
-        nonce = os.urandom(NONCE_SIZE)
-        attestation = Attestation.parse(
-            self._call("POST", "/confide/v1/attest", encode_nonce(nonce), MAX_ATTESTATION)
-        )
-        verdict = verify_coordinator(
-            attestation,
-            manifest_pinned=self._pinned,
-            nonce=nonce,
-            collateral=self._find_collateral(attestation.evidence, self._manifest),
-            now=self._now(),
-        )
-        checks += verdict.checks
-        verdict.require()
-        return attestation
-
-    def _key_exchange(self, attestation: Attestation, checks: list[Check]) -> bytes:
-        reply = KeyExchangeReply.parse(
-            self._call("GET", "/confide/v1/key-exchange", None, MAX_REPLY)
-        )
-        verdict = verify_key_exchange(
-            reply, mesh_ca=attestation.mesh_ca, root_ca=attestation.root_ca, now=self._now()
-        )
-        checks += verdict.checks
-        verdict.require()
-        return reply.kem_public_key
+            report(found)
+        return self._exchange(attestation, reply.kem_public_key)
 
     def _exchange(self, attestation: Attestation, kem_public_key: bytes) -> Established:
         manifest = self._manifest
@@ -141,7 +139,7 @@ class Handshake:
 
 
 def gateway_error(status: int, body: bytes, what: str) -> UnavailableError:
-    """What a gateway says instead of an answer: its word, authentic in no way, so cut short."""
+    """The error for a gateway that refuses. Its reason is not authenticated, so it is cut short."""
     try:
         error = json.loads(body)["error"]
         said = f"{error['code']}: {error['message']}"
@@ -151,5 +149,5 @@ def gateway_error(status: int, body: bytes, what: str) -> UnavailableError:
         "gateway-refused",
         f"the gateway answered {what} with HTTP {status}",
         seen=ascii(said)[:300],
-        next="ask whoever runs the gateway",
+        next="ask the operator of the gateway",
     )

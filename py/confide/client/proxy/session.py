@@ -25,11 +25,13 @@ LIFETIME_SECONDS = KEY_LIFETIME
 RENEW_AFTER = KEY_REPLACE_AFTER / KEY_LIFETIME
 RETRY_SECONDS = 5
 _LOOK_SECONDS = 5.0
+# On macOS the monotonic clock goes on while the machine sleeps; on Linux only this one does.
+_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_seconds() -> float:
     """Seconds since boot, time asleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 class Session:

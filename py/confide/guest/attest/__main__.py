@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from confide.errors import UnavailableError
+from confide.guest.attest.hardware import detect_hardware
 from confide.guest.attest.local import passed_socket, serve
-from confide.guest.attest.platform import detect_hardware
 from confide.guest.attest.service import operations
 
 

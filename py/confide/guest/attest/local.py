@@ -11,11 +11,14 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from confide.encoding.canonical import Cbor, cbor_decode, cbor_encode
-from confide.encoding.fields import Fields
+from confide.encoding.canonical import cbor_decode, cbor_encode
+from confide.encoding.messages import CborMessage, read_value, to_map
 from confide.errors import ConfideError, FormatError, UnavailableError, error_from_dict
 from confide.protocol.evidence import MAX_EVIDENCE
+from measure.declare import Either
+from measure.kinds import Anything, Blob, Converted, ListOf, Text
 
 Operation = Callable[[bytes], Sequence[bytes]]
 """Takes a request's data, gives the items of the answer, or raises ConfideError."""
@@ -28,7 +31,43 @@ REQUEST_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
 
 _LISTEN_FD = 3  # the first socket that systemd passes on (sd_listen_fds(3))
-_ERROR_FIELDS = ("code", "message", "expected", "seen", "next")
+
+
+@dataclass(frozen=True)
+class _Request(CborMessage, what="the request", limit=MAX_REQUEST):
+    operation: Annotated[str, Text()]
+    data: Annotated[bytes, Blob()]
+
+
+def _read_items(items: tuple[object, ...]) -> tuple[bytes, ...]:
+    blobs = tuple(item for item in items if isinstance(item, bytes))
+    if len(blobs) != len(items):
+        raise FormatError("bad-answer", "an item of a service's answer is not a byte string")
+    return blobs
+
+
+@dataclass(frozen=True)
+class _Answer:
+    items: Annotated[
+        tuple[bytes, ...], Converted(ListOf(Anything(), MAX_ITEMS), read=_read_items, write=list)
+    ]
+
+
+@dataclass(frozen=True)
+class _Error:
+    code: Annotated[str, Text()]
+    message: Annotated[str, Text()]
+    expected: Annotated[str, Text()]
+    seen: Annotated[str, Text()]
+    next: Annotated[str, Text()]
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    error: _Error
+
+
+_ANSWER = Either(_Refusal, _Answer)
 
 
 @dataclass(frozen=True)
@@ -51,7 +90,7 @@ class LocalService:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(ANSWER_SECONDS)
                 connection.connect(str(self.path))
-                connection.sendall(cbor_encode({"operation": operation, "data": data}))
+                connection.sendall(_Request(operation, data).encode())
                 connection.shutdown(socket.SHUT_WR)
                 answer = _receive(connection, MAX_ANSWER)
         except OSError as error:
@@ -89,30 +128,25 @@ def serve(listener: socket.socket, operations: Mapping[str, Operation]) -> None:
 
 def _answer(operations: Mapping[str, Operation], request: bytes) -> bytes:
     try:
-        fields = Fields(cbor_decode(request, what="the request", limit=MAX_REQUEST), "the request")
-        operation = fields.text("operation", one_of=tuple(operations))
-        data = fields.blob("data")
-        fields.done()
-        return cbor_encode({"items": list(operations[operation](data))})
+        asked = _Request.parse(request)
+        if asked.operation not in operations:
+            raise FormatError(
+                "bad-field",
+                "the service has no such operation",
+                expected=" or ".join(operations),
+                seen=ascii(asked.operation[:80]),
+            )
+        return cbor_encode(to_map(_Answer(tuple(operations[asked.operation](asked.data)))))
     except ConfideError as error:
-        parts: dict[str, Cbor] = {**error.to_dict()}
-        return cbor_encode({"error": parts})
+        return cbor_encode(to_map(_Refusal(_Error(**error.to_dict()))))
 
 
 def _read_answer(answer: bytes) -> tuple[bytes, ...]:
-    fields = Fields(cbor_decode(answer, what="the answer", limit=MAX_ANSWER), "the answer")
-    if fields.has("error"):
-        error = fields.map("error")
-        parts = {name: error.text(name) for name in _ERROR_FIELDS}
-        error.done()
-        fields.done()
-        raise error_from_dict(parts, UnavailableError)
-    items = fields.list("items", max_items=MAX_ITEMS)
-    fields.done()
-    blobs = tuple(item for item in items if isinstance(item, bytes))
-    if len(blobs) != len(items):
-        raise FormatError("bad-answer", "an item of a service's answer is no byte string")
-    return blobs
+    value = cbor_decode(answer, what="the answer", limit=MAX_ANSWER)
+    message: _Refusal | _Answer = read_value(_ANSWER, value, "the answer")
+    if isinstance(message, _Refusal):
+        raise error_from_dict(to_map(message.error), UnavailableError)
+    return message.items
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:

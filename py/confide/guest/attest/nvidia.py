@@ -68,7 +68,8 @@ class NvidiaGpus:
             self._check_settings()
             check_held(self._root)
             return tuple(
-                GpuEvidence(self._device(handle), self._report(handle, nonce)) for handle in handles
+                GpuEvidence.of(self._device(handle), self._report(handle, nonce))
+                for handle in handles
             )
 
     def set_ready(self, ready: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confide.guest.attest.platform import detect_attester
+from confide.guest.attest.hardware import detect_attester
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.net.server import Service, serve

@@ -8,10 +8,12 @@ from flask import Flask, Response, jsonify, request
 
 from confide.encoding.canonical import cbor_encode
 from confide.errors import UnavailableError
+from confide.guest.codes import CODES
 from confide.guest.coordinator.domain import Coordinator
 from confide.net.server import cbor_response, flask_app
 from confide.protocol import coordinator as messages
 from confide.protocol.collateral import MAX_BUNDLE
+from confide.protocol.roles import Role
 
 MAX_UPLOADS = 4
 """Bundles of collateral that are received at once: each takes three times its size meanwhile."""
@@ -19,7 +21,7 @@ MAX_UPLOADS = 4
 
 def create_app(coordinator: Coordinator) -> Flask:
     """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
-    app = flask_app(__name__, max_body=messages.MAX_JOIN)
+    app = flask_app(__name__, codes=CODES, max_body=messages.MAX_JOIN)
     uploads = threading.BoundedSemaphore(MAX_UPLOADS)
 
     def body() -> bytes:
@@ -27,17 +29,17 @@ def create_app(coordinator: Coordinator) -> Flask:
 
     @app.get("/healthz")
     def health() -> Response:
-        return jsonify(role="coordinator", state=coordinator.state)
+        return jsonify(role=Role.COORDINATOR, state=coordinator.state)
 
     @app.post("/v1/attest")
     def attest() -> Response:
-        nonce = messages.parse_nonce(body())
+        nonce = messages.Nonce.parse(body()).nonce
         return cbor_response(coordinator.attest(nonce).encode())
 
     @app.post("/v1/manifest")
     def set_manifest() -> Response:
-        sha256 = coordinator.set_manifest(messages.parse_set_manifest(body()))
-        return cbor_response(messages.encode_manifest_set(sha256))
+        sha256 = coordinator.set_manifest(messages.SetManifest.parse(body()).manifest)
+        return cbor_response(messages.ManifestSet(sha256).encode())
 
     @app.get("/v1/manifest")
     def manifest() -> Response:
@@ -69,7 +71,7 @@ def create_app(coordinator: Coordinator) -> Flask:
 
     @app.post("/v1/challenge")
     def challenge() -> Response:
-        return cbor_response(messages.encode_nonce(coordinator.challenge()))
+        return cbor_response(messages.Nonce(coordinator.challenge()).encode())
 
     @app.post("/v1/join")
     def join() -> Response:

@@ -38,11 +38,12 @@ from confide.protocol.coordinator import (
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import append_entry, encode_history
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
-    from confide.guest.attest.platform import Attester
+    from confide.guest.attest.service import Attester
 
 
 @dataclass(frozen=True)
@@ -222,14 +223,14 @@ class Coordinator:
                 seen=request.manifest_sha256.hex(),
             )
         mesh.manifest.role(request.role)
-        if request.role == "coordinator":
+        if request.role == Role.COORDINATOR:
             raise PolicyError(
                 "role-not-allowed", "a coordinator does not join a mesh, it makes one"
             )
         # Who has a KEM key is asked for clients' keys, so it is part of the role.
-        if (request.role == "secret-service") != bool(request.kem_public_key):
+        if (request.role == Role.SECRET_SERVICE) != bool(request.kem_public_key):
             raise PolicyError("kem-key", "the secret service, and no other role, has a KEM key")
-        if request.role == "secret-service" and request.models:
+        if request.role == Role.SECRET_SERVICE and request.models:
             raise PolicyError("model-not-allowed", "the secret service serves no models")
         for name in request.models:
             if request.role not in mesh.manifest.model(name).roles:

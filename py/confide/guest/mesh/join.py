@@ -42,7 +42,7 @@ from confide.protocol.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 
 if TYPE_CHECKING:
-    from confide.guest.attest.platform import Attester
+    from confide.guest.attest.service import Attester
 
 RENEW_AFTER = LEAF_LIFETIME * 3 // 4
 """Seconds after which a member attests again; the rest of the hour is for failed attempts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confide.guest.attest.platform import detect_attester
+from confide.guest.attest.hardware import detect_attester
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context
@@ -10,13 +10,16 @@ from confide.guest.secret_service.app import create_public_app, create_worker_ap
 from confide.guest.secret_service.domain import SecretService
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.server import Service, serve
+from confide.protocol.roles import Role
 
 
 def create_service() -> Service:
     """Make the keys, start joining the mesh, and return both HTTP faces."""
     service = SecretService()
     client = CoordinatorClient(read_config().coordinator)
-    node = Node("secret-service", detect_attester(), client, kem_public_key=service.kem_public_key)
+    node = Node(
+        Role.SECRET_SERVICE, detect_attester(), client, kem_public_key=service.kem_public_key
+    )
     node.start()
     return Service(
         create_public_app(service, node),

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from flask import Flask, Response, jsonify, request
 
-from confide.encoding.fields import from_hex
+from confide.encoding.texts import from_hex
+from confide.guest.codes import CODES
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import peer_identity
 from confide.guest.secret_service.domain import SecretService
 from confide.net.server import cbor_response, flask_app
 from confide.protocol.keyexchange import KEY_ID_SIZE, MAX_MESSAGE
-from confide.protocol.manifest import ROLES
+from confide.protocol.roles import WORKERS
 from confide.protocol.secret_service import KeyExchangeReply
-
-WORKER_ROLES = tuple(role for role in ROLES if role.startswith("worker-"))
 
 
 def create_public_app(service: SecretService, node: Node) -> Flask:
     """What clients use, over an untrusted path: every message authenticates itself."""
-    app = flask_app(__name__, max_body=MAX_MESSAGE)
+    app = flask_app(__name__, codes=CODES, max_body=MAX_MESSAGE)
 
     @app.get("/healthz")
     def health() -> Response:
@@ -42,12 +41,12 @@ def create_public_app(service: SecretService, node: Node) -> Flask:
 
 def create_worker_app(service: SecretService, node: Node) -> Flask:
     """What workers use. Served on TLS connections only: the peer is who its certificate says."""
-    app = flask_app(f"{__name__}.workers", max_body=0)
+    app = flask_app(f"{__name__}.workers", codes=CODES, max_body=0)
 
     @app.get("/v1/keys/<key_id>")
     def get_key(key_id: str) -> Response:
         connection = request.environ["gunicorn.socket"]
-        worker = peer_identity(connection, node.membership(), role=WORKER_ROLES)
+        worker = peer_identity(connection, node.membership(), role=WORKERS)
         released = service.get(from_hex(key_id, KEY_ID_SIZE, "the key id"), worker)
         return cbor_response(released.encode())
 

@@ -21,6 +21,7 @@ from confide.errors import PolicyError, UnavailableError
 from confide.protocol.certificates import MeshIdentity
 from confide.protocol.keyexchange import KEY_LIFETIME, KemPrivateKey
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import WORKERS
 from confide.protocol.secret_service import KeyAccepted, ReleasedKey
 
 MAX_KEYS = 65_536
@@ -99,7 +100,7 @@ class SecretService:
                 "there is no such key, or it has expired",
                 next="the client exchanges a new key",
             )
-        if not worker.role.startswith("worker-") or not set(worker.models) & set(stored.models):
+        if worker.role not in WORKERS or not set(worker.models) & set(stored.models):
             raise PolicyError(
                 "model-not-allowed",
                 "the key is not for a model of this worker",

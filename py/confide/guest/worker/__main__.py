@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from confide.errors import UnavailableError
-from confide.guest.attest.platform import detect_attester
+from confide.guest.attest.hardware import detect_attester
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
 from confide.guest.secret_service.client import fetch_key
@@ -18,7 +18,7 @@ from confide.guest.worker.encryption_proxy import EncryptionProxy, under_manifes
 from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.models_file import MODELS_FILE, parse_models
 from confide.guest.worker.keys import Keys
-from confide.guest.worker.role import GPU, read_role
+from confide.guest.worker.role import read_role
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import STREAM_THREADS
 from confide.net.server import Service, serve
@@ -31,7 +31,7 @@ def create_service() -> Service:
     manifest_sha256, served = parse_models(MODELS_FILE.read_bytes())
     models = tuple(model.name for model in served)
     coordinator = CoordinatorClient(config.coordinator)
-    gpus = _attested_gpus(role, coordinator) if role == GPU else None
+    gpus = _attested_gpus(role, coordinator) if role.has_gpus else None
     node = Node(role, detect_attester(), coordinator, models=models, gpus=gpus)
     node.start()
     membership = under_manifest(node.membership, manifest_sha256)

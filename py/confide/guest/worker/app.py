@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
+from confide.guest.codes import CODES
 from confide.guest.worker.encryption_proxy import EncryptionProxy, SealedCall
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
@@ -24,7 +25,7 @@ def create_app(
     Health is that map, for whoever routes requests, and one state of the worker, for whoever starts
     it: "ready" only when every model is, else the state of the first that is not.
     """
-    app = flask_app(__name__, max_body=MAX_REQUEST)
+    app = flask_app(__name__, codes=CODES, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
 
     @app.get("/healthz")

@@ -32,7 +32,7 @@ from confide.guest.worker.keys import Keys
 from confide.net import openai_error, sse
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.protocol.frames import ResponseSealer, clear_error
+from confide.protocol.frames import ResponseSealer, Usage, clear_error
 from confide.protocol.manifest import Manifest
 from confide.protocol.receipt import Statement, sign_receipt
 from confide.protocol.sealed import OpenedRequest, RequestHeaders
@@ -195,8 +195,7 @@ class EncryptionProxy:
             model=model,
             model_root_hash=manifest.model(model).root_hash,
             time=int(self._clock()),
-            prompt_tokens=counts.prompt,
-            completion_tokens=counts.completion,
+            usage=Usage(counts.prompt, counts.completion),
         )
         return sign_receipt(statement, membership.private_key, membership.certificate)
 

@@ -11,12 +11,27 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import read_value
 from confide.errors import ConfigError, FormatError, PolicyError
+from measure.declare import Nested
+from measure.kinds import Hex, Integer, MapOf, Text
 
 MAX_KEYS_FILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class _User:
+    """One entry of the keys file: SHA-256 of the key (32 bytes), requests per minute."""
+
+    sha256: Annotated[bytes, Hex(32)]
+    requests_per_minute: Annotated[int, Integer(1, 10**6)]
+
+
+_USERS = MapOf(Text(MAX_KEYS_FILE), Nested(_User), max_items=MAX_KEYS_FILE)
 
 
 class _Quota:
@@ -58,15 +73,11 @@ class Access:
             data = path.read_bytes()
             if len(data) > MAX_KEYS_FILE:
                 raise FormatError("too-large", f"the file is over {MAX_KEYS_FILE} bytes")
-            users = Fields(json.loads(data), "the API keys file")
             keys: dict[bytes, int] = {}
-            for name in users.unread():
-                entry = users.map(name)
-                digest = entry.hex("sha256", 32)
-                if digest in keys:
+            for name, user in read_value(_USERS, json.loads(data), "the API keys file").items():
+                if user.sha256 in keys:
                     raise FormatError("duplicate-key", f"the key of {name!r} is there twice")
-                keys[digest] = entry.integer("requests_per_minute", minimum=1, maximum=10**6)
-                entry.done()
+                keys[user.sha256] = user.requests_per_minute
             if not keys:
                 raise FormatError("no-keys", "the file names no key")
         except (OSError, ValueError, FormatError) as error:

@@ -8,25 +8,18 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
-from confide.errors import ConfideError, UnavailableError
+from confide.errors import UnavailableError
+from confide.host.codes import CODES
 from confide.host.gateway.access import Access
 from confide.host.gateway.routing import Worker, Workers
 from confide.net.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.net.server import flask_app, status_of
+from confide.net.server import flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
 from confide.protocol.sealed import MAX_REQUEST
 
 _FORWARDED = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
-_STATUS = {
-    "unauthorized": 401,
-    "rate-limited": 429,
-    "peer-unreachable": 502,
-    "peer-lost": 502,
-    "answer-too-large": 502,
-    "peer-timeout": 504,
-}
 
 
 def create_app(
@@ -37,13 +30,8 @@ def create_app(
     access: Access | None,
 ) -> Flask:
     """The WSGI application; `access` None admits everybody. Starts a thread: fork before."""
-    app = flask_app(__name__, max_body=MAX_REQUEST)
+    app = flask_app(__name__, codes=CODES, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
-
-    def failed(error: ConfideError) -> tuple[Response, int]:
-        return jsonify(error=error.to_dict()), _STATUS.get(error.code, status_of(error))
-
-    app.register_error_handler(ConfideError, failed)
 
     @app.before_request
     def admit() -> None:

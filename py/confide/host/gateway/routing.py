@@ -12,9 +12,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from confide.encoding.fields import Fields, check_name
+from confide.encoding.fields import Fields
+from confide.encoding.texts import check_name
 from confide.errors import ConfideError, FormatError, UnavailableError
+from confide.net.calls import Caller
 from confide.net.http_client import Upstream
+from confide.protocol.roles import WORKERS
 
 HEALTH_SECONDS = 2.0
 """Between two looks at a worker's health."""
@@ -31,8 +34,11 @@ class Worker:
 
     def __init__(self, url: str) -> None:
         self.upstream = Upstream(url, connect_seconds=5.0)
-        self._health = Upstream(
-            url, connect_seconds=5.0, read_seconds=PATIENCE_SECONDS, idle_connections=1
+        self._health = Caller(
+            url,
+            connect_seconds=5.0,
+            read_seconds=PATIENCE_SECONDS,
+            total_seconds=2 * PATIENCE_SECONDS,
         )
         self._timeouts = 0
         self.url = self.upstream.url
@@ -56,7 +62,7 @@ def _served(body: bytes) -> frozenset[str]:
         fields = Fields(json.loads(body), "a worker's health")
     except ValueError as error:
         raise FormatError("bad-json", "a worker's health is not JSON") from error
-    if not fields.text("role").startswith("worker-"):
+    if fields.text("role") not in WORKERS:
         return frozenset()
     # Not the worker's own state: that is ready only when all of its models are.
     models = fields.map("models")

@@ -1,1 +1,1 @@
-"""Model disks: packing a model's folder into one, and verifying one. Runs on people's machines."""
+"""Model disks: pack a model's folder into one, and verify one. Runs on the operator's machine."""

@@ -1,7 +1,7 @@
-"""Verifying a model disk by hand, top down: as the kernel does it, but every block, and at once.
+"""Verifying every block of a model disk, from the root hash down, as the kernel does on reading.
 
-Each block of the tree is checked before what it says of the level below is believed. So the first
-wrong block that is found is wrong itself, not blamed for another one.
+Each block of the tree is checked before its hashes are used for the level below. So the first wrong
+block that is found is damaged itself, and not only named by a damaged hash.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ _BLOCK_BITS = 12
 
 @dataclass(frozen=True)
 class Check:
-    """What a process compares: a segment of `disk` with the hashes that are on the disk."""
+    """A process's task: compare a segment of `disk` with its hashes on the disk."""
 
     disk: Path
     segment: Segment
 
 
 def hash_offset_of(disk: Path) -> int:
-    """Where the hash tree is, by the file system's own word: verify the disk before believing it.
+    """Read from the file system of an unverified disk where the hash tree begins, in bytes.
 
-    Raises VerificationError if there is no such file system, OSError if it cannot be read.
+    Raises:
+        VerificationError: "not-a-model-disk": the first block has no erofs file system.
+        OSError: The disk cannot be read.
     """
     with disk.open("rb") as file:
         file.seek(_SUPERBLOCK_OFFSET)
@@ -47,25 +49,36 @@ def hash_offset_of(disk: Path) -> int:
             return int(blocks) * BLOCK
     raise VerificationError(
         "not-a-model-disk",
-        f"{disk} is no model disk, or its first block is damaged",
+        f"{disk} is not a model disk, or its first block is damaged",
         expected="an erofs file system of 4096-byte blocks",
-        next="give --manifest and --model, which say where the hash tree is",
+        next="if it is one, use --manifest and --model: a manifest says where the hash tree begins",
     )
 
 
 def verify(disk: Path, root: bytes, hash_offset: int, progress: Callable[[int], Progress]) -> int:
-    """Check every block of a disk under a root hash (32 bytes); the bytes that were checked.
+    """Check every block of a disk against a root hash. Bytes after the hash tree are not read.
 
-    Raises VerificationError for a disk that is too short, has another root hash, or has a wrong
-    block, and says where; OSError if it cannot be read. What is behind the hash tree is nobody's
-    and is not read.
+    Args:
+        disk: A file or a block device.
+        root: The root hash, 32 bytes.
+        hash_offset: Where the hash tree begins, in bytes.
+        progress: Gets the number of bytes to check, and returns a function that counts them.
+
+    Returns:
+        How many bytes were checked.
+
+    Raises:
+        VerificationError: "bad-hash-offset", "truncated-model-disk", "wrong-root-hash", or
+            "wrong-block" with the offset of the first one.
+        OSError: The disk cannot be read.
     """
     if hash_offset % BLOCK or hash_offset < 2 * BLOCK:
         raise VerificationError(
             "bad-hash-offset",
-            "no hash tree can be where this one is said to be",
+            "the offset of the hash tree is invalid",
             expected=f"a multiple of {BLOCK}, at least {2 * BLOCK}",
             seen=str(hash_offset),
+            next="use the entry or manifest that was made with this disk",
         )
     need = disk_size(hash_offset // BLOCK)
     with disk.open("rb") as file:
@@ -95,9 +108,13 @@ def verify(disk: Path, root: bytes, hash_offset: int, progress: Callable[[int], 
 
 
 def first_wrong(check: Check) -> int | None:
-    """The number of the first block in a segment with another hash than the disk says, if any.
+    """Find the first wrong block of a segment.
 
-    Raises OSError if the disk cannot be read.
+    Returns:
+        Its number in the segment, from 0; None if every block has the hash that is on the disk.
+
+    Raises:
+        OSError: The disk cannot be read.
     """
     segment = check.segment
     with check.disk.open("rb", buffering=0) as file:
@@ -110,7 +127,7 @@ def first_wrong(check: Check) -> int | None:
 
 
 def _check_top(disk: Path, root: bytes, top: Level, below: Level) -> None:
-    """The root hash; if it is another one, is that another disk's, or is this block damaged?"""
+    """Check the root hash. If it is wrong, tell another disk from a damaged block."""
     with disk.open("rb") as file:
         file.seek(top.offset)
         block = file.read(BLOCK)
@@ -123,7 +140,7 @@ def _check_top(disk: Path, root: bytes, top: Level, below: Level) -> None:
         raise _wrong_block(disk, root, top.offset, "of the hash tree")
     raise VerificationError(
         "wrong-root-hash",
-        f"{disk} is another disk: its hash tree has another root hash",
+        f"{disk} is a different disk: its hash tree has another root hash",
         expected=root.hex(),
         seen=found.hex(),
         next="use the disk that was packed with this manifest entry",
@@ -134,6 +151,6 @@ def _wrong_block(disk: Path, root: bytes, offset: int, what: str) -> Verificatio
     return VerificationError(
         "wrong-block",
         f"{disk} is damaged: the first wrong block {what} is at offset {offset}",
-        expected=f"the block under root hash {root.hex()}",
-        next="copy the disk again; no machine serves from it",
+        expected=f"the block that belongs to root hash {root.hex()}",
+        next="copy the disk again; no worker serves a damaged disk",
     )

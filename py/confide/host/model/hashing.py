@@ -1,4 +1,4 @@
-"""Hashing a disk in segments, by as many processes as there are processors."""
+"""Hashing a disk in segments, with one process for each processor."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from typing import TypeVar
 from confide.protocol.hash_tree import BLOCK, HASH, HASHES_PER_BLOCK, SALT, Level
 
 SEGMENT_BLOCKS = 16 * HASHES_PER_BLOCK
-"""Blocks that are worked on at once: 8 MiB. Whole blocks of hashes, so that no two share one."""
+"""Blocks in a segment: 8 MiB. Their hashes fill whole blocks, so no two segments share one."""
 
 MAX_PROCESSES = 16
-"""Each holds a segment in memory; no disk keeps more of them busy."""
+"""Each holds a segment in memory. More would wait for the disk."""
 
 _SALTED = sha256(SALT)
 _buffer = bytearray()
@@ -34,7 +34,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Segment:
-    """`blocks` blocks of a disk from byte `offset` on, and where their hashes are."""
+    """A part of a disk.
+
+    Attributes:
+        offset: Where it begins, in bytes.
+        blocks: Its size in blocks of 4096 bytes.
+        hashes: Where the hashes of its blocks begin, in bytes.
+    """
 
     offset: int
     blocks: int
@@ -47,16 +53,20 @@ class Segment:
 
 
 def segments(level: Level, hashes: Level) -> Iterator[Segment]:
-    """The segments of a level, and of the level with its hashes, in order."""
+    """The segments of a level in order; `hashes` is the level with its hashes."""
     for first in range(0, level.blocks, SEGMENT_BLOCKS):
         blocks = min(SEGMENT_BLOCKS, level.blocks - first)
         yield Segment(level.offset + first * BLOCK, blocks, hashes.offset + first * HASH)
 
 
 def read(descriptor: int, offset: int, size: int) -> memoryview:
-    """Bytes of a file, in memory that the next call uses again: new memory costs more than hashing.
+    """Read `size` bytes of a file from byte `offset` on.
 
-    Raises OSError, also if the file ends before.
+    Returns:
+        The bytes, in memory that the next call overwrites: new memory costs more than hashing.
+
+    Raises:
+        OSError: The file cannot be read, or ends before.
     """
     global _buffer
     if len(_buffer) < size:
@@ -82,14 +92,14 @@ def hash_blocks(data: memoryview) -> bytes:
 
 
 def process_count() -> int:
-    """How many processes hash."""
+    """The number of processes that hash."""
     return min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
 
 
 @contextmanager
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """Processes to work on segments. What they have not begun when this is left, is not done."""
-    # Forked, as the program that a spawned one would import first is the user's command itself.
+    """Processes that work on segments. Leaving the context cancels tasks that have not begun."""
+    # Forked: a spawned process would first import the main program, which is the user's command.
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(process_count(), mp_context=context, initializer=_begin)
     try:
@@ -101,7 +111,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 def in_order(
     pool: ProcessPoolExecutor, work: Callable[[Task], Result], tasks: Iterable[Task]
 ) -> Iterator[Result]:
-    """The results of `work` in the order of `tasks`. It begins at once, and stays a bit ahead."""
+    """The results of `work` in the order of `tasks`. Work begins at once and stays a bit ahead."""
     rest = iter(tasks)
     begun: deque[Future[Result]] = deque()
 
@@ -119,6 +129,6 @@ def in_order(
 
 
 def _begin() -> None:
-    """A process of the pool: it leaves Ctrl-C to its parent, and ends when that one dies."""
+    """Prepare a process of the pool: it ignores Ctrl-C, and ends when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,10 +1,10 @@
-"""Where everything is on a model disk: decided by mkfs.erofs, before any data is copied.
+"""Where everything is on a model disk: mkfs.erofs decides that before any data is copied.
 
-mkfs.erofs makes the whole file system with its space for data reserved and not written, which takes
-milliseconds for any size; dump.erofs then says where each file's data belongs. It takes two steps,
-since that is how this program can be asked for it: from headers of a tar archive a file system
-whose files are all holes, and from that one with room for them (`--clean=rvsp`). Each file has its
-data in one piece, uncompressed: weights do not compress, and the engine maps them.
+mkfs.erofs makes the whole file system and reserves the space for data without writing it. This
+takes milliseconds for any size. dump.erofs then says where the data of each file belongs. mkfs
+needs two steps for this: from the headers of a tar archive it makes a file system whose files are
+all holes, and from that one another with room for the data (`--clean=rvsp`). The data of each file
+is in one piece and not compressed: weights do not compress, and the engine maps them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tarfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +20,18 @@ from confide.errors import ConfigError
 from confide.host.model.source import Source, SourceFile
 from confide.protocol.hash_tree import BLOCK
 
-# Any constants would do: the root hash identifies a disk, these identify nothing.
+# The root hash identifies a disk. These constants only show that this program made it.
 UUID = "c0f1de00-0000-4000-8000-000000000001"
 TIME = 0
 FILE_MODE, FOLDER_MODE = 0o644, 0o755
 
+_UUID_OFFSET = 1024 + 48  # of struct erofs_super_block: Linux, fs/erofs/erofs_fs.h
 _EXTENT = re.compile(r"^ *0: +0\.\. *\d+ \| *\d+ : *(\d+)\.\. *\d+ \| *(\d+)$", re.M)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The data of a file goes to byte `offset` of the disk, a multiple of BLOCK."""
+    """The data of `file` goes to byte `offset` of the disk, a multiple of BLOCK."""
 
     file: SourceFile
     offset: int
@@ -37,7 +39,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """The file system without data, a sparse file, and where its data goes, by ascending offset."""
+    """The file system without data.
+
+    Attributes:
+        image: The file system, a sparse file.
+        pieces: Where the data goes, by ascending offset.
+        data_blocks: The size of the file system in blocks of 4096 bytes.
+    """
 
     image: Path
     pieces: tuple[Piece, ...]
@@ -45,10 +53,18 @@ class Layout:
 
 
 def make_layout(source: Source, tools: Path, folder: Path) -> Layout:
-    """Lay the files out, in an image in `folder`; `tools` has bin/mkfs.erofs and bin/dump.erofs.
+    """Make the file system without data.
 
-    The image depends on paths and sizes alone. Raises ConfigError if a tool fails, or makes
-    something else than this module describes.
+    The image depends on paths and sizes alone.
+
+    Args:
+        source: The model's files.
+        tools: A folder with bin/mkfs.erofs and bin/dump.erofs.
+        folder: An empty folder for the image.
+
+    Raises:
+        ConfigError: "no-model-tools": a tool is missing. "mkfs-failed": a tool failed, or its
+            layout is not the one that this module describes.
     """
     headers, holes, image = (folder / name for name in ("headers.tar", "holes.erofs", "data.erofs"))
     headers.write_bytes(_headers(source))
@@ -65,8 +81,15 @@ def make_layout(source: Source, tools: Path, folder: Path) -> Layout:
     return Layout(image, tuple(pieces), size // BLOCK)
 
 
+def is_model_disk(file: Path) -> bool:
+    """Whether this program made a file as a model disk, or began to. Raises OSError."""
+    with file.open("rb") as disk:
+        disk.seek(_UUID_OFFSET)
+        return disk.read(16) == uuid.UUID(UUID).bytes
+
+
 def _headers(source: Source) -> bytes:
-    """A tar archive of every folder and file without any file's data."""
+    """A tar archive of every folder and file, without the data of the files."""
     found = bytearray()
     for path, mode, size, kind in [
         *((path, FOLDER_MODE, 0, tarfile.DIRTYPE) for path in source.folders()),
@@ -84,7 +107,7 @@ def _mkfs(tools: Path, *arguments: str) -> None:
 
 
 def _offset(tools: Path, image: Path, file: SourceFile) -> int:
-    """Where a file's data is."""
+    """The offset of a file's data, in bytes."""
     text = _run(tools, "dump.erofs", f"--path=/{file.path}", "-e", str(image))
     extents = _EXTENT.findall(text)
     blocks = -(-file.size // BLOCK)
@@ -96,7 +119,7 @@ def _offset(tools: Path, image: Path, file: SourceFile) -> int:
 
 
 def _run(tools: Path, program: str, *arguments: str) -> str:
-    """Run a tool; its output. Raises ConfigError with its words."""
+    """Run a tool and return its output. Raises ConfigError, which quotes the tool's error."""
     try:
         done = subprocess.run(
             [str(tools / "bin" / program), *arguments],
@@ -126,7 +149,7 @@ def _run(tools: Path, program: str, *arguments: str) -> str:
 def _unexpected(expected: str, seen: str) -> ConfigError:
     return ConfigError(
         "mkfs-failed",
-        "mkfs.erofs made another layout than it should",
+        "mkfs.erofs made an unexpected layout",
         expected=expected,
         seen=ascii(seen),
         next="use the tools that the flake builds: `nix build .#model-tools`",

@@ -1,7 +1,7 @@
 """Making a model disk: the layout, then all data and its hashes in one pass, then the tree.
 
-An interrupted pack goes on where it was: see `Journal`. Only the standard library and
-modules without dependencies are needed, so that the flake's builder is this very code.
+An interrupted pack continues where it stopped: see `Journal`. This code needs only the standard
+library and modules without dependencies, so that the flake's builder can run it too.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from confide.errors import ConfigError
 from confide.host.model import hashing
 from confide.host.model.hashing import Segment, hash_blocks, in_order, processes, read, segments
 from confide.host.model.layout import Layout, Piece, make_layout
+from confide.host.model.outputs import Outputs
 from confide.host.model.progress import Progress
 from confide.host.model.source import Source
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.hash_tree import BLOCK, disk_size, levels, root_hash
+from measure.declare import encode
 
 CHECKPOINT_SEGMENTS = 128
 """After so many segments, 1 GiB, all that is done is on the disk and noted."""
@@ -33,7 +35,14 @@ CHECKPOINT_SEGMENTS = 128
 
 @dataclass(frozen=True)
 class PackedDisk:
-    """A finished disk: root hash and SHA-256 of the whole file (32 bytes each), sizes in bytes."""
+    """A finished disk.
+
+    Attributes:
+        root_hash: The root of the hash tree, 32 bytes.
+        hash_offset: Where the hash tree begins, in bytes.
+        size: The size of the file in bytes.
+        sha256: The SHA-256 of the whole file, 32 bytes.
+    """
 
     root_hash: bytes
     hash_offset: int
@@ -50,18 +59,13 @@ class PackedDisk:
             "hash_offset": self.hash_offset,
             "tasks": list(tasks),
             "roles": list(roles),
-            "engine": engine.to_json(),
+            "engine": encode(engine),
         }
-
-
-def write_entry(path: Path, entry: dict[str, object]) -> None:
-    """Write model.json, which `confide manifest build --model` reads."""
-    path.write_text(json.dumps(entry, indent=2, sort_keys=True) + "\n")
 
 
 @dataclass(frozen=True)
 class Fill:
-    """What a process does with a segment of `disk`: pieces of files into it, and its hashes."""
+    """A process's task: copy pieces of files into a segment of `disk`, and write its hashes."""
 
     disk: Path
     segment: Segment
@@ -72,12 +76,12 @@ class Fill:
 class Journal:
     """How much of a disk is done, beside it: {"plan": HEX, "segments": N}, and its lock.
 
-    `plan` is the SHA-256 of which files, of which size and time, go where, and of how large a
-    segment is; if that changed, the pack starts from zero. The first `segments` segments of the
-    data, and their hashes, are on the disk for good. Done again after an interruption are the
-    layout and the tree above the leaves (below 1 % of the time), up to CHECKPOINT_SEGMENTS
-    segments, and the SHA-256 of the whole file: it depends on every byte before, so what was done
-    is read, but not written, once more.
+    `plan` is a SHA-256 of the files with their sizes and times, of the place of each, and of the
+    size of a segment. If it changed, the pack starts from the beginning. The first `segments`
+    segments of the data are on the disk, with their hashes. After an interruption, pack makes the
+    layout and the tree above the leaves again (below 1 % of the time), and up to
+    CHECKPOINT_SEGMENTS segments. It also reads the finished segments once more, because the SHA-256
+    of the whole file depends on every byte before. It does not write them again.
     """
 
     descriptor: int
@@ -85,7 +89,7 @@ class Journal:
     segments: int = 0
 
     def resume(self) -> bool:
-        """Take over what was noted, if it is of this plan."""
+        """Continue after the segments that were noted, if they are of this plan."""
         try:
             noted = json.loads(os.pread(self.descriptor, 4096, 0))
             plan, done = noted["plan"], int(noted["segments"])
@@ -97,7 +101,7 @@ class Journal:
         return True
 
     def note(self, segments: int) -> None:
-        """Note that so many segments are done."""
+        """Note how many segments are done, and wait until the note is on the disk."""
         self.segments = segments
         text = json.dumps({"plan": self.plan, "segments": segments}) + "\n"
         os.ftruncate(self.descriptor, 0)
@@ -108,23 +112,26 @@ class Journal:
 def pack(
     source: Source, output: Path, tools: Path, progress: Callable[[int], Progress]
 ) -> PackedDisk:
-    """Make the model disk `output` of what `scan` found.
+    """Make a model disk of the files that `scan` found.
 
-    The bits depend on paths and contents of the files, and on the version of the tools. `progress`
-    gets the number of bytes of the disk, and what it returns counts them. Raises ConfigError if the
-    file exists, there is no room, a tool fails, or a file changes meanwhile; OSError if it cannot
-    be read or written. Until it is finished, the disk is OUTPUT.partial beside a journal.
+    The bits depend on the paths and contents of the files, and on the version of the tools. Until
+    it is finished, the disk is OUTPUT.partial with OUTPUT.journal beside it.
+
+    Args:
+        source: The model's files.
+        output: The disk to make.
+        tools: A folder with bin/mkfs.erofs and bin/dump.erofs.
+        progress: Gets the size of the disk in bytes, and returns a function that counts them.
+
+    Raises:
+        ConfigError: A file is in the way (outputs.py), "being-packed", "no-space",
+            "no-model-tools", "mkfs-failed", or "model-changed".
+        OSError: A file cannot be read or written.
     """
-    if output.exists():
-        raise ConfigError(
-            "disk-exists",
-            "there is a file in the place of the disk already",
-            seen=str(output),
-            next="remove it or choose another name; a finished disk is never written over",
-        )
-    partial = output.with_name(output.name + ".partial")
-    journal_file = output.with_name(output.name + ".journal")
-    with _locked(journal_file) as descriptor:
+    outputs = Outputs(output)
+    outputs.require_free(source)
+    partial = outputs.partial
+    with _locked(outputs.journal) as descriptor:
         with tempfile.TemporaryDirectory(prefix=output.name + ".", dir=output.parent) as scratch:
             layout = make_layout(source, tools, Path(scratch))
             journal = Journal(descriptor, _plan(layout))
@@ -145,7 +152,7 @@ def pack(
         source.require_unchanged()
         _sync(partial)
         partial.rename(output)
-        journal_file.unlink()
+        outputs.journal.unlink()
     return PackedDisk(root, layout.data_blocks * BLOCK, size, digest.digest())
 
 
@@ -159,7 +166,7 @@ def _plan(layout: Layout) -> str:
 
 
 def _sparse_digest(layout: Layout) -> str:
-    """SHA-256 of all that the layout has beside the files' data: names, modes, places."""
+    """SHA-256 of the layout without the files' data: names, modes, places."""
     digest = hashlib.sha256()
     with layout.image.open("rb") as image:
         at = 0
@@ -179,7 +186,7 @@ def _fill(
     hash_file: Callable[[bytes | memoryview], None],
     count: Progress,
 ) -> None:
-    """Write the data and the leaves of the tree; hash the file as far as the data goes."""
+    """Write the data and the leaves of the tree, and hash the file to the end of the data."""
     data, leaves, *_ = levels(layout.data_blocks)
     every = list(segments(data, leaves))
     tasks = (Fill(disk, s, _pieces_in(layout, s)) for s in every[journal.segments :])
@@ -220,7 +227,7 @@ def _pieces_in(layout: Layout, segment: Segment) -> tuple[Piece, ...]:
 
 
 def _copy(piece: Piece, offset: int, into: memoryview) -> None:
-    """Fill `into` from `offset` of a file on."""
+    """Fill `into` with the bytes of a file from `offset` on."""
     with piece.file.source.open("rb", buffering=0) as file:
         file.seek(offset)
         done = 0
@@ -248,7 +255,7 @@ def _finish_tree(
     hash_file: Callable[[bytes | memoryview], None],
     count: Progress,
 ) -> bytes:
-    """Write the tree above its leaves, hash the file's rest; the root hash."""
+    """Write the tree above its leaves, hash the rest of the file, and return the root hash."""
     _, *tree = levels(data_blocks)
     with disk.open("rb") as file, processes() as pool:
         for level, above in pairwise(tree):
@@ -266,13 +273,16 @@ def _finish_tree(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open a file to read and write, for this process alone."""
+    """Open a file to read and write, and lock it against other processes."""
     with path.open("a+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
-                "being-packed", "another process is making this disk", seen=str(path)
+                "being-packed",
+                "another process is making this disk",
+                seen=str(path),
+                next="wait until it has finished, or choose another name for the disk",
             ) from error
         try:
             yield file.fileno()
@@ -286,14 +296,14 @@ def _require_space(folder: Path, need: int) -> None:
     if free < need:
         raise ConfigError(
             "no-space",
-            f"there is no room for the disk in {folder}",
+            f"{folder} has no space for the disk",
             expected=f"{need} bytes free",
             seen=f"{free} bytes",
-            next="make room or choose another place; what was done so far is kept",
+            next="free some space or choose another place; the finished part of the disk is kept",
         )
 
 
 def _sync(path: Path) -> None:
-    """Wait until all that was written to a file is on its disk."""
+    """Wait until the whole content of a file is on its disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

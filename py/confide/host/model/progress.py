@@ -1,4 +1,4 @@
-"""How far something is: bytes, rate and time left, on standard error."""
+"""Progress on standard error: bytes, rate and time left."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
 
 
 Progress = Callable[[int], None]
-"""Called with the bytes that were done since the last call."""
+"""Called with the number of bytes since the last call."""
 
 
 class Meter:
-    """A Progress that rewrites one line of a terminal, or adds a line to a log now and then."""
+    """A Progress that rewrites one line of a terminal, or adds a line to a log every 10 s."""
 
     def __init__(
         self,
         what: str,
         total: int,
-        stream: TextIO = sys.stderr,
+        stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what, self._total, self._stream, self._clock = what, total, stream, clock
+        self._what, self._total, self._clock = what, total, clock
+        self._stream = stream or sys.stderr
         self._done = 0
         self._start = self._shown = clock()
-        self._terminal = stream.isatty()
+        self._terminal = self._stream.isatty()
 
     def __call__(self, count: int) -> None:
-        """Count, and show the state if it is time."""
+        """Count bytes, and show the state if enough time has passed."""
         self._done += count
         now = self._clock()
         wait = TERMINAL_SECONDS if self._terminal else LOG_SECONDS
@@ -43,7 +44,7 @@ class Meter:
             self._stream.flush()
 
     def line(self, seconds: float) -> str:
-        """The state after so much time."""
+        """The state after `seconds`."""
         rate = self._done / max(seconds, 1e-9)
         left = (self._total - self._done) / max(rate, 1e-9)
         share = 100 * self._done // max(self._total, 1)

@@ -1,8 +1,8 @@
-"""What of a model's folder goes onto its disk: regular files, by name and content alone.
+"""Which files of a model's folder go onto its disk: regular files, by name and content alone.
 
 Owners, modes, times, hard links, extended attributes and empty folders do not go in. Hidden files
-and folders are left out: they are what tools keep for themselves (.git, .cache with the times of a
-download) and would make the bits depend on how the model got here.
+and folders are left out. Tools keep their own state there (.git, .cache with the times of a
+download), and the bits would depend on how the model was downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from confide.errors import ConfigError
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file: its `path` on the disk ("a/b"), where it is read, its bytes, when it was changed."""
+    """A file of the model.
+
+    Attributes:
+        path: Its path on the disk ("a/b").
+        source: The file to read.
+        size: Its size in bytes.
+        modified_ns: When it was last changed, in nanoseconds since 1970.
+    """
 
     path: str
     source: Path
@@ -28,18 +35,29 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """Every file in the order of the paths' UTF-8 bytes, and the hidden paths left out."""
+    """The files of a model.
 
+    Attributes:
+        folder: The model's folder, without symbolic links in its path.
+        files: Every file, in the order of the paths' UTF-8 bytes.
+        left_out: The hidden paths, which are not packed.
+    """
+
+    folder: Path
     files: tuple[SourceFile, ...]
     left_out: tuple[str, ...]
 
     def folders(self) -> tuple[str, ...]:
-        """Every folder that a file is in, each after the one that it is in."""
+        """Every folder that has a file in it; an outer folder comes before its inner ones."""
         parents = {p for file in self.files for p in PurePosixPath(file.path).parents}
         return tuple(sorted((str(p) for p in parents if p.name), key=os.fsencode))
 
     def require_unchanged(self) -> None:
-        """Raises ConfigError if a file is no longer as it was found."""
+        """Check that each file still has the size and time that `scan` found.
+
+        Raises:
+            ConfigError: "model-changed": a file was changed or removed.
+        """
         for file in self.files:
             try:
                 now = file.source.stat()
@@ -50,17 +68,20 @@ class Source:
                 raise ConfigError(
                     "model-changed",
                     f"the file {file.path} was changed while it was being packed",
-                    next="pack again when nothing writes to the folder; it starts from zero",
+                    next="pack again when nothing writes to the folder; that starts from zero",
                 )
 
 
 def scan(folder: Path) -> Source:
-    """Find what goes onto the disk.
+    """Find the files that go onto the disk.
 
-    A symbolic link to a file is packed as that file, if it leads to a place inside the folder, or,
-    for a snapshot in a Hugging Face cache, to the cache's own `blobs`. Raises ConfigError for any
-    other link, for what is neither file nor folder, for a name that is not printable UTF-8, and if
-    there is no data.
+    A symbolic link to a file is packed as that file if it leads to a place inside the folder. In a
+    snapshot of a Hugging Face cache it may also lead to the `blobs` of that cache.
+
+    Raises:
+        ConfigError: "unreadable-model": the folder cannot be read. "bad-model-file": it has another
+            link, or something that is neither file nor folder, or a name that is not printable
+            UTF-8. "empty-model": it has no data.
     """
     try:
         top = folder.resolve(strict=True)
@@ -80,7 +101,7 @@ def scan(folder: Path) -> Source:
             seen=str(folder),
         )
     files.sort(key=lambda file: file.path.encode())
-    return Source(tuple(files), tuple(sorted(left_out)))
+    return Source(top, tuple(files), tuple(sorted(left_out)))
 
 
 def _link_targets(top: Path) -> tuple[Path, ...]:
@@ -136,5 +157,5 @@ def _refused(path: str, what: str) -> ConfigError:
         "bad-model-file",
         f"{path!a} {what}",
         expected="regular files and folders, and links to files of the model",
-        next="remove it, or put a copy of what is meant in its place",
+        next="remove it, or replace it with a copy of the file that you want",
     )

@@ -16,15 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from confide.errors import UnavailableError
 from confide.host.development_ca import development_ca_certificate, issue_ak_certificate
 from confide.host.runner.processes import ProcessGroup
-from confide.vendors.tpm.commands import (
-    MAX_RESPONSE,
-    create_primary,
-    flush_context,
-    nv_create,
-    pcr_allocate_sha256,
-    run,
-    shutdown,
-)
+from confide.host.runner.tpm_provisioning import nv_create, pcr_allocate_sha256, shutdown
+from confide.vendors.tpm.commands import MAX_RESPONSE, create_primary, flush_context, run
 from confide.vendors.tpm.structures import AK_ISSUER_NV, AK_TEMPLATE, ECC_AK, EccPublic
 
 ANSWER_SECONDS = 20.0

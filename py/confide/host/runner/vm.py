@@ -31,12 +31,13 @@ from confide.host.runner.qemu import (
     free_port,
 )
 from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.roles import Role
 
 SERVICE_PORT = 8000
-PORTS: Mapping[str, tuple[int, ...]] = {"secret-service": (SERVICE_PORT, 8443)}
-MEMORY_MIB = {"worker-cpu": 4096}
+PORTS: Mapping[str, tuple[int, ...]] = {Role.SECRET_SERVICE: (SERVICE_PORT, 8443)}
+MEMORY_MIB: Mapping[str, int] = {Role.WORKER_CPU: 4096}
 DEFAULT_MEMORY_MIB = 1024
-CPUS = {"worker-cpu": max(2, min(4, os.cpu_count() or 2))}
+CPUS: Mapping[str, int] = {Role.WORKER_CPU: max(2, min(4, os.cpu_count() or 2))}
 DEFAULT_CPUS = 2
 
 READY_STATES = ("ready", "no-manifest")  # up; a coordinator waits for its manifest like that

@@ -1,6 +1,6 @@
 """What a manifest says of GPUs: how many, which kinds, how set up, with which software.
 
-Rules that hold for every policy which `GpuPolicy.read` returns:
+Rules that hold for every policy:
 - Every value is there; an empty list accepts nothing; at least one GPU is wanted.
 - A GPU is accepted only if its kind is listed with a rule for the driver and one for the VBIOS, and
   both also have NVIDIA's signed reference values (RIM), which the GPU's own measurements match.
@@ -13,17 +13,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
-from confide.encoding.canonical import Json
-from confide.encoding.fields import Fields
 from confide.errors import FormatError
 from confide.protocol.gpu import ARCHITECTURES, MAX_GPUS
+from confide.protocol.policy.accepted import Accepted
+from measure.declare import Keyed, Nested
+from measure.kinds import Choices, Definitions, Integer, Kind, Schema, Text
 
 # How GPUs protect what they send each other: alone in a machine, or over encrypted NVLink. The
-# third mode that exists, protected PCIe, trusts NVSwitches, whose evidence is not verified here.
+# third mode, protected PCIe, trusts NVSwitches, and their evidence is not verified here.
 MODES = ("single-gpu", "multi-gpu")
 MAX_GRACE_HOURS = 24 * 90
 MAX_INDEX = 255
+MAX_VERSIONS = 64
+MAX_VERSION = 32
+
+_CODE = "bad-gpu-policy"
 
 
 class OptOut(StrEnum):
@@ -49,27 +55,6 @@ class VersionRule:
     exact: tuple[str, ...]
     base: int
 
-    @classmethod
-    def read(cls, fields: Fields, base: int) -> VersionRule:
-        """Raises FormatError unless there is exactly one of the two."""
-        minimum = None
-        exact: tuple[str, ...] = ()
-        if fields.has("minimum"):
-            minimum = fields.text("minimum", max_length=32)
-        else:
-            exact = _texts(fields, "exact")
-        fields.done()
-        for version in (minimum,) if minimum is not None else exact:
-            if version_parts(version, base) is None:
-                raise _bad("version", f"numbers of base {base} with dots", ascii(version[:40]))
-        return cls(minimum, exact, base)
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in a manifest."""
-        if self.minimum is not None:
-            return {"minimum": self.minimum}
-        return {"exact": list(self.exact)}
-
     def accepts(self, version: str) -> bool:
         """Whether this version is accepted; never one that is not a version."""
         parts = version_parts(version, self.base)
@@ -86,12 +71,80 @@ class VersionRule:
         return " or ".join(self.exact) or "nothing is accepted"
 
 
+def version_parts(version: str, base: int) -> tuple[int, ...] | None:
+    """The numbers of a version, for comparison; None if it is malformed."""
+    if not re.fullmatch(_pattern(base), version):
+        return None
+    return tuple(int(part, base) for part in version.split("."))
+
+
+def _pattern(base: int) -> str:
+    digits = "[0-9]" if base == 10 else "[0-9A-F]"
+    return rf"{digits}{{1,6}}(\.{digits}{{1,6}}){{1,5}}"
+
+
+@dataclass(frozen=True)
+class _Version(Text):
+    """A version in digits of `base`."""
+
+    base: int = 10
+
+    def decode(self, value: object, what: str) -> str:
+        """Raises FormatError `bad-gpu-policy` for a text that is not a version."""
+        text = super().decode(value, what)
+        if version_parts(text, self.base) is None:
+            raise FormatError(
+                _CODE,
+                f"{what} is not a version",
+                expected=f"numbers of base {self.base} with dots",
+                seen=ascii(text[:40]),
+            )
+        return text
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`string` with the pattern."""
+        return super().schema(definitions) | {"pattern": f"^{_pattern(self.base)}$"}
+
+
+@dataclass(frozen=True)
+class _Rule(Kind):
+    """A `VersionRule`: a map with exactly one of `minimum` and `exact`."""
+
+    base: int
+
+    def decode(self, value: object, what: str) -> VersionRule:
+        """Raises FormatError, as its versions do."""
+        if isinstance(value, dict) and "minimum" in value:
+            minimum = self._minimum.decode(value, what)["minimum"]
+            return VersionRule(minimum, (), self.base)
+        return VersionRule(None, self._exact.decode(value, what)["exact"], self.base)
+
+    def encode(self, value: VersionRule) -> dict[str, object]:
+        """The map."""
+        if value.minimum is not None:
+            return self._minimum.encode({"minimum": value.minimum})
+        return self._exact.encode({"exact": value.exact})
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """One of the two maps."""
+        return {"oneOf": [self._minimum.schema(definitions), self._exact.schema(definitions)]}
+
+    @property
+    def _minimum(self) -> Keyed:
+        return Keyed({"minimum": _Version(MAX_VERSION, base=self.base)})
+
+    @property
+    def _exact(self) -> Keyed:
+        version = _Version(base=self.base)
+        return Keyed({"exact": Accepted(version, MAX_VERSIONS, unique=True, code=_CODE)})
+
+
 @dataclass(frozen=True)
 class SoftwareRules:
     """The accepted versions for one architecture."""
 
-    driver: VersionRule
-    vbios: VersionRule
+    driver: Annotated[VersionRule, _Rule(10)]
+    vbios: Annotated[VersionRule, _Rule(16)]
 
 
 @dataclass(frozen=True)
@@ -104,95 +157,25 @@ class GpuPolicy:
     `insecure_revoked_grace_hours` after that, 0 for not at all.
     """
 
-    architectures: Mapping[str, SoftwareRules]
-    minimum_count: int
-    maximum_count: int
-    modes: tuple[str, ...]
-    insecure_ignored_measurements: tuple[int, ...]
-    insecure_revoked_grace_hours: int
-    opt_outs: frozenset[OptOut]
+    architectures: Annotated[
+        Mapping[str, SoftwareRules],
+        Keyed(dict.fromkeys(ARCHITECTURES, Nested(SoftwareRules)), required=False),
+    ]
+    minimum_count: Annotated[int, Integer(1, MAX_GPUS)]
+    maximum_count: Annotated[int, Integer(1, MAX_GPUS)]
+    modes: Annotated[tuple[str, ...], Choices(MODES)]
+    insecure_ignored_measurements: Annotated[
+        tuple[int, ...],
+        Accepted(Integer(maximum=MAX_INDEX), MAX_INDEX + 1, unique=True, code=_CODE),
+    ]
+    insecure_revoked_grace_hours: Annotated[int, Integer(maximum=MAX_GRACE_HOURS)]
+    opt_outs: Annotated[frozenset[OptOut], Choices(OptOut, collect=frozenset)]
 
-    @classmethod
-    def read(cls, fields: Fields) -> GpuPolicy:
-        """Read the policy and close `fields`. Raises FormatError for a value unset or unknown."""
-        minimum = fields.integer("minimum_count", minimum=1, maximum=MAX_GPUS)
-        policy = cls(
-            architectures=_read_architectures(fields.map("architectures")),
-            minimum_count=minimum,
-            maximum_count=fields.integer("maximum_count", minimum=minimum, maximum=MAX_GPUS),
-            modes=fields.choices("modes", MODES),
-            insecure_ignored_measurements=_indexes(fields, "insecure_ignored_measurements"),
-            insecure_revoked_grace_hours=fields.integer(
-                "insecure_revoked_grace_hours", maximum=MAX_GRACE_HOURS
-            ),
-            opt_outs=frozenset(map(OptOut, fields.choices("opt_outs", OptOut))),
-        )
-        fields.done()
-        return policy
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in a manifest."""
-        architectures: dict[str, Json] = {}
-        for name, rules in self.architectures.items():
-            software: dict[str, Json] = {
-                "driver": rules.driver.to_json(),
-                "vbios": rules.vbios.to_json(),
-            }
-            architectures[name] = software
-        return {
-            "architectures": architectures,
-            "minimum_count": self.minimum_count,
-            "maximum_count": self.maximum_count,
-            "modes": list(self.modes),
-            "insecure_ignored_measurements": list(self.insecure_ignored_measurements),
-            "insecure_revoked_grace_hours": self.insecure_revoked_grace_hours,
-            "opt_outs": [opt_out.value for opt_out in OptOut if opt_out in self.opt_outs],
-        }
-
-
-def version_parts(version: str, base: int) -> tuple[int, ...] | None:
-    """The numbers of a version, for comparison; None if it is not one."""
-    digits = "[0-9]" if base == 10 else "[0-9A-F]"
-    if not re.fullmatch(rf"{digits}{{1,6}}(\.{digits}{{1,6}}){{1,5}}", version):
-        return None
-    return tuple(int(part, base) for part in version.split("."))
-
-
-def _read_architectures(fields: Fields) -> dict[str, SoftwareRules]:
-    rules = {}
-    for name in ARCHITECTURES:
-        if not fields.has(name):
-            continue
-        software = fields.map(name)
-        driver = VersionRule.read(software.map("driver"), 10)
-        rules[name] = SoftwareRules(driver, VersionRule.read(software.map("vbios"), 16))
-        software.done()
-    fields.done()
-    return rules
-
-
-def _texts(fields: Fields, name: str) -> tuple[str, ...]:
-    items = fields.list(name, max_items=64)
-    texts = tuple(item for item in items if isinstance(item, str))
-    if len(texts) != len(items) or len(set(texts)) != len(texts):
-        raise _bad(name, "a list of texts, each once", "something else")
-    return texts
-
-
-def _indexes(fields: Fields, name: str) -> tuple[int, ...]:
-    items = fields.list(name, max_items=MAX_INDEX + 1)
-    # Not isinstance: True is an int to Python.
-    indexes = tuple(i for i in items if type(i) is int and 0 <= i <= MAX_INDEX)
-    if len(indexes) != len(items) or len(set(indexes)) != len(indexes):
-        raise _bad(name, f"numbers from 0 to {MAX_INDEX}, each once", "something else")
-    return indexes
-
-
-def _bad(name: str, expected: str, seen: str) -> FormatError:
-    return FormatError(
-        "bad-gpu-policy",
-        f"the GPU policy is wrong: {name}",
-        expected=expected,
-        seen=seen,
-        next="give each value, or opt out by the name that says so",
-    )
+    def __post_init__(self) -> None:
+        if self.maximum_count < self.minimum_count:
+            raise FormatError(
+                "bad-field",
+                "the GPU policy's field 'maximum_count' is wrong",
+                expected=f"{self.minimum_count} to {MAX_GPUS}",
+                seen=str(self.maximum_count),
+            )

@@ -1,6 +1,6 @@
 """What a manifest says of SEV-SNP machines: which measurements, and how a machine must be set up.
 
-Rules that hold for every policy which `SnpPolicy.read` returns:
+Rules that hold for every policy:
 - Everything that a report states and a host could choose has a reference value. An empty list
   accepts nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
 - A product of AMD's is accepted only with a minimum for each component of its TCB version.
@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from confide.encoding.canonical import Json
-from confide.encoding.fields import Fields, from_hex
 from confide.errors import FormatError
+from confide.protocol.policy.accepted import Accepted
 from confide.vendors.amd.report import (
     CHIP_ID_SIZE,
     DIGEST_SIZE,
@@ -29,8 +28,15 @@ from confide.vendors.amd.report import (
     Tcb,
     bit_name,
 )
+from measure.declare import Keyed
+from measure.kinds import Choices, Converted, Hex, Integer, Kind, Name, Text, bad_field
 
 MAX_VMPL = 3
+# A text in a manifest is shorter than the manifest itself.
+MAX_CSP_ID = 1 << 20
+
+_CODE = "bad-snp-policy"
+_EACH_BIT = "Each bit stands in exactly one of the lists."
 
 
 class OptOut(StrEnum):
@@ -56,19 +62,8 @@ _Flags = TypeVar("_Flags", GuestPolicy, PlatformInfo)
 class SnpReference:
     """The launch digest (48 bytes) of one machine shape."""
 
-    shape: str
-    launch_digest: bytes
-
-    @classmethod
-    def read(cls, fields: Fields) -> SnpReference:
-        """Read {shape, launch_digest}. Raises FormatError."""
-        reference = cls(fields.name("shape"), fields.hex("launch_digest", DIGEST_SIZE))
-        fields.done()
-        return reference
-
-    def to_json(self) -> Json:
-        """As it stands in a manifest."""
-        return {"shape": self.shape, "launch_digest": self.launch_digest.hex()}
+    shape: Annotated[str, Name()]
+    launch_digest: Annotated[bytes, Hex(DIGEST_SIZE)]
 
 
 @dataclass(frozen=True)
@@ -79,13 +74,50 @@ class Bits(Generic[_Flags]):
     clear: _Flags
     insecure_any: _Flags
 
-    def to_json(self) -> Json:
-        """As it stands in a manifest."""
-        return {
-            "set": [bit_name(bit) for bit in self.set],
-            "clear": [bit_name(bit) for bit in self.clear],
-            "insecure_any": [bit_name(bit) for bit in self.insecure_any],
-        }
+
+def _bits(all_bits: _Flags) -> Kind:
+    """`Bits` as three lists of names; each of `all_bits` is in exactly one list."""
+    bits = {bit_name(bit): bit for bit in all_bits}
+    lists = ("set", "clear", "insecure_any")
+
+    def read(names: dict[str, tuple[str, ...]]) -> Bits[_Flags]:
+        listed = [name for key in lists for name in names[key]]
+        if len(set(listed)) != len(listed):
+            raise bad_field("the SEV-SNP policy", "each bit in one list", "a bit in two lists")
+        left = [name for name in bits if name not in listed]
+        if left:
+            raise _wrong("bits", f"each in one list: {', '.join(lists)}", f"no {', '.join(left)}")
+        flags = {key: type(all_bits)(sum(bits[name] for name in names[key])) for key in lists}
+        return Bits(**flags)
+
+    def write(value: Bits[_Flags]) -> dict[str, list[str]]:
+        return {key: [bit_name(bit) for bit in getattr(value, key)] for key in lists}
+
+    return Converted(Keyed(dict.fromkeys(lists, Choices(tuple(bits)))), read, write)
+
+
+def _read_tcbs(values: dict[str, dict[str, int]]) -> dict[Product, Tcb]:
+    tcbs = (Tcb(Product(name), tuple(parts.values())) for name, parts in values.items())
+    return {tcb.product: tcb for tcb in tcbs}
+
+
+def _write_tcbs(tcbs: Mapping[Product, Tcb]) -> dict[str, dict[str, int]]:
+    return {product.value: dict(tcb.to_dict()) for product, tcb in tcbs.items()}
+
+
+def _components(product: Product) -> Kind:
+    return Keyed(dict.fromkeys(TCB_LAYOUTS[product], Integer(maximum=255)))
+
+
+_MINIMUM_TCB = Converted(
+    Keyed({product.value: _components(product) for product in Product}, required=False),
+    _read_tcbs,
+    _write_tcbs,
+)
+
+
+def _values(size: int) -> Kind:
+    return Accepted(Hex(size), unique=True, code=_CODE)
 
 
 @dataclass(frozen=True)
@@ -93,117 +125,40 @@ class SnpPolicy:
     """Reference values beside the launch digest, for all SEV-SNP machines of a manifest.
 
     `minimum_tcb` names the accepted products. Digests are SHA-384 (48 bytes), family and image ids
-    16 bytes, host data 32 bytes: 0 in all of them is "none given", and has to be listed to be
-    accepted. `chip_ids` (64 bytes each) are the accepted chips where a VCEK signs, `csp_ids` the
+    16 bytes, host data 32 bytes: zeros stand for "none given", and are accepted only if they
+    are listed. `chip_ids` (64 bytes each) are the accepted chips where a VCEK signs, `csp_ids` the
     accepted clouds where a VLEK signs; an empty list refuses that kind of key, except that the
     opt-out `insecure_any_chip` accepts every chip. `mitigations` is the vector whose bits must be
     set both at launch and now; a report without vectors then fails, unless it is 0.
     """
 
-    minimum_tcb: Mapping[Product, Tcb]
-    guest_policy: Bits[GuestPolicy]
-    platform_info: Bits[PlatformInfo]
-    vmpl: int
-    minimum_guest_svn: int
-    mitigations: int
-    id_key_digests: tuple[bytes, ...]
-    author_key_digests: tuple[bytes, ...]
-    family_ids: tuple[bytes, ...]
-    image_ids: tuple[bytes, ...]
-    host_data: tuple[bytes, ...]
-    chip_ids: tuple[bytes, ...]
-    csp_ids: tuple[str, ...]
-    opt_outs: frozenset[OptOut]
+    minimum_tcb: Annotated[
+        Mapping[Product, Tcb],
+        _MINIMUM_TCB,
+        "The accepted products, each with the least version of every component.",
+    ]
+    guest_policy: Annotated[Bits[GuestPolicy], _bits(_PINNED_POLICY), _EACH_BIT]
+    platform_info: Annotated[Bits[PlatformInfo], _bits(PlatformInfo(sum(PlatformInfo))), _EACH_BIT]
+    vmpl: Annotated[int, Integer(maximum=MAX_VMPL)]
+    minimum_guest_svn: Annotated[int, Integer(maximum=2**32 - 1)]
+    mitigations: Annotated[int, Integer()]
+    id_key_digests: Annotated[tuple[bytes, ...], _values(DIGEST_SIZE)]
+    author_key_digests: Annotated[tuple[bytes, ...], _values(DIGEST_SIZE)]
+    family_ids: Annotated[tuple[bytes, ...], _values(16)]
+    image_ids: Annotated[tuple[bytes, ...], _values(16)]
+    host_data: Annotated[tuple[bytes, ...], _values(32)]
+    chip_ids: Annotated[tuple[bytes, ...], _values(CHIP_ID_SIZE)]
+    csp_ids: Annotated[tuple[str, ...], Accepted(Text(MAX_CSP_ID), unique=True, code=_CODE)]
+    opt_outs: Annotated[frozenset[OptOut], Choices(OptOut, collect=frozenset)]
 
-    @classmethod
-    def read(cls, fields: Fields) -> SnpPolicy:
-        """Read the policy and close `fields`. Raises FormatError for a value unset or unknown."""
-        policy = cls(
-            minimum_tcb=_read_minimum_tcb(fields.map("minimum_tcb")),
-            guest_policy=_read_bits(fields.map("guest_policy"), _PINNED_POLICY),
-            platform_info=_read_bits(fields.map("platform_info"), PlatformInfo(sum(PlatformInfo))),
-            vmpl=fields.integer("vmpl", maximum=MAX_VMPL),
-            minimum_guest_svn=fields.integer("minimum_guest_svn", maximum=2**32 - 1),
-            mitigations=fields.integer("mitigations"),
-            id_key_digests=_read_values(fields, "id_key_digests", DIGEST_SIZE),
-            author_key_digests=_read_values(fields, "author_key_digests", DIGEST_SIZE),
-            family_ids=_read_values(fields, "family_ids", 16),
-            image_ids=_read_values(fields, "image_ids", 16),
-            host_data=_read_values(fields, "host_data", 32),
-            chip_ids=_read_values(fields, "chip_ids", CHIP_ID_SIZE),
-            csp_ids=_read_texts(fields, "csp_ids"),
-            opt_outs=frozenset(map(OptOut, fields.choices("opt_outs", OptOut))),
-        )
-        fields.done()
-        if policy.chip_ids and OptOut.ANY_CHIP in policy.opt_outs:
-            raise _bad("chip_ids", f"none, because of {OptOut.ANY_CHIP}", "some")
-        return policy
-
-    def to_json(self) -> Json:
-        """As it stands in a manifest."""
-        minimum_tcb: dict[str, Json] = {}
-        for product, tcb in self.minimum_tcb.items():
-            minimum_tcb[product.value] = dict(tcb.to_dict())
-        return {
-            "minimum_tcb": minimum_tcb,
-            "guest_policy": self.guest_policy.to_json(),
-            "platform_info": self.platform_info.to_json(),
-            "vmpl": self.vmpl,
-            "minimum_guest_svn": self.minimum_guest_svn,
-            "mitigations": self.mitigations,
-            "id_key_digests": [value.hex() for value in self.id_key_digests],
-            "author_key_digests": [value.hex() for value in self.author_key_digests],
-            "family_ids": [value.hex() for value in self.family_ids],
-            "image_ids": [value.hex() for value in self.image_ids],
-            "host_data": [value.hex() for value in self.host_data],
-            "chip_ids": [value.hex() for value in self.chip_ids],
-            "csp_ids": list(self.csp_ids),
-            "opt_outs": [opt_out.value for opt_out in OptOut if opt_out in self.opt_outs],
-        }
+    def __post_init__(self) -> None:
+        if self.chip_ids and OptOut.ANY_CHIP in self.opt_outs:
+            raise _wrong("chip_ids", f"an empty list, because of {OptOut.ANY_CHIP}", "some")
 
 
-def _read_minimum_tcb(fields: Fields) -> dict[Product, Tcb]:
-    minimum = {}
-    for product in Product:
-        if not fields.has(product.value):
-            continue
-        components = fields.map(product.value)
-        layout = TCB_LAYOUTS[product]
-        values = tuple(components.integer(name, maximum=255) for name in layout)
-        components.done()
-        minimum[product] = Tcb(product, values)
-    fields.done()
-    return minimum
-
-
-def _read_bits(fields: Fields, all_bits: _Flags) -> Bits[_Flags]:
-    """Three lists of names; each of `all_bits` must be in exactly one."""
-    left = {bit_name(bit): bit for bit in all_bits}
-    listed = {}
-    for key in ("set", "clear", "insecure_any"):
-        names = fields.choices(key, left)
-        listed[key] = type(all_bits)(sum(left.pop(name) for name in names))
-    fields.done()
-    if left:
-        raise _bad("bits", "each in one list: set, clear, insecure_any", "no " + ", ".join(left))
-    return Bits(**listed)
-
-
-def _read_values(fields: Fields, name: str, size: int) -> tuple[bytes, ...]:
-    return tuple(from_hex(text, size, f"an item of {name!r}") for text in _read_texts(fields, name))
-
-
-def _read_texts(fields: Fields, name: str) -> tuple[str, ...]:
-    items = fields.list(name)
-    texts = tuple(item for item in items if isinstance(item, str))
-    if len(texts) != len(items) or len(set(texts)) != len(texts):
-        raise _bad(name, "a list of texts, each once", "something else")
-    return texts
-
-
-def _bad(name: str, expected: str, seen: str) -> FormatError:
+def _wrong(name: str, expected: str, seen: str) -> FormatError:
     return FormatError(
-        "bad-snp-policy",
+        _CODE,
         f"the SEV-SNP policy is wrong: {name}",
         expected=expected,
         seen=seen,

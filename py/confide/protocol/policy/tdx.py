@@ -1,6 +1,6 @@
 """What a manifest says of TDX: the measurements it accepts, and the rules for everything else.
 
-Rules that hold for every policy which `TdxPolicy.read` returns:
+Rules that hold for every policy:
 - Everything that a quote states and a host could choose has a reference value. An empty list
   accepts nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
 - Debugging, and any platform of Intel's instead of listed ones, need such an opt-out.
@@ -10,16 +10,16 @@ Source: Intel TDX Module Base Architecture Specification, "TD ATTRIBUTES", "XFAM
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
-from confide.encoding.canonical import Json
-from confide.encoding.fields import Fields, check_name, from_hex
 from confide.errors import FormatError
-from confide.vendors.intel.collateral import TcbStatus, read_advisories
+from confide.protocol.policy.accepted import Accepted
+from confide.vendors.intel.collateral import TcbStatus
 from confide.vendors.intel.pck import FMSPC_SIZE, INSTANCE_SIZE
-from confide.vendors.intel.quote import MEASUREMENT_SIZE, RTMRS, name_registers
+from confide.vendors.intel.quote import MEASUREMENT_SIZE, name_registers
+from measure.kinds import Choices, Definitions, Hex, Integer, Kind, Name, NoneAs, Schema, Text
 
 ATTRIBUTE_DEBUG = 1 << 0
 ATTRIBUTE_SEPT_VE_DISABLE = 1 << 28
@@ -29,7 +29,10 @@ KNOWN_ATTRIBUTES = 1 << 0 | 1 << 28 | 1 << 30 | 1 << 31 | 1 << 63
 # In the place of a list: what Intel's signature vouches for is enough.
 SIGNED_BY_INTEL = "signed-by-intel"
 _STATUSES = tuple(status for status in TcbStatus if status is not TcbStatus.REVOKED)
-_WHAT = "TDX policy"
+_CODE = "bad-tdx-policy"
+_ADVISORY = "[A-Z0-9][A-Z0-9-]{0,63}"
+# A list with an item twice means the same, and is accepted; the schema asks for what is sensible.
+_ONCE = {"uniqueItems": True}
 
 
 class OptOut(StrEnum):
@@ -42,53 +45,56 @@ class OptOut(StrEnum):
 
 @dataclass(frozen=True)
 class TdxReference:
-    """Accepted measurements of one machine shape, 48 bytes each; `rtmrs` are RTMR0 to RTMR3."""
+    """Accepted measurements of one machine shape, 48 bytes each."""
 
-    shape: str
-    mrtd: bytes
-    rtmrs: tuple[bytes, bytes, bytes, bytes]
+    shape: Annotated[str, Name()]
+    mrtd: Annotated[bytes, Hex(MEASUREMENT_SIZE)]
+    rtmr0: Annotated[bytes, Hex(MEASUREMENT_SIZE)]
+    rtmr1: Annotated[bytes, Hex(MEASUREMENT_SIZE)]
+    rtmr2: Annotated[bytes, Hex(MEASUREMENT_SIZE)]
+    rtmr3: Annotated[bytes, Hex(MEASUREMENT_SIZE)]
 
     @property
     def registers(self) -> dict[str, bytes]:
         """The five measurements by name: MRTD, RTMR0 to RTMR3."""
-        return name_registers(self.mrtd, self.rtmrs)
+        rtmrs = (self.rtmr0, self.rtmr1, self.rtmr2, self.rtmr3)
+        return name_registers(self.mrtd, rtmrs)
 
-    @classmethod
-    def read(cls, fields: Fields) -> TdxReference:
-        """Raises FormatError unless all five measurements are there."""
-        shape = fields.name("shape")
-        mrtd = fields.hex("mrtd", MEASUREMENT_SIZE)
-        first, second, third, fourth = (
-            fields.hex(f"rtmr{number}", MEASUREMENT_SIZE) for number in range(RTMRS)
-        )
-        fields.done()
-        return cls(shape, mrtd, (first, second, third, fourth))
 
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in a manifest."""
-        value: dict[str, Json] = {"shape": check_name(self.shape, "shape")}
-        return value | {name.lower(): digest.hex() for name, digest in self.registers.items()}
+@dataclass(frozen=True)
+class _Bits64(Kind):
+    """64 bits as 0x and 16 lower-case hex digits."""
+
+    def decode(self, value: object, what: str) -> int:
+        """An int. Raises FormatError `bad-tdx-policy` for a text without 0x."""
+        text = Text(max_length=18).decode(value, what)
+        if not text.startswith("0x"):
+            raise _wrong(what, "0x and 16 lower-case hex digits", ascii(text))
+        return int.from_bytes(Hex(8).decode(text[2:], what))
+
+    def encode(self, value: int) -> str:
+        """The digits."""
+        return f"{value:#018x}"
+
+    def schema(self, definitions: Definitions) -> Schema:
+        """`string` with the pattern."""
+        return {"type": "string", "pattern": "^0x[0-9a-f]{16}$"}
 
 
 @dataclass(frozen=True)
 class Masked:
     """Of the 64 bits, those in `mask` must be as in `value`; {"mask": "0x…", "value": "0x…"}."""
 
-    mask: int
-    value: int
+    mask: Annotated[int, _Bits64()]
+    value: Annotated[int, _Bits64()]
 
-    @classmethod
-    def read(cls, fields: Fields, what: str) -> Masked:
-        """Raises FormatError for an empty mask, or a value with bits that the mask ignores."""
-        masked = cls(_bits(fields, "mask"), _bits(fields, "value"))
-        fields.done()
-        if not masked.mask or masked.value & ~masked.mask:
-            raise _bad(what, "a mask that is not empty and covers the value", str(masked))
-        return masked
+    def __post_init__(self) -> None:
+        if not self.mask or self.value & ~self.mask:
+            raise _wrong("a rule", "a mask that is not empty and covers the value", str(self))
 
-    def to_json(self) -> Json:
-        """As it stands in a manifest."""
-        return {"mask": f"{self.mask:#018x}", "value": f"{self.value:#018x}"}
+
+def _values(size: int) -> Kind:
+    return Accepted(Hex(size), code=_CODE)
 
 
 @dataclass(frozen=True)
@@ -106,83 +112,24 @@ class TdxPolicy:
 
     attributes: Masked
     xfam: Masked
-    mrseam: tuple[bytes, ...] | None
-    mrconfigids: tuple[bytes, ...]
-    mrowners: tuple[bytes, ...]
-    mrownerconfigs: tuple[bytes, ...]
-    fmspcs: tuple[bytes, ...] | None
-    platform_instances: tuple[bytes, ...]
-    tcb_statuses: tuple[TcbStatus, ...]
-    advisories: tuple[str, ...]
-    minimum_tcb_evaluation_data_number: int
-    opt_outs: frozenset[OptOut]
+    mrseam: Annotated[
+        tuple[bytes, ...] | None, NoneAs(SIGNED_BY_INTEL, _values(MEASUREMENT_SIZE)), _ONCE
+    ]
+    mrconfigids: Annotated[tuple[bytes, ...], _values(MEASUREMENT_SIZE), _ONCE]
+    mrowners: Annotated[tuple[bytes, ...], _values(MEASUREMENT_SIZE), _ONCE]
+    mrownerconfigs: Annotated[tuple[bytes, ...], _values(MEASUREMENT_SIZE), _ONCE]
+    fmspcs: Annotated[tuple[bytes, ...] | None, NoneAs(SIGNED_BY_INTEL, _values(FMSPC_SIZE)), _ONCE]
+    platform_instances: Annotated[tuple[bytes, ...], _values(INSTANCE_SIZE), _ONCE]
+    tcb_statuses: Annotated[tuple[TcbStatus, ...], Choices(_STATUSES)]
+    advisories: Annotated[tuple[str, ...], Accepted(Text(64, _ADVISORY), code="bad-collateral")]
+    minimum_tcb_evaluation_data_number: Annotated[int, Integer()]
+    opt_outs: Annotated[frozenset[OptOut], Choices(OptOut, collect=frozenset)]
 
-    @classmethod
-    def read(cls, fields: Fields) -> TdxPolicy:
-        """Read the policy and close `fields`. Raises FormatError for a value unset or unknown."""
-        policy = cls(
-            attributes=Masked.read(fields.map("attributes"), "the rule for attributes"),
-            xfam=Masked.read(fields.map("xfam"), "the rule for xfam"),
-            mrseam=_values_or_signed(fields, "mrseam", MEASUREMENT_SIZE),
-            mrconfigids=_values(fields, "mrconfigids", MEASUREMENT_SIZE),
-            mrowners=_values(fields, "mrowners", MEASUREMENT_SIZE),
-            mrownerconfigs=_values(fields, "mrownerconfigs", MEASUREMENT_SIZE),
-            fmspcs=_values_or_signed(fields, "fmspcs", FMSPC_SIZE),
-            platform_instances=_values(fields, "platform_instances", INSTANCE_SIZE),
-            tcb_statuses=tuple(map(TcbStatus, fields.choices("tcb_statuses", _STATUSES))),
-            advisories=read_advisories(fields.list("advisories")),
-            minimum_tcb_evaluation_data_number=fields.integer("minimum_tcb_evaluation_data_number"),
-            opt_outs=frozenset(map(OptOut, fields.choices("opt_outs", OptOut))),
-        )
-        fields.done()
-        if policy.platform_instances and OptOut.ANY_PLATFORM in policy.opt_outs:
-            raise _bad("platform_instances", f"none, because of {OptOut.ANY_PLATFORM}", "some")
-        return policy
-
-    def to_json(self) -> dict[str, Json]:
-        """As it stands in a manifest."""
-        return {
-            "attributes": self.attributes.to_json(),
-            "xfam": self.xfam.to_json(),
-            "mrseam": _to_hex(self.mrseam),
-            "mrconfigids": _to_hex(self.mrconfigids),
-            "mrowners": _to_hex(self.mrowners),
-            "mrownerconfigs": _to_hex(self.mrownerconfigs),
-            "fmspcs": _to_hex(self.fmspcs),
-            "platform_instances": _to_hex(self.platform_instances),
-            "tcb_statuses": [status.value for status in self.tcb_statuses],
-            "advisories": list(self.advisories),
-            "minimum_tcb_evaluation_data_number": self.minimum_tcb_evaluation_data_number,
-            "opt_outs": [opt_out.value for opt_out in OptOut if opt_out in self.opt_outs],
-        }
+    def __post_init__(self) -> None:
+        if self.platform_instances and OptOut.ANY_PLATFORM in self.opt_outs:
+            expected = f"an empty list, because of {OptOut.ANY_PLATFORM}"
+            raise _wrong("platform_instances", expected, "some")
 
 
-def _values(fields: Fields, name: str, size: int) -> tuple[bytes, ...]:
-    values = []
-    for item in fields.list(name):
-        if not isinstance(item, str):
-            raise _bad(f"an item of {name}", f"{2 * size} hex digits", type(item).__name__)
-        values.append(from_hex(item, size, f"an item of {name}"))
-    return tuple(values)
-
-
-def _values_or_signed(fields: Fields, name: str, size: int) -> tuple[bytes, ...] | None:
-    value = fields.take(name)
-    return None if value == SIGNED_BY_INTEL else _values(Fields({name: value}, _WHAT), name, size)
-
-
-def _to_hex(values: Iterable[bytes] | None) -> Json:
-    return SIGNED_BY_INTEL if values is None else [value.hex() for value in values]
-
-
-def _bits(fields: Fields, name: str) -> int:
-    text = fields.text(name, max_length=18)
-    if not text.startswith("0x"):
-        raise _bad(name, "0x and 16 lower-case hex digits", ascii(text))
-    return int.from_bytes(from_hex(text[2:], 8, name))
-
-
-def _bad(what: str, expected: str, seen: str) -> FormatError:
-    return FormatError(
-        "bad-tdx-policy", f"the TDX policy is wrong: {what}", expected=expected, seen=seen
-    )
+def _wrong(what: str, expected: str, seen: str) -> FormatError:
+    return FormatError(_CODE, f"the TDX policy is wrong: {what}", expected=expected, seen=seen)

@@ -1,18 +1,19 @@
-"""The TPM 2.0 commands that provisioning and quoting need: request bytes and response parsers.
+"""The TPM 2.0 commands that attestation needs: request bytes and response parsers.
 
 No I/O here: a `Command` is the bytes to send and a function that reads the answer, and `run` joins
-the two over any exchange of bytes (a device, a socket, a recording).
+the two over any exchange of bytes (a device, a socket, a recording). Commands that provision a TPM
+are in host/runner/tpm_provisioning.py.
 
 Source: TCG TPM 2.0 Library, Part 3 (Commands) and Part 1, 18.4 (sessions), rev. 1.59. Every
-authorisation is the empty password: nothing here is protected from who controls the machine, and
-nothing has to be, because what a quote is worth is decided by its verifier.
+authorisation is the empty password: the TPM is not protected from the machine. It does not have to
+be, because a verifier decides what a quote is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Generic, TypeVar
 
 from confide.errors import UnavailableError
@@ -38,22 +39,14 @@ PCR_READ_MAX = 8  # values in one answer to PCR_Read
 
 ST_NO_SESSIONS = 0x8001
 ST_SESSIONS = 0x8002
-RH_OWNER = 0x40000001
 RH_ENDORSEMENT = 0x4000000B
-RH_PLATFORM = 0x4000000C
 RS_PW = 0x40000009
-STARTUP_CLEAR = 0x0000
 
 
 class CommandCode(IntEnum):
-    """TPM_CC."""
+    """TPM_CC, of the commands that attestation needs."""
 
-    NV_DEFINE_SPACE = 0x12A
-    PCR_ALLOCATE = 0x12B
     CREATE_PRIMARY = 0x131
-    NV_WRITE = 0x137
-    STARTUP = 0x144
-    SHUTDOWN = 0x145
     NV_READ = 0x14E
     QUOTE = 0x158
     FLUSH_CONTEXT = 0x165
@@ -98,21 +91,10 @@ class ResponseCode(IntEnum):
     LOCKOUT = 0x921
 
 
-class NvAttributes(IntFlag):
-    """TPMA_NV (Part 2, 13.4)."""
-
-    OWNER_WRITE = 1 << 1
-    AUTH_WRITE = 1 << 2
-    OWNER_READ = 1 << 17
-    AUTH_READ = 1 << 18
-    NO_DA = 1 << 25
-    WRITTEN = 1 << 29
-
-
 class TpmRefusedError(UnavailableError):
     """The TPM answered a command with an error; `response_code` is the TPM_RC as sent."""
 
-    def __init__(self, command: CommandCode, response_code: int) -> None:
+    def __init__(self, command: IntEnum, response_code: int) -> None:
         super().__init__(
             "tpm-refused",
             f"the TPM refused {command.name}",
@@ -130,7 +112,7 @@ class TpmRefusedError(UnavailableError):
 class Command(Generic[T]):
     """One command: what to send, and how to read the parameters of the answer."""
 
-    code: CommandCode
+    code: IntEnum
     data: bytes
     parse: Callable[[TpmReader], T]
     has_handle: bool = False  # the answer starts with a handle
@@ -191,30 +173,6 @@ def _base_code(code: int) -> int:
     return code & 0x0BF if code & 0x080 else code
 
 
-def startup() -> Command[None]:
-    """TPM2_Startup(CLEAR)."""
-    return _plain(CommandCode.STARTUP, u16(STARTUP_CLEAR), TpmReader.end)
-
-
-def shutdown() -> Command[None]:
-    """TPM2_Shutdown(CLEAR)."""
-    return _plain(CommandCode.SHUTDOWN, u16(STARTUP_CLEAR), TpmReader.end)
-
-
-def pcr_allocate_sha256() -> Command[None]:
-    """TPM2_PCR_Allocate: only the SHA-256 bank, from the next start on."""
-    banks = [(Alg.SHA256, b"\xff\xff\xff"), (Alg.SHA1, bytes(3)), (Alg.SHA384, bytes(3))]
-    banks.append((Alg.SHA512, bytes(3)))
-    selection = u32(len(banks)) + b"".join(u16(alg) + b"\x03" + bits for alg, bits in banks)
-
-    def parse(reader: TpmReader) -> None:
-        reader.exact(1, 1, "allocation success")
-        reader.take(12, "sizes")
-        reader.end()
-
-    return _authorised(CommandCode.PCR_ALLOCATE, [RH_PLATFORM], selection, parse)
-
-
 def create_primary(template: bytes) -> Command[tuple[int, bytes]]:
     """TPM2_CreatePrimary in the endorsement hierarchy -> (handle, TPMT_PUBLIC of the key).
 
@@ -233,14 +191,14 @@ def create_primary(template: bytes) -> Command[tuple[int, bytes]]:
         reader.rest()  # creation data, hash, ticket and name: not used
         return handle, public
 
-    return _authorised(
+    return authorised(
         CommandCode.CREATE_PRIMARY, [RH_ENDORSEMENT], parameters, parse, has_handle=True
     )
 
 
 def flush_context(handle: int) -> Command[None]:
     """TPM2_FlushContext: the key's slot becomes free."""
-    return _plain(CommandCode.FLUSH_CONTEXT, u32(handle), TpmReader.end)
+    return plain(CommandCode.FLUSH_CONTEXT, u32(handle), TpmReader.end)
 
 
 def quote(key: int, qualifying: bytes, pcrs: Iterable[int]) -> Command[tuple[bytes, bytes]]:
@@ -252,7 +210,7 @@ def quote(key: int, qualifying: bytes, pcrs: Iterable[int]) -> Command[tuple[byt
     def parse(reader: TpmReader) -> tuple[bytes, bytes]:
         return reader.sized("quoted", 1024), reader.rest()
 
-    return _authorised(CommandCode.QUOTE, [key], parameters, parse)
+    return authorised(CommandCode.QUOTE, [key], parameters, parse)
 
 
 def pcr_read(pcrs: Iterable[int]) -> Command[dict[int, bytes]]:
@@ -266,7 +224,7 @@ def pcr_read(pcrs: Iterable[int]) -> Command[dict[int, bytes]]:
         reader.end()
         return values
 
-    return _plain(CommandCode.PCR_READ, encode_pcr_selection(pcrs), parse)
+    return plain(CommandCode.PCR_READ, encode_pcr_selection(pcrs), parse)
 
 
 def read_pcrs(exchange: Exchange, pcrs: Iterable[int]) -> dict[int, bytes]:
@@ -280,25 +238,6 @@ def read_pcrs(exchange: Exchange, pcrs: Iterable[int]) -> dict[int, bytes]:
             raise malformed("TPM answer to PCR_READ", "registers", str(part), str(sorted(seen)))
         values |= seen
     return values
-
-
-def nv_define(index: int, size: int) -> Command[None]:
-    """TPM2_NV_DefineSpace: the owner writes it, anyone reads it."""
-    attributes = (
-        NvAttributes.OWNER_WRITE
-        | NvAttributes.OWNER_READ
-        | NvAttributes.AUTH_READ
-        | NvAttributes.NO_DA
-    )
-    public = u32(index) + u16(Alg.SHA256) + u32(attributes) + sized(b"") + u16(size)
-    parameters = sized(b"") + sized(public)  # no password
-    return _authorised(CommandCode.NV_DEFINE_SPACE, [RH_OWNER], parameters, TpmReader.end)
-
-
-def nv_write(index: int, data: bytes, offset: int) -> Command[None]:
-    """TPM2_NV_Write of at most NV_CHUNK bytes."""
-    parameters = sized(data) + u16(offset)
-    return _authorised(CommandCode.NV_WRITE, [RH_OWNER, index], parameters, TpmReader.end)
 
 
 def nv_size(index: int) -> Command[int]:
@@ -316,7 +255,7 @@ def nv_size(index: int) -> Command[int]:
         public.end()
         return size
 
-    return _plain(CommandCode.NV_READ_PUBLIC, u32(index), parse)
+    return plain(CommandCode.NV_READ_PUBLIC, u32(index), parse)
 
 
 def nv_read(index: int, size: int, offset: int) -> Command[bytes]:
@@ -327,7 +266,7 @@ def nv_read(index: int, size: int, offset: int) -> Command[bytes]:
         reader.end()
         return data
 
-    return _authorised(CommandCode.NV_READ, [index, index], u16(size) + u16(offset), parse)
+    return authorised(CommandCode.NV_READ, [index, index], u16(size) + u16(offset), parse)
 
 
 def nv_read_all(exchange: Exchange, index: int) -> bytes:
@@ -344,19 +283,13 @@ def nv_read_all(exchange: Exchange, index: int) -> bytes:
     return data
 
 
-def nv_create(exchange: Exchange, index: int, data: bytes) -> None:
-    """Defines an index of exactly this size and fills it."""
-    run(exchange, nv_define(index, len(data)))
-    for offset in range(0, len(data), NV_CHUNK):
-        run(exchange, nv_write(index, data[offset : offset + NV_CHUNK], offset))
-
-
-def _plain(code: CommandCode, body: bytes, parse: Callable[[TpmReader], T]) -> Command[T]:
+def plain(code: IntEnum, body: bytes, parse: Callable[[TpmReader], T]) -> Command[T]:
+    """A command without authorisation; `body` is handles and parameters."""
     return Command(code, u16(ST_NO_SESSIONS) + u32(10 + len(body)) + u32(code) + body, parse)
 
 
-def _authorised(
-    code: CommandCode,
+def authorised(
+    code: IntEnum,
     handles: Sequence[int],
     parameters: bytes,
     parse: Callable[[TpmReader], T],

@@ -1,8 +1,7 @@
-"""SIMULATED vendors and machines that the tests of collateral share."""
+"""What the tests of collateral share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +10,8 @@ import pytest
 from confide.client.collateral.cache import Cache
 from confide.client.collateral.finder import Finder
 from confide.protocol.collateral import Bundle
-from tests.support.production import Production
 from tests.support.simulated_amd import NOW
-from tests.support.simulated_vendors import Page, SimulatedVendors, pages_of
-
-MakeFinder = Callable[..., Finder]
-
-
-@pytest.fixture(scope="session")
-def made() -> Production:
-    return Production()
-
-
-@pytest.fixture
-def production(made: Production, monkeypatch: pytest.MonkeyPatch) -> Production:
-    made.pin(monkeypatch)
-    return made
-
-
-@pytest.fixture(scope="session")
-def pages(made: Production) -> dict[str, Page]:
-    return pages_of(made)
-
-
-@pytest.fixture
-def vendors(production: Production, pages: dict[str, Page]) -> Iterator[SimulatedVendors]:
-    """Vendors that the test may change; the machines' roots are pinned."""
-    with SimulatedVendors(pages) as started:
-        yield started
+from tests.support.simulated_vendors import MakeFinder, SimulatedVendors
 
 
 @pytest.fixture

@@ -13,10 +13,14 @@ from confide.client.collateral.freshness import RENEW_AFTER
 from confide.errors import ConfigError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Platforms, Role
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
 from tests.support import simulated_intel
+from tests.support.cloud_tpm import CLOUD, CloudTpm, der, issue, pin_root
+from tests.support.cloud_tpm import ROOT as CLOUD_ROOT
+from tests.support.fake_tpm import REPORT_DATA as CLOUD_DATA
 from tests.support.production import Production, manifest
 from tests.support.simulated_amd import MADE, NOW, make_crl, root
 from tests.support.simulated_machine import SimulatedMachine, manifest_bytes
@@ -26,20 +30,21 @@ from tests.support.simulated_vendors import (
     PCS,
     RIMS,
     STORAGE,
+    MakeFinder,
     Reply,
     SimulatedVendors,
     always,
 )
-from tests.unit.client.collateral.conftest import MakeFinder
-from tests.unit.verify.vtpm import test_cloud as cloud
-from tests.unit.verify.vtpm.conftest import REPORT_DATA as CLOUD_DATA
-from tests.unit.verify.vtpm.test_cloud import CLOUD, CloudTpm, der, issue
 
 REPORT_DATA = bytes(range(32)) + bytes(32)
 CRL = "amd/milan/crl"
-pinned = cloud.pinned
 
 Machine = tuple[Evidence, str, int]
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    pin_root(monkeypatch)
 
 
 def machine(production: Production, kind: str) -> Machine:
@@ -100,13 +105,13 @@ def test_the_issuers_of_a_clouds_vtpm(vendors: SimulatedVendors, make_finder: Ma
     ca = issue("ca", "root", issuer_at=f"http://{STORAGE}/1/ca.crt")
     ak = issue("ak", "ca", ca=False, issuer_at=f"http://{STORAGE}/2/ca.crt")
     vendors.pages |= {
-        f"{STORAGE}/1/ca.crt": always(der(cloud.ROOT)),
+        f"{STORAGE}/1/ca.crt": always(der(CLOUD_ROOT)),
         f"{STORAGE}/2/ca.crt": always(der(ca)),
     }
     by = Manifest(
         "production",
         Platforms(vtpm=CLOUD),
-        (Role("coordinator", (CloudTpm().reference(),)),),
+        {Role.COORDINATOR: RoleEntry((CloudTpm().reference(),))},
         (),
     )
     evidence = replace(CloudTpm().evidence(), endorsements=(der(ak),))

@@ -18,10 +18,10 @@ from confide.client.collateral.vendors import Answer, request_for
 from confide.encoding.pem import write_chain
 from confide.errors import FormatError
 from confide.protocol.collateral import Bundle, Item
+from tests.support.cloud_tpm import issue
 from tests.support.production import Production
 from tests.support.simulated_amd import MADE, intermediate, root
 from tests.support.simulated_gpu import NOW, ocsp_response
-from tests.unit.verify.vtpm.test_cloud import issue
 
 CHIP = bytes(range(64)).hex()
 KDS = "https://kdsintf.amd.com"

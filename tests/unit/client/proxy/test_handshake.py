@@ -14,13 +14,13 @@ import pytest
 
 from confide.client.collateral.finder import offline
 from confide.client.proxy.handshake import Handshake
+from confide.client.service_verdict import ServiceVerdict
 from confide.errors import ConfideError, FormatError, UnavailableError, VerificationError
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.guest.secret_service.domain import SecretService
-from confide.protocol.coordinator import Attestation, parse_nonce
+from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
-from confide.verify.verdict import Verdict
 from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
 
 MANIFEST = manifest_bytes()
@@ -65,7 +65,7 @@ class Gateway:
         return 200, "application/cbor", encoded
 
     def _attest(self, body: bytes) -> Attestation:
-        return self.coordinator.attest(parse_nonce(body))
+        return self.coordinator.attest(Nonce.parse(body).nonce)
 
     def _key_exchange(self, _: bytes) -> KeyExchangeReply:
         member = self.member
@@ -79,16 +79,21 @@ class Gateway:
 
 def handshake(gateway: Gateway, *, manifest: bytes = MANIFEST, now: int = NOW) -> Handshake:
     return Handshake(
-        gateway, manifest=manifest, api_key="", find_collateral=offline(), clock=Clock(now)
-    )  # type: ignore[arg-type]
+        gateway,  # type: ignore[arg-type]
+        manifest=manifest,
+        api_key="",
+        find_collateral=offline(),
+        clock=Clock(now),
+    )
 
 
 def failed_check(gateway: Gateway, **options: Any) -> str:
     """The name of the first failed check; the person has been shown it, too."""
-    shown: list[Verdict] = []
+    shown: list[ServiceVerdict] = []
     with pytest.raises(VerificationError) as caught:
         handshake(gateway, **options).run(shown.append)
-    (verdict,) = shown
+    verdict = shown[0].whole
+    assert len(shown) == 1
     assert verdict.first_failed is not None
     assert repr(verdict.first_failed.name) in str(caught.value)
     return verdict.first_failed.name
@@ -96,7 +101,7 @@ def failed_check(gateway: Gateway, **options: Any) -> str:
 
 def test_an_honest_service() -> None:
     gateway = Gateway()
-    shown: list[Verdict] = []
+    shown: list[ServiceVerdict] = []
     established = handshake(gateway).run(shown.append)
     assert shown[0].passed
     assert established.manifest.sha256 == gateway.member.manifest.sha256
@@ -205,8 +210,12 @@ def test_a_gateway_that_refuses() -> None:
 def test_the_api_key_goes_with_every_call() -> None:
     gateway = Gateway()
     Handshake(
-        gateway, manifest=MANIFEST, api_key="k", find_collateral=offline(), clock=Clock()
-    ).run(lambda _: None)  # type: ignore[arg-type]
+        gateway,  # type: ignore[arg-type]
+        manifest=MANIFEST,
+        api_key="k",
+        find_collateral=offline(),
+        clock=Clock(),
+    ).run(lambda _: None)
     assert [headers["Authorization"] for headers in gateway.headers] == ["Bearer k"] * 3
 
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.bench.load import HEADERS, PATH, body_of
 from tests.support.app import engine_stats
+from tests.support.load import HEADERS, PATH, body_of
 from tests.support.native_service import NativeService
 
 STREAMS = 200

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
+from confide.protocol.frames import Usage
 from confide.protocol.receipt import Receipt, Statement
 from tests.support.app import ANSWER, App, engine_stats
 from tests.support.hostile_gateway import HostileGateway
@@ -91,7 +92,7 @@ def test_receipts_are_kept(app: App, receipts: Path) -> None:
     app.ask()
     (new,) = set(receipts.iterdir()) - before
     statement = Statement.parse(Receipt.parse(new.read_bytes()).statement)
-    assert (statement.model, statement.prompt_tokens, statement.completion_tokens) == ("tiny", 7, 8)
+    assert (statement.model, statement.usage) == ("tiny", Usage(7, 8))
     assert statement.request_sha256.hex() in new.name
 
 

@@ -13,8 +13,8 @@ from confide.encoding.canonical import cbor_decode, cbor_encode
 from confide.errors import ConfideError, FormatError, UnavailableError
 from confide.guest.attest import __main__ as program
 from confide.guest.attest import local
+from confide.guest.attest.hardware import detect_attester
 from confide.guest.attest.local import LocalService
-from confide.guest.attest.platform import detect_attester
 from confide.guest.attest.service import Attester, SocketAttester, operations
 from confide.guest.attest.tsm import SnpAttester, TsmReports
 from confide.protocol.evidence import Evidence

@@ -15,7 +15,7 @@ from confide.errors import ConfideError, FormatError, UnavailableError
 from confide.guest.attest import tsm
 from confide.guest.attest.tsm import ConfigFs, SnpAttester, TdxAttester, TsmReports
 from confide.protocol.evidence import Evidence
-from confide.vendors.amd.certificates import ARK_GUID, ASK_GUID, CRL_GUID, VCEK_GUID, VLEK_GUID
+from confide.vendors.amd.certificates import ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID
 from confide.vendors.amd.report import Report
 from tests.support.simulated_amd import CSP_ID, SimulatedChip, intermediate, root
 from tests.support.simulated_tsm import SimulatedTsm
@@ -41,7 +41,7 @@ def chain() -> dict[UUID, bytes]:
 @pytest.fixture(autouse=True)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
-    monkeypatch.setattr(tsm.time, "sleep", waits.append)
+    monkeypatch.setattr("confide.guest.attest.tsm.time.sleep", waits.append)
     return waits
 
 
@@ -62,14 +62,14 @@ def test_snp_evidence(folder: SimulatedTsm) -> None:
 
 
 @pytest.mark.parametrize("auxblob", [None, b"", bytes(24), bytes(4096)])
-def test_host_that_hands_over_no_certificates(folder: SimulatedTsm, auxblob) -> None:
+def test_host_that_hands_over_no_certificates(folder: SimulatedTsm, auxblob: bytes | None) -> None:
     folder.auxblob = auxblob
     assert SnpAttester(TsmReports(folder)).evidence(REPORT_DATA).endorsements == ()
 
 
 def test_chain_is_given_up_to_the_first_gap(folder: SimulatedTsm) -> None:
     without_ask = {guid: der for guid, der in chain().items() if guid != ASK_GUID}
-    folder.auxblob = certificate_table(without_ask | {CRL_GUID: b"list"})
+    folder.auxblob = certificate_table(without_ask | {UUID(int=1): b"another entry"})
     assert len(SnpAttester(TsmReports(folder)).evidence(REPORT_DATA).endorsements) == 1
     folder.auxblob = certificate_table({ASK_GUID: b"\x30", ARK_GUID: b"\x30"})
     assert SnpAttester(TsmReports(folder)).evidence(REPORT_DATA).endorsements == ()
@@ -133,7 +133,9 @@ def interfere(times: int) -> Callable[[SimulatedTsm, str], None]:
     return before_read
 
 
-def test_report_of_somebody_elses_data_is_not_taken(folder: SimulatedTsm, waited: list) -> None:
+def test_report_of_somebody_elses_data_is_not_taken(
+    folder: SimulatedTsm, waited: list[float]
+) -> None:
     folder.before_read = interfere(2)
     report = TsmReports(folder).report(REPORT_DATA)
     assert Report.parse(report.outblob).report_data == REPORT_DATA
@@ -157,7 +159,7 @@ def test_each_attempt_has_an_instance_of_its_own(folder: SimulatedTsm) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT])
-def test_busy_device_is_asked_again(folder: SimulatedTsm, waited: list, number: int) -> None:
+def test_busy_device_is_asked_again(folder: SimulatedTsm, waited: list[float], number: int) -> None:
     folder.failures = [number, number]
     TsmReports(folder).report(REPORT_DATA)
     assert len(waited) == 2
@@ -168,7 +170,7 @@ def test_busy_device_is_asked_again(folder: SimulatedTsm, waited: list, number: 
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.ENOTTY, errno.EACCES])
-def test_other_errors_are_final(folder: SimulatedTsm, waited: list, number: int) -> None:
+def test_other_errors_are_final(folder: SimulatedTsm, waited: list[float], number: int) -> None:
     folder.failures = [number]
     with pytest.raises(UnavailableError) as error:
         TsmReports(folder).report(REPORT_DATA)

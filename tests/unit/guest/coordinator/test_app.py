@@ -22,18 +22,18 @@ from confide.protocol.coordinator import (
     MAX_JOIN,
     Attestation,
     JoinRequest,
+    ManifestSet,
+    Nonce,
     RefusedJoin,
-    encode_nonce,
-    encode_set_manifest,
-    parse_manifest_set,
+    SetManifest,
 )
 from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes, manifest_value
 
 MANIFEST = manifest_bytes()
 JOIN = JoinRequest("worker-cpu", bytes(32), b"key", b"", ("tiny",), bytes(32), b"evidence")
 MESSAGES = {
-    "/v1/attest": encode_nonce(bytes(32)),
-    "/v1/manifest": encode_set_manifest(MANIFEST),
+    "/v1/attest": Nonce(bytes(32)).encode(),
+    "/v1/manifest": SetManifest(MANIFEST).encode(),
     "/v1/join": JOIN.encode(),
 }
 
@@ -57,7 +57,7 @@ def test_attest(client: FlaskClient) -> None:
 
 def test_set_manifest(client: FlaskClient) -> None:
     answer = client.post("/v1/manifest", data=MESSAGES["/v1/manifest"])
-    assert parse_manifest_set(answer.data) == sha256(MANIFEST).digest()
+    assert ManifestSet.parse(answer.data).sha256 == sha256(MANIFEST).digest()
 
 
 def test_without_manifest() -> None:
@@ -127,7 +127,7 @@ def test_few_may_bring_collateral_at_once() -> None:
     coordinator = new_coordinator()
     entered, leave = Semaphore(0), Event()
 
-    def slow(_: bytes) -> None:
+    def slow(data: bytes) -> None:
         entered.release()
         leave.wait(10)
 

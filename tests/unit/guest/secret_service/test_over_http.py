@@ -28,7 +28,7 @@ from confide.guest.mesh.join import Membership, Node
 from confide.guest.mesh.tls import client_context, server_context
 from confide.guest.secret_service.client import fetch_key
 from confide.net.coordinator_client import CoordinatorClient
-from confide.protocol.coordinator import encode_nonce
+from confide.protocol.coordinator import Nonce
 from confide.protocol.keyexchange import InferenceKey, SealedKey, seal_key
 from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
@@ -261,7 +261,7 @@ def test_second_manifest_over_http(coordinator: Program) -> None:
 
 
 def test_short_nonce(coordinator: Program) -> None:
-    status, body = call(coordinator.port, "POST", "/v1/attest", encode_nonce(bytes(31)))
+    status, body = call(coordinator.port, "POST", "/v1/attest", Nonce(bytes(31)).encode())
     assert (status, error_code(body)) == (400, "bad-field")
 
 

@@ -10,8 +10,7 @@ import pytest
 from confide.errors import FormatError
 from confide.guest.worker.cache_salt import MIN_SALT, CacheSalts
 from confide.net.http_client import Upstream
-from tests.unit.guest.worker.conftest import Client, Worker
-from tests.unit.guest.worker.test_worker import HELLO, STREAM, sealed_error
+from tests.support.sealed_worker import HELLO, STREAM, Client, Worker, sealed_error
 
 AGREED = "a secret that two clients agreed on, and long"
 

@@ -14,14 +14,14 @@ from confide.guest.worker import __main__ as program
 from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.models_file import ServedModel, encode_models
 from confide.guest.worker.engine.states import EngineState, EngineStates
-from confide.guest.worker.role import CPU, GPU
 from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.roles import Role
 
 
 class NodeWithoutMesh:
     """Stands for mesh.join.Node: notes how it was made, and is a member when a test says so."""
 
-    def __init__(self, role: str, _attester: object, _client: object, **options: Any) -> None:
+    def __init__(self, role: Role, _attester: object, _client: object, **options: Any) -> None:
         self.role, self.options = role, options
         self.state = self.reason = "starting"
         self.member: Membership | None = None
@@ -38,7 +38,9 @@ class NodeWithoutMesh:
 class Program:
     """`create_service` with everything around it replaced."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, role: str, manifest: bytes) -> None:
+    def __init__(
+        self, folder: Path, patch: pytest.MonkeyPatch, role: Role, manifest: bytes
+    ) -> None:
         self.states_file = folder / "states.json"
         models_file = folder / "models.json"
         served = [ServedModel(name, folder, bytes(32), ("chat",)) for name in ("second", "tiny")]
@@ -62,22 +64,22 @@ class Program:
         return self.http.get("/healthz").get_json()
 
 
-@pytest.mark.parametrize("role", [CPU, GPU])
+@pytest.mark.parametrize("role", [Role.WORKER_CPU, Role.WORKER_GPU])
 def test_only_a_worker_with_gpus_attests_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role
 ) -> None:
     made = Program(tmp_path, monkeypatch, role, bytes(32))
     assert made.node.role == made.health()["role"] == role
-    assert isinstance(made.node.options["gpus"], AttestedGpus) == (role == GPU)
+    assert isinstance(made.node.options["gpus"], AttestedGpus) == (role == Role.WORKER_GPU)
     assert made.node.options["models"] == ("second", "tiny")
 
 
 def test_health_says_the_first_thing_that_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: Membership
 ) -> None:
-    made = Program(tmp_path, monkeypatch, CPU, membership.manifest.sha256)
+    made = Program(tmp_path, monkeypatch, Role.WORKER_CPU, membership.manifest.sha256)
     starting = {"second": "starting", "tiny": "starting"}
-    assert made.health() == {"role": CPU, "state": "starting", "models": starting}
+    assert made.health() == {"role": Role.WORKER_CPU, "state": "starting", "models": starting}
 
     made.node.reason = "gpu-cc-off"
     assert made.health()["models"] == {"second": "gpu-cc-off", "tiny": "gpu-cc-off"}
@@ -99,7 +101,7 @@ def test_health_says_the_first_thing_that_is_missing(
 def test_no_model_is_ready_whose_disk_another_manifest_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: Membership
 ) -> None:
-    made = Program(tmp_path, monkeypatch, CPU, bytes(32))
+    made = Program(tmp_path, monkeypatch, Role.WORKER_CPU, bytes(32))
     made.node.member = membership
     EngineStates(["second", "tiny"], EngineState.READY, made.states_file)
     assert set(made.health()["models"].values()) == {"other-manifest"}

@@ -13,22 +13,21 @@ from confide.protocol.frames import Usage
 from confide.protocol.receipt import Receipt, Statement
 from confide.verify.receipt import verify_receipt
 from tests.support.programs import free_port
-from tests.unit.guest.worker.conftest import CHAT, Client, Opened, Worker, open_answer
-
-HELLO = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
-STREAM = HELLO[:-1] + b', "stream": true}'
+from tests.support.sealed_worker import (
+    CHAT,
+    HELLO,
+    STREAM,
+    Client,
+    Opened,
+    Worker,
+    open_answer,
+    sealed_error,
+)
 
 
 def clear_error(opened: Opened) -> str:
     assert opened.error is not None and opened.head is None and not opened.body
     return opened.error.code
-
-
-def sealed_error(opened: Opened) -> tuple[int, str]:
-    assert opened.head is not None and opened.receipt
-    error = json.loads(opened.body)["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    return opened.head.status, error["code"]
 
 
 def test_a_whole_answer(client: Client) -> None:

@@ -1,98 +1,22 @@
-"""Peers of the gateway: small HTTP servers that answer what a test wants."""
+"""HTTP peers for these tests."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
-
-@dataclass
-class Peer:
-    """One server; `answers` maps a path to a function that writes the raw response."""
-
-    port: int = 0
-    answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
-    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
-    connections: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def says(
-        self, path: str, body: bytes, *, status: int = 200, content_type: str = "text/plain"
-    ) -> None:
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            handler.send_response(status)
-            handler.send_header("Content-Type", content_type)
-            handler.send_header("Content-Length", str(len(body)))
-            handler.end_headers()
-            handler.wfile.write(body)
-
-        self.answers[path] = answer
-
-    def sends(self, path: str, wire: bytes, *, then_close: bool = True) -> None:
-        """Answer with exactly these bytes."""
-
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            handler.wfile.write(wire)
-            handler.close_connection = then_close
-
-        self.answers[path] = answer
-
-    def is_worker(self, *models: str, state: str = "ready", role: str = "worker-cpu") -> None:
-        health = {"role": role, "state": state, "models": dict.fromkeys(models, state)}
-        self.says("/healthz", json.dumps(health).encode(), content_type="application/json")
+from tests.support.peer import Peer, peers
 
 
 @pytest.fixture
 def new_peer() -> Iterator[Callable[[], Peer]]:
-    servers: list[ThreadingHTTPServer] = []
-
-    def start() -> Peer:
-        peer = Peer()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                peer.connections += 1
-                super().setup()
-
-            def _answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                peer.seen.append((self.command, self.path, dict(self.headers.items()), body))
-                peer.answers[self.path](self)
-
-            do_GET = do_POST = _answer
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        peer.port = server.server_port
-        return peer
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    """A function that starts an HTTP peer."""
+    with peers() as start:
+        yield start
 
 
 @pytest.fixture
 def peer(new_peer: Callable[[], Peer]) -> Peer:
+    """One HTTP peer."""
     return new_peer()

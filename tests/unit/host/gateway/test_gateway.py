@@ -13,8 +13,8 @@ from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
 from confide.host.gateway.routing import Workers
 from confide.net.http_client import Upstream
+from tests.support.peer import Peer
 from tests.support.programs import free_port
-from tests.unit.host.gateway.conftest import Peer
 
 CHAT = "/v1/chat/completions"
 HEADERS = {

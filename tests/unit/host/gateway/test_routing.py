@@ -11,8 +11,8 @@ import pytest
 from confide.errors import FormatError, UnavailableError
 from confide.host.gateway import routing
 from confide.host.gateway.routing import Workers
+from tests.support.peer import Peer
 from tests.support.programs import free_port
-from tests.unit.host.gateway.conftest import Peer
 
 
 def looked_at(*peers: Peer) -> Workers:

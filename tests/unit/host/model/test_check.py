@@ -157,9 +157,9 @@ def test_hash_offset_is_the_file_systems_size(built_model: Path, tmp_path: Path)
         changed = bytearray(content)
         changed[offset] ^= 1
         (tmp_path / "model.disk").write_bytes(changed)
-        with pytest.raises(VerificationError, match="no model disk"):
+        with pytest.raises(VerificationError, match="not a model disk"):
             hash_offset_of(tmp_path / "model.disk")
     for length in (0, 1024, 1060):
         (tmp_path / "model.disk").write_bytes(content[:length])
-        with pytest.raises(VerificationError, match="no model disk"):
+        with pytest.raises(VerificationError, match="not a model disk"):
             hash_offset_of(tmp_path / "model.disk")

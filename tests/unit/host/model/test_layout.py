@@ -13,7 +13,7 @@ from confide.host.model.source import Source, SourceFile
 
 def source(*sizes: int) -> Source:
     files = (SourceFile(f"weights-{n}", Path("/none"), size, 0) for n, size in enumerate(sizes))
-    return Source(tuple(files), ())
+    return Source(Path("/none"), tuple(files), ())
 
 
 def test_hundreds_of_gigabytes_take_no_space(model_tools: Path, tmp_path: Path) -> None:
@@ -68,13 +68,13 @@ def test_output_of_a_fake(tmp_path: Path) -> None:
     ],
 )
 def test_another_layout_is_refused(tmp_path: Path, dump: str) -> None:
-    with pytest.raises(ConfigError, match="another layout"):
+    with pytest.raises(ConfigError, match="unexpected layout"):
         layout_by(tmp_path, dump=dump)
 
 
 def test_overlapping_files_are_refused(tmp_path: Path) -> None:
     tools = fake_tools(tmp_path / "tools", dump=extent(4096, 8192))
-    with pytest.raises(ConfigError, match="another layout"):
+    with pytest.raises(ConfigError, match="unexpected layout"):
         make_layout(source(5000, 5000), tools, tmp_path)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from confide.errors import ConfigError
 from confide.host.model import check, hashing, pack
+from confide.host.model.outputs import write_entry
 from confide.host.model.source import scan
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.hash_tree import BLOCK, disk_size, levels
@@ -122,7 +123,7 @@ def test_the_flakes_builder_makes_the_same_bits(
     disk = packed(tmp_path / "tiny", tmp_path / "model.disk", model_tools)
     assert (built_model / "model.disk").read_bytes() == (tmp_path / "model.disk").read_bytes()
     entry = disk.entry("tiny", ["chat", "completion"], ["worker-cpu"], EngineOptions())
-    pack.write_entry(tmp_path / "model.json", entry)
+    write_entry(tmp_path / "model.json", entry)
     assert (built_model / "model.json").read_bytes() == (tmp_path / "model.json").read_bytes()
 
 
@@ -268,7 +269,7 @@ def test_no_space_is_seen_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: usage)
-    with pytest.raises(ConfigError, match="no room") as caught:
+    with pytest.raises(ConfigError, match="no space") as caught:
         packed(folder, tmp_path / "model.disk", model_tools)
     assert caught.value.seen == "1048576 bytes"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -278,7 +279,7 @@ def test_a_finished_disk_is_never_written_over(
     folder: Path, model_tools: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "model.disk").write_text("precious")
-    with pytest.raises(ConfigError, match="already"):
+    with pytest.raises(ConfigError, match="never replaces"):
         packed(folder, tmp_path / "model.disk", model_tools)
     assert (tmp_path / "model.disk").read_text() == "precious"
 
@@ -303,7 +304,7 @@ def test_geometry_of_the_tree() -> None:
 
 def test_entry_is_readable(tmp_path: Path) -> None:
     disk = pack.PackedDisk(bytes(32), 8192, 12288, bytes(32))
-    pack.write_entry(
+    write_entry(
         tmp_path / "model.json",
         disk.entry("tiny", ["chat"], ["worker-gpu"], EngineOptions(dtype="bfloat16")),
     )

@@ -16,6 +16,7 @@ from confide.host.runner.qemu import (
     arguments,
     free_port,
 )
+from tests.support.fake_tools import MakeTools
 
 
 def spec(**changes: object) -> MachineSpec:
@@ -40,7 +41,7 @@ def options(argv: list[str], name: str) -> list[str]:
 
 
 @pytest.fixture
-def argv(make_tools) -> list[str]:
+def argv(make_tools: MakeTools) -> list[str]:
     return arguments(make_tools(), spec())
 
 
@@ -63,7 +64,7 @@ def test_only_the_boot_disk_can_be_booted(argv: list[str]) -> None:
     assert "virtio-net-pci,netdev=net,romfile=" in devices
 
 
-def test_direct_boot_starts_the_kernel_and_no_disk(make_tools, tmp_path: Path) -> None:
+def test_direct_boot_starts_the_kernel_and_no_disk(make_tools: MakeTools, tmp_path: Path) -> None:
     boot = tmp_path / "boot"
     boot.mkdir()
     (boot / "cmdline").write_text("quiet root=a,b")
@@ -105,7 +106,7 @@ def test_nothing_that_was_not_asked_for(argv: list[str]) -> None:
     assert options(argv, "-machine") == ["q35,smm=off"]
 
 
-def test_shape_does_not_depend_on_accelerator_memory_or_processors(make_tools) -> None:
+def test_shape_does_not_depend_on_accelerator_memory_or_processors(make_tools: MakeTools) -> None:
     tools = make_tools()
     one = arguments(tools, spec())
     other = arguments(tools, spec(kvm=True, memory_mib=4096, cpus=8))
@@ -113,24 +114,26 @@ def test_shape_does_not_depend_on_accelerator_memory_or_processors(make_tools) -
     assert changed == ["-accel", "-cpu", "-m", "-smp"]
 
 
-def test_extra_arguments_come_last(make_tools) -> None:
+def test_extra_arguments_come_last(make_tools: MakeTools) -> None:
     extra = ["-smbios", "type=11"]
     assert arguments(make_tools(), spec(extra=extra))[-2:] == extra
 
 
-def test_tools_are_found_by_variable(make_tools, monkeypatch) -> None:
+def test_tools_are_found_by_variable(
+    make_tools: MakeTools, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tools = make_tools()
     monkeypatch.setenv(TOOLS_VARIABLE, str(tools.folder))
     assert Tools.find() == tools
 
 
-def test_tools_that_nothing_names(monkeypatch) -> None:
+def test_tools_that_nothing_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOOLS_VARIABLE, raising=False)
     with pytest.raises(ConfigError, match=TOOLS_VARIABLE):
         Tools.find()
 
 
-def test_tools_with_a_missing_file_name_it(make_tools) -> None:
+def test_tools_with_a_missing_file_name_it(make_tools: MakeTools) -> None:
     tools = make_tools()
     tools.firmware.unlink()
     with pytest.raises(ConfigError, match="OVMF_CODE_4M"):

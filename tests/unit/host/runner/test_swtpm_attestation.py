@@ -20,9 +20,10 @@ from confide.host.development_ca import development_ca_spki_sha256
 from confide.host.runner.processes import ProcessGroup
 from confide.host.runner.qemu import Tools
 from confide.host.runner.swtpm import SwtpmConnection, provision
+from confide.host.runner.tpm_provisioning import nv_create
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
-from confide.vendors.tpm.commands import Exchange, ResponseCode, TpmRefusedError, nv_create
+from confide.vendors.tpm.commands import Exchange, ResponseCode, TpmRefusedError
 from confide.vendors.tpm.structures import ECC_AK
 from confide.verify.verdict import Verdict
 from confide.verify.vtpm import PCR_COVERS
@@ -111,7 +112,9 @@ def test_evidence_can_be_made_again_and_again(attester: VtpmAttester) -> None:
     assert not verify(attester.evidence(REPORT_DATA), b"\1" * 64).passed
 
 
-def test_a_register_extended_once_more_is_seen(attester: VtpmAttester, tpm) -> None:
+def test_a_register_extended_once_more_is_seen(
+    attester: VtpmAttester, tpm: SwtpmConnection
+) -> None:
     extend(tpm.exchange, 12, b"\xcc" * 32)
     verdict = verify(attester.evidence(REPORT_DATA))
     failed = [check.name for check in verdict.checks if not check.passed]

@@ -25,11 +25,6 @@ def always(data: bytes) -> Callable[[bytes], bytes]:
     return lambda _: data
 
 
-def test_startup_bytes() -> None:
-    # TPM 2.0 Library, Part 3, 9.3: TPM_ST_NO_SESSIONS, size 12, TPM_CC_Startup, TPM_SU_CLEAR
-    assert commands.startup().data == bytes.fromhex("8001 0000000c 00000144 0000")
-
-
 def test_quote_bytes() -> None:
     data = commands.quote(0x80000000, b"n" * 32, range(16)).data
     assert data == bytes.fromhex(
@@ -80,8 +75,8 @@ def test_response_code_names(code: int, name: str) -> None:
     ],
 )
 def test_malformed_answers_are_refused(data: bytes) -> None:
-    with pytest.raises(FormatError, match="STARTUP"):
-        run(always(data), commands.startup())
+    with pytest.raises(FormatError, match="FLUSH_CONTEXT"):
+        run(always(data), commands.flush_context(0x80000000))
 
 
 def test_answer_without_the_session_that_was_opened_is_refused() -> None:

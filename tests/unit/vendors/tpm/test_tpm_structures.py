@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,9 @@ def test_signature_made_by_swtpm() -> None:
     ("parse", "data"),
     [(Quote.parse, QUOTE), (parse_signature, SIGNATURE), (EccPublic.parse, KEY)],
 )
-def test_every_truncation_and_any_trailing_byte_is_refused(parse, data) -> None:
+def test_every_truncation_and_any_trailing_byte_is_refused(
+    parse: Callable[[bytes], object], data: bytes
+) -> None:
     parse(data)
     for size in range(len(data)):
         with pytest.raises(FormatError):

@@ -21,7 +21,8 @@ from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Verdict
 from tests.support import simulated_amd, simulated_intel
 from tests.support.production import Production, manifest, manifest_value
-from tests.unit.protocol.test_manifest import SCHEMA
+from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
+from tests.support.verdicts import failed
 
 REPORT_DATA = bytes(range(32)) + bytes(32)
 Call = Callable[..., Verdict]
@@ -48,10 +49,6 @@ def verify(production: Production) -> Call:
         return verify_evidence(ParsedEvidence(evidence), **(arguments | changes))
 
     return call
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
 
 
 def without(bundle: Bundle, *prefixes: str) -> Bundle:

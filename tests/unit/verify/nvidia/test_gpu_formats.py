@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from confide.encoding.canonical import Json, cbor_decode, cbor_encode, json_decode, json_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.gpu import GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
 from confide.protocol.policy.gpu import GpuPolicy, version_parts
@@ -27,10 +27,6 @@ from tests.support.simulated_gpu import (
 )
 
 DEVICES = [GpuDevice("hopper", f"GPU-{n}", (bytes([n]),) * 5) for n in range(2)]
-
-
-def fields(value: object) -> Fields:
-    return Fields(value, "test")
 
 
 def test_a_report(gpu: SimulatedGpu) -> None:
@@ -173,7 +169,7 @@ def test_firmware_identities_that_are_none() -> None:
 
 
 def test_evidence(gpu: SimulatedGpu) -> None:
-    evidence = GpuEvidence(gpu.device, gpu.report())
+    evidence = GpuEvidence.of(gpu.device, gpu.report())
     assert GpuEvidence.parse(evidence.encode()) == evidence
 
 
@@ -238,7 +234,7 @@ def test_binding_says_how_many_and_which() -> None:
     assert len({both, *map(gpu_binding, changes)}) == len(changes) + 1
 
 
-POLICY = policy().to_json()
+POLICY = to_map(policy())
 
 
 def test_policy_round_trip() -> None:
@@ -250,14 +246,14 @@ def test_policy_round_trip() -> None:
         maximum_count=8,
     )
     for one in (every, policy()):
-        text = json_encode(one.to_json())
-        assert GpuPolicy.read(fields(json_decode(text, what="policy"))) == one
+        text = json_encode(to_map(one))
+        assert from_map(GpuPolicy, json_decode(text, what="policy"), "test") == one
 
 
 @pytest.mark.parametrize("name", list(POLICY))
 def test_unset_is_an_error(name: str) -> None:
     with pytest.raises(FormatError, match="no field"):
-        GpuPolicy.read(fields({k: v for k, v in POLICY.items() if k != name}))
+        from_map(GpuPolicy, {k: v for k, v in POLICY.items() if k != name}, "test")
 
 
 RULES: Json = {"driver": {"minimum": "1.0"}, "vbios": {"minimum": "96.0"}}
@@ -305,7 +301,7 @@ RULES: Json = {"driver": {"minimum": "1.0"}, "vbios": {"minimum": "96.0"}}
 )
 def test_policy_that_is_none(changes: dict[str, object]) -> None:
     with pytest.raises(FormatError):
-        GpuPolicy.read(fields({**POLICY, **changes}))
+        from_map(GpuPolicy, {**POLICY, **changes}, "test")
 
 
 @pytest.mark.parametrize(

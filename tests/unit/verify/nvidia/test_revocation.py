@@ -20,12 +20,12 @@ from tests.support.simulated_gpu import (
     NOW,
     OCSP_NONCE,
     SimulatedNvidia,
-    failed,
     issue,
     ocsp_response,
     policy,
     verify,
 )
+from tests.support.verdicts import failed
 
 DAY = 86400
 HOUR = 3600

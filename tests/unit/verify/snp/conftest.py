@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from confide.encoding.fields import Fields
 from confide.protocol.evidence import Evidence
-from confide.protocol.policy.snp import SnpPolicy, SnpReference
+from confide.protocol.policy.snp import SnpReference
 from confide.vendors.amd.report import Product
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import Verdict
@@ -22,18 +20,8 @@ from tests.support.simulated_amd import (
     root,
     root_of,
 )
-from tests.support.snp_policy import policy_json
-
-REPORT_DATA = bytes(range(64))
-Verify = Callable[..., Verdict]
-
-
-def policy(**changes: object) -> SnpPolicy:
-    return SnpPolicy.read(Fields(policy_json(**changes), "policy"))
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
+from tests.support.snp_policy import REPORT_DATA, policy
+from tests.support.verdicts import Verify
 
 
 @pytest.fixture

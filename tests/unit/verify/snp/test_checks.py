@@ -6,7 +6,6 @@ All chips here are SIMULATED.
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,19 +16,14 @@ from confide.vendors.amd.report import Product
 from confide.verify.snp.collateral import SnpCollateral
 from tests.support.simulated_amd import (
     CSP_ID,
-    DAY,
     LAUNCH_DIGEST,
-    MADE,
-    NOW,
     TCBS,
     SimulatedChip,
-    intermediate,
-    make_authority,
     make_crl,
     root,
-    rsa_key,
 )
-from tests.unit.verify.snp.conftest import REPORT_DATA, Verify, failed, policy
+from tests.support.snp_policy import REPORT_DATA, policy
+from tests.support.verdicts import Verify, failed
 
 VLEK = SimulatedChip(csp_id=CSP_ID, chip_id=bytes(64))
 
@@ -38,7 +32,7 @@ def raised(tcb: bytes, at: int, by: int = 1) -> bytes:
     return tcb[:at] + bytes([tcb[at] + by]) + tcb[at + 1 :]
 
 
-def test_good_evidence_passes_every_check(chip, verify: Verify) -> None:
+def test_good_evidence_passes_every_check(chip: SimulatedChip, verify: Verify) -> None:
     verdict = verify(chip)
     verdict.require()
     assert [check.name for check in verdict.checks] == [
@@ -116,102 +110,107 @@ def test_leased_key(verify: Verify) -> None:
     assert failed(verify(VLEK, policy=policy(csp_ids=["CN=another.cloud"]))) == ["cloud"]
 
 
-def test_certificates_from_collateral(chip, verify: Verify) -> None:
+def test_certificates_from_collateral(chip: SimulatedChip, verify: Verify) -> None:
     evidence = chip.evidence(REPORT_DATA)
+    leaf, issuer, top = evidence.endorsements
     for given in range(4):
         bare = dataclasses.replace(evidence, endorsements=evidence.endorsements[:given])
-        collateral = SnpCollateral(*evidence.endorsements, crl=make_crl())
+        collateral = SnpCollateral(leaf, issuer, top, make_crl())
         verify(bare, collateral=collateral).require()
         verdict = verify(bare)
         assert verdict.passed == (given == 3)
         assert given == 3 or failed(verdict) == ["evidence"]
 
 
-def test_evidence_comes_before_collateral(chip, verify: Verify) -> None:
+def test_evidence_comes_before_collateral(chip: SimulatedChip, verify: Verify) -> None:
     """A host can so make its evidence fail, which it can anyway, and never make it pass."""
     other = chip.but(serial=8).certificate()
     collateral = SnpCollateral(endorsement_key=other, crl=make_crl())
     verify(chip, collateral=collateral).require()
 
 
-def test_one_certificate_too_many(chip, verify: Verify) -> None:
+def test_one_certificate_too_many(chip: SimulatedChip, verify: Verify) -> None:
     evidence = chip.evidence(REPORT_DATA)
     longer = dataclasses.replace(evidence, endorsements=(*evidence.endorsements, root().der))
     assert failed(verify(longer)) == ["evidence"]
 
 
-def test_event_log_that_nothing_vouches_for(chip, verify: Verify) -> None:
+def test_event_log_that_nothing_vouches_for(chip: SimulatedChip, verify: Verify) -> None:
     evidence = dataclasses.replace(chip.evidence(REPORT_DATA), event_log=b"boot")
     assert failed(verify(evidence)) == ["event log"]
 
 
-def test_report_by_another_key(chip, verify: Verify) -> None:
+def test_report_by_another_key(chip: SimulatedChip, verify: Verify) -> None:
     other = chip.but(key=ec.generate_private_key(ec.SECP384R1()))
     mixed = dataclasses.replace(chip.evidence(REPORT_DATA), report=other.report(REPORT_DATA))
     assert failed(verify(mixed)) == ["signature"]
 
 
-def test_signature_without_numbers(chip, verify: Verify) -> None:
+def test_signature_without_numbers(chip: SimulatedChip, verify: Verify) -> None:
     """As firmware writes it when the chip's key is masked."""
     evidence = chip.evidence(REPORT_DATA)
     unsigned = dataclasses.replace(evidence, report=chip.unsigned_report(REPORT_DATA))
     assert failed(verify(unsigned)) == ["signature"]
 
 
-def test_masked_chip_key(chip, verify: Verify) -> None:
+def test_masked_chip_key(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip.but(key_info=2))) == ["chip key"]
 
 
 @pytest.mark.parametrize(("key_info", "seen"), [(4, "VLEK"), (7 << 2, "NONE")])
-def test_report_that_names_another_kind_of_key(chip, verify: Verify, key_info, seen) -> None:
+def test_report_that_names_another_kind_of_key(
+    chip: SimulatedChip, verify: Verify, key_info: int, seen: str
+) -> None:
     verdict = verify(chip.but(key_info=key_info))
     assert failed(verdict) == ["signing key"]
     assert verdict.first_failed and verdict.first_failed.seen == seen
 
 
-def test_report_of_another_chip(chip, verify: Verify) -> None:
+def test_report_of_another_chip(chip: SimulatedChip, verify: Verify) -> None:
     """Also one whose chip id the host has masked: nobody could tell which chip it was."""
     assert failed(verify(chip.but(chip_id=b"\xee" * 64))) == ["chip id", "chip"]
     assert failed(verify(chip.but(chip_id=bytes(64)))) == ["chip id", "chip"]
 
 
-def test_report_of_another_processor_than_the_certificate(chip, verify: Verify) -> None:
+def test_report_of_another_processor_than_the_certificate(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     assert failed(verify(chip.but(cpuid=b"\x19\x11\x01"))) == ["processor"]
 
 
 @pytest.mark.parametrize("at", [0, 1, 6, 7])
-def test_certificate_for_another_tcb(chip, verify: Verify, at: int) -> None:
+def test_certificate_for_another_tcb(chip: SimulatedChip, verify: Verify, at: int) -> None:
     newer = raised(TCBS[Product.MILAN], at)
     verdict = verify(chip.but(certificate_tcb=newer))
     assert failed(verdict) == ["TCB of the endorsement key"]
 
 
-def test_report_for_other_data_is_a_replay(chip, verify: Verify) -> None:
+def test_report_for_other_data_is_a_replay(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip, report_data=b"\1" * 64)) == ["report data"]
     assert failed(verify(chip, report_data=b"")) == ["report data"]
 
 
-def test_other_launch_digest(chip, verify: Verify) -> None:
+def test_other_launch_digest(chip: SimulatedChip, verify: Verify) -> None:
     verdict = verify(chip.but(measurement=b"\xee" * 48))
     assert failed(verdict) == ["launch digest"]
     with pytest.raises(VerificationError, match="launch digest"):
         verdict.require()
 
 
-def test_references_are_alternatives(chip, verify: Verify) -> None:
+def test_references_are_alternatives(chip: SimulatedChip, verify: Verify) -> None:
     references = [SnpReference("one", b"\1" * 48), SnpReference("two", LAUNCH_DIGEST)]
     verdict = verify(chip, references=references)
     verdict.require()
     assert "shape two" in {c.name: c.source for c in verdict.checks}["launch digest"]
 
 
-def test_no_reference_accepts_nothing(chip, verify: Verify) -> None:
+def test_no_reference_accepts_nothing(chip: SimulatedChip, verify: Verify) -> None:
     verdict = verify(chip, references=[])
     assert failed(verdict) == ["launch digest"]
     assert verdict.first_failed and verdict.first_failed.expected == "nothing is accepted"
 
 
-def test_vmpl(chip, verify: Verify) -> None:
+def test_vmpl(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip.but(vmpl=1))) == ["VMPL"]
     assert failed(verify(chip.but(vmpl=0xFFFFFFFF))) == ["VMPL"]
     verify(chip.but(vmpl=1), policy=policy(vmpl=1)).require()
@@ -235,12 +234,14 @@ def test_each_component_of_each_tcb_has_a_minimum(
         verify(higher, policy=accepted).require()
 
 
-def test_higher_component_does_not_make_up_for_a_lower_one(chip, verify: Verify) -> None:
+def test_higher_component_does_not_make_up_for_a_lower_one(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     mixed = bytes([255, 255, 0, 0, 0, 0, 2, 255])
     assert failed(verify(chip.but(launch_tcb=mixed))) == ["launch TCB"]
 
 
-def test_product_without_a_minimum(chip, verify: Verify) -> None:
+def test_product_without_a_minimum(chip: SimulatedChip, verify: Verify) -> None:
     accepted = policy(minimum_tcb={"genoa": {"bootloader": 0, "tee": 0, "snp": 0, "microcode": 0}})
     tcbs = ["reported TCB", "committed TCB", "current TCB", "launch TCB"]
     assert failed(verify(chip, policy=accepted)) == ["product", *tcbs]
@@ -260,7 +261,9 @@ def test_product_without_a_minimum(chip, verify: Verify) -> None:
         (25, "page-swap-disabled"),
     ],
 )
-def test_each_bit_of_the_guest_policy(chip, verify: Verify, bit: int, name: str) -> None:
+def test_each_bit_of_the_guest_policy(
+    chip: SimulatedChip, verify: Verify, bit: int, name: str
+) -> None:
     other = chip.but(policy=chip.policy ^ 1 << bit)
     assert failed(verify(other)) == [f"guest policy: {name}"]
 
@@ -282,12 +285,14 @@ def test_each_bit_of_the_guest_policy(chip, verify: Verify, bit: int, name: str)
         )
     ),
 )
-def test_each_bit_of_the_platform(chip, verify: Verify, bit: int, name: str) -> None:
+def test_each_bit_of_the_platform(chip: SimulatedChip, verify: Verify, bit: int, name: str) -> None:
     other = chip.but(platform_info=chip.platform_info ^ 1 << bit)
     assert failed(verify(other)) == [f"platform: {name}"]
 
 
-def test_bit_that_may_be_either_is_named_in_the_verdict(chip, verify: Verify) -> None:
+def test_bit_that_may_be_either_is_named_in_the_verdict(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     bits = {
         "set": ["smt", "ecc", "alias-check"],
         "clear": ["rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
@@ -300,7 +305,7 @@ def test_bit_that_may_be_either_is_named_in_the_verdict(chip, verify: Verify) ->
         assert tsme.expected == "anything, because of insecure_any"
 
 
-def test_mitigations(chip, verify: Verify) -> None:
+def test_mitigations(chip: SimulatedChip, verify: Verify) -> None:
     demanding = policy(mitigations=0b101)
     five = chip.but(version=5)
     both = ["launch mitigations", "current mitigations"]
@@ -322,7 +327,7 @@ def test_mitigations(chip, verify: Verify) -> None:
     ],
 )
 def test_what_the_owner_and_the_host_put_in(
-    chip, verify: Verify, field: str, name: str, size: int, listed: str
+    chip: SimulatedChip, verify: Verify, field: str, name: str, size: int, listed: str
 ) -> None:
     other = chip.but(**{field: b"\xee" * size})
     assert failed(verify(other)) == [name]
@@ -330,79 +335,18 @@ def test_what_the_owner_and_the_host_put_in(
     assert failed(verify(chip, policy=policy(**{listed: []}))) == [name]
 
 
-def test_guest_svn(chip, verify: Verify) -> None:
+def test_guest_svn(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip.but(guest_svn=2))) == ["guest SVN"]
     verify(chip.but(guest_svn=4)).require()
 
 
-def test_chips_are_listed_one_by_one(chip, verify: Verify) -> None:
+def test_chips_are_listed_one_by_one(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip, policy=policy(chip_ids=[]))) == ["chip"]
     assert failed(verify(chip, policy=policy(chip_ids=["ee" * 64]))) == ["chip"]
 
 
-def test_any_chip_is_an_opt_out(chip, verify: Verify) -> None:
+def test_any_chip_is_an_opt_out(chip: SimulatedChip, verify: Verify) -> None:
     verdict = verify(chip, policy=policy(chip_ids=[], opt_outs=["insecure_any_chip"]))
     verdict.require()
     expected = {check.name: check.expected for check in verdict.checks}["chip"]
     assert expected == "anything, because of insecure_any_chip"
-
-
-# --- the chain ----------------------------------------------------------------------------------
-
-
-def test_each_certificate_is_of_its_time(chip, verify: Verify) -> None:
-    before, after = int(MADE.timestamp()) - 1, int((MADE + 365 * DAY).timestamp()) + 1
-    always = SnpCollateral(crl=make_crl(start=MADE - DAY, end=MADE + 9999 * DAY))
-    expected = ["endorsement key validity", "intermediate validity", "root validity"]
-    assert failed(verify(chip, now=before, collateral=always)) == expected
-    assert failed(verify(chip, now=after, collateral=always)) == expected[:1]
-    verify(chip, now=before + 1, collateral=always).require()
-    verify(chip, now=after - 1, collateral=always).require()
-    old = make_authority("SIMULATED SEV milan", rsa_key("ask"), root(), made=MADE - 4000 * DAY)
-    assert failed(verify(chip.but(signer=old))) == ["intermediate validity"]
-
-
-def test_intermediate_that_the_root_did_not_sign(chip, verify: Verify) -> None:
-    stranger = make_authority("SIMULATED ARK milan", rsa_key("stranger"))
-    forged = make_authority("SIMULATED SEV milan", rsa_key("ask"), stranger)
-    assert failed(verify(chip.but(signer=forged))) == ["intermediate certificate"]
-
-
-def test_intermediate_that_is_no_ca(chip, verify: Verify) -> None:
-    leaf = make_authority("SIMULATED SEV milan", rsa_key("ask"), root(), ca=False)
-    assert failed(verify(chip.but(signer=leaf))) == ["intermediate certificate"]
-
-
-def test_intermediate_with_a_short_key(chip, verify: Verify) -> None:
-    short = make_authority("SIMULATED SEV milan", rsa_key("short", 2048), root())
-    assert failed(verify(chip.but(signer=short))) == ["intermediate certificate"]
-
-
-def test_endorsement_key_of_another_intermediate(chip, verify: Verify) -> None:
-    """Same name, other key."""
-    other = make_authority("SIMULATED SEV milan", rsa_key("stranger"), root())
-    evidence = chip.but(signer=other).evidence(REPORT_DATA)
-    leaf, _, top = evidence.endorsements
-    mixed = dataclasses.replace(evidence, endorsements=(leaf, intermediate().der, top))
-    assert failed(verify(mixed)) == ["endorsement key certificate"]
-
-
-def test_chain_in_another_order(chip, verify: Verify) -> None:
-    evidence = chip.evidence(REPORT_DATA)
-    leaf, middle, top = evidence.endorsements
-    for order in ((leaf, top, middle), (middle, leaf, top), (top, middle, leaf)):
-        swapped = dataclasses.replace(evidence, endorsements=order)
-        assert not verify(swapped).passed
-
-
-def test_endorsement_key_that_the_root_signed(chip, verify: Verify) -> None:
-    evidence = chip.but(signer=root()).evidence(REPORT_DATA)
-    leaf, _, top = evidence.endorsements
-    skipping = dataclasses.replace(evidence, endorsements=(leaf, intermediate().der, top))
-    assert failed(verify(skipping)) == ["endorsement key certificate"]
-
-
-def test_time_that_no_calendar_has(chip, verify: Verify) -> None:
-    verdict = verify(chip, now=10**18)
-    assert "root validity" in failed(verdict)
-    assert verify(chip, now=NOW + int(timedelta(days=1).total_seconds())).passed

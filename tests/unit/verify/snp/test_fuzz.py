@@ -10,7 +10,8 @@ from confide.protocol.policy.snp import SnpReference
 from confide.verify.snp.collateral import SnpCollateral
 from tests.support.judged import judge_snp
 from tests.support.simulated_amd import LAUNCH_DIGEST, SimulatedChip, make_crl
-from tests.unit.verify.snp.conftest import REPORT_DATA, Verify, policy
+from tests.support.snp_policy import REPORT_DATA, policy
+from tests.support.verdicts import Verify
 
 GOOD = SimulatedChip().evidence(REPORT_DATA)
 PARTS = (GOOD.report, *GOOD.endorsements, make_crl())

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.policy.snp import OptOut, SnpPolicy, SnpReference
 from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Product, Tcb
-from tests.support.snp_policy import policy_json
-from tests.unit.verify.snp.conftest import policy
+from tests.support.snp_policy import policy, policy_json
 
 
 def test_round_trip() -> None:
@@ -20,7 +19,7 @@ def test_round_trip() -> None:
         policy_json(chip_ids=[], opt_outs=[option.value for option in OptOut]),
         policy_json(minimum_tcb={}, csp_ids=[], host_data=["ab" * 32, "cd" * 32]),
     ):
-        assert SnpPolicy.read(Fields(value, "policy")).to_json() == value
+        assert to_map(from_map(SnpPolicy, value, "policy")) == value
 
 
 def test_values() -> None:
@@ -34,12 +33,12 @@ def test_values() -> None:
 
 def test_reference() -> None:
     value = {"shape": "qemu-4", "launch_digest": "ab" * 48}
-    reference = SnpReference.read(Fields(value, "reference"))
+    reference = from_map(SnpReference, value, "reference")
     assert reference == SnpReference("qemu-4", b"\xab" * 48)
-    assert reference.to_json() == value
+    assert to_map(reference) == value
     for bad in ({"shape": "qemu-4"}, value | {"launch_digest": "ab" * 32}, value | {"more": 1}):
         with pytest.raises(FormatError):
-            SnpReference.read(Fields(bad, "reference"))
+            from_map(SnpReference, bad, "reference")
 
 
 ALL_BITS = policy_json()["platform_info"]

@@ -10,6 +10,7 @@ from confide.verify.snp.collateral import SnpCollateral
 from tests.support.simulated_amd import (
     DAY,
     MADE,
+    SimulatedChip,
     intermediate,
     make_authority,
     make_crl,
@@ -18,18 +19,19 @@ from tests.support.simulated_amd import (
     root,
     rsa_key,
 )
-from tests.unit.verify.snp.conftest import Verify, failed, policy
+from tests.support.snp_policy import policy
+from tests.support.verdicts import Verify, failed
 
 
 def crl(*args: object, **options: object) -> SnpCollateral:
     return SnpCollateral(crl=make_crl(*args, **options))  # type: ignore[arg-type]
 
 
-def test_no_list_fails(chip, verify: Verify) -> None:
+def test_no_list_fails(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip, collateral=SnpCollateral())) == ["revocation list"]
 
 
-def test_doing_without_is_an_opt_out(chip, verify: Verify) -> None:
+def test_doing_without_is_an_opt_out(chip: SimulatedChip, verify: Verify) -> None:
     without = policy(opt_outs=["insecure_without_revocation"])
     verdict = verify(chip, collateral=SnpCollateral(), policy=without)
     verdict.require()
@@ -37,19 +39,19 @@ def test_doing_without_is_an_opt_out(chip, verify: Verify) -> None:
     assert expected == "anything, because of insecure_without_revocation"
 
 
-def test_list_is_never_used_past_its_end(chip, verify: Verify) -> None:
+def test_list_is_never_used_past_its_end(chip: SimulatedChip, verify: Verify) -> None:
     end = MADE + 30 * DAY
     last = int(end.timestamp())
     verify(chip, now=last).require()
     assert failed(verify(chip, now=last + 1)) == ["revocation list"]
 
 
-def test_list_from_the_future(chip, verify: Verify) -> None:
+def test_list_from_the_future(chip: SimulatedChip, verify: Verify) -> None:
     assert failed(verify(chip, collateral=crl(start=MADE + 2 * DAY))) == ["revocation list"]
 
 
 @pytest.mark.parametrize("signer", ["intermediate", "look-alike", "other product"])
-def test_list_that_the_root_did_not_sign(chip, verify: Verify, signer: str) -> None:
+def test_list_that_the_root_did_not_sign(chip: SimulatedChip, verify: Verify, signer: str) -> None:
     issuer = {
         "intermediate": intermediate(),
         "look-alike": make_authority("SIMULATED ARK milan", rsa_key("stranger")),
@@ -62,7 +64,7 @@ def test_list_that_the_root_did_not_sign(chip, verify: Verify, signer: str) -> N
     assert "revocation" not in [check.name for check in verdict.checks]
 
 
-def test_revoked_intermediate(chip, verify: Verify) -> None:
+def test_revoked_intermediate(chip: SimulatedChip, verify: Verify) -> None:
     serial = intermediate().certificate.serial_number
     verdict = verify(chip, collateral=crl([revoked_entry(99), revoked_entry(serial)]))
     assert failed(verdict) == ["revocation"]
@@ -70,14 +72,14 @@ def test_revoked_intermediate(chip, verify: Verify) -> None:
     assert verdict.first_failed.seen == "revoked: SIMULATED SEV milan (serial number 2)"
 
 
-def test_revoked_root(chip, verify: Verify) -> None:
+def test_revoked_root(chip: SimulatedChip, verify: Verify) -> None:
     serial = root().certificate.serial_number
     verdict = verify(chip, collateral=crl([revoked_entry(serial)]))
     assert verdict.first_failed
     assert verdict.first_failed.seen == "revoked: SIMULATED ARK milan (serial number 1)"
 
 
-def test_revoked_endorsement_key(chip, verify: Verify) -> None:
+def test_revoked_endorsement_key(chip: SimulatedChip, verify: Verify) -> None:
     """Of the intermediate's certificates, in the root's list: the entry names the issuer."""
     entry = revoked_entry(chip.serial, intermediate().certificate.subject)
     verdict = verify(chip, collateral=crl([entry]))
@@ -86,19 +88,21 @@ def test_revoked_endorsement_key(chip, verify: Verify) -> None:
     assert verdict.first_failed.seen == "revoked: SIMULATED VCEK (serial number 7)"
 
 
-def test_issuer_of_an_entry_holds_for_those_behind_it(chip, verify: Verify) -> None:
+def test_issuer_of_an_entry_holds_for_those_behind_it(chip: SimulatedChip, verify: Verify) -> None:
     first = revoked_entry(99, intermediate().certificate.subject)
     assert failed(verify(chip, collateral=crl([first, revoked_entry(chip.serial)])))
 
 
-def test_same_number_under_another_issuer_is_not_revoked(chip, verify: Verify) -> None:
+def test_same_number_under_another_issuer_is_not_revoked(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     """AMD gives every VCEK the number 0: an entry must never be taken for another issuer's."""
     verify(chip, collateral=crl([revoked_entry(chip.serial)])).require()
     other = revoked_entry(chip.serial, name_of("SIMULATED SEV genoa"))
     verify(chip, collateral=crl([other])).require()
 
 
-def test_unknown_critical_extension(chip, verify: Verify) -> None:
+def test_unknown_critical_extension(chip: SimulatedChip, verify: Verify) -> None:
     """It could say that the list is only about other certificates."""
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
     assert failed(verify(chip, collateral=crl(extensions=[(unknown, True)]))) == ["revocation list"]
@@ -106,11 +110,11 @@ def test_unknown_critical_extension(chip, verify: Verify) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"", b"\x30\0", b"no list", make_crl() + b"\0", make_crl()[:-1]])
-def test_what_is_no_list(chip, verify: Verify, bad: bytes) -> None:
+def test_what_is_no_list(chip: SimulatedChip, verify: Verify, bad: bytes) -> None:
     assert failed(verify(chip, collateral=SnpCollateral(crl=bad))) == ["revocation list"]
 
 
-def test_any_changed_byte_of_the_list_fails(chip, verify: Verify) -> None:
+def test_any_changed_byte_of_the_list_fails(chip: SimulatedChip, verify: Verify) -> None:
     good = make_crl([revoked_entry(99)])
     for at in range(0, len(good), 3):
         changed = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]

@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 
-from confide.encoding.fields import Fields
+from confide.encoding.messages import from_map
 from confide.errors import FormatError
 from confide.protocol.policy.snp import SnpPolicy
 from confide.vendors.amd.report import Product, Report
@@ -24,11 +24,11 @@ from tests.support.simulated_amd import (
     rsa_key,
     with_signature,
 )
-from tests.support.snp_policy import policy_json
-from tests.unit.verify.snp.conftest import REPORT_DATA, Verify, failed, policy
+from tests.support.snp_policy import REPORT_DATA, policy, policy_json
+from tests.support.verdicts import Verify, failed
 
 
-def test_root_that_looks_like_amds_is_refused(chip, verify: Verify) -> None:
+def test_root_that_looks_like_amds_is_refused(chip: SimulatedChip, verify: Verify) -> None:
     """Subject, issuer, serial number and times are those of the root that is known, the key is not:
     everything below it is in order.
     """
@@ -43,18 +43,22 @@ def test_root_that_looks_like_amds_is_refused(chip, verify: Verify) -> None:
     assert failed(verify(complete, collateral=collateral)) == ["root"]
 
 
-def test_no_root_but_amds_is_believed_by_default(chip, verify: Verify, monkeypatch) -> None:
+def test_no_root_but_amds_is_believed_by_default(
+    chip: SimulatedChip, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
     assert failed(verify(chip)) == ["root"]
 
 
-def test_root_of_one_product_does_not_vouch_for_another(chip, verify: Verify) -> None:
+def test_root_of_one_product_does_not_vouch_for_another(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     """Milan's certificate says Genoa: the chain is Milan's, so it ends in the wrong root."""
     verdict = verify(chip.but(product_name="Genoa"))
     assert "root" in failed(verdict)
 
 
-def test_renewed_root_certificate_is_the_same_root(chip, verify: Verify) -> None:
+def test_renewed_root_certificate_is_the_same_root(chip: SimulatedChip, verify: Verify) -> None:
     """The key is known, not the certificate."""
     renewed = make_authority("SIMULATED ARK milan", rsa_key("ark milan"), serial=77)
     evidence = chip.evidence(REPORT_DATA)
@@ -63,7 +67,7 @@ def test_renewed_root_certificate_is_the_same_root(chip, verify: Verify) -> None
 
 
 @pytest.mark.parametrize("extra", [b"\0", bytes(4096 - 1184), b"\xff" * 32])
-def test_report_ends_where_it_ends(chip, verify: Verify, extra: bytes) -> None:
+def test_report_ends_where_it_ends(chip: SimulatedChip, verify: Verify, extra: bytes) -> None:
     """A driver may hand over its whole page: the issuer cuts, the verifier takes nothing more."""
     evidence = chip.evidence(REPORT_DATA)
     longer = dataclasses.replace(evidence, report=evidence.report + extra)
@@ -90,7 +94,7 @@ def test_turin_has_another_tcb_layout(verify: Verify) -> None:
     assert failed(verify(milan)) == ["evidence"]
 
 
-def test_debug_enabled_report_is_authentic_and_refused(chip, verify: Verify) -> None:
+def test_debug_enabled_report_is_authentic_and_refused(chip: SimulatedChip, verify: Verify) -> None:
     debug = chip.but(policy=chip.policy | 1 << 19)
     verdict = verify(debug)
     assert failed(verdict) == ["guest policy: debug"]
@@ -100,7 +104,9 @@ def test_debug_enabled_report_is_authentic_and_refused(chip, verify: Verify) -> 
     assert expected == "anything, because of insecure_allow_debug"
 
 
-def test_migration_agent_is_refused_without_its_own_opt_out(chip, verify: Verify) -> None:
+def test_migration_agent_is_refused_without_its_own_opt_out(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     agent = chip.but(policy=chip.policy | 1 << 18)
     assert failed(verify(agent)) == ["guest policy: migration-agent"]
     debug_only = policy(opt_outs=["insecure_allow_debug"])
@@ -113,7 +119,7 @@ def test_unset_policy_is_an_error(name: str) -> None:
     unset = policy_json()
     del unset[name]
     with pytest.raises(FormatError, match=name):
-        SnpPolicy.read(Fields(unset, "policy"))
+        from_map(SnpPolicy, unset, "policy")
 
 
 @pytest.mark.parametrize(
@@ -128,22 +134,26 @@ def test_unset_policy_is_an_error(name: str) -> None:
         ("chip_ids", "chip"),
     ],
 )
-def test_empty_list_accepts_nothing(chip, verify: Verify, name: str, check: str) -> None:
+def test_empty_list_accepts_nothing(
+    chip: SimulatedChip, verify: Verify, name: str, check: str
+) -> None:
     empty = policy(**{name: {} if name == "minimum_tcb" else []})
     verdict = verify(chip, policy=empty)
     assert check in failed(verdict)
 
 
-def test_report_says_genoa_and_certificate_milan(chip, verify: Verify) -> None:
+def test_report_says_genoa_and_certificate_milan(chip: SimulatedChip, verify: Verify) -> None:
     """Both have one TCB layout, so nothing else would tell."""
     assert failed(verify(chip.but(cpuid=b"\x19\xa1\x00"))) == ["processor"]
 
 
-def test_unknown_processor_is_refused_and_not_taken_for_version_two(chip, verify: Verify) -> None:
+def test_unknown_processor_is_refused_and_not_taken_for_version_two(
+    chip: SimulatedChip, verify: Verify
+) -> None:
     assert failed(verify(chip.but(cpuid=b"\x1b\x00\x00"))) == ["evidence"]
 
 
-def test_ecdsa_has_two_signatures_for_one_report(chip, verify: Verify) -> None:
+def test_ecdsa_has_two_signatures_for_one_report(chip: SimulatedChip, verify: Verify) -> None:
     """Known and harmless: (r, -s) is valid where (r, s) is, so evidence is no unique identifier."""
     evidence = chip.evidence(REPORT_DATA)
     report = Report.parse(evidence.report)
@@ -153,7 +163,9 @@ def test_ecdsa_has_two_signatures_for_one_report(chip, verify: Verify) -> None:
 
 
 @pytest.mark.parametrize(("r", "s"), [(0, 0), (0, 1), (1, 0), (P384_ORDER, 1), (1, P384_ORDER)])
-def test_signature_of_numbers_out_of_range(chip, verify: Verify, r: int, s: int) -> None:
+def test_signature_of_numbers_out_of_range(
+    chip: SimulatedChip, verify: Verify, r: int, s: int
+) -> None:
     evidence = chip.evidence(REPORT_DATA)
     forged = dataclasses.replace(evidence, report=with_signature(evidence.report, r, s))
     assert failed(verify(forged)) == ["signature"]

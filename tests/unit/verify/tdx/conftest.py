@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,12 +18,7 @@ from tests.support.simulated_intel import (
     REPORT,
     SimulatedIntel,
 )
-
-Verify = Callable[..., Verdict]
-
-
-def failed(verdict: Verdict) -> list[str]:
-    return [check.name for check in verdict.checks if not check.passed]
+from tests.support.verdicts import Verify
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from confide.vendors.intel.quote import Quote
 from confide.verify.x509 import is_revoked
+from tests.support.mutations import with_field
 from tests.support.simulated_intel import (
     MRSIGNER,
     NOW,
@@ -24,7 +25,7 @@ from tests.support.simulated_intel import (
     software,
     tcb_info,
 )
-from tests.unit.verify.tdx.conftest import Verify, failed
+from tests.support.verdicts import Verify, failed
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_document_with_another_signature(
     intel: SimulatedIntel, verify: Verify, field: str, check: str
 ) -> None:
     collateral = intel.collateral()
-    wrong = replace(collateral, **{field: intel.tcb_signer.sign(b"something else")})
+    wrong = with_field(collateral, field, intel.tcb_signer.sign(b"something else"))
     assert failed(verify(collateral=wrong)) == [check]
 
 
@@ -152,7 +153,7 @@ def test_revocation_list_past_its_next_update(
 ) -> None:
     signer = intel.root if name == "root_ca_crl" else intel.platform_ca
     old = revocation_list(signer, next_update=datetime.fromtimestamp(NOW - 1, UTC))
-    (check,) = failed(verify(collateral=intel.collateral(**{name: old})))
+    (check,) = failed(verify(collateral=with_field(intel.collateral(), name, old)))
     assert check == f"{'root' if name == 'root_ca_crl' else 'PCK'} CA's revocation list"
 
 
@@ -238,9 +239,9 @@ def test_short_pck_chain(intel: SimulatedIntel, verify: Verify, count: int) -> N
 def test_signers_chain_of_another_length(intel: SimulatedIntel, verify: Verify, field: str) -> None:
     signer, root = intel.signing_chain
     for chain in ((signer,), (signer, root, root), (signer, intel.platform_ca.der, root)):
-        names = failed(verify(collateral=intel.collateral(**{field: chain})))
+        names = failed(verify(collateral=with_field(intel.collateral(), field, chain)))
         assert any(name.endswith("signer: chain") for name in names)
-    empty = verify(collateral=intel.collateral(**{field: ()}))
+    empty = verify(collateral=with_field(intel.collateral(), field, ()))
     assert failed(empty) == ["certificates and collateral"]
 
 
@@ -333,8 +334,8 @@ def test_parsed_documents_are_the_signed_ones(intel: SimulatedIntel) -> None:
 @pytest.mark.parametrize("field", ["mrseam", "fmspcs"])
 def test_what_is_left_to_intel_stands_in_the_verdict(verify: Verify, field: str) -> None:
     name = {"mrseam": "MRSEAM", "fmspcs": "platform FMSPC"}[field]
-    left = verify(policy=replace(POLICY, **{field: None}))
+    left = verify(policy=with_field(POLICY, field, None))
     (check,) = [check for check in left.checks if check.name == name]
     assert check.passed
     assert check.expected == "any that Intel's TCB info knows"
-    assert failed(verify(policy=replace(POLICY, **{field: ()}))) == [name]
+    assert failed(verify(policy=with_field(POLICY, field, ()))) == [name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
 from confide.verify.verdict import Verdict
 from tests.support.judged import judge_tdx
+from tests.support.mutations import with_field
 from tests.support.simulated_intel import (
     EVENT_LOG,
     NOW,
@@ -21,7 +22,7 @@ from tests.support.simulated_intel import (
     REPORT_15,
     SimulatedIntel,
 )
-from tests.unit.verify.tdx.conftest import failed
+from tests.support.verdicts import failed
 
 DAY = 86400
 INTEL = SimulatedIntel()
@@ -92,9 +93,9 @@ def test_spliced_collateral(name: str, change: tuple[int, int, bytes], which: in
     if isinstance(value, tuple):
         new = list(value)
         new[which] = spliced(new[which], *change)
-        altered = replace(COLLATERAL, **{name: tuple(new)})
+        altered = with_field(COLLATERAL, name, tuple(new))
     else:
-        altered = replace(COLLATERAL, **{name: spliced(value, *change)})
+        altered = with_field(COLLATERAL, name, spliced(value, *change))
     assert verdict_of(collateral=altered).passed == (altered == COLLATERAL)
 
 
@@ -102,7 +103,7 @@ def test_spliced_collateral(name: str, change: tuple[int, int, bytes], which: in
 @given(st.sampled_from(PARTS), st.lists(st.sampled_from(GENUINE), max_size=4))
 def test_genuine_parts_in_other_places(name: str, parts: list[bytes]) -> None:
     value = tuple(parts) if name.endswith("chain") else b"".join(parts[:1])
-    altered = replace(COLLATERAL, **{name: value})
+    altered = with_field(COLLATERAL, name, value)
     assert verdict_of(collateral=altered).passed == (altered == COLLATERAL)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from confide.encoding.canonical import Json, json_decode, json_encode
-from confide.encoding.fields import Fields
-from confide.protocol.engine_options import NO_OPTIONS, EngineOptions
+from confide.encoding.messages import JsonMessage
+from confide.protocol.engine_options import ENGINE_OPTIONS, NO_OPTIONS, EngineOptions
+from measure.declare import Nested
+from measure.kinds import Converted, Hex, ListOf, Name, Text
 
 MODELS_FILE = Path("/run/confide/models.json")
 MANIFEST_COPY = Path("/run/confide/manifest.json")
@@ -26,26 +28,24 @@ class ServedModel:
     tasks, and the options of its engine.
     """
 
-    name: str
-    path: Path
-    root_hash: bytes
-    tasks: tuple[str, ...]
-    engine: EngineOptions = NO_OPTIONS
+    name: Annotated[str, Name()]
+    path: Annotated[Path, Converted(Text(), read=Path, write=str)]
+    root_hash: Annotated[bytes, Hex(32)]
+    tasks: Annotated[tuple[str, ...], ListOf(Name(), unique=True)]
+    engine: Annotated[EngineOptions, ENGINE_OPTIONS] = NO_OPTIONS
+
+
+@dataclass(frozen=True)
+class _ModelsFile(JsonMessage, what="the models file"):
+    """The whole file."""
+
+    manifest_sha256: Annotated[bytes, Hex(32)]
+    models: Annotated[tuple[ServedModel, ...], ListOf(Nested(ServedModel))]
 
 
 def encode_models(manifest_sha256: bytes, models: Sequence[ServedModel]) -> bytes:
     """The file: canonical JSON."""
-    entries: list[Json] = [
-        {
-            "name": model.name,
-            "path": str(model.path),
-            "root_hash": model.root_hash.hex(),
-            "tasks": list(model.tasks),
-            "engine": model.engine.to_json(),
-        }
-        for model in models
-    ]
-    return json_encode({"manifest_sha256": manifest_sha256.hex(), "models": entries})
+    return _ModelsFile(manifest_sha256, tuple(models)).encode()
 
 
 def parse_models(data: bytes) -> tuple[bytes, tuple[ServedModel, ...]]:
@@ -53,21 +53,5 @@ def parse_models(data: bytes) -> tuple[bytes, tuple[ServedModel, ...]]:
 
     Raises FormatError.
     """
-    fields = Fields(json_decode(data, what="models file"), "the models file")
-    manifest_sha256 = fields.hex("manifest_sha256", 32)
-    models = tuple(_parse_model(item) for item in fields.list("models"))
-    fields.done()
-    return manifest_sha256, models
-
-
-def _parse_model(item: object) -> ServedModel:
-    fields = Fields(item, "a model of the models file")
-    model = ServedModel(
-        name=fields.name("name"),
-        path=Path(fields.text("path")),
-        root_hash=fields.hex("root_hash", 32),
-        tasks=fields.names("tasks"),
-        engine=EngineOptions.read(fields.map("engine")),
-    )
-    fields.done()
-    return model
+    file = _ModelsFile.parse(data)
+    return file.manifest_sha256, file.models

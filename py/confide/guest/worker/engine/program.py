@@ -30,7 +30,8 @@ from confide.guest.worker.engine.models_file import (
 from confide.guest.worker.engine.placement import Demand, place, require_memory
 from confide.guest.worker.engine.states import EngineState, EngineStates
 from confide.guest.worker.engine.supervisor import EngineProgram, Supervisor
-from confide.guest.worker.role import GPU, read_role
+from confide.guest.worker.role import read_role
+from confide.protocol.roles import Role
 
 GPU_POLL_SECONDS = 2.0
 
@@ -104,9 +105,9 @@ def place_models(
     return programs(gpu, models, place(demands, memory)) if memory else []
 
 
-def gpus_of(role: str, stopping: threading.Event) -> WaitForGpus | None:
+def gpus_of(role: Role, stopping: threading.Event) -> WaitForGpus | None:
     """How to wait for this machine's GPUs, if it has any."""
-    if role != GPU:
+    if not role.has_gpus:
         return None
 
     from confide.guest.attest.nvidia import (
@@ -132,7 +133,7 @@ def programs(
     ]
 
 
-def run(role: str, stopping: threading.Event) -> None:
+def run(role: Role, stopping: threading.Event) -> None:
     """Serve until `stopping` is set. Raises FormatError for a bad models file, OSError."""
     _, models = parse_models(MODELS_FILE.read_bytes())
     states = EngineStates([model.name for model in models], EngineState.STARTING)

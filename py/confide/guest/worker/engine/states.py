@@ -12,8 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from confide.encoding.canonical import json_decode, json_encode
-from confide.encoding.fields import Fields
+from confide.encoding.messages import read_value
 from confide.errors import ConfideError
+from measure.kinds import MapOf, Text, Word
 
 STATES_FILE = Path("/run/confide-engine/states.json")
 
@@ -29,6 +30,10 @@ class EngineState(StrEnum):
     TOO_FEW_GPUS = "too-few-gpus"
     GPUS_TAKEN = "gpus-taken"
     TOO_LARGE = "model-too-large"
+
+
+_STATES = MapOf(Text(), Word(EngineState))
+_WHAT = "the file of engine states"
 
 
 class EngineStates:
@@ -55,7 +60,7 @@ class EngineStates:
     def _write(self) -> None:
         # Replaced as a whole: a reader sees the states before or after, never half of them.
         new = self._file.with_suffix(".new")
-        new.write_bytes(json_encode({model: str(s) for model, s in self._states.items()}))
+        new.write_bytes(json_encode(_STATES.encode(self._states)))
         new.chmod(0o644)
         new.replace(self._file)
 
@@ -64,7 +69,8 @@ def read_states(models: Iterable[str], file: Path = STATES_FILE) -> Mapping[str,
     """The state of each of these models: NOT_THERE if the supervisor does not run or says none."""
     names = tuple(models)
     try:
-        fields = Fields(json_decode(file.read_bytes(), what="engine states"), "the engine states")
-        return {name: EngineState(fields.text(name, one_of=tuple(EngineState))) for name in names}
-    except (OSError, ConfideError):
+        value = json_decode(file.read_bytes(), what=_WHAT)
+        states: dict[str, EngineState] = read_value(_STATES, value, _WHAT)
+        return {name: states[name] for name in names}
+    except (OSError, ConfideError, KeyError):
         return dict.fromkeys(names, EngineState.NOT_THERE)

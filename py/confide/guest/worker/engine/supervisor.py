@@ -99,11 +99,11 @@ class Supervisor:
                     break
             self._stopping.set()
             for engine in self._engines:
-                engine.signal(signal.SIGTERM)
+                engine.send_signal(signal.SIGTERM)
             _, running = wait(futures, STOP_SECONDS)
             if running:
                 for engine in self._engines:
-                    engine.signal(signal.SIGKILL)
+                    engine.send_signal(signal.SIGKILL)
             for future in futures:
                 future.result()
 
@@ -155,7 +155,7 @@ class _Engine:
             )
             self._stopping.wait(delay)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the engine and all that it has started."""
         with self._lock:
             if self._process is not None:

@@ -19,12 +19,12 @@ from confide.errors import (
 from confide.guest.worker.disks import mounter as disks
 from confide.guest.worker.disks import verity
 from confide.guest.worker.engine.models_file import ServedModel, encode_models, parse_models
-from confide.guest.worker.role import CPU, GPU
 from confide.protocol import hash_tree
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.coordinator import MeshReply
-from confide.protocol.manifest import Manifest, Model, Platforms, Role
+from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
+from confide.protocol.roles import Role
 from tests.support.simulated_disks import BLOCK, SimulatedSystem, model_disk, verity_disk
 
 TINY, TINY_DISK = model_disk("tiny")
@@ -33,7 +33,7 @@ OTHER, OTHER_DISK = model_disk("other", blocks=200)
 
 def manifest(*models: Model) -> Manifest:
     reference = VtpmReference("any", {register: bytes(32) for register in REQUIRED_PCRS})
-    roles = tuple(Role(name, (reference,)) for name in ("coordinator", "worker-cpu"))
+    roles = dict.fromkeys((Role.COORDINATOR, Role.WORKER_CPU), RoleEntry((reference,)))
     return Manifest("development", Platforms(vtpm=DevelopmentCa(bytes(32))), roles, models)
 
 
@@ -171,24 +171,27 @@ def test_corruption_is_an_error_that_names_the_model(tmp_path: Path) -> None:
 
 
 def test_models_come_in_the_order_asked_for() -> None:
-    assert disks.choose_models(manifest(TINY, OTHER), ["other", "tiny"], CPU) == [OTHER, TINY]
+    assert disks.choose_models(manifest(TINY, OTHER), ["other", "tiny"], Role.WORKER_CPU) == [
+        OTHER,
+        TINY,
+    ]
 
 
 def test_model_of_another_role_is_refused() -> None:
     model = Model("big", bytes(32), BLOCK, ("chat",), ("worker-gpu",))
     with pytest.raises(PolicyError, match="big"):
-        disks.choose_models(manifest(model), ["big"], CPU)
-    assert disks.choose_models(manifest(model), ["big"], GPU) == [model]
+        disks.choose_models(manifest(model), ["big"], Role.WORKER_CPU)
+    assert disks.choose_models(manifest(model), ["big"], Role.WORKER_GPU) == [model]
 
 
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(PolicyError, match="no such model"):
-        disks.choose_models(manifest(TINY), ["tiny", "other"], CPU)
+        disks.choose_models(manifest(TINY), ["tiny", "other"], Role.WORKER_CPU)
 
 
 def test_no_model_is_an_error() -> None:
     with pytest.raises(ConfigError):
-        disks.choose_models(manifest(TINY), [], CPU)
+        disks.choose_models(manifest(TINY), [], Role.WORKER_CPU)
 
 
 # Linux
@@ -267,7 +270,7 @@ class Worker:
                 return MeshReply(data, b"", b"")
 
         patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
-        patch.setattr(disks, "read_role", lambda: CPU)
+        patch.setattr(disks, "read_role", lambda: Role.WORKER_CPU)
         patch.setattr(disks, "read_config", lambda: ConfigDisk("http://coordinator", "", names))
         patch.setattr(disks, "CoordinatorClient", Client)
         patch.setattr(disks, "MANIFEST_COPY", self.manifest_copy)

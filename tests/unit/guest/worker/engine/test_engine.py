@@ -22,8 +22,9 @@ from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.models_file import ServedModel, encode_models
 from confide.guest.worker.engine.states import EngineState, EngineStates, read_states
 from confide.guest.worker.engine.supervisor import EngineProgram
-from confide.guest.worker.role import CPU, GPU, read_role
+from confide.guest.worker.role import read_role
 from confide.protocol.engine_options import EngineOptions
+from confide.protocol.roles import Role
 
 GIB = 1 << 30
 H100 = 80 * GIB
@@ -84,11 +85,11 @@ class Machine:
         )
         patch.setattr("confide.guest.attest.nvidia.NvidiaGpus", lambda: gpus)
 
-    def run(self, role: str, *models: ServedModel) -> None:
+    def run(self, role: Role, *models: ServedModel) -> None:
         self.models_file.write_bytes(encode_models(bytes(32), models))
         program.run(role, self.stopping)
 
-    def run_in_thread(self, role: str, *models: ServedModel) -> threading.Thread:
+    def run_in_thread(self, role: Role, *models: ServedModel) -> threading.Thread:
         thread = threading.Thread(target=self.run, args=(role, *models))
         thread.start()
         return thread
@@ -110,7 +111,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_each_model_has_a_port(machine: Machine, tmp_path: Path) -> None:
     one, two = model(tmp_path, "one"), model(tmp_path, "two")
-    machine.run(CPU, one, two)
+    machine.run(Role.WORKER_CPU, one, two)
     assert machine.programs == [
         EngineProgram(
             served.name,
@@ -125,7 +126,7 @@ def test_each_model_has_a_port(machine: Machine, tmp_path: Path) -> None:
 def test_models_on_gpus(machine: Machine, tmp_path: Path) -> None:
     one = model(tmp_path, "one", gpu_memory_percent=40)
     two = model(tmp_path, "two", tensor_parallel_size=2, gpu_memory_percent=50)
-    machine.run(GPU, one, two)
+    machine.run(Role.WORKER_GPU, one, two)
     assert machine.programs is not None
     assert [program.gpus for program in machine.programs] == [(0,), (0, 1)]
     assert machine.programs[1].arguments == gpu.command(two, port=8101, gpus=(0, 1))
@@ -138,13 +139,13 @@ def test_nothing_runs_before_the_gpus_are_ready(
     no_gpu = UnavailableError("no-gpu", "there is no GPU")
     gpus = SimulatedGpus(no_gpu, no_gpu, False, False)
     machine = Machine(tmp_path, monkeypatch, gpus)
-    thread = machine.run_in_thread(GPU, model(tmp_path, "one"))
+    thread = machine.run_in_thread(Role.WORKER_GPU, model(tmp_path, "one"))
     machine.until(lambda: len(gpus.answers) == 1)
     assert machine.state("one") == EngineState.GPUS_NOT_READY
-    assert machine.programs is None
+    before = machine.programs
     gpus.answers = [True]
     thread.join(10)
-    assert machine.programs is not None
+    assert before is None and machine.programs is not None
     said = capsys.readouterr().err
     assert said.count("there is no GPU") == 1
     assert said.count("not been attested yet") == 1
@@ -155,7 +156,7 @@ def test_gpus_are_asked_again_before_each_start(
 ) -> None:
     gpus = SimulatedGpus(True)
     machine = Machine(tmp_path, monkeypatch, gpus)
-    machine.run(GPU, model(tmp_path, "one"))
+    machine.run(Role.WORKER_GPU, model(tmp_path, "one"))
     assert machine.wait_for_gpus is not None
     assert machine.wait_for_gpus() == [H100]
     assert capsys.readouterr().err == ""
@@ -171,7 +172,7 @@ def test_gpus_are_asked_again_before_each_start(
 
 def test_gpus_that_never_get_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(tmp_path, monkeypatch, SimulatedGpus(False))
-    thread = machine.run_in_thread(GPU, model(tmp_path, "one"))
+    thread = machine.run_in_thread(Role.WORKER_GPU, model(tmp_path, "one"))
     machine.until(lambda: machine.states_file.exists())
     machine.stopping.set()
     thread.join(10)
@@ -195,7 +196,7 @@ def test_models_that_do_not_fit_are_one_error_and_nothing_runs(
     state: EngineState,
 ) -> None:
     small = model(tmp_path, "small", gpu_memory_percent=10, tensor_parallel_size=2)
-    thread = machine.run_in_thread(GPU, small, model(tmp_path, "large", **options))
+    thread = machine.run_in_thread(Role.WORKER_GPU, small, model(tmp_path, "large", **options))
     machine.until(lambda: machine.states_file.exists() and machine.state("large") == state)
     assert machine.state("small") == state
     machine.stopping.set()
@@ -207,7 +208,7 @@ def test_models_that_do_not_fit_are_one_error_and_nothing_runs(
 
 
 def test_a_model_that_does_not_fit_into_memory(machine: Machine, tmp_path: Path) -> None:
-    thread = machine.run_in_thread(CPU, model(tmp_path, "large", weights=1 << 43))
+    thread = machine.run_in_thread(Role.WORKER_CPU, model(tmp_path, "large", weights=1 << 43))
     machine.until(
         lambda: machine.states_file.exists() and machine.state("large") == EngineState.TOO_LARGE
     )
@@ -235,8 +236,8 @@ def test_weights_are_counted_once(tmp_path: Path) -> None:
 # the role
 
 
-@pytest.mark.parametrize("role", [CPU, GPU])
-def test_role(tmp_path: Path, role: str) -> None:
+@pytest.mark.parametrize("role", [Role.WORKER_CPU, Role.WORKER_GPU])
+def test_role(tmp_path: Path, role: Role) -> None:
     (tmp_path / "role").write_text(f"{role}\n")
     assert read_role(tmp_path / "role") == role
 
@@ -322,13 +323,13 @@ def test_an_engine_that_starts_again_gets_nothing_of_a_request(tmp_path: Path) -
 def test_bad_models_file(machine: Machine) -> None:
     machine.models_file.write_bytes(b"{}\n")
     with pytest.raises(FormatError):
-        program.run(CPU, machine.stopping)
+        program.run(Role.WORKER_CPU, machine.stopping)
 
 
 def test_main_prints_the_error_and_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(program, "read_role", lambda: CPU)
+    monkeypatch.setattr(program, "read_role", lambda: Role.WORKER_CPU)
     monkeypatch.setattr(program, "MODELS_FILE", tmp_path / "none")
     monkeypatch.setattr("signal.signal", lambda *_: None)
     assert program.main() == 1

@@ -64,7 +64,7 @@ def test_gpus_that_other_models_have() -> None:
 
 
 def test_an_engine_takes_more_than_its_share() -> None:
-    """vLLM wants its whole share free, and the first engine's CUDA context is outside of its."""
+    """VLLM wants its whole share free, and the first engine's CUDA context is outside of its."""
     error = refused([model(percent=50), model("second", percent=50)], [H100])
     assert error.code == "gpus-taken"
     assert error.expected == "1 GPUs with 50 + 5 % free"

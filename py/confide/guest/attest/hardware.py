@@ -18,8 +18,6 @@ from confide.guest.attest.tsm import (
 )
 from confide.guest.attest.vtpm import DEVICE, VtpmAttester
 
-__all__ = ["Attester", "detect_attester", "detect_hardware"]
-
 # Signs of a confidential VM. Quietly attesting it by its vTPM would be a downgrade: the host that
 # such a VM is protected from can make that TPM say anything.
 CONFIDENTIAL = ("dev/sev-guest", "dev/tdx_guest")

@@ -1,0 +1,51 @@
+"""Error codes of the client."""
+
+from __future__ import annotations
+
+from confide.errors import (
+    Code,
+    ConfigError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
+
+CODES = {
+    "bad-api-key": Code("The API key file does not hold an API key.", ConfigError),
+    "bad-corim": Code("The file is not a signed CoRIM, or cannot be signed.", FormatError),
+    "bad-receipts": Code("The folder for receipts cannot be made.", ConfigError),
+    "bad-signing-key": Code("The signing key is not an elliptic curve key.", ConfigError),
+    "body-too-large": Code("The body of the app's request is larger than the limit.", FormatError),
+    "coordinator-changed": Code(
+        "Another coordinator answered than a moment ago. Run the command again.", VerificationError
+    ),
+    "corim-algorithm": Code("The CoRIM is signed with another kind of key.", VerificationError),
+    "corim-signature": Code(
+        "The CoRIM is not signed by this key. Get the signer's key again.", VerificationError
+    ),
+    "foreign-host": Code("The request names another host. Use a loopback address.", PolicyError),
+    "foreign-origin": Code(
+        "The request comes from a web page of another site, which is not allowed.", PolicyError
+    ),
+    "gateway-refused": Code("The gateway refused the request. Ask its operator.", UnavailableError),
+    "not-implemented": Code("The proxy does not have this path.", PolicyError),
+    "not-loopback": Code("The proxy listens on loopback addresses only.", ConfigError),
+    "unknown-task": Code("The model does not support this kind of request.", PolicyError),
+    "wrong-key-id": Code(
+        "The secret service took another key than the one that was sealed.", VerificationError
+    ),
+}
+
+PROXY_STATUS = {
+    "foreign-host": 403,
+    "foreign-origin": 403,
+    "unknown-model": 404,
+    "body-too-large": 413,
+    "not-implemented": 501,
+    "not-verified": 503,
+    "model-not-served": 503,
+    "too-many-keys": 503,
+    "replay-memory-full": 503,
+}
+"""What the proxy answers to an app, where the error class alone does not decide."""

@@ -1,0 +1,108 @@
+"""The proxy as a program: verify the service behind a gateway, then serve on loopback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from confide.client.collateral.finder import FindCollateral
+from confide.client.proxy.app import create_app
+from confide.client.proxy.completions import Completions
+from confide.client.proxy.handshake import Handshake
+from confide.client.proxy.session import Session
+from confide.client.service_verdict import ServiceVerdict
+from confide.client.verdict_table import parties_table, verdict_table
+from confide.errors import ConfigError
+from confide.net.http_client import STREAM_THREADS, Upstream
+from confide.net.server import Service, listen_on, serve
+from confide.protocol.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the proxy is to do, checked. `listen` is what `loopback_address` returns."""
+
+    gateway: str
+    listen: str
+    manifest: bytes
+    api_key: str
+    receipts: Path | None
+    verbose: bool
+
+
+def run(settings: Settings, find_collateral: FindCollateral, console: Console) -> None:
+    """Verify, show what was verified, and serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfideError: The service is not verified, or the proxy cannot listen.
+    """
+    gateway = Upstream(settings.gateway)
+    manifest = Manifest.parse(settings.manifest)
+    workers = [role.name for role in manifest.roles if role.name.startswith("worker-")]
+    keep_receipt = receipt_keeper(settings.receipts)
+    # Before anything is sent: a port that is in use must not cost a handshake.
+    listener = listen_on(settings.listen)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
+    handshake = Handshake(
+        gateway,
+        manifest=settings.manifest,
+        api_key=settings.api_key,
+        find_collateral=find_collateral,
+        clock=time.time,
+    )
+
+    def show(verdict: ServiceVerdict) -> None:
+        # Once at the start; later only what has failed.
+        if not verdict.whole.checks or (verdict.passed and session.seconds_left()):
+            return
+        title = f"Verification of {gateway.url}"
+        if settings.verbose:
+            console.print(verdict_table(verdict.whole, title=title))
+        else:
+            console.print(parties_table(verdict, workers=workers, title=title))
+
+    session = Session(lambda: handshake.run(show), report=say)
+    session.establish()
+
+    def factory() -> Service:
+        session.keep_fresh()
+        completions = Completions(
+            session, gateway, api_key=settings.api_key, keep_receipt=keep_receipt
+        )
+        service = Service(create_app(completions, session))
+        if manifest.mode == "development":
+            say("DEVELOPMENT manifest: shows which images run, hides nothing from the host.")
+        models = ", ".join(model.name for model in manifest.models)
+        say(f"Verified. Models: {models}. OpenAI API: http://{settings.listen}/v1")
+        return service
+
+    serve(factory, listen=listener, threads=STREAM_THREADS)
+
+
+def receipt_keeper(folder: Path | None) -> Callable[[bytes, bytes], None]:
+    """What keeps a verified receipt in `folder`, as TIME-REQUESTHASH.cbor; without one, nothing.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
+    if folder is None:
+        return lambda _request_sha256, _receipt: None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "bad-receipts", "the folder for receipts cannot be made", seen=str(error)
+        ) from error
+
+    def keep(request_sha256: bytes, receipt: bytes) -> None:
+        name = f"{int(time.time())}-{request_sha256.hex()}.cbor"
+        (folder / name).write_bytes(receipt)
+
+    return keep

@@ -1,0 +1,28 @@
+"""What a client found out about each party of a service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from confide.verify.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class ServiceVerdict:
+    """The checks of each party that a client verifies itself, in this order.
+
+    A verdict without checks has not passed: verification ended before that party.
+    """
+
+    coordinator: Verdict
+    secret_service: Verdict
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check of both parties passed."""
+        return self.coordinator.passed and self.secret_service.passed
+
+    @property
+    def whole(self) -> Verdict:
+        """All checks in the order in which they were made."""
+        return self.coordinator + self.secret_service

@@ -1,0 +1,64 @@
+"""`confide gateway`: serve one address for a whole service. Nobody trusts it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from confide.commands.status import ExitStatus
+from confide.host.gateway.access import Access
+from confide.host.gateway.app import create_app
+from confide.host.gateway.routing import Workers
+from confide.net.http_client import STREAM_THREADS, Upstream
+from confide.net.server import Service, listen_on, serve
+
+RELAY_SECONDS = 60.0
+"""How long attestation may take; an emulated machine needs seconds."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = """\
+Serves one address for a coordinator, a secret service and workers. Nobody has to trust
+the gateway: it sees no prompt and no answer."""
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:9000",
+        metavar="HOST:PORT",
+        help="where clients reach it (default: %(default)s)",
+    )
+    parser.add_argument("--coordinator", required=True, metavar="URL", help="its address")
+    parser.add_argument("--secret-service", required=True, metavar="URL", help="its address")
+    parser.add_argument(
+        "--worker",
+        required=True,
+        action="append",
+        metavar="URL",
+        help="a worker's address; repeat it for more",
+    )
+    parser.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help='JSON {"NAME": {"sha256": HEX, "requests_per_minute": N}} (default: admit everybody)',
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> ExitStatus:
+    coordinator = Upstream(options.coordinator, read_seconds=RELAY_SECONDS)
+    secret_service = Upstream(options.secret_service, read_seconds=RELAY_SECONDS)
+    access = Access.load(options.api_keys) if options.api_keys else None
+    workers = Workers(options.worker)
+    listener = listen_on(options.listen)
+
+    def factory() -> Service:
+        workers.start()
+        app = create_app(
+            coordinator=coordinator, secret_service=secret_service, workers=workers, access=access
+        )
+        print(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)", flush=True)
+        return Service(app)
+
+    serve(factory, listen=listener, threads=STREAM_THREADS)
+    return ExitStatus.PASSED

@@ -1,0 +1,80 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from confide.commands.status import ExitStatus
+from confide.errors import ConfideError
+
+if TYPE_CHECKING:
+    from confide.verify.verdict import Verdict
+
+
+def say(line: str) -> None:
+    """Print one line for a person on standard error."""
+    print(f"confide: {line}", file=sys.stderr, flush=True)
+
+
+def progress(line: str) -> None:
+    """Tell a person at a terminal what takes time; a script hears nothing."""
+    if sys.stderr.isatty():
+        say(f"{line} ...")
+
+
+def print_json(value: object) -> None:
+    """Print a result for a script on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def print_error(error: ConfideError, *, as_json: bool) -> None:
+    """Print an error: one line on standard error, or {"passed": false, "error": {...}} as JSON."""
+    if as_json:
+        print_json({"passed": False, "error": error.to_dict()})
+    else:
+        say(f"{error.code}: {error}")
+
+
+def warning(mode: str) -> str:
+    """What a person must know about a manifest of this mode, to stand behind a sentence."""
+    return " (development: protects nothing against its host)" if mode == "development" else ""
+
+
+def print_verdict(
+    verdict: Verdict, manifest: bytes, *, title: str, now: int, as_json: bool
+) -> ExitStatus:
+    """Print every check and the verdict.
+
+    Args:
+        verdict: All checks.
+        manifest: The bytes of the manifest that the service was judged by.
+        title: What was verified.
+        now: The time of the judgement in Unix seconds.
+        as_json: Print JSON in place of a table.
+
+    Returns:
+        PASSED or FAILED.
+    """
+    # Imported here, so that `confide --help` needs none of it.
+    from rich.console import Console
+
+    from confide.client.verdict_table import verdict_table
+    from confide.protocol.manifest import Manifest
+
+    status = ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED
+    mode = Manifest.parse(manifest).mode
+    if as_json:
+        print_json({**verdict.to_dict(), "mode": mode, "time": now})
+        return status
+    console = Console()
+    console.print(verdict_table(verdict, title=title))
+    if verdict.passed:
+        when = datetime.fromtimestamp(now, UTC)
+        console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC{warning(mode)}")
+    else:
+        failed = ", ".join(check.name for check in verdict.checks if not check.passed)
+        console.print(f"[bold red]NOT verified[/bold red]: do not trust this service ({failed})")
+    return status

@@ -1,0 +1,48 @@
+"""Error codes of verification."""
+
+from __future__ import annotations
+
+from confide.errors import Code, FormatError, PolicyError, UnavailableError, VerificationError
+
+CODES = {
+    "bad-chain": Code(
+        "A certificate chain is malformed or was not signed by its issuer.",
+        VerificationError,
+        FormatError,
+    ),
+    "bad-crl": Code("A revocation list is malformed.", FormatError),
+    "bad-endorsements": Code(
+        "The certificates beside the evidence are missing or too many.", FormatError
+    ),
+    "bad-profile": Code("A certificate does not have the profile of the mesh.", VerificationError),
+    "bad-receipt": Code(
+        "The receipt does not fit the request, or its signature is wrong. Do not use the answer.",
+        VerificationError,
+    ),
+    "bad-rim-signature": Code(
+        "The XML signature of NVIDIA's reference values is wrong.", FormatError
+    ),
+    "bad-usage": Code("The token counts were changed on the way.", VerificationError),
+    "missing-certificate": Code(
+        "A certificate is missing. Fetch collateral for this machine.", FormatError
+    ),
+    "no-endorsement-key": Code(
+        "The report does not name its processor, and no certificate came with it.", FormatError
+    ),
+    "not-valid-now": Code(
+        "A certificate is expired or not valid yet. Check the clock.", VerificationError
+    ),
+    "not-verified": Code(
+        "A check of the evidence failed: do not trust the service. The error names the check.",
+        VerificationError,
+        UnavailableError,
+    ),
+    "nvswitch-unsupported": Code(
+        "The evidence is of an NVSwitch, which is not supported.", FormatError
+    ),
+    "unset-reference": Code(
+        "The manifest has no reference value for a claim. Set it or opt out by name.", PolicyError
+    ),
+    "wrong-manifest": Code("The peer has another manifest.", VerificationError, PolicyError),
+    "wrong-role": Code("The peer's certificate names another role.", VerificationError),
+}

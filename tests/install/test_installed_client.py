@@ -1,0 +1,86 @@
+"""What pip installs works: each command, and the whole path from an app to the (FAKE) engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.app import ANSWER, App
+from tests.support.installed import Installed
+from tests.support.native_service import NativeService
+from tests.support.programs import free_port
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["confide", "--help"],
+        ["confide", "verify", "--help"],
+        ["confide", "proxy", "--help"],
+        ["confide", "manifest", "show", "--help"],
+        ["confide", "collateral", "--help"],
+        ["python3", "-m", "measure", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_starts(installed: Installed, command: list[str]) -> None:
+    ended = installed.run(*command)
+    assert ended.returncode == 0, ended.stderr
+    assert "usage" in ended.stdout
+
+
+def test_it_is_small_and_holds_the_release(installed: Installed) -> None:
+    assert not (installed.folder / "pynvml.py").exists()
+    release = installed.folder / "confide/client/release"
+    for name in ("development.json", "production.json"):
+        shown = installed.run("confide", "manifest", "show", str(release / name))
+        assert shown.returncode == 0, shown.stderr
+        assert f"mode     {name.removesuffix('.json')}" in shown.stdout
+    for package in ("confide", "measure"):
+        assert (installed.folder / package / "py.typed").exists()
+
+
+def test_the_public_face_of_the_verifier_imports(installed: Installed) -> None:
+    ended = installed.run("python3", "-c", "import confide.verify as v; assert v.__all__")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_measure_reads_an_event_log(installed: Installed, vectors: Path) -> None:
+    log = vectors / "go-eventlog/ubuntu-2104-no-secure-boot.bin"
+    ended = installed.run("python3", "-m", "measure", "eventlog", str(log))
+    assert ended.returncode == 0, ended.stderr
+    assert "sha256  7 " in ended.stdout
+
+
+@pytest.mark.parametrize("machine", ["linux", "elsewhere"])
+def test_verify_and_proxy(installed: Installed, machine: str, tmp_path: Path) -> None:
+    environment = installed.environment if machine == "linux" else installed.elsewhere
+    with NativeService(tmp_path) as service:
+        gateway = service.start_gateway()
+        manifest = tmp_path / "manifest.json"
+        manifest.write_bytes(service.manifest)
+        command = ["confide", "verify", gateway, "--manifest", str(manifest), "--json"]
+        ended = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert json.loads(ended.stdout)["passed"] is True
+
+        port = free_port()
+        command = ["confide", "proxy", "--gateway", gateway, "--manifest", str(manifest)]
+        with (tmp_path / "proxy.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--listen", f"127.0.0.1:{port}"],
+                env=environment,
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        app = App(service.adopt("proxy", process, port))
+        service.wait("proxy", "ready")
+        assert app.ask() == ANSWER
+        assert "".join(app.stream()) == ANSWER

@@ -1,0 +1,126 @@
+"""`confide proxy`: what it refuses before it sends anything, and what it announces."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import requests
+
+from confide.client.proxy.program import Settings, receipt_keeper
+from confide.commands.cli import command_parser, main
+from confide.commands.proxy import settings
+from confide.errors import ConfigError
+from tests.support.native_service import NativeService
+from tests.support.programs import free_port
+from tests.support.simulated_machine import manifest_bytes
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    file = tmp_path / "manifest.json"
+    file.write_bytes(manifest_bytes())
+    return file
+
+
+def parse(*options: str) -> Settings:
+    return settings(command_parser("proxy").parse_args(["--gateway", "http://g", *options]))
+
+
+def test_a_manifest_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONFIDE_MANIFEST", raising=False)
+    with pytest.raises(ConfigError, match="--manifest"):
+        parse()
+
+
+def test_the_built_in_manifest_and_another_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built_in, other = tmp_path / "built-in", tmp_path / "other"
+    built_in.write_bytes(b"1")
+    other.write_bytes(b"2")
+    monkeypatch.setenv("CONFIDE_MANIFEST", str(built_in))
+    assert parse().manifest == b"1"
+    assert parse("--manifest", str(other)).manifest == b"2"
+
+
+def test_api_key_file(tmp_path: Path, manifest: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"abc\n")
+    assert parse("--manifest", str(manifest), "--api-key-file", str(file)).api_key == "abc"
+    assert parse("--manifest", str(manifest)).api_key == ""
+
+
+def test_a_gateway_that_is_not_there_is_one_line(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway = f"http://127.0.0.1:{free_port()}"
+    listen = ["--listen", f"127.0.0.1:{free_port()}"]
+    assert main(["proxy", "--gateway", gateway, "--manifest", str(manifest), *listen]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("confide: peer-unreachable: ") and gateway in printed.err
+    assert "Traceback" not in printed.err + printed.out
+
+
+@pytest.mark.parametrize(
+    "gateway", ["ftp://g", "g:9000", "http://g/path", "http://u@g", "http://g:x"]
+)
+def test_wrong_gateway_addresses(
+    manifest: Path, capsys: pytest.CaptureFixture[str], gateway: str
+) -> None:
+    assert main(["proxy", "--gateway", gateway, "--manifest", str(manifest)]) == 2
+    assert "bad-url" in capsys.readouterr().err
+
+
+def test_a_port_in_use(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is found out before anything is verified, and nothing is announced."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ["--gateway", "http://127.0.0.1:1", "--manifest", str(manifest)]
+        assert main(["proxy", *options, "--listen", listen]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("confide: cannot-listen: ") and listen in printed.err
+
+
+def test_it_answers_at_the_address_that_it_announces(tmp_path: Path) -> None:
+    with NativeService(tmp_path) as service:
+        gateway = service.start_gateway()
+        manifest = tmp_path / "manifest.json"
+        manifest.write_bytes(service.manifest)
+        listen = f"127.0.0.2:{free_port()}"
+        options = ["--gateway", gateway, "--manifest", str(manifest), "--listen", listen]
+        service.start("proxy", "confide", ["proxy", *options], port=1)
+        service.urls["proxy"] = f"http://{listen}"
+        service.wait("proxy", "ready")
+        printed = service.log("proxy")
+        announced = printed.split("OpenAI API: ")[1].split()[0]
+        assert announced == f"http://{listen}/v1"
+        for own in (announced, announced.replace("127.0.0.2", "localhost")):
+            host = {"Host": own.split("/")[2]}
+            answer = requests.get(f"{announced}/models", headers=host, timeout=10)
+            assert [model["id"] for model in answer.json()["data"]] == ["tiny"]
+        foreign = requests.get(f"{announced}/models", headers={"Host": "g.example"}, timeout=10)
+        assert foreign.status_code == 403
+        # One line for each party; every check only on request.
+        assert "secret service" in printed and "PCR" not in printed
+        listen = f"127.0.0.1:{free_port()}"
+        service.start("verbose", "confide", ["proxy", *options[:-1], listen, "--verbose"], port=1)
+        service.urls["verbose"] = f"http://{listen}"
+        service.wait("verbose", "ready")
+        assert "PCR" in service.log("verbose")
+
+
+def test_receipts_go_to_a_folder_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "receipts"
+    receipt_keeper(folder)(bytes(32), b"receipt")
+    (file,) = folder.iterdir()
+    assert file.read_bytes() == b"receipt"
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError):
+        receipt_keeper(tmp_path / "file" / "receipts")

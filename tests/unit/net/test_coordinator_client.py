@@ -1,0 +1,32 @@
+"""Calls of a coordinator, and of peers that are none."""
+
+from __future__ import annotations
+
+import pytest
+
+from confide.errors import ConfideError
+from confide.net.coordinator_client import CoordinatorClient
+from tests.support.peer import Peer
+
+
+@pytest.mark.parametrize("status", [200, 404, 502])
+def test_a_web_page_in_place_of_an_answer(peer: Peer, status: int) -> None:
+    peer.says("/v1/manifest", b"<html></html>", status=status, content_type="text/html")
+    with pytest.raises(ConfideError) as caught:
+        CoordinatorClient(peer.url).mesh()
+    assert caught.value.code == ("bad-cbor" if status == 200 else "not-confide")
+
+
+def test_the_peers_own_error(peer: Peer) -> None:
+    error = b'{"error": {"code": "no-manifest", "message": "m", "next": "n"}}'
+    peer.says("/v1/manifest", error, status=404, content_type="application/json")
+    with pytest.raises(ConfideError) as caught:
+        CoordinatorClient(peer.url).mesh()
+    assert (caught.value.code, caught.value.message, caught.value.next) == ("no-manifest", "m", "n")
+
+
+def test_an_answer_that_is_too_large(peer: Peer) -> None:
+    peer.says("/v1/challenge", b"x" * 100_000)
+    with pytest.raises(ConfideError) as caught:
+        CoordinatorClient(peer.url).challenge()
+    assert caught.value.code == "answer-too-large"

@@ -1,0 +1,47 @@
+"""The tree of tests: it mirrors the product's, and what tests share is in tests/support."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+FOLDERS = sorted(path for path in (TESTS / "unit").rglob("*") if any(path.glob("test_*.py")))
+OUTSIDE_PY = {"measure", "nix", "docs", "release"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Each module, and each name in a module, that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports hide which module is meant"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS))
+)
+def test_nothing_is_imported_from_a_test_or_a_conftest(path: Path) -> None:
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] != "tests":
+            continue
+        assert not any(part == "conftest" or part.startswith("test_") for part in parts), (
+            f"{path} imports {name}: move what it needs to tests/support"
+        )
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(TESTS)))
+def test_each_folder_of_unit_tests_mirrors_the_product(folder: Path) -> None:
+    """It has the place of a folder, or of a module that takes several files of tests."""
+    mirrored = folder.relative_to(TESTS / "unit")
+    product = (ROOT if mirrored.parts[0] in OUTSIDE_PY else ROOT / "py/confide") / mirrored
+    assert product.is_dir() or product.with_suffix(".py").is_file(), (
+        f"{folder} tests nothing in the product: there is no {product}"
+    )
