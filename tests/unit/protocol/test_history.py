@@ -80,7 +80,7 @@ def test_a_lost_end(mesh: Mesh) -> None:
 
 
 def test_another_root(mesh: Mesh, other_mesh: Mesh) -> None:
-    with pytest.raises(VerificationError, match="not signed"):
+    with pytest.raises(VerificationError, match="did not sign"):
         check(mesh, encode_history(make(other_mesh, 3)))
 
 
