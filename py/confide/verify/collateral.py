@@ -99,10 +99,9 @@ def snp_collateral(evidence: SnpEvidence, policy: SnpPolicy, shelf: Shelf) -> Sn
     The list is left out if the policy does without it.
     """
     report, key = evidence.report, evidence.endorsement_key
-    # A report of version 2 does not say what processor it is from; the certificate does.
     product = key.product if key is not None else report.product
     if product is None:
-        return SnpCollateral()
+        raise AssertionError("SnpEvidence.parse refuses a report without a product and a key")
     prefix = f"amd/{product.value}"
     vcek, intermediate, root, crl = None, None, None, None
     if key is None and report.signing_key is SigningKey.VCEK:

@@ -99,7 +99,8 @@ class SnpEvidence:
         """Reads evidence of platform "sev-snp".
 
         Raises:
-            FormatError: the report or a certificate is malformed, or there are too many of these.
+            FormatError: the report or a certificate is malformed, there are too many certificates,
+                or neither says what processor it is.
         """
         report = Report.parse(evidence.report)
         ders = evidence.endorsements
@@ -109,6 +110,13 @@ class SnpEvidence:
                 "the evidence has too many certificates",
                 expected=f"at most {len(SNP_CERTIFICATES)}",
                 seen=f"{len(ders)}",
+            )
+        if not ders and report.product is None:
+            raise FormatError(
+                "no-endorsement-key",
+                "the report does not name its processor, and no certificate came with it",
+                expected="a report of version 3 or later, or the endorsement key's certificate",
+                seen=f"a report of version {report.version}",
             )
         key = EndorsementKey.parse(ders[0]) if ders else None
         issuers = tuple(map(load_certificate, ders[1:], SNP_CERTIFICATES[1:]))
