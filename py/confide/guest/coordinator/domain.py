@@ -35,12 +35,12 @@ from confide.protocol.coordinator import (
     MeshReply,
     RefusedJoin,
 )
-from confide.protocol.evidence import Evidence
-from confide.protocol.gpu import GpuEvidence, gpu_binding
+from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import append_entry, encode_history
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
     from confide.guest.attest.service import Attester
@@ -161,8 +161,7 @@ class Coordinator:
         self._challenges.check(request.nonce)
         self._check_allowed(mesh, request)
         load_public_key(request.public_key, "node")
-        evidence = Evidence.parse(request.evidence)
-        devices = [GpuEvidence.parse(gpu).device for gpu in evidence.gpus]
+        evidence = ParsedEvidence.parse(request.evidence)
         verdict = verify_evidence(
             evidence,
             report_data=join_report_data(
@@ -173,7 +172,7 @@ class Coordinator:
                 manifest=mesh.manifest_bytes,
                 models=request.models,
                 mesh_ca=mesh.authority.der,
-                gpus=gpu_binding(devices, evidence.gpu_refusal),
+                gpus=gpu_binding(evidence.gpu_devices(), evidence.gpu_refusal),
             ),
             manifest=mesh.manifest,
             role=request.role,

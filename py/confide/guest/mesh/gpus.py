@@ -18,6 +18,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS, GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
 from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_gpu_evidence
+from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
     from confide.guest.attest.service import Attester
@@ -76,7 +77,7 @@ class AttestedGpus:
             return replace(machine, gpu_refusal=error.code), error
         evidence = replace(machine, gpus=tuple(gpu.encode() for gpu in gpus))
         verdict = verify_gpu_evidence(
-            evidence,
+            ParsedEvidence(evidence),
             report_data=bound,
             manifest=manifest,
             role=self._role,

@@ -17,6 +17,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.verify.collateral import missing_for
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Verdict
 from tests.support import intel_certificates, simulated_amd
 from tests.support.production import Production, manifest, manifest_value
@@ -45,7 +46,7 @@ def verify(production: Production) -> Call:
             "collateral": production.bundle(),
             "now": intel_certificates.NOW if tdx else simulated_amd.NOW,
         }
-        return verify_evidence(evidence, **(arguments | changes))
+        return verify_evidence(ParsedEvidence(evidence), **(arguments | changes))
 
     return call
 
@@ -131,7 +132,7 @@ def test_real_roots_believe_nothing_that_is_simulated() -> None:
         (production.tdx(REPORT_DATA), intel_certificates.NOW),
     ):
         verdict = verify_evidence(
-            evidence,
+            ParsedEvidence(evidence),
             report_data=REPORT_DATA,
             manifest=manifest(),
             role="coordinator",
@@ -148,12 +149,12 @@ def test_nothing_is_missing_from_the_whole_bundle(production: Production) -> Non
     role = manifest().role("worker-gpu")
     for evidence in (production.snp(REPORT_DATA, certificates=0), production.tdx(REPORT_DATA)):
         whole = production.with_gpu(evidence, REPORT_DATA)
-        assert missing_for(whole, role, manifest(), production.bundle()) == {}
+        assert missing_for(ParsedEvidence(whole), role, manifest(), production.bundle()) == {}
 
 
 def test_what_is_missing_is_named(production: Production, verify: Call) -> None:
     empty = missing_for(
-        production.snp(REPORT_DATA, certificates=0),
+        ParsedEvidence(production.snp(REPORT_DATA, certificates=0)),
         manifest().role("coordinator"),
         manifest(),
         Bundle(),
@@ -168,7 +169,7 @@ def test_what_is_missing_is_named(production: Production, verify: Call) -> None:
 
 
 def test_reference_values_name_their_signers_once_they_are_there(production: Production) -> None:
-    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    evidence = ParsedEvidence(production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA))
     role = manifest().role("worker-gpu")
     without_rims = without(production.bundle(), "nvidia/")
     first = missing_for(evidence, role, manifest(), without_rims)

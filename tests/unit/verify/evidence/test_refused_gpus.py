@@ -19,6 +19,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS
 from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_gpu_evidence
+from confide.verify.parsed import ParsedEvidence
 from tests.support.fake_nvml import VERSION, FakeNvml, install_driver
 from tests.support.joining import NOT_READY, ROLE, Setting
 from tests.support.production import manifest_value
@@ -150,7 +151,7 @@ def test_a_machine_that_says_why_its_gpus_are_refused_and_shows_them(setting: Se
     """A refusal counts, whatever comes with it."""
     evidence = Evidence("sev-snp", b"", (), b"", (b"gpu",), "gpu-cc-off")
     verdict = verify_gpu_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=bytes(64),
         manifest=Manifest.parse(json_encode(manifest_value())),
         role=ROLE,

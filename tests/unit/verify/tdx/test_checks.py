@@ -173,7 +173,7 @@ def test_revocation_list_of_nobody_is_not_searched(
         searched.append(crl)
         return is_revoked(crl, certificate)
 
-    monkeypatch.setattr("confide.verify.tdx.chain.is_revoked", search)
+    monkeypatch.setattr("confide.verify.x509.is_revoked", search)
     stranger = issue("Intel SGX PCK Platform CA", intel.root, ca=True)
     forged = revocation_list(stranger, intel.pck.certificate)
     assert failed(verify(collateral=intel.collateral(pck_crl=forged))) == [
