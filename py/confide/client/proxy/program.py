@@ -42,7 +42,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     """
     gateway = Upstream(settings.gateway)
     manifest = Manifest.parse(settings.manifest)
-    workers = [role.name for role in manifest.roles if role.name.startswith("worker-")]
+    workers = [str(role) for role in manifest.workers]
     keep_receipt = receipt_keeper(settings.receipts)
     # Before anything is sent: a port that is in use must not cost a handshake.
     listener = listen_on(settings.listen)
