@@ -27,7 +27,8 @@ from confide.vendors.intel.pcs import (
 )
 from confide.vendors.intel.quote import Quote
 from confide.verify.parsed import PckChain
-from tests.support.simulated_intel import SimulatedIntel, issue
+from tests.support.intel_certificates import issue
+from tests.support.simulated_intel import SimulatedIntel
 from tests.support.tdx_vectors import (
     COLLATERAL,
     STATUS,

@@ -39,7 +39,7 @@ proof is judged by the collateral in it, and no peer or vendor is asked."""
     parser.add_argument(
         "service",
         metavar="URL|FILE",
-        help="a gateway or a coordinator; a file that --save wrote; or the evidence of one machine",
+        help="the address of a gateway or coordinator, a saved proof, or evidence of a machine",
     )
     add_manifest(parser)
     add_api_key(parser)
@@ -49,8 +49,8 @@ proof is judged by the collateral in it, and no peer or vendor is asked."""
         "--at",
         type=int,
         metavar="UNIX",
-        help="judge as of this time in Unix seconds (default: now; for a saved proof, the time "
-        "that it states; for evidence, only with --collateral)",
+        help="judge as of this time in Unix seconds (default: now, or the time that a saved proof "
+        "states); evidence then needs --collateral, because no cache and no vendor is asked",
     )
     add_json(parser, "the verdict")
     evidence = parser.add_argument_group("for the evidence of one machine")

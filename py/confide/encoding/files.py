@@ -1,4 +1,4 @@
-"""Files that a person names, read whole up to a limit, or written. An error names the file."""
+"""Files that a user names: read whole, up to a limit, or written. Each error names the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def read_file(path: Path, what: str, limit: int) -> bytes:
         ) from error
     if len(data) > limit:
         raise ConfigError(
-            "unreadable-file", f"the {what} is too large", expected=f"at most {limit} bytes"
+            "unreadable-file",
+            f"the {what} is too large",
+            expected=f"at most {limit} bytes",
+            seen=str(path),
         )
     return data
 

@@ -17,7 +17,7 @@ from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
-from tests.support import simulated_intel
+from tests.support import intel_certificates
 from tests.support.cloud_tpm import CLOUD, CloudTpm, der, issue, pin_root
 from tests.support.cloud_tpm import ROOT as CLOUD_ROOT
 from tests.support.fake_tpm import REPORT_DATA as CLOUD_DATA
@@ -52,7 +52,7 @@ def machine(production: Production, kind: str) -> Machine:
     snp = production.snp(REPORT_DATA, certificates=0)
     return {
         "SEV-SNP": (snp, "coordinator", NOW),
-        "TDX": (production.tdx(REPORT_DATA), "coordinator", simulated_intel.NOW),
+        "TDX": (production.tdx(REPORT_DATA), "coordinator", intel_certificates.NOW),
         "GPU": (production.with_gpu(snp, REPORT_DATA), "worker-gpu", NOW),
     }[kind]
 

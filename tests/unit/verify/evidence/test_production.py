@@ -19,7 +19,7 @@ from confide.verify.collateral import missing_for
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Verdict
-from tests.support import simulated_amd, simulated_intel
+from tests.support import intel_certificates, simulated_amd
 from tests.support.production import Production, manifest, manifest_value
 from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
 from tests.support.verdicts import failed
@@ -44,7 +44,7 @@ def verify(production: Production) -> Call:
             "manifest": manifest(),
             "role": role,
             "collateral": production.bundle(),
-            "now": simulated_intel.NOW if tdx else simulated_amd.NOW,
+            "now": intel_certificates.NOW if tdx else simulated_amd.NOW,
         }
         return verify_evidence(ParsedEvidence(evidence), **(arguments | changes))
 
@@ -129,7 +129,7 @@ def test_real_roots_believe_nothing_that_is_simulated() -> None:
     production = Production()
     for evidence, now in (
         (production.snp(REPORT_DATA), simulated_amd.NOW),
-        (production.tdx(REPORT_DATA), simulated_intel.NOW),
+        (production.tdx(REPORT_DATA), intel_certificates.NOW),
     ):
         verdict = verify_evidence(
             ParsedEvidence(evidence),

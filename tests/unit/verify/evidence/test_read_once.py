@@ -27,7 +27,7 @@ from confide.vendors.intel.pck import PckExtension
 from confide.vendors.nvidia import spdm
 from confide.vendors.tpm import structures as tpm
 from measure import eventlog
-from tests.support import simulated_intel
+from tests.support import intel_certificates
 from tests.support.joining import Relay, Setting
 from tests.support.production import Production, manifest_value
 from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes
@@ -130,7 +130,7 @@ def test_a_vtpm(relay_to: MakeRelay) -> None:
 
 
 def test_tdx(monkeypatch: pytest.MonkeyPatch, relay_to: MakeRelay) -> None:
-    production, clock = Production(), Clock(simulated_intel.NOW)
+    production, clock = Production(), Clock(intel_certificates.NOW)
     production.pin(monkeypatch)
     attester = SimpleNamespace(evidence=production.tdx)
     coordinator = Coordinator(attester, now=clock)

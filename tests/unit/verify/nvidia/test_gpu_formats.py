@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
-
 import pytest
 from cryptography import x509
 
-from confide.encoding.canonical import Json, cbor_decode, cbor_encode, json_decode, json_encode
-from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
-from confide.protocol.gpu import GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
-from confide.protocol.policy.gpu import GpuPolicy, version_parts
 from confide.vendors.nvidia.fwid import firmware_identity
 from confide.vendors.nvidia.rim import rim_ids
 from confide.vendors.nvidia.spdm import MAX_REPORT, Field, Report, request
@@ -22,11 +15,8 @@ from tests.support.simulated_gpu import (
     SimulatedGpu,
     composite_fwid,
     issue,
-    policy,
     tcb_info_fwids,
 )
-
-DEVICES = [GpuDevice("hopper", f"GPU-{n}", (bytes([n]),) * 5) for n in range(2)]
 
 
 def test_a_report(gpu: SimulatedGpu) -> None:
@@ -166,149 +156,3 @@ def test_firmware_identities_that_are_none() -> None:
     ):
         with pytest.raises(FormatError):
             firmware_identity(leaf(*extensions))
-
-
-def test_evidence(gpu: SimulatedGpu) -> None:
-    evidence = GpuEvidence.of(gpu.device, gpu.report())
-    assert GpuEvidence.parse(evidence.encode()) == evidence
-
-
-def changed(gpu: SimulatedGpu, **changes: object) -> bytes:
-    value = cbor_decode(gpu.evidence(), what="test", limit=1 << 20)
-    assert isinstance(value, dict)
-    merged = {**value, **changes}
-    return cbor_encode({k: v for k, v in merged.items() if v is not ...})  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("name", ["architecture", "uuid", "certificates", "report"])
-def test_evidence_without_a_field(gpu: SimulatedGpu, name: str) -> None:
-    with pytest.raises(FormatError, match="no field"):
-        GpuEvidence.parse(changed(gpu, **{name: ...}))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"architecture": "ampere"},
-        {"architecture": "ls10"},
-        {"uuid": ""},
-        {"uuid": "GPU\n0"},
-        {"uuid": "\u00e9"},
-        {"uuid": "x" * 81},
-        {"certificates": []},
-        {"certificates": [b""] * 4},
-        {"certificates": [b""] * 6},
-        {"certificates": [b"", b"", b"", b"", ""]},
-        {"certificates": [b"", b"", b"", b"", bytes(4097)]},
-        {"report": bytes(MAX_REPORT + 1)},
-        {"report": ""},
-        {"more": 1},
-    ],
-)
-def test_evidence_that_is_none(gpu: SimulatedGpu, changes: dict[str, object]) -> None:
-    with pytest.raises(FormatError):
-        GpuEvidence.parse(changed(gpu, **changes))
-
-
-def test_nonce() -> None:
-    data = bytes(range(64))
-    assert gpu_nonce(data) == hashlib.sha256(b"confide/gpu/1\0" + data).digest()
-    assert gpu_nonce(data) != gpu_nonce(data[::-1])
-    for size in (0, 32, 63, 65):
-        with pytest.raises(FormatError):
-            gpu_nonce(bytes(size))
-
-
-def test_binding_says_how_many_and_which() -> None:
-    assert cbor_decode(gpu_binding([]), what="x") == {"devices": [], "refusal": ""}
-    assert gpu_binding([]) != gpu_binding([], "no-gpu") != gpu_binding([], "gpu-cc-off")
-    both = gpu_binding(DEVICES)
-    changes = (
-        DEVICES[:1],
-        DEVICES[::-1],
-        [*DEVICES, DEVICES[0]],
-        [DEVICES[0], replace(DEVICES[1], uuid="GPU-2")],
-        [DEVICES[0], replace(DEVICES[1], architecture="blackwell")],
-        [DEVICES[0], replace(DEVICES[1], certificates=(b"x",) * 5)],
-    )
-    assert len({both, *map(gpu_binding, changes)}) == len(changes) + 1
-
-
-POLICY = to_map(policy())
-
-
-def test_policy_round_trip() -> None:
-    every = policy(
-        insecure_ignored_measurements=[9, 0],
-        insecure_revoked_grace_hours=24,
-        opt_outs=["insecure_accept_unstated_mode", "insecure_accept_certificate_hold"],
-        architectures={"hopper": {"driver": {"exact": ["1.2"]}, "vbios": {"minimum": "96.0A"}}},
-        maximum_count=8,
-    )
-    for one in (every, policy()):
-        text = json_encode(to_map(one))
-        assert from_map(GpuPolicy, json_decode(text, what="policy"), "test") == one
-
-
-@pytest.mark.parametrize("name", list(POLICY))
-def test_unset_is_an_error(name: str) -> None:
-    with pytest.raises(FormatError, match="no field"):
-        from_map(GpuPolicy, {k: v for k, v in POLICY.items() if k != name}, "test")
-
-
-RULES: Json = {"driver": {"minimum": "1.0"}, "vbios": {"minimum": "96.0"}}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"more": 1},
-        {"minimum_count": 0},
-        {"minimum_count": 2},
-        {"maximum_count": 17},
-        {"minimum_count": True},
-        {"modes": ["protected-pcie"]},
-        {"modes": ["unstated"]},
-        {"modes": ["single-gpu", "single-gpu"]},
-        {"modes": [1]},
-        {"modes": ["multi-gpu", "single-gpu"]},
-        {"opt_outs": ["insecure_accept_anything"]},
-        {"opt_outs": [1]},
-        {"opt_outs": ["insecure_accept_ocsp_unknown", "insecure_accept_unstated_mode"]},
-        {"insecure_revoked_grace_hours": -1},
-        {"insecure_revoked_grace_hours": 24 * 90 + 1},
-        {"insecure_ignored_measurements": [256]},
-        {"insecure_ignored_measurements": [-1]},
-        {"insecure_ignored_measurements": [True]},
-        {"insecure_ignored_measurements": [1, 1]},
-        {"architectures": {"ampere": RULES}},
-        {"architectures": {"hopper": {"driver": {"minimum": "1.0"}}}},
-        {"architectures": {"hopper": {"driver": {}, "vbios": {"minimum": "96.0"}}}},
-        {
-            "architectures": {
-                "hopper": {
-                    "driver": {"minimum": "1.0", "exact": []},
-                    "vbios": {"minimum": "96.0"},
-                }
-            }
-        },
-        {"architectures": {"hopper": {"driver": {"minimum": "5"}, "vbios": {"minimum": "9.0"}}}},
-        {"architectures": {"hopper": {"driver": {"minimum": ""}, "vbios": {"minimum": "9.0"}}}},
-        {"architectures": {"hopper": {"driver": {"exact": ["1.A"]}, "vbios": {"minimum": "9.0"}}}},
-        {"architectures": {"hopper": {"driver": {"exact": [1]}, "vbios": {"minimum": "9.0"}}}},
-        {"architectures": {"hopper": {"driver": {"minimum": "1.0"}, "vbios": {"minimum": "9.a"}}}},
-    ],
-)
-def test_policy_that_is_none(changes: dict[str, object]) -> None:
-    with pytest.raises(FormatError):
-        from_map(GpuPolicy, {**POLICY, **changes}, "test")
-
-
-@pytest.mark.parametrize(
-    "version", ["", ".", "1", "1.", ".1", "1..2", "1.-2", "1.0x", "1.2.3.4.5.6.7"]
-)
-def test_versions_that_are_none(version: str) -> None:
-    assert version_parts(version, 10) is None
-    assert version_parts(version, 16) is None
-    rule = policy().architectures["hopper"].driver
-    assert not rule.accepts(version)

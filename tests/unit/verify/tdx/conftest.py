@@ -9,15 +9,9 @@ import pytest
 from confide.protocol.evidence import Evidence
 from confide.verify import roots
 from confide.verify.verdict import Verdict
+from tests.support.intel_certificates import NOW
 from tests.support.judged import judge_tdx
-from tests.support.simulated_intel import (
-    EVENT_LOG,
-    NOW,
-    POLICY,
-    REFERENCE,
-    REPORT,
-    SimulatedIntel,
-)
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT, SimulatedIntel
 from tests.support.verdicts import Verify
 
 

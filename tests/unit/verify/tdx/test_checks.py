@@ -10,18 +10,15 @@ from cryptography import x509
 
 from confide.vendors.intel.quote import Quote
 from confide.verify.x509 import is_revoked
+from tests.support.intel_certificates import NOW, issue, pck_extension, revocation_list
 from tests.support.mutations import with_field
 from tests.support.simulated_intel import (
     MRSIGNER,
-    NOW,
     POLICY,
     QuotingEnclave,
     SimulatedIntel,
     compact,
-    issue,
-    pck_extension,
     qe_identity,
-    revocation_list,
     software,
     tcb_info,
 )

@@ -12,16 +12,10 @@ from confide.protocol.evidence import Evidence
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
 from confide.verify.verdict import Verdict
+from tests.support.intel_certificates import NOW
 from tests.support.judged import judge_tdx
 from tests.support.mutations import with_field
-from tests.support.simulated_intel import (
-    EVENT_LOG,
-    NOW,
-    POLICY,
-    REFERENCE,
-    REPORT_15,
-    SimulatedIntel,
-)
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT_15, SimulatedIntel
 from tests.support.verdicts import failed
 
 DAY = 86400
