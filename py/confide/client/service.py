@@ -67,18 +67,18 @@ def read_proof(path: Path) -> Record | Evidence:
     try:
         value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
     except FormatError as error:
-        raise _not_a_proof(error.code, path, data) from error
+        raise _not_a_proof(path, data) from error
     fields = value if isinstance(value, dict) else {}
     if "platform" in fields:
         return Evidence.parse(data)
     if "format" in fields:
         return Record.parse(data)
-    raise _not_a_proof("bad-cbor", path, data)
+    raise _not_a_proof(path, data)
 
 
-def _not_a_proof(code: str, path: Path, data: bytes) -> FormatError:
+def _not_a_proof(path: Path, data: bytes) -> FormatError:
     return FormatError(
-        code,
+        "bad-cbor",
         f"the file {path} is neither a saved proof nor evidence",
         expected="what `confide verify --save` wrote, or the evidence of one machine (CBOR)",
         seen=f"{len(data)} bytes that start with {data[:8].hex()}" if data else "an empty file",

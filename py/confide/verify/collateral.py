@@ -58,7 +58,7 @@ class Shelf:
         self.missing: dict[str, About] = {}
 
     def take(self, name: str, *about: x509.Certificate) -> Item | None:
-        """The item of this name; None, and noted, if there is none."""
+        """The item of this name; None, which is noted as missing, if the bundle lacks it."""
         item = self._bundle.get(name)
         if item is None:
             self.missing[name] = about
@@ -75,7 +75,7 @@ def missing_for(
 ) -> Mapping[str, About]:
     """The items that verifying this evidence needs and `bundle` does not have, by name.
 
-    Only what the manifest's policy looks at is needed; nothing is for a platform that it refuses.
+    Only what the manifest's policy looks at is needed; a platform that it refuses needs none.
     """
     shelf = Shelf(bundle)
     machine, platforms = evidence.machine, manifest.platforms

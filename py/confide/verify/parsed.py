@@ -140,7 +140,7 @@ class PckChain:
         Raises:
             FormatError: one of them is malformed, or the first one is not of a PCK.
         """
-        chain = tuple(load_certificate(der, "PCK certificate") for der in ders)
+        chain = tuple(load_certificate(der, "PCK") for der in ders)
         return cls(chain, PckExtension.read(chain[0]))
 
 

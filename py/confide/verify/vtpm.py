@@ -1,7 +1,7 @@
 """Verifies vTPM evidence: who certifies the key, what it signed, and what that says was booted.
 
 Rules that hold for every verdict which passes:
-- The attestation key's chain ends in the root that the manifest's authority stands for, and is
+- The attestation key's chain ends in the root of the manifest's authority, and is
   valid at the time the caller gives (attestation_key.py).
 - That key signed exactly this quote; the quote was made by a TPM, binds the caller's data, and
   covers exactly the register values that were sent along.
@@ -125,7 +125,7 @@ def _check_references(
 ) -> list[Check]:
     open_shapes = [r.shape for r in references if not r.pcrs.keys() >= set(REQUIRED_PCRS)]
     if open_shapes or not references:
-        seen = f"not so: {open_shapes!a}" if open_shapes else "no shape"
+        seen = f"shapes that do not: {open_shapes!a}" if open_shapes else "no shape"
         expected = f"shapes that each pin PCR {_numbers(REQUIRED_PCRS)}"
         return [_failed("boot registers", expected, seen, _MANIFEST)]
     reference = closest_reference(pcrs, references)

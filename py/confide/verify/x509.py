@@ -37,7 +37,7 @@ _KNOWN_CRL_EXTENSIONS = (ExtensionOID.CRL_NUMBER, ExtensionOID.AUTHORITY_KEY_IDE
 def spki_sha256(certificate: x509.Certificate) -> bytes:
     """SHA-256 (32 bytes) of the certificate's SubjectPublicKeyInfo in DER: what a root is known by.
 
-    The key must be one that could be read (see `formats.certificates.load_certificate`).
+    The key must be one that could be read (see `encoding.x509.load_certificate`).
     """
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
@@ -82,7 +82,7 @@ def unknown_critical(
 ) -> x509.ObjectIdentifier | None:
     """A critical extension that is neither about who may sign nor among the `known`; None if none.
 
-    It could restrict the certificate in a way that nobody here looks at (RFC 5280, 4.2).
+    It could restrict the certificate in a way that is not checked here (RFC 5280, 4.2).
     """
     known = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, *known)
     unknown = (e.oid for e in certificate.extensions if e.critical and e.oid not in known)
@@ -165,7 +165,7 @@ def check_crl(
 ) -> Check:
     """Passes if `issuer` signed the list, by `algorithm`, and may, and `now` is in the list's time.
 
-    That time is from thisUpdate to nextUpdate, both included; a list without an end fails.
+    That time is from thisUpdate to nextUpdate, both included; a list without nextUpdate fails.
     """
     expected = f"signed by {subject(issuer)}, current"
     start, end = crl.last_update_utc, crl.next_update_utc
@@ -183,7 +183,9 @@ def check_crl(
     if not signed:
         return Check(name, expected, "not signed by it", False, "issuer")
     if end is None:
-        return Check(name, expected, "a list without an end", False, "revocation list")
+        return Check(
+            name, expected, "a list that does not say when it expires", False, "revocation list"
+        )
     passed = start.timestamp() <= now <= end.timestamp()
     expected += f", a time from {_time(start)} to {_time(end)}"
     return Check(name, expected, utc(now), passed, "revocation list")

@@ -37,7 +37,7 @@ _HEADERS = {"User-Agent": "confide", "Accept-Encoding": "identity"}
 
 
 class NoAnswerError(Exception):
-    """There is no good answer: `reason`, and for how many seconds not to ask again.
+    """A vendor gave no good answer: `reason`, and for how many seconds not to ask again.
 
     `vendor_wide`: whether that goes for everything that the vendor has, not for this item alone.
     """

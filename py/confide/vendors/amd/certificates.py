@@ -1,4 +1,4 @@
-"""What AMD's certificates say about a chip: VCEK and VLEK, and the table a host hands them over in.
+"""What AMD's certificates say about a chip: VCEK and VLEK, and a host's table of them.
 
 A VCEK certifies the key of one chip at one TCB version, a VLEK the key that AMD has leased to one
 cloud, again at one TCB version. Both say so in extensions of AMD's own.
@@ -103,10 +103,10 @@ ARK_GUID = UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae")
 
 
 def parse_certificate_table(data: bytes) -> dict[UUID, bytes]:
-    """Read the table that a host hands over with a report: GUID to the bytes filed under it.
+    """Read the table that a host gives with a report: GUID to the bytes of its entry.
 
     Entries are {GUID in text order, u32 offset, u32 length}, the last of them zeros; offsets count
-    from the table's start. An empty table, or nothing at all, is no error: a host need not give
+    from the table's start. An empty table, or nothing at all, is allowed: a host need not give
     any. Entries under GUIDs that are not known here are returned too. Raises FormatError if an
     entry comes twice or points outside the data or into the entries, or if there is no last one.
     """

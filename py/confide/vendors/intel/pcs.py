@@ -1,8 +1,7 @@
 """What to ask Intel's Provisioning Certification Service for, and how to read its answers.
 
-Nothing here does I/O or believes anything: a quote says which collateral it needs, the answers say
-what they hold, and verifying both is the verifier's. Intel's service, and a cache of it that
-somebody else runs, answer alike.
+Nothing here does I/O and nothing is verified: a quote says which collateral it needs, the answers
+say what they hold. Intel's service and a cache of it answer in the same way.
 
 Source: Intel's Provisioning Certification Service API, version 4: "Get TCB Info", "Get Quoting
 Enclave Identity", "Get Revocation List"; Intel SGX PCK Certificate and CRL Profile Specification.
@@ -97,7 +96,7 @@ def urls(platform: Platform, service: str = SERVICE, root_crl: str = ROOT_CRL) -
     """Where each item is; `service` is Intel's, or the base URL of a cache with the same paths."""
     tdx, sgx = f"{service}/tdx/certification/v4", f"{service}/sgx/certification/v4"
     if len(platform.fmspc) != FMSPC_SIZE:
-        raise FormatError("bad-fmspc", "an FMSPC has another size", expected=f"{FMSPC_SIZE} bytes")
+        raise FormatError("bad-fmspc", "the FMSPC has another size", expected=f"{FMSPC_SIZE} bytes")
     return {
         Item.TCB_INFO: f"{tdx}/tcb?fmspc={platform.fmspc.hex().upper()}",
         Item.QE_IDENTITY: f"{tdx}/qe/identity",
@@ -110,7 +109,7 @@ def collateral(answers: Mapping[Item, Answer]) -> TdxCollateral:
     """The collateral that four answers hold. Raises FormatError if one is missing or malformed."""
     missing = [item for item in Item if item not in answers]
     if missing:
-        raise FormatError("missing-collateral", f"there is no {missing[0]} in the collateral")
+        raise FormatError("missing-collateral", f"the collateral lacks the {missing[0]}")
     info, info_signature, info_chain = read_signed(Item.TCB_INFO, answers[Item.TCB_INFO])
     identity, identity_signature, identity_chain = read_signed(
         Item.QE_IDENTITY, answers[Item.QE_IDENTITY]

@@ -83,7 +83,7 @@ AK_ATTRIBUTES = (
     | KeyAttributes.RESTRICTED
     | KeyAttributes.SIGN_ENCRYPT
 )
-# The least that is asked of a key that a cloud provisioned
+# The least that a key must have that a cloud provisioned
 AK_REQUIRED = (
     KeyAttributes.FIXED_TPM
     | KeyAttributes.FIXED_PARENT
@@ -195,7 +195,7 @@ class Quote:
 
     @classmethod
     def parse(cls, data: bytes) -> Quote:
-        """Raises FormatError; a statement that no TPM made, or that is no quote, is one too."""
+        """Raises FormatError, also for a statement that is not a quote or not made by a TPM."""
         reader = TpmReader(data, "TPM quote")
         reader.exact(TPM_GENERATED, 4, "magic (made by a TPM)")
         reader.exact(TPM_ST_ATTEST_QUOTE, 2, "type (quote)")

@@ -2,11 +2,11 @@
 
 Rules that hold for every verdict which passes:
 - There are as many GPUs as the policy wants, never none, and no GPU is counted twice.
-- Each one's report is signed by a key that NVIDIA's device root vouches for, made for the firmware
+- Each one's report is signed by a key that NVIDIA's device root certifies, made for the firmware
   that the report names, over the nonce that the machine's own report leads to.
 - Each measurement that NVIDIA has reference values for is as they say. These are signed, up to
   NVIDIA's other root, and are for exactly this chip, driver and VBIOS.
-- NVIDIA answered for every certificate above a GPU's leaf, and of the RIMs' signers, lately.
+- NVIDIA has confirmed every certificate above a GPU's leaf, and of the RIMs' signers, recently.
 - Nothing was left to an NVSwitch: their evidence is not supported, so what relies on one fails.
 
 Source: NVIDIA's published verifiers (attestation-sdk, nvtrust) for what is not in a specification.
@@ -54,7 +54,7 @@ def verify_gpus(
         policy: what the manifest demands.
         collateral: NVIDIA's reference values and revocation answers.
         now: unix seconds.
-        roots: what vouches for devices and for RIMs.
+        roots: the pinned roots of devices and of RIMs.
     """
     device_root, rim_root = roots
     checks = [_check_count(gpus, policy)]
@@ -78,7 +78,7 @@ def verify_gpus(
     for label, device in labelled.items():
         checks += _check_software(label, device, rims, policy)
     revocation = Revocation(collateral.ocsp, policy, now)
-    # A GPU makes its leaf itself, so nobody can revoke it; the roots are pinned.
+    # A GPU makes its leaf itself, so it cannot be revoked; the roots are pinned.
     chains = [device.chain[1:] for device in devices] + [rim.chain for rim in rims.values()]
     checks += [revocation.check(*pair) for pair in _issued(chains)]
     return Verdict(tuple(checks))

@@ -75,5 +75,8 @@ _PROFILE = Profile(range(2, MAX_CERTIFICATES + 1), (ALGORITHM,), (Place(rule=_le
 
 def _bad_key(what: str, seen: str) -> FormatError:
     return FormatError(
-        "bad-key", f"the {what} certificate's key is of the wrong kind", expected="P-384", seen=seen
+        "bad-key",
+        f"the key of the {what} certificate is of the wrong kind",
+        expected="P-384",
+        seen=seen,
     )

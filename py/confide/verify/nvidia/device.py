@@ -182,7 +182,7 @@ def _check_chip(label: str, device: Device) -> Check:
 def _check_firmware(label: str, device: Device) -> list[Check]:
     """The leaf's key was made for the firmware that the report names, in an operational state.
 
-    All zeros is no identity and matches nothing, though Blackwell's leaf lists such an entry too.
+    A value of all zeros matches nothing, although Blackwell's leaf lists such an entry too.
     """
     name = f"{label} firmware id"
     reported = device.report.opaque.get(Field.FWID, b"")
@@ -214,7 +214,7 @@ def _check_firmware(label: str, device: Device) -> list[Check]:
 
 
 def _check_mode(label: str, device: Device, policy: GpuPolicy) -> list[Check]:
-    """How the GPU protects its traffic. Protected PCIe trusts switches that nobody verified."""
+    """How the GPU protects its traffic. Protected PCIe trusts switches that are not verified."""
     name = f"{label} confidential mode"
     mode = _mode(device.report)
     claim: Claim = OneOf(name, policy.modes, _MANIFEST)

@@ -1,4 +1,4 @@
-"""Whether NVIDIA still stands by a certificate: OCSP answers, each checked by itself.
+"""Whether NVIDIA has revoked a certificate: OCSP answers, each checked by itself.
 
 An answer counts if the certificate's issuer signed it, or a responder that this issuer certified
 for the purpose; if it is about exactly this certificate; if it carries the nonce that was asked
@@ -90,7 +90,7 @@ class Revocation:
             return f"an answer to another question: nonce {seen_nonce.hex()}, not {nonce.hex()}"
         start, end = response.this_update_utc, response.next_update_utc
         if end is None:
-            return "an answer without an end"
+            return "an answer that does not say when it expires"
         if not start.timestamp() - CLOCK_SKEW <= self._now <= end.timestamp():
             times = f"{utc(start.timestamp())} to {utc(end.timestamp())}"
             return f"an answer from {times}, at {utc(self._now)}"

@@ -38,7 +38,7 @@ class SignedRim:
 def verify_rim(
     rim_id: str, xml: bytes | None, *, now: int, root: Root = NVIDIA_RIM
 ) -> tuple[list[Check], SignedRim | None]:
-    """Checks of one RIM file; None in its place if there is none whose signature is right."""
+    """The checks of one RIM file, and the RIM, None if its signature is wrong or it is missing."""
     if xml is None:
         seen = "no such file in the collateral"
         return [Check(rim_id, "a signed RIM", seen, False, COLLATERAL)], None

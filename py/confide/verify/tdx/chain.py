@@ -59,15 +59,15 @@ class Certificates:
             certificate.public_bytes(Encoding.DER): certificate for certificate in pck_chain
         }
         for certificate in pck_chain:
-            public_key_of(certificate, "PCK certificate")
+            public_key_of(certificate, "PCK")
         self._chains = {
             "PCK certificate": (pck_chain, _PCK_CHAIN),
             "TCB info signer": (
-                self._load("TCB info signer", collateral.tcb_info_chain),
+                self._load("TCB info signer's", collateral.tcb_info_chain),
                 _SIGNING_CHAIN,
             ),
             "QE identity signer": (
-                self._load("QE identity signer", collateral.qe_identity_chain),
+                self._load("QE identity signer's", collateral.qe_identity_chain),
                 _SIGNING_CHAIN,
             ),
         }
@@ -122,7 +122,7 @@ class Certificates:
     def _load(self, name: str, chain: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
         """The chain's certificates; those that were not read before are read."""
         if not chain:
-            raise FormatError("bad-chain", f"the chain of the {name} is empty")
+            raise FormatError("bad-chain", f"the {name} certificate chain is empty")
         for der in chain:
             if der not in self._read:
                 self._read[der] = load_certificate(der, name)

@@ -163,7 +163,7 @@ def test_what_has_ended_is_fetched_anew(
     found = find(make_finder(last + 1), asked)
     assert found.get(CRL) == Item(following, last + 1)
     assert [found.get(n) == first.get(n) for n in first.items].count(False) == 1
-    assert problems == [f"the cache's {CRL} is not used: it ended at 2027-02-13 08:00:00 UTC"]
+    assert problems == [f"the cache's {CRL} is not used: it expired at 2027-02-13 08:00:00 UTC"]
 
 
 def test_what_has_ended_is_neither_used_nor_kept(
@@ -229,7 +229,7 @@ def test_the_cache_stands_in_for_an_old_bundle(
     ended = make_crl(issuer=root(), end=MADE + timedelta(hours=1))
     old = Bundle({**whole.items, CRL: Item(ended, NOW - 1)})
     assert find(make_finder(bundle=old, online=False), asked) == whole
-    assert problems == [f"the bundle's {CRL} is not used: it ended at 2027-01-14 09:00:00 UTC"]
+    assert problems == [f"the bundle's {CRL} is not used: it expired at 2027-01-14 09:00:00 UTC"]
     # Of two that are good, the one that was fetched later.
     newer = make_crl(issuer=root(), end=MADE + timedelta(days=31))
     new = Bundle({CRL: Item(newer, NOW + 1)})
