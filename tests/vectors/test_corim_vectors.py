@@ -118,7 +118,7 @@ def test_no_altered_signed_corim_verifies(vectors: Path, name: str) -> None:
 
 def test_another_key_does_not_verify(vectors: Path) -> None:
     data = (vectors / "veraison-corim" / SIGNED[0]).read_bytes()
-    with pytest.raises(VerificationError, match="not by this key"):
+    with pytest.raises(VerificationError, match="another key signed"):
         signatures.verify(data, ec.generate_private_key(ec.SECP256R1()).public_key())
     with pytest.raises(VerificationError, match="expected ES384; seen ES256"):
         signatures.verify(data, ec.generate_private_key(ec.SECP384R1()).public_key())

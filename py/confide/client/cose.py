@@ -20,11 +20,11 @@ _ALGORITHMS = {"secp256r1": cose.Algorithm.ES256, "secp384r1": cose.Algorithm.ES
 
 
 def sign(corim: bytes, key: ec.EllipticCurvePrivateKey, signer: str) -> bytes:
-    """The signed form of an unsigned CoRIM (CBOR tag 501); `signer` is a name for people.
+    """Sign an unsigned CoRIM (CBOR tag 501); `signer` is a name for readers.
 
     Raises:
-        FormatError: `corim` is no CoRIM, or there is no name.
-        ConfigError: a key of another curve than P-256 and P-384.
+        FormatError: `corim` is malformed, or `signer` is empty.
+        ConfigError: The key's curve is neither P-256 nor P-384.
     """
     algorithm = _algorithm(key.curve)
     try:
@@ -36,19 +36,19 @@ def sign(corim: bytes, key: ec.EllipticCurvePrivateKey, signer: str) -> bytes:
 
 
 def verify(signed: bytes, key: ec.EllipticCurvePublicKey) -> bytes:
-    """The CoRIM (tag 501) in a signed one, if `key` signed it.
+    """Verify a signed CoRIM, and return the CoRIM (tag 501) in it.
 
     Raises:
-        FormatError: no well-formed signed CoRIM.
-        ConfigError: a key of another curve than P-256 and P-384.
-        VerificationError: the signature is not by this key.
+        FormatError: `signed` is malformed.
+        ConfigError: The key's curve is neither P-256 nor P-384.
+        VerificationError: Another key made the signature.
     """
     algorithm = _algorithm(key.curve)
     try:
         parsed = cose.parse(signed, "CoRIM")
     except MeasureError as error:
-        raise FormatError("bad-corim", "this is no signed CoRIM", seen=str(error)) from error
-    # The key decides the algorithm; what the file says only has to agree.
+        raise FormatError("bad-corim", "the file is not a signed CoRIM", seen=str(error)) from error
+    # The key decides the algorithm, and the file has to agree.
     if parsed.algorithm is not algorithm:
         raise VerificationError(
             "corim-algorithm",
@@ -64,7 +64,7 @@ def verify(signed: bytes, key: ec.EllipticCurvePublicKey) -> bytes:
     except InvalidSignature as error:
         raise VerificationError(
             "corim-signature",
-            "the CoRIM's signature is not by this key",
+            "another key signed the CoRIM",
             next="get the signer's key again, from where it is published",
         ) from error
     return parsed.payload
@@ -76,7 +76,7 @@ def _algorithm(curve: ec.EllipticCurve) -> cose.Algorithm:
     except KeyError:
         raise ConfigError(
             "bad-signing-key",
-            "a CoRIM is signed with an elliptic curve key",
-            expected="P-256 or P-384",
+            "this key cannot sign a CoRIM",
+            expected="an elliptic curve key, P-256 or P-384",
             seen=curve.name,
         ) from None

@@ -1,6 +1,6 @@
-"""What `confide set` and `confide verify` do: fetch, judge with verify/service.py, keep the proof.
+"""What `confide set` and `confide verify` do: fetch a proof, verify it, keep it.
 
-All judging is in verify/; this module only moves bytes and chooses the nonce.
+This module moves bytes and chooses the nonce. `verify.service` makes every check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confide.client.collateral.finder import FindCollateral
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.files import read_file
 from confide.encoding.messages import CborMessage
-from confide.errors import ConfigError, PolicyError, VerificationError
+from confide.errors import ConfigError, FormatError, PolicyError, VerificationError
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import MAX_BUNDLE, Bundle
@@ -40,10 +40,10 @@ MAX_RECORD = MAX_ATTESTATION + MAX_REPLY + MAX_BUNDLE + 1024
 
 @dataclass(frozen=True)
 class Record(CborMessage, what="the record", limit=MAX_RECORD):
-    """What a service answered to one nonce at one time: enough to judge it again later.
+    """What a service answered to one nonce at one time: enough to verify it again later.
 
-    `time` is unix seconds by the clock of the client; `key_exchange` is empty if a coordinator was
-    asked directly; `collateral` is what vendors said of the hardware at that time.
+    `time` is in Unix seconds, by the clock of the client; `key_exchange` is empty if the client
+    asked a coordinator directly; `collateral` is the vendor collateral of that time.
     """
 
     format: Annotated[str, Word((RECORD_FORMAT,))] = field(default=RECORD_FORMAT, init=False)
@@ -57,14 +57,32 @@ class Record(CborMessage, what="the record", limit=MAX_RECORD):
 
 
 def read_proof(path: Path) -> Record | Evidence:
-    """A saved record, or the evidence of one machine by itself.
+    """A saved record, or the evidence of one machine.
 
-    Raises ConfigError if the file cannot be read, FormatError if it is neither.
+    Raises:
+        ConfigError: The file cannot be read.
+        FormatError: The file is neither.
     """
     data = read_file(path, "saved proof", MAX_RECORD)
-    value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
-    is_evidence = isinstance(value, dict) and "platform" in value
-    return Evidence.parse(data) if is_evidence else Record.parse(data)
+    try:
+        value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
+    except FormatError as error:
+        raise _not_a_proof(error.code, path, data) from error
+    fields = value if isinstance(value, dict) else {}
+    if "platform" in fields:
+        return Evidence.parse(data)
+    if "format" in fields:
+        return Record.parse(data)
+    raise _not_a_proof("bad-cbor", path, data)
+
+
+def _not_a_proof(code: str, path: Path, data: bytes) -> FormatError:
+    return FormatError(
+        code,
+        f"the file {path} is neither a saved proof nor evidence",
+        expected="what `confide verify --save` wrote, or the evidence of one machine (CBOR)",
+        seen=f"{len(data)} bytes that start with {data[:8].hex()}" if data else "an empty file",
+    )
 
 
 def fetch_record(
@@ -75,10 +93,18 @@ def fetch_record(
     api_key: str = "",
     now: Callable[[], float] = time.time,
 ) -> Record:
-    """Ask the gateway, or else the coordinator, at `url` for its proof, with a fresh nonce.
+    """Ask the gateway or coordinator at `url` for its proof, with a fresh nonce.
 
-    The collateral is what judging by `manifest` takes. Raises UnavailableError if nobody answers,
-    the peer's own error if it refuses.
+    Args:
+        url: The address; a gateway is tried first.
+        manifest: The pinned bytes; they decide which collateral is needed.
+        find_collateral: Finds that collateral.
+        api_key: For the gateway; "" sends none.
+        now: The clock, in Unix seconds.
+
+    Raises:
+        UnavailableError: The peer is unreachable.
+        ConfideError: The peer refuses; the error is its own.
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
     gateway = CoordinatorClient(url, prefix=GATEWAY_PREFIX, api_key=api_key)
@@ -94,7 +120,7 @@ def fetch_record(
 
 
 def verify_record(record: Record, manifest: bytes, *, now: int) -> Verdict:
-    """Judge a record by the pinned manifest, as if it were `now`. Raises FormatError."""
+    """Verify a record by the pinned manifest, as of `now` in Unix seconds. Raises FormatError."""
     attestation = Attestation.parse(record.attestation)
     verdict = verify_coordinator(
         attestation,
@@ -104,7 +130,7 @@ def verify_record(record: Record, manifest: bytes, *, now: int) -> Verdict:
         now=now,
     )
     if not record.key_exchange or not verdict.passed:
-        # Without an attested mesh CA there is nothing to judge the secret service by.
+        # Without an attested mesh CA, nothing vouches for the secret service.
         return verdict
     return verdict + verify_key_exchange(
         KeyExchangeReply.parse(record.key_exchange),
@@ -121,10 +147,16 @@ def set_manifest(
     *,
     now: Callable[[], float] = time.time,
 ) -> Verdict:
-    """Verify the coordinator at this URL by `manifest`, give it to it, and verify it again.
+    """Verify the coordinator at this URL, give it the manifest, and verify it again.
 
-    A coordinator that has exactly this manifest already is verified and left alone. Returns the
-    last verdict, which has passed. Raises VerificationError if one has not.
+    A coordinator that already has exactly this manifest is only verified.
+
+    Returns:
+        The last verdict, which passed.
+
+    Raises:
+        VerificationError: A check failed, or the coordinator took another manifest.
+        UnavailableError: The coordinator is unreachable.
     """
     client = CoordinatorClient(coordinator)
     parsed = Manifest.parse(manifest)
@@ -137,13 +169,13 @@ def set_manifest(
         ).require()
         if client.set_manifest(manifest) != parsed.sha256:
             raise VerificationError("wrong-manifest", "the coordinator took another manifest")
-        # Again, with the manifest bound: what took it must be what was verified.
+        # Again, now that the evidence binds the manifest: the same coordinator must answer.
         nonce = secrets.token_bytes(NONCE_SIZE)
         root_ca = attestation.root_ca
         attestation = Attestation.parse(client.attest(nonce))
         if attestation.root_ca != root_ca:
             raise VerificationError(
-                "coordinator-changed", "another coordinator answers than a moment ago"
+                "coordinator-changed", "a different coordinator answers than a moment ago"
             )
     verdict = verify_coordinator(
         attestation,

@@ -27,6 +27,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.verify.collateral import missing_for
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
 
 _EXAMPLES = """\
@@ -71,7 +72,7 @@ vendors sign each item, so it does not matter who carries it."""
     )
     add_api_key(command)
     add_collateral(command)
-    command.add_argument("-o", "--output", type=Path, metavar="FILE")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write a bundle")
     add_json(command, "what was found and what is missing")
     command.set_defaults(run=_fetch)
 
@@ -81,12 +82,14 @@ vendors sign each item, so it does not matter who carries it."""
         description="Keeps the later one of two items with the same name. Leaves expired items "
         "out.",
     )
-    command.add_argument("bundles", type=Path, nargs="+", metavar="FILE")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    command.add_argument("bundles", type=Path, nargs="+", metavar="FILE", help="bundles to merge")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the bundle to write"
+    )
     command.set_defaults(run=_bundle)
 
     command = commands.add_parser("show", help="show what a bundle holds, and when it expires")
-    command.add_argument("bundle", type=Path, metavar="FILE")
+    command.add_argument("bundle", type=Path, metavar="FILE", help="the bundle")
     add_json(command, "the items, with times in Unix seconds,")
     command.set_defaults(run=_show)
 
@@ -96,8 +99,10 @@ vendors sign each item, so it does not matter who carries it."""
         description="Replaces the coordinator's bundle. From then on, the coordinator verifies "
         "each machine that joins by these items.",
     )
-    command.add_argument("bundle", type=Path, metavar="FILE")
-    command.add_argument("--coordinator", required=True, metavar="URL")
+    command.add_argument("bundle", type=Path, metavar="FILE", help="the bundle")
+    command.add_argument(
+        "--coordinator", required=True, metavar="URL", help="the coordinator's address"
+    )
     command.set_defaults(run=_push)
 
 
@@ -112,8 +117,9 @@ def _fetch(options: argparse.Namespace) -> ExitStatus:
     else:
         role, evidence = manifest.role(options.role), _evidence(options, manifest_bytes)
     finder = make_finder(options.collateral, online=not options.offline, report=say, progress=say)
-    bundle = finder.find(evidence, role, manifest)
-    missing = missing_for(evidence, role, manifest, bundle)
+    parsed = ParsedEvidence(evidence)
+    bundle = finder.find(parsed, role, manifest)
+    missing = missing_for(parsed, role, manifest, bundle)
     if options.output:
         write_file(options.output, bundle.encode())
     if options.json:

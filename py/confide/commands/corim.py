@@ -34,15 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"example:\n  {example}\n\n{parser.epilog}"
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("sign", help="sign a CoRIM that `measure corim write` made")
-    command.add_argument("corim", type=Path, metavar="FILE")
+    command.add_argument("corim", type=Path, metavar="FILE", help="the CoRIM")
     command.add_argument(
         "--key", type=Path, required=True, metavar="PEM", help="a private key, P-256 or P-384"
     )
     command.add_argument("--signer", required=True, metavar="NAME", help="who signs, for readers")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it"
+    )
     command.set_defaults(run=_sign)
     command = commands.add_parser("verify", help="verify a signed CoRIM, and extract it")
-    command.add_argument("corim", type=Path, metavar="FILE")
+    command.add_argument("corim", type=Path, metavar="FILE", help="the CoRIM")
     command.add_argument("--key", type=Path, required=True, metavar="PEM", help="the public key")
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write the CoRIM without its signature"

@@ -27,8 +27,12 @@ the gateway: it sees no prompt and no answer."""
         metavar="HOST:PORT",
         help="where clients reach it (default: %(default)s)",
     )
-    parser.add_argument("--coordinator", required=True, metavar="URL", help="its address")
-    parser.add_argument("--secret-service", required=True, metavar="URL", help="its address")
+    parser.add_argument(
+        "--coordinator", required=True, metavar="URL", help="the coordinator's address"
+    )
+    parser.add_argument(
+        "--secret-service", required=True, metavar="URL", help="the secret service's address"
+    )
     parser.add_argument(
         "--worker",
         required=True,

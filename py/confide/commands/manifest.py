@@ -19,7 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Build, show and check manifests: the files that say what to trust."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("build", help="build one from measurements and models")
+    command = commands.add_parser(
+        "build",
+        help="build one from measurements and models",
+        description="Builds a manifest from measured images and packed models. The same inputs "
+        "give the same bytes.",
+    )
     command.add_argument(
         "--measurements",
         type=Path,
@@ -45,17 +50,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what a production manifest demands of platforms and GPUs (default: build a "
         "development manifest)",
     )
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="where to write it"
+    )
     add_json(command, "the manifest's SHA-256 and mode")
     command.set_defaults(run=_build)
 
-    command = commands.add_parser("show", help="show what one accepts")
-    command.add_argument("manifest", type=Path, metavar="FILE")
+    command = commands.add_parser(
+        "show",
+        help="show what one accepts",
+        description="Shows which images, platforms and models a manifest accepts.",
+    )
+    command.add_argument("manifest", type=Path, metavar="FILE", help="the manifest")
     add_json(command, "its SHA-256 and its content")
     command.set_defaults(run=_show)
 
-    command = commands.add_parser("check", help="check one, and compare it with another one")
-    command.add_argument("manifest", type=Path, metavar="FILE")
+    command = commands.add_parser(
+        "check",
+        help="check one, and compare it with another one",
+        description="Checks that a manifest is well-formed, and optionally that it has the bytes "
+        "of another one.",
+    )
+    command.add_argument("manifest", type=Path, metavar="FILE", help="the manifest")
     command.add_argument(
         "--against",
         type=Path,

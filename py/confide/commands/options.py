@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def add_manifest(parser: argparse.ArgumentParser) -> None:
     """--manifest."""
     parser.add_argument(
-        "--manifest", type=Path, required=True, metavar="FILE", help="what to trust"
+        "--manifest",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the manifest, which says what to trust",
     )
 
 

@@ -37,10 +37,12 @@ Every request is encrypted for the verified service."""
         "--manifest",
         default=os.environ.get(MANIFEST_VARIABLE),
         metavar="FILE",
-        help="what to trust (default: the manifest that this proxy was built with)",
+        help="the manifest, which says what to trust (default: $CONFIDE_MANIFEST)",
     )
     add_api_key(parser)
-    parser.add_argument("--receipts", type=Path, metavar="DIR", help="keep every receipt here")
+    parser.add_argument(
+        "--receipts", type=Path, metavar="DIR", help="keep every receipt in this folder"
+    )
     parser.add_argument(
         "--verbose", action="store_true", help="show every check, not one line for each party"
     )

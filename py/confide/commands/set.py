@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 Verifies the coordinator by the manifest, gives it the manifest, and verifies it again.
 A coordinator takes a manifest once; it never takes a second one."""
     add_manifest(parser)
-    parser.add_argument("--coordinator", required=True, metavar="URL", help="its address")
+    parser.add_argument(
+        "--coordinator", required=True, metavar="URL", help="the coordinator's address"
+    )
     add_collateral(parser)
     add_json(parser, "the verdict")
     parser.set_defaults(run=_run)

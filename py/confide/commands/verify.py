@@ -26,6 +26,7 @@ from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Check, Verdict
 from confide.verify.x509 import utc
 
@@ -38,7 +39,7 @@ proof is judged by the collateral in it, and no peer or vendor is asked."""
     parser.add_argument(
         "service",
         metavar="URL|FILE",
-        help="a gateway or a coordinator; a file that --save wrote; or the evidence of one machine",
+        help="the address of a gateway or coordinator, a saved proof, or evidence of a machine",
     )
     add_manifest(parser)
     add_api_key(parser)
@@ -48,8 +49,8 @@ proof is judged by the collateral in it, and no peer or vendor is asked."""
         "--at",
         type=int,
         metavar="UNIX",
-        help="judge as of this time in Unix seconds (default: now; for a saved proof, the time "
-        "that it states; for evidence, only with --collateral)",
+        help="judge as of this time in Unix seconds (default: now, or the time that a saved proof "
+        "states); evidence then needs --collateral, because no cache and no vendor is asked",
     )
     add_json(parser, "the verdict")
     evidence = parser.add_argument_group("for the evidence of one machine")
@@ -116,15 +117,16 @@ def _verify_evidence(
             expected=f"--role ROLE and --report-data HEX ({REPORT_DATA_SIZE} bytes)",
         )
     manifest = Manifest.parse(manifest_bytes)
+    parsed = ParsedEvidence(evidence)
     if options.at is None:
         now = int(time.time())
-        collateral = make_finder(options).find(evidence, manifest.role(options.role), manifest)
+        collateral = make_finder(options).find(parsed, manifest.role(options.role), manifest)
     else:
         # The cache and the vendors know today's state only.
         now = options.at
         collateral = read_bundle(options.collateral) if options.collateral else Bundle()
     verdict = verify_evidence(
-        evidence,
+        parsed,
         report_data=options.report_data,
         manifest=manifest,
         role=options.role,

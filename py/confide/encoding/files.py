@@ -21,7 +21,10 @@ def read_file(path: Path, what: str, limit: int) -> bytes:
         ) from error
     if len(data) > limit:
         raise ConfigError(
-            "unreadable-file", f"the {what} is too large", expected=f"at most {limit} bytes"
+            "unreadable-file",
+            f"the {what} is too large",
+            expected=f"at most {limit} bytes",
+            seen=str(path),
         )
     return data
 

@@ -1,8 +1,8 @@
-"""The development CA: vouches for the TPMs that the runner makes. It protects nothing.
+"""The development CA: it certifies the TPMs that the runner makes. It protects nothing.
 
-Its private key is published, right here: anybody can certify any key with it, so a manifest that
-names this CA trusts whoever runs the machine. That is what lets the whole system run on a laptop,
-with real measured boot, and why only a manifest of mode "development" may name it.
+This module publishes its private key. Anybody can certify any key with it, so a manifest that names
+this CA trusts the operator of the machine. That lets the whole system run on a laptop, with real
+measured boot. Only a manifest of mode "development" may name it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEY_SEED = b"confide development CA: protects nothing"
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 CA_NAME = "Confide development CA that protects nothing"
 AK_LIFETIME = timedelta(days=30)
-BACKDATE = timedelta(minutes=5)  # the verifier's clock may be a little behind
+BACKDATE = timedelta(minutes=5)  # the verifier's clock may be slow
 CA_START = datetime(2025, 1, 1, tzinfo=UTC)
 CA_END = datetime(2045, 1, 1, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ def development_ca_key() -> ec.EllipticCurvePrivateKey:
 
 
 def development_ca_spki_sha256() -> bytes:
-    """SHA-256 of the CA's public key (SPKI DER), 32 bytes: what a manifest names."""
+    """SHA-256 of the CA's public key (SPKI DER), 32 bytes; a manifest names this."""
     spki = (
         development_ca_key()
         .public_key()
@@ -58,7 +58,7 @@ def development_ca_certificate() -> bytes:
 
 
 def issue_ak_certificate(public_key: ec.EllipticCurvePublicKey, now: datetime) -> bytes:
-    """A certificate (DER, under 1 KiB) that calls `public_key` a TPM's attestation key."""
+    """A certificate (DER, under 1 KiB) for a TPM's attestation key."""
     builder = (
         _builder(
             _name("Confide development TPM attestation key"),

@@ -19,7 +19,8 @@ WORKER = ["--worker", "http://127.0.0.1:1"]
     ("options", "code"),
     [
         ([*PEERS, "--worker", "ftp://g"], "bad-url"),
-        ([*PEERS, *WORKER, "--api-keys", "/nothing"], "bad-api-keys"),
+        ([*PEERS, *WORKER, "--api-keys", "/nothing"], "unreadable-file"),
+        ([*PEERS, *WORKER, "--api-keys", __file__], "bad-api-keys"),
         ([*PEERS, *WORKER, "--listen", "127.0.0.1:x"], "cannot-listen"),
         ([*PEERS, *WORKER, "--listen", "127.0.0.1:99999"], "cannot-listen"),
         ([*PEERS, *WORKER, "--listen", "192.0.2.1:9000"], "cannot-listen"),

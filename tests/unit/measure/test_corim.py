@@ -256,7 +256,7 @@ def test_signing_and_verifying(algorithm: str) -> None:
     assert read.signed is not None
     assert (read.signed.signer, read.signed.algorithm.name) == ("Example Ltd", algorithm)
     other = ec.generate_private_key(KEYS[algorithm]).public_key()
-    with pytest.raises(VerificationError, match="not by this key"):
+    with pytest.raises(VerificationError, match="another key signed"):
         signatures.verify(signed, other)
 
 
@@ -330,9 +330,9 @@ def test_what_cannot_be_signed() -> None:
         signatures.sign(b"\x00", key, "x")
     with pytest.raises(ConfideFormatError, match="the signer has no name"):
         signatures.sign(corim(), key, "")
-    with pytest.raises(ConfigError, match="expected P-256 or P-384; seen secp521r1"):
+    with pytest.raises(ConfigError, match="P-256 or P-384; seen secp521r1"):
         signatures.sign(corim(), ec.generate_private_key(ec.SECP521R1()), "x")
-    with pytest.raises(ConfideFormatError, match="no signed CoRIM"):
+    with pytest.raises(ConfideFormatError, match="not a signed CoRIM"):
         signatures.verify(corim(), key.public_key())
 
 

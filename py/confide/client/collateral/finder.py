@@ -16,10 +16,10 @@ from confide.client.collateral.freshness import end_of, is_young
 from confide.client.collateral.vendors import Request, request_for
 from confide.errors import ConfigError, FormatError, PolicyError
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
-from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.roles import Role
 from confide.verify.collateral import About, missing_for
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
 
 FindCollateral = Callable[[bytes, Manifest], Bundle]
@@ -56,12 +56,12 @@ class Finder:
     def __call__(self, evidence: bytes, manifest: Manifest) -> Bundle:
         """As `FindCollateral`. For evidence that a verifier refuses anyhow, there may be none."""
         try:
-            parsed, role = Evidence.parse(evidence), manifest.role(Role.COORDINATOR)
+            parsed, role = ParsedEvidence.parse(evidence), manifest.role(Role.COORDINATOR)
         except (FormatError, PolicyError):
             return Bundle()
         return self.find(parsed, role, manifest)
 
-    def find(self, evidence: Evidence, role: RoleEntry, manifest: Manifest) -> Bundle:
+    def find(self, evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest) -> Bundle:
         """The items that verifying this evidence takes, as far as they were found; no others.
 
         None of them has ended.

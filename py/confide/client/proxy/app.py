@@ -71,7 +71,7 @@ def create_app(completions: Completions, session: Session) -> Flask:
             response = Response(reply.body, reply.status, content_type=reply.content_type)
             if not isinstance(reply.body, bytes):
                 response.headers["Cache-Control"] = "no-cache"
-                # From here on the response ends the watch and the call, however it ends itself.
+                # From here on, the end of the response also ends the watch and the call.
                 response.call_on_close(stack.pop_all().close)
             return response
 
@@ -107,7 +107,7 @@ def _failed(error: ConfideError) -> Response:
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
     if isinstance(error, VerificationError) and status == 502:
-        # A client library that silently tries again would hide that an answer was tampered with.
+        # A client library that silently retries would hide that somebody altered an answer.
         response.headers["x-should-retry"] = "false"
     return response
 

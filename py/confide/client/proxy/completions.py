@@ -1,9 +1,9 @@
-"""One request of an app: sealed, sent, its answer opened, and no byte believed too early.
+"""One request of an app: seal it, send it, open its answer, and trust no byte too early.
 
-* An answer that is not streamed reaches the app when its receipt has been verified, not before.
-* A stream's events go on as they come, each one authenticated by its frame, but its end (the event
-  ``[DONE]``) only after the receipt. So an app that saw the end has the whole answer.
-* A stream that breaks ends with one error event and a connection that is cut, never with an end.
+* An answer that is not streamed reaches the app only after its receipt is verified.
+* A stream's events go on as they come, because their frames authenticate them. Its end (the event
+  ``[DONE]``) goes on only after the receipt. So an app that saw the end has the whole answer.
+* A stream that breaks ends with one error event and a cut connection, never with ``[DONE]``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PATHS = tuple(_TASKS)
 
 
 class ReportedError(ConfideError):
-    """What the service, or anybody on the way to it, said in the clear: not authentic."""
+    """An error that arrived in the clear: the service or anybody on the way wrote it."""
 
 
 class GatewayRefusal(ConfideError):
@@ -61,7 +61,7 @@ class GatewayRefusal(ConfideError):
 
 @dataclass(frozen=True, repr=False)
 class Reply:
-    """What the app gets: `body` is whole, or portions to be sent as they come."""
+    """What the app gets; `body` is whole, or comes in portions."""
 
     status: int
     content_type: str
@@ -88,7 +88,7 @@ class Completions:
         keep_receipt: Callable[[bytes, bytes], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`keep_receipt` gets (request SHA-256, verified receipt)."""
+        """`keep_receipt` gets the SHA-256 of the request (32 bytes) and the verified receipt."""
         self._session = session
         self._gateway = gateway
         self._authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -98,10 +98,22 @@ class Completions:
     def complete(
         self, path: str, body: bytes, shard_key: str, watch: DisconnectWatch, stack: ExitStack
     ) -> Reply:
-        """Answer a request of an app. What must be closed at its end is pushed on `stack`.
+        """Answer a request of an app.
 
-        Raises FormatError or PolicyError (the app's request), UnavailableError (not verified,
-        gateway not there), GatewayRefusal, ReportedError, VerificationError (the answer).
+        Args:
+            path: One of `PATHS`.
+            body: The app's JSON, at most `MAX_BODY` bytes.
+            shard_key: Requests with the same one go to the same worker; may be "".
+            watch: Ends the call when the app hangs up.
+            stack: Gets what must be closed after the answer.
+
+        Raises:
+            FormatError: The app's request is malformed.
+            PolicyError: The manifest does not allow the app's request.
+            UnavailableError: The service is not verified, or the gateway is unreachable.
+            GatewayRefusal: The gateway refused.
+            ReportedError: The service reported an error in the clear.
+            VerificationError: The answer is not authentic.
         """
         wanted = _model_of(body)
         established = self._session.current()
@@ -111,7 +123,7 @@ class Completions:
         except ReportedError as error:
             if error.code != "unknown-key":
                 raise
-        # The secret service or the worker started anew: once more, with a new key.
+        # The secret service or the worker restarted: try once more, with a new key.
         return self._once(self._session.replace(established), request, watch, stack)
 
     def _once(
@@ -126,7 +138,7 @@ class Completions:
         if _TASKS[path] not in model.tasks:
             raise PolicyError(
                 "unknown-task",
-                "this model is not for this kind of request",
+                "this model does not support this kind of request",
                 expected=" or ".join(model.tasks),
                 seen=_TASKS[path],
             )
@@ -214,7 +226,7 @@ class _Answer:
                 self._established, self._model, self._sealer, opener, usage, receipt
             )
         except FormatError as error:
-            # Not the app's fault, as a FormatError otherwise is here: a worker sends no such bytes.
+            # The answer was altered, not the app's request malformed: a worker sends no such bytes.
             raise _altered(error) from error
 
     def head(self) -> Head:
@@ -235,7 +247,9 @@ class _Answer:
             size += len(part)
             if size > MAX_ANSWER:
                 raise UnavailableError(
-                    "answer-too-large", "the answer is too large", expected=f"{MAX_ANSWER} bytes"
+                    "answer-too-large",
+                    "the answer is too large",
+                    expected=f"at most {MAX_ANSWER} bytes",
                 )
             parts.append(part)
         return b"".join(parts)
@@ -262,7 +276,7 @@ def _model_of(body: bytes) -> str:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise FormatError(
-            "bad-json", "the request's body is not JSON", expected="a JSON object"
+            "bad-json", "the body of the request is not JSON", expected="a JSON object"
         ) from error
     model = request.get("model") if isinstance(request, dict) else None
     if not isinstance(model, str):

@@ -17,6 +17,7 @@ from confide.client.proxy.session import Session
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
 from confide.errors import ConfigError
+from confide.net.calls import Caller
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
 from confide.protocol.manifest import Manifest
@@ -51,7 +52,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         console.print(line, markup=False, highlight=False)
 
     handshake = Handshake(
-        gateway,
+        Caller(settings.gateway),
         manifest=settings.manifest,
         api_key=settings.api_key,
         find_collateral=find_collateral,

@@ -3,11 +3,11 @@
 States: *verified* (there is an `Established` younger than LIFETIME_SECONDS whose key still lives)
 and *not verified* (with the reason). Rules:
 
-* Only a complete handshake makes the state *verified*; nothing extends it.
-* After three quarters of that time a new handshake runs in the background. If the service is not
-  there, the old state stands until it expires. If a check fails, it falls at once.
+* Only a complete handshake makes the state *verified*, and nothing extends it.
+* After three quarters of that time a new handshake runs in the background. If the service is
+  unreachable, the old state stays until it expires. If a check fails, the state ends at once.
 * A request in the state *not verified* tries one handshake itself, at most every RETRY_SECONDS.
-* Time is the boot-time clock, which counts on while the machine sleeps.
+* Time is the boot-time clock, which goes on while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Session:
         clock: Callable[[], float] = boot_seconds,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`report` gets one line whenever verification is lost or is there again."""
+        """`report` gets one line when verification is lost, and when it is back."""
         self._handshake = handshake
         self._clock = clock
         self._report = report
@@ -61,7 +61,11 @@ class Session:
             return self._run()
 
     def current(self) -> Established:
-        """The verified state. Raises UnavailableError "not-verified" with the reason."""
+        """The verified state.
+
+        Raises:
+            UnavailableError: "not-verified", with the reason.
+        """
         established = self._live()
         if established is not None:
             return established
@@ -69,7 +73,7 @@ class Session:
             return self._live() or self._run_again()
 
     def replace(self, stale: Established) -> Established:
-        """The service does not know the key of `stale` any more: make a new state."""
+        """Make a new state, because the service no longer knows the key of `stale`."""
         with self._turn:
             live = self._live()
             if live is not None and live is not stale:
@@ -92,7 +96,7 @@ class Session:
         """One step of that thread."""
         if self._clock() < self._began + RENEW_AFTER * self._lifetime():
             return
-        # A failure is kept in self._failure, and was reported.
+        # self._failure keeps a failure, and it was reported.
         with self._turn, contextlib.suppress(ConfideError):
             self._run_again()
 
@@ -120,7 +124,7 @@ class Session:
             "the service is not verified, so nothing is sent to it",
             expected=f"a complete verification in the last {LIFETIME_SECONDS // 60} minutes",
             seen=str(failure),
-            next="the proxy tries again by itself; see its output for each check",
+            next="wait: the proxy tries again by itself, and its output shows each failed check",
         ) from failure
 
     def _run(self) -> Established:
@@ -137,6 +141,6 @@ class Session:
         if self._failure is not None:
             self._report("verified again")
         self._failure = None
-        # The pair is read without a lock: an old start with a new state only shortens it.
+        # Readers take no lock: an old start with a new state only shortens its life.
         self._established, self._began = established, began
         return established

@@ -1,7 +1,7 @@
 """Who may use the gateway, and how often: API keys and their requests per minute.
 
-The gateway never holds an API key, only its SHA-256. Keys are meant to be long random strings, for
-which one hash is enough.
+The gateway never holds an API key, only its SHA-256. One hash is enough, because keys are long
+random strings.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from confide.encoding.files import read_file
 from confide.encoding.messages import read_value
 from confide.errors import ConfigError, FormatError, PolicyError
 from measure.declare import Nested
 from measure.kinds import Hex, Integer, MapOf, Text
 
 MAX_KEYS_FILE = 1 << 20
+"""Bytes of an API keys file."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ _USERS = MapOf(Text(MAX_KEYS_FILE), Nested(_User), max_items=MAX_KEYS_FILE)
 
 
 class _Quota:
-    """A token bucket: `per_minute` requests a minute, and as many at once after a quiet minute."""
+    """A token bucket: `per_minute` requests a minute; after a quiet minute, as many at once."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self._per_minute = per_minute
@@ -67,23 +69,22 @@ class Access:
     def load(cls, path: Path) -> Access:
         """Read a keys file: {"NAME": {"sha256": "<64 hex>", "requests_per_minute": N}, ...}.
 
-        Raises ConfigError that names the file.
+        Raises:
+            ConfigError: The file cannot be used; the error names it.
         """
+        data = read_file(path, "API keys file", MAX_KEYS_FILE)
         try:
-            data = path.read_bytes()
-            if len(data) > MAX_KEYS_FILE:
-                raise FormatError("too-large", f"the file is over {MAX_KEYS_FILE} bytes")
             keys: dict[bytes, int] = {}
             for name, user in read_value(_USERS, json.loads(data), "the API keys file").items():
                 if user.sha256 in keys:
-                    raise FormatError("duplicate-key", f"the key of {name!r} is there twice")
+                    raise FormatError("duplicate-key", f"the key of {name!r} is listed twice")
                 keys[user.sha256] = user.requests_per_minute
             if not keys:
-                raise FormatError("no-keys", "the file names no key")
-        except (OSError, ValueError, FormatError) as error:
+                raise FormatError("no-keys", "the file lists no key")
+        except (ValueError, RecursionError, FormatError) as error:
             raise ConfigError(
                 "bad-api-keys",
-                f"The API keys file {path} is not usable",
+                f"the API keys file {path} cannot be used",
                 expected='{"NAME": {"sha256": "<64 hex>", "requests_per_minute": 60}}',
                 seen=str(error),
             ) from error
@@ -97,7 +98,7 @@ class Access:
         if quota is None:
             raise PolicyError(
                 "unauthorized",
-                "The gateway does not know this API key",
+                "the gateway does not know this API key",
                 expected="Authorization: Bearer KEY",
                 seen="another key" if authorization else "no key",
                 next="start the proxy with --api-key-file FILE",
@@ -107,6 +108,6 @@ class Access:
         if not admitted:
             raise PolicyError(
                 "rate-limited",
-                "This API key's requests per minute are used up",
-                next="wait, or ask for a higher limit",
+                "this API key has used up its requests per minute",
+                next="wait, or ask the operator for a higher limit",
             )

@@ -1,4 +1,4 @@
-"""The gateway's HTTP face: a relay that looks at headers only and passes bodies on as they come."""
+"""The gateway's HTTP application: it reads headers only, and relays answers as they come."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def create_app(
             response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
             if answer.length is not None:
                 response.content_length = answer.length
-            # From here on the response ends the watch and the call, however it ends itself.
+            # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)
             return response
 
@@ -113,7 +113,7 @@ def create_app(
                         "POST", request.path, body=body, headers=headers, watch=watch
                     )
                 except UnavailableError as error:
-                    # Only a request that never left may go to another worker.
+                    # Only a request that was never sent may go to another worker.
                     if error.code != "peer-unreachable":
                         raise
                     worker.models = frozenset()
@@ -132,5 +132,5 @@ def _pieces(answer: UpstreamAnswer) -> Iterator[bytes]:
     try:
         yield from answer.pieces()
     except UnavailableError as error:
-        # The head has left: the client learns it from a body that breaks off.
+        # The head was sent already: a body that breaks off tells the client.
         raise ConnectionResetError(errno.ECONNRESET, error.code) from error

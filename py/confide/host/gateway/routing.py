@@ -1,7 +1,7 @@
 """Which worker gets a request: health, models, and rendezvous hashing by shard key.
 
-What a worker says about itself here is only good for routing: nobody trusts it. Whether it is a
-measured worker decides the secret service, when the worker asks for the key.
+What a worker says about itself here only decides the route. The secret service decides whether it
+is a verified worker, when the worker asks for a key.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ HEALTH_SECONDS = 2.0
 """Between two looks at a worker's health."""
 
 PATIENCE_SECONDS = 10.0
-"""How long one look may take: an emulated machine that computes an answer is slow to say so."""
+"""How long one look may take: an emulated machine that computes an answer responds late."""
 
 MAX_TIMEOUTS = 3
-"""Looks in a row that may time out before a worker that was ready counts as gone."""
+"""After so many looks in a row that timed out, a worker that was ready counts as gone."""
 
 
 class Worker:
-    """One worker: its connections for requests, what it serves now, how much it has to do."""
+    """One worker: its connections, what it serves now, and its requests in flight."""
 
     def __init__(self, url: str) -> None:
         self.upstream = Upstream(url, connect_seconds=5.0)
@@ -46,7 +46,7 @@ class Worker:
         self.in_flight = 0
 
     def look(self) -> None:
-        """Ask for its health; a worker that is not ready serves no model."""
+        """Ask the worker for its health; one that is not ready serves no model."""
         try:
             status, _, body = self._health.call("GET", "/healthz", limit=1 << 16)
             self.models = _served(body) if status == 200 else frozenset()
@@ -64,7 +64,7 @@ def _served(body: bytes) -> frozenset[str]:
         raise FormatError("bad-json", "a worker's health is not JSON") from error
     if fields.text("role") not in WORKERS:
         return frozenset()
-    # Not the worker's own state: that is ready only when all of its models are.
+    # Not the worker's own state, which is ready only when all of its models are.
     models = fields.map("models")
     names = [check_name(name, "a worker's model") for name in models.unread()]
     return frozenset(name for name in names if models.text(name) == "ready")
@@ -79,24 +79,28 @@ class Workers:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Look at every worker now, and from then on every HEALTH_SECONDS."""
+        """Look at every worker now, and then every HEALTH_SECONDS."""
         for worker in self._workers:
             worker.look()
             threading.Thread(target=self._watch, args=(worker,), daemon=True).start()
 
     def stop(self) -> None:
-        """End the threads that `start` began."""
+        """End the threads of `start`."""
         self._stop.set()
 
     def models(self) -> list[str]:
-        """Names of all models that a worker serves now."""
+        """The names of all models that some worker serves now."""
         return sorted(frozenset().union(*(worker.models for worker in self._workers)))
 
     def candidates(self, model: str, shard_key: str) -> list[Worker]:
-        """Workers to try in this order. Raises FormatError, UnavailableError "no-worker".
+        """The workers to try, in this order.
 
-        With a shard key, the same worker first as long as it is there (its caches are warm);
-        without, the one with the least to do.
+        With a shard key, the same worker comes first as long as it is ready, because its caches are
+        warm. Without one, the worker with the fewest requests in flight comes first.
+
+        Raises:
+            FormatError: A header is malformed.
+            UnavailableError: "no-worker".
         """
         check_name(model, "the header Confide-Model")
         if shard_key:
@@ -105,10 +109,10 @@ class Workers:
         if not serving:
             raise UnavailableError(
                 "no-worker",
-                "No worker serves this model now",
+                "no worker serves this model now",
                 expected=", ".join(self.models()) or "a worker that is ready",
                 seen=model,
-                next="try again later, or ask for a model of /v1/models",
+                next="try again later, or use a model that /v1/models lists",
             )
         if shard_key:
             return sorted(serving, key=lambda worker: _score(shard_key, worker.url), reverse=True)

@@ -1,1 +1,1 @@
-"""Boots images on this machine and plays the cloud for them. Trusted by nobody."""
+"""Boots images on this computer, and acts as their cloud. Nobody trusts it."""

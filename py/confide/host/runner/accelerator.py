@@ -1,7 +1,7 @@
-"""Whether KVM works here, found by trying it: /dev/kvm may exist and guests hang or die.
+"""Whether KVM works here. Only a trial shows it: with /dev/kvm present, guests may hang or die.
 
-The trial boots the firmware alone until its boot manager speaks on the serial console. The result
-is kept until this computer's next boot, in the user's cache folder.
+The trial boots the firmware alone, until its boot manager writes to the serial console. The user's
+cache folder keeps the result until this computer's next boot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.1
 MEMORY_MIB = 256
 DEVICE = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# The firmware's boot manager speaks: it ran all of its phases
+# The firmware's boot manager writes this: all earlier phases ran
 FIRMWARE_IS_UP = b"BdsDxe"
 KVM_FAILED = b"internal error"
 
@@ -39,7 +39,7 @@ def kvm_works(tools: Tools, cache: Path | None = None) -> bool:
         if isinstance(works, bool):
             return works
     works = _trial(tools)
-    with contextlib.suppress(OSError):  # without a cache each run tries anew
+    with contextlib.suppress(OSError):  # without a cache, each run tries again
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(works))
     return works
@@ -72,7 +72,7 @@ def _wait(process: subprocess.Popen[bytes], console: Path, log: Path) -> bool:
 
 
 def _key(tools: Tools) -> str:
-    """Another boot of this computer or another QEMU may give another result."""
+    """A name for this boot of this computer and this QEMU: others may give another result."""
     boot = BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
     return hashlib.sha256(f"{boot}\0{tools.folder.resolve()}".encode()).hexdigest()[:32]
 

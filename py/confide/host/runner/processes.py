@@ -8,10 +8,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-# The watchdog leads the process group and waits on a pipe whose other end only we hold: when that
-# closes, because we close it or because we died, it kills the group, itself included. Unlike a
-# parent-death signal this needs no code between fork and exec and does not care which thread starts
-# a child.
+# The watchdog leads the process group and reads from a pipe whose other end only we hold. When that
+# end closes, because we close it or because we die, the watchdog kills the group and itself. Unlike
+# a parent-death signal, this needs no code between fork and exec, and any thread may start a child.
 _WATCHDOG = ("/bin/sh", "-c", "read -r _; kill -KILL 0")
 _KILL_SECONDS = 10.0
 
@@ -22,7 +21,7 @@ class ProcessGroup:
     def __init__(self) -> None:
         watched, self._lifeline = os.pipe()
         try:
-            # Same session, other group: Ctrl-C in the terminal reaches us and not our children
+            # Same session, another group: Ctrl-C in the terminal reaches us, not our children
             self._watchdog = subprocess.Popen(
                 _WATCHDOG,
                 stdin=watched,
@@ -40,7 +39,7 @@ class ProcessGroup:
     def start(
         self, argv: Sequence[str], *, log: Path, pass_fds: Sequence[int] = ()
     ) -> subprocess.Popen[bytes]:
-        """Starts a program whose output is appended to `log`. Raises OSError if it cannot."""
+        """Start a program, and append its output to `log`. Raises OSError if it cannot start."""
         with log.open("ab") as output:
             child = subprocess.Popen(
                 argv,
@@ -54,7 +53,7 @@ class ProcessGroup:
         return child
 
     def kill(self) -> None:
-        """Kills what still runs and waits for it. May be called again."""
+        """Kill what still runs, and wait for its end. May be called again."""
         if self._lifeline < 0:
             return
         os.close(self._lifeline)

@@ -1,9 +1,9 @@
-"""The virtual machine as QEMU arguments. Everything here that a boot register depends on is fixed.
+"""The virtual machine as QEMU arguments. They fix everything that a boot register depends on.
 
-What is fixed, and by which register it would show: firmware (0), no option ROMs and no graphics (2,
-3), one boot disk, or a kernel instead, and nothing else to boot from (4, 5), empty firmware
-variables, so no Secure Boot (7). Memory, processors and further disks show in none of the registers
-that a manifest pins.
+What is fixed, with the register (PCR) that would show a change: firmware (0); no option ROMs and no
+graphics (2, 3); one boot disk or one kernel, and nothing else to boot from (4, 5); empty firmware
+variables, so no Secure Boot (7). Memory, processors and further disks change no register that a
+manifest pins.
 """
 
 from __future__ import annotations
@@ -25,21 +25,25 @@ TRANSLATION_MIB = 256  # code cache of the emulator; an engine's code is larger 
 
 @dataclass(frozen=True)
 class Tools:
-    """The programs and the firmware that a machine is made of, in one folder."""
+    """The folder with QEMU, swtpm and the firmware."""
 
     folder: Path
 
     @classmethod
     def find(cls, folder: Path | None = None) -> Tools:
-        """The tools in `folder` or in $CONFIDE_QEMU. Raises ConfigError if a file is missing."""
+        """The tools in `folder`, or else in $CONFIDE_QEMU.
+
+        Raises:
+            ConfigError: Neither is given, or a file is missing.
+        """
         named = str(folder or os.environ.get(TOOLS_VARIABLE, ""))
         if not named:
             raise ConfigError(
                 "no-qemu",
-                "nothing says where QEMU, swtpm and the firmware are",
-                expected=f"their folder in {TOOLS_VARIABLE}",
-                seen="nothing",
-                next="use `nix run .#confide`, or build `.#qemu` and name its folder",
+                "the folder with QEMU, swtpm and the firmware is unknown",
+                expected=f"that folder in {TOOLS_VARIABLE} or --tools",
+                seen="neither",
+                next="use `nix run .#confide`, or give the folder that `nix build .#qemu` makes",
             )
         tools = cls(Path(named))
         for path in (tools.qemu, tools.swtpm, tools.firmware, tools.variables):
@@ -49,7 +53,7 @@ class Tools:
                     "a file of the virtual machine is missing",
                     expected=str(path),
                     seen="no such file",
-                    next=f"let {TOOLS_VARIABLE} name the folder that `.#qemu` builds",
+                    next=f"set {TOOLS_VARIABLE} to the folder that `nix build .#qemu` makes",
                 )
         return tools
 
@@ -76,7 +80,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class DirectBoot:
-    """What the firmware starts in place of a disk: the parts of the unified kernel image on it."""
+    """What the firmware boots in place of a disk: the parts of its unified kernel image."""
 
     kernel: Path
     initrd: Path
@@ -84,17 +88,18 @@ class DirectBoot:
 
     @classmethod
     def of(cls, image: Path) -> DirectBoot:
-        """The parts in an image's folder. Raises OSError if one is not there."""
+        """The parts in an image's folder. Raises OSError if one is missing."""
         boot = image / "boot"
         return cls(boot / "linux", boot / "initrd", (boot / "cmdline").read_text())
 
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """One machine. `ports` maps guest ports to ports of 127.0.0.1; `kvm` as the trial said.
+    """One machine.
 
-    Without `direct` it boots from `disk`. `tpm` and `monitor` are inherited descriptors of
-    connected sockets. `extra` is for tests that play a hostile host.
+    `ports` maps guest ports to ports of 127.0.0.1. `kvm` is the result of the trial. Without
+    `direct`, the machine boots from `disk`. `tpm` and `monitor` are inherited descriptors of
+    connected sockets. `extra` are further arguments, for tests that play a hostile host.
     """
 
     disk: Path
@@ -113,7 +118,7 @@ class MachineSpec:
 
 
 def base_arguments(tools: Tools, variables: Path, console: Path, *, kvm: bool) -> list[str]:
-    """Board, processor, firmware and serial console: what the KVM trial needs too."""
+    """Board, processor, firmware and serial console; the KVM trial needs only these."""
     accelerator = "kvm" if kvm else f"tcg,thread=multi,tb-size={TRANSLATION_MIB}"
     return [
         str(tools.qemu),
@@ -159,26 +164,26 @@ def arguments(tools: Tools, spec: MachineSpec) -> list[str]:
     forwards = "".join(
         f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in spec.ports.items()
     )
-    # An option ROM would be measured, and would offer to boot from the network
+    # An option ROM would be measured, and could boot from the network
     argv += ["-netdev", f"user,id=net,ipv6=off{forwards}"]
     argv += ["-device", "virtio-net-pci,netdev=net,romfile="]
     return argv + list(spec.extra)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing uses at the moment."""
+    """A TCP port of 127.0.0.1 that no program uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _disk(name: str, path: Path, *options: str) -> list[str]:
-    """A read-only virtio disk: a guest has no business writing to anything of the host's."""
+    """A read-only virtio disk: a guest must not write to the host's files."""
     drive = f"if=none,id={name},format=raw,readonly=on,file={_value(path)}"
     device = ",".join(("virtio-blk-pci", f"drive={name}", *options))
     return ["-drive", drive, "-device", device]
 
 
 def _value(path: Path) -> str:
-    """A path as the value of an option: QEMU reads a doubled comma as one."""
+    """A path as the value of an option: QEMU reads two commas as one."""
     return str(path).replace(",", ",,")

@@ -1,7 +1,7 @@
-"""A software TPM for one machine, provisioned as a cloud would provision its virtual TPMs.
+"""A software TPM for one machine, provisioned as a cloud provisions its virtual TPMs.
 
-Every start makes a new TPM: new seeds, a new attestation key, a new certificate. Sockets are
-inherited pairs, so nobody else on this computer can talk to the TPM.
+Every start makes a new TPM: new seeds, a new attestation key, a new certificate. The sockets are
+inherited pairs, so no other program on this computer can reach the TPM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXIT_SECONDS = 10.0
 
 
 class SwtpmConnection:
-    """A TPM of this computer's own, without a machine: `exchange` sends a command to it."""
+    """A software TPM without a machine; `exchange` sends a command to it."""
 
     def __init__(self, program: Path, state: Path, group: ProcessGroup, log: Path) -> None:
         self._socket, theirs = socket.socketpair()
@@ -45,7 +45,7 @@ class SwtpmConnection:
         self._log = log
 
     def exchange(self, command: bytes) -> bytes:
-        """Sends a command, returns the answer. Raises UnavailableError if the TPM is gone."""
+        """Send a command, and return the answer. Raises UnavailableError if the TPM is gone."""
         try:
             self._socket.sendall(command)
             answer = self._socket.recv(MAX_RESPONSE)
@@ -56,28 +56,30 @@ class SwtpmConnection:
         return answer
 
     def close(self) -> None:
-        """Shuts the TPM down in order, so that it keeps its state, and waits for its end."""
+        """Shut the TPM down so that it keeps its state, and wait for its end."""
         run(self.exchange, shutdown())
         self._socket.close()
         try:
             self._process.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise self._gone("still running") from error
+            raise self._gone(
+                "still running", expected=f"its end within {EXIT_SECONDS:.0f} s"
+            ) from error
 
-    def _gone(self, seen: str) -> UnavailableError:
+    def _gone(self, seen: str, *, expected: str = "an answer") -> UnavailableError:
         return UnavailableError(
             "swtpm-failed",
-            "the software TPM does not work",
-            expected="an answer",
+            "the software TPM failed",
+            expected=expected,
             seen=seen,
             next=f"read {self._log}",
         )
 
 
 def provision(program: Path, state: Path, group: ProcessGroup, log: Path) -> None:
-    """Makes a new TPM in the empty folder `state`, with an attestation key and its certificates."""
+    """Make a new TPM in the empty folder `state`, with an attestation key and its certificates."""
     tpm = SwtpmConnection(program, state, group, log)
-    # Each further bank would make the firmware hash everything once more
+    # The firmware hashes everything once for each bank
     run(tpm.exchange, pcr_allocate_sha256())
     handle, public = run(tpm.exchange, create_primary(AK_TEMPLATE))
     run(tpm.exchange, flush_context(handle))
@@ -89,7 +91,10 @@ def provision(program: Path, state: Path, group: ProcessGroup, log: Path) -> Non
 
 
 def serve_machine(program: Path, state: Path, group: ProcessGroup, log: Path) -> socket.socket:
-    """Starts the TPM for a machine -> QEMU's end of the control connection. Ends with QEMU."""
+    """Start the TPM of a machine, and return QEMU's end of the control connection.
+
+    The TPM ends with QEMU.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         control = f"type=unixio,clientfd={theirs.fileno()}"

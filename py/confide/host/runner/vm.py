@@ -1,4 +1,4 @@
-"""One booted machine: QEMU, its TPM and its disks, started and ended together."""
+"""One booted machine: QEMU, its TPM and its disks, which start and end together."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ DEFAULT_MEMORY_MIB = 1024
 CPUS: Mapping[str, int] = {Role.WORKER_CPU: max(2, min(4, os.cpu_count() or 2))}
 DEFAULT_CPUS = 2
 
-READY_STATES = ("ready", "no-manifest")  # up; a coordinator waits for its manifest like that
+READY_STATES = ("ready", "no-manifest")  # a coordinator waits for its manifest in the latter
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 5.0
 QUIT_SECONDS = 5.0
 TAIL_BYTES = 6000
 MAX_HEALTH = 65536
-# Lines in which a guest says why it ends: ours, the kernel's, the firmware's
+# Lines in which the guest, its kernel or its firmware says why it ends
 _CAUSE = re.compile(r"boot failed:|Kernel panic|device-mapper: verity|failed to load Boot")
 _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 
@@ -54,13 +54,13 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 class Machine:
     """A machine booted from the folder of an image; use it as a context manager.
 
-    It boots from its disk; with `direct`, the firmware is handed the kernel, initrd and command
-    line of the unified kernel image there, as a confidential machine's is.
+    It boots from its disk. With `direct`, the firmware gets the kernel, initrd and command line of
+    the unified kernel image on that disk, as in a confidential machine.
 
-    `ports` maps guest ports to host ports (0: any free one); by default those of the role. `config`
-    holds the config disk's `coordinator`, `secret_service` and `models`. What the machine leaves,
-    `console.log` above all, is in `run_dir`. `extra` are further QEMU arguments, for tests that
-    play a hostile host.
+    `ports` maps guest ports to host ports (0: any free one); the default depends on the role.
+    `config` holds the config disk's `coordinator`, `secret_service` and `models`. `run_dir` keeps
+    the logs, mainly `console.log`. `extra` are further QEMU arguments, for tests that play a
+    hostile host.
     """
 
     def __init__(
@@ -107,30 +107,35 @@ class Machine:
         self.stop()
 
     def port(self, guest: int = SERVICE_PORT) -> int:
-        """The port of 127.0.0.1 behind which the guest's port is."""
+        """The port of 127.0.0.1 that leads to the guest's port."""
         return self._ports[guest]
 
     @property
     def ports(self) -> Mapping[int, int]:
-        """Guest port to port of 127.0.0.1, as they are once the machine has started."""
+        """Guest ports to ports of 127.0.0.1, valid once the machine has started."""
         return self._ports
 
     @property
     def url(self) -> str:
-        """Where this computer reaches the machine's service."""
+        """The address of the machine's service on this computer."""
         return f"http://127.0.0.1:{self.port()}"
 
     def guest_url(self, guest: int = SERVICE_PORT, *, scheme: str = "http") -> str:
-        """Where other machines reach the guest's port: this computer forwards to it."""
+        """The address of the guest's port for other machines; this computer forwards it."""
         return f"{scheme}://{HOST_IN_GUEST}:{self.port(guest)}"
 
     @property
     def running(self) -> bool:
-        """Whether the machine has been started and did not end."""
+        """Whether the machine was started and has not ended."""
         return self._qemu is not None and self._qemu.poll() is None
 
     def start(self) -> None:
-        """Powers the machine on. Raises ConfigError for a missing disk, UnavailableError."""
+        """Power the machine on.
+
+        Raises:
+            ConfigError: A disk is missing.
+            UnavailableError: The machine cannot be started.
+        """
         for path in (self.disk, *self._model_disks):
             if not path.is_file():
                 raise ConfigError(
@@ -138,7 +143,7 @@ class Machine:
                     "a disk of the machine is missing",
                     expected=str(path),
                     seen="no such file",
-                    next="build the image and name the folder that holds disk.raw",
+                    next="build the image, and give the folder with its disk.raw",
                 )
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.console.unlink(missing_ok=True)
@@ -152,7 +157,7 @@ class Machine:
 
     def _start(self) -> None:
         kvm = kvm_works(self._tools)
-        # Whatever the guest's own state is: gone with the machine, and nobody else's to read
+        # The state of the guest is private, and goes with the machine
         state = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="confide-vm-")))
         group = ProcessGroup()
         self._stack.callback(group.kill)
@@ -192,10 +197,17 @@ class Machine:
     def wait_ready(
         self, timeout: float = 180.0, interrupted: threading.Event | None = None
     ) -> dict[str, object]:
-        """Waits until /healthz says that the service is up -> its JSON; {} if interrupted.
+        """Wait until /healthz says that the service is ready.
 
-        Raises UnavailableError with the end of the console if that takes longer than `timeout`
-        seconds or the machine ends.
+        Args:
+            timeout: Seconds to wait at most.
+            interrupted: Ends the waiting early when it is set.
+
+        Returns:
+            The JSON of /healthz; {} if interrupted.
+
+        Raises:
+            UnavailableError: It took longer, or the machine ended; with the end of its console.
         """
         deadline = time.monotonic() + timeout
         interrupted = interrupted or threading.Event()
@@ -221,7 +233,7 @@ class Machine:
             return response.status, health if isinstance(health, dict) else {}
 
     def stop(self) -> None:
-        """Powers the machine off and removes everything but its logs. May be called again."""
+        """Power the machine off, and remove everything but its logs. May be called again."""
         if self._monitor is not None and self._qemu is not None and self.running:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._monitor.sendall(b'{"execute":"qmp_capabilities"}{"execute":"quit"}\n')
@@ -230,7 +242,7 @@ class Machine:
         self._monitor = None
 
     def console_tail(self) -> str:
-        """The end of what the machine printed, control characters left out."""
+        """The end of what the machine printed, without control characters."""
         parts = []
         for name in ("qemu.log", "console.log"):
             with contextlib.suppress(OSError), (self.run_dir / name).open("rb") as file:
@@ -239,7 +251,7 @@ class Machine:
         return "\n".join(part for part in parts if part)
 
     def failure(self, what: str, seen: str) -> UnavailableError:
-        """The error for a machine that does not work, with the end of its console."""
+        """The error for a machine that failed, with the end of its console."""
         tail = self.console_tail()
         cause = next((line for line in reversed(tail.splitlines()) if _CAUSE.search(line)), "")
         if cause:
@@ -254,7 +266,7 @@ class Machine:
 
 
 def _printable(text: str) -> str:
-    """Without control sequences: what a guest prints must not drive this person's terminal."""
+    """Text without control sequences: a guest must not control this person's terminal."""
     lines = (
         "".join(c for c in _CONTROL_SEQUENCE.sub("", line) if c.isprintable()).strip()
         for line in text.splitlines()

@@ -16,19 +16,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote_to_bytes
 
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from confide.encoding.pem import read_chain
-from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.vendors.intel.collateral import (
-    SIGNING_CHAIN_LENGTH,
-    QeIdentity,
-    TcbInfo,
-    TdxCollateral,
-)
+from confide.vendors.intel.collateral import SIGNING_CHAIN_LENGTH, TdxCollateral
 from confide.vendors.intel.pck import FMSPC_SIZE, PckExtension
-from confide.vendors.intel.quote import Quote
 
 SERVICE = "https://api.trustedservices.intel.com"
 ROOT_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -69,17 +63,20 @@ class Platform:
     ca: PckCa
 
     @classmethod
-    def of(cls, quote: Quote) -> Platform:
-        """What the quote's PCK certificate says, unverified. Raises FormatError."""
-        certificate = load_certificate(quote.pck_chain[0], "PCK")
+    def of(cls, certificate: x509.Certificate, pck: PckExtension) -> Platform:
+        """The platform of a PCK certificate, which holds `pck`; neither is verified.
+
+        Raises:
+            FormatError: the issuer is not a CA that Intel's service knows.
+        """
         names = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         issuer = str(names[0].value) if names else ""
         for ca in PckCa:
             if issuer == f"Intel SGX PCK {ca.capitalize()} CA":
-                return cls(PckExtension.read(certificate).fmspc, ca)
+                return cls(pck.fmspc, ca)
         raise FormatError(
             "bad-pck-certificate",
-            "the PCK certificate is from no CA that Intel's service knows",
+            "the PCK certificate is from a CA that Intel's service does not know",
             expected="Intel SGX PCK Platform CA or Intel SGX PCK Processor CA",
             seen=ascii(issuer)[:80],
         )
@@ -118,8 +115,6 @@ def collateral(answers: Mapping[Item, Answer]) -> TdxCollateral:
     identity, identity_signature, identity_chain = read_signed(
         Item.QE_IDENTITY, answers[Item.QE_IDENTITY]
     )
-    TcbInfo.parse(info)
-    QeIdentity.parse(identity)
     return TdxCollateral(
         tcb_info=info,
         tcb_info_signature=info_signature,

@@ -28,7 +28,7 @@ from confide.errors import FormatError
 from confide.protocol.policy.gpu import GpuPolicy, OptOut
 from confide.verify.nvidia.chain import ALGORITHM, public_key
 from confide.verify.nvidia.collateral import MAX_ANSWER, OcspAnswer
-from confide.verify.verdict import Check
+from confide.verify.verdict import COLLATERAL, Check
 from confide.verify.x509 import check_validity, extension, is_signed_by, subject, utc
 
 CLOCK_SKEW = 300  # seconds that an answer may be from the future: clocks differ a little
@@ -68,7 +68,7 @@ class Revocation:
             for response, nonce in self._by_serial.get(certificate.serial_number, ())
             if _is_about(response, issuer)
         ]
-        missing = Check(name, _EXPECTED, "no answer in the collateral", False, _SOURCE)
+        missing = Check(name, _EXPECTED, "no answer in the collateral", False, COLLATERAL)
         failed = (check for check in checks if not check.passed)
         return next(failed, checks[0] if checks else missing)
 

@@ -84,13 +84,17 @@ def test_one_key_s_quota_is_not_another_s() -> None:
         {"alice": {"sha256": DIGEST, "requests_per_minute": "1"}},
         {"alice": {"sha256": DIGEST, "requests_per_minute": 1, "admin": True}},
         {**GOOD, "bob": GOOD["alice"]},
-        b" " * ((1 << 20) + 1),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, content: Any) -> None:
     with pytest.raises(ConfigError, match=r"keys\.json") as caught:
         load(tmp_path, content)
     assert caught.value.code == "bad-api-keys"
+
+
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"at most 1048576 bytes; seen .*keys\.json"):
+        load(tmp_path, b" " * ((1 << 20) + 1))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
