@@ -127,9 +127,10 @@ class SnpEvidence:
 class PckChain:
     """The certificates in a quote: the platform's PCK first, the root last; at most three.
 
-    `pck` is what the first one says of the platform.
+    `ders` are their bytes, `pck` is what the first one says of the platform.
     """
 
+    ders: tuple[bytes, ...]
     certificates: tuple[x509.Certificate, ...]
     pck: PckExtension
 
@@ -141,7 +142,7 @@ class PckChain:
             FormatError: one of them is malformed, or the first one is not of a PCK.
         """
         chain = tuple(load_certificate(der, "PCK") for der in ders)
-        return cls(chain, PckExtension.read(chain[0]))
+        return cls(ders, chain, PckExtension.read(chain[0]))
 
 
 @dataclass(frozen=True)
