@@ -140,8 +140,8 @@ class Word(Kind):
         raise bad_field(what, " or ".join(self.known), ascii(text[:80]))
 
     def encode(self, value: str) -> str:
-        """The text."""
-        return str(value)
+        """The text, also of an enum's member. What is no text stays as it is."""
+        return str(value) if isinstance(value, str) else value
 
     def schema(self, definitions: Definitions) -> Schema:
         """`enum` or `const`."""
@@ -166,8 +166,8 @@ class Name(Kind):
         return text
 
     def encode(self, value: str) -> str:
-        """The text, also of an enum's member."""
-        return str(value)
+        """The text, also of an enum's member. What is no text stays as it is."""
+        return str(value) if isinstance(value, str) else value
 
     def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""

@@ -10,7 +10,7 @@ import pytest
 
 import confide.verify
 from confide.encoding.canonical import json_encode
-from tests.support import simulated_intel
+from tests.support import intel_certificates
 from tests.support.production import Production, manifest_value
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "verifying.md"
@@ -26,7 +26,7 @@ def test_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
         "worker.collateral": production.bundle().encode(),
         "worker.evidence": production.tdx(REPORT_DATA).encode(),
     }
-    names = {"read": files.__getitem__, "report_data": REPORT_DATA, "now": simulated_intel.NOW}
+    names = {"read": files.__getitem__, "report_data": REPORT_DATA, "now": intel_certificates.NOW}
     documentation = confide.verify.__doc__ or ""
     examples = doctest.DocTestParser().get_doctest(documentation, names, "example", None, None)
     assert len(examples.examples) > 5

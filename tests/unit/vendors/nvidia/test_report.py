@@ -1,4 +1,4 @@
-"""The GPU formats: what they accept, byte by byte, and that nothing else gets through."""
+"""What a GPU signs: its report, and the names and firmware identity read from it, byte by byte."""
 
 from __future__ import annotations
 
