@@ -2,7 +2,8 @@
 
 The root CA's DER is what the caller trusts already (an attested coordinator bound it). Everything
 else is checked at an explicit time: signatures, validity, constraints, key usage, the exact role.
-An extension outside the profile is refused, critical or not: the profile is closed.
+An extension outside the profile is refused, critical or not: the profile is closed. It is our own,
+so certificates are compared with it field by field; `verify.chain` walks the chains of vendors.
 """
 
 from __future__ import annotations
