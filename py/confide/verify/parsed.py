@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from cryptography import x509
@@ -201,10 +201,13 @@ class ParsedEvidence:
     def parse(cls, data: bytes) -> ParsedEvidence:
         """Evidence as it travels (CBOR of at most 1 MiB).
 
+        The same bytes give the same object for a while: a client looks up collateral by what it
+        then verifies.
+
         Raises:
             FormatError: the bytes are not one map of the form that `Evidence` describes.
         """
-        return cls(Evidence.parse(data))
+        return _parse(data)
 
     @property
     def platform(self) -> str:
@@ -250,6 +253,12 @@ class ParsedEvidence:
     @cached_property
     def _gpus(self) -> tuple[GpuEvidence | FormatError, ...]:
         return tuple(_read(GpuEvidence.parse, item) for item in self._evidence.gpus)
+
+
+# Remembered, because it is a function of the bytes alone: what is verified is not remembered.
+@lru_cache(maxsize=4)
+def _parse(data: bytes) -> ParsedEvidence:
+    return ParsedEvidence(Evidence.parse(data))
 
 
 def _event_log(data: bytes) -> EventLog | MeasureError:
