@@ -69,9 +69,10 @@ def verify_gpu_evidence(
     collateral: Bundle,
     now: int,
 ) -> Verdict:
-    """Those checks of `verify_evidence` that are about GPUs: what a machine asks of its own ones.
+    """Those checks of `verify_evidence` that are about GPUs, for a machine that checks its own.
 
-    Raises PolicyError if the manifest does not have the role.
+    Raises:
+        PolicyError: the manifest does not have the role.
     """
     shelf = Shelf(collateral)
     verdict = _verify_gpus(evidence, report_data, manifest.role(role), shelf, now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from cryptography import x509
@@ -127,9 +127,10 @@ class SnpEvidence:
 class PckChain:
     """The certificates in a quote: the platform's PCK first, the root last; at most three.
 
-    `pck` is what the first one says of the platform.
+    `ders` are their bytes, `pck` is what the first one says of the platform.
     """
 
+    ders: tuple[bytes, ...]
     certificates: tuple[x509.Certificate, ...]
     pck: PckExtension
 
@@ -141,7 +142,7 @@ class PckChain:
             FormatError: one of them is malformed, or the first one is not of a PCK.
         """
         chain = tuple(load_certificate(der, "PCK") for der in ders)
-        return cls(chain, PckExtension.read(chain[0]))
+        return cls(ders, chain, PckExtension.read(chain[0]))
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,13 @@ class ParsedEvidence:
     def parse(cls, data: bytes) -> ParsedEvidence:
         """Evidence as it travels (CBOR of at most 1 MiB).
 
+        The same bytes give the same object for a while: a client looks up collateral by what it
+        then verifies.
+
         Raises:
             FormatError: the bytes are not one map of the form that `Evidence` describes.
         """
-        return cls(Evidence.parse(data))
+        return _parse(data)
 
     @property
     def platform(self) -> str:
@@ -249,6 +253,12 @@ class ParsedEvidence:
     @cached_property
     def _gpus(self) -> tuple[GpuEvidence | FormatError, ...]:
         return tuple(_read(GpuEvidence.parse, item) for item in self._evidence.gpus)
+
+
+# Remembered, because it is a function of the bytes alone: what is verified is not remembered.
+@lru_cache(maxsize=4)
+def _parse(data: bytes) -> ParsedEvidence:
+    return ParsedEvidence(Evidence.parse(data))
 
 
 def _event_log(data: bytes) -> EventLog | MeasureError:

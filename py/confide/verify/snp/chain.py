@@ -130,6 +130,6 @@ def _require(der: bytes | None, name: str) -> bytes:
             "missing-certificate",
             f"the certificate of the {name} is missing",
             expected="one with the evidence or in the collateral",
-            next="let the host hand it over, or fetch collateral for this machine",
+            next="let the host give it, or fetch collateral for this machine",
         )
     return der

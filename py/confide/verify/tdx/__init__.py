@@ -82,7 +82,7 @@ def verify_quote(
     try:
         info = TcbInfo.parse(collateral.tcb_info)
         identity = QeIdentity.parse(collateral.qe_identity)
-        certificates = Certificates(chain.certificates, collateral)
+        certificates = Certificates(chain, collateral)
     except FormatError as error:
         return unreadable(name, error, COLLATERAL)
     qe, pck = quote.qe_report, chain.pck
