@@ -19,6 +19,7 @@ Definitions = dict[type[Any], Schema]
 
 # Names of models, roles and shapes: safe in URLs, HTTP headers, file names and X.509 URIs.
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_HEX = re.compile(r"[0-9a-f]*")
 MAX_NAME = 64
 MAX_TEXT = 4096
 MAX_BLOB = 1 << 20
@@ -139,8 +140,8 @@ class Word(Kind):
         raise bad_field(what, " or ".join(self.known), ascii(text[:80]))
 
     def encode(self, value: str) -> str:
-        """The text."""
-        return str(value)
+        """The text, also of an enum's member. What is no text stays as it is."""
+        return str(value) if isinstance(value, str) else value
 
     def schema(self, definitions: Definitions) -> Schema:
         """`enum` or `const`."""
@@ -165,8 +166,8 @@ class Name(Kind):
         return text
 
     def encode(self, value: str) -> str:
-        """The text, also of an enum's member."""
-        return str(value)
+        """The text, also of an enum's member. What is no text stays as it is."""
+        return str(value) if isinstance(value, str) else value
 
     def schema(self, definitions: Definitions) -> Schema:
         """`string` with the pattern."""
@@ -182,7 +183,7 @@ class Hex(Kind):
     def decode(self, value: object, what: str) -> bytes:
         """`size` bytes. Raises FieldError `bad-hex` for a text that is not hex of that size."""
         text = _exact(str, value, what)
-        if len(text) != 2 * self.size or not re.fullmatch(r"[0-9a-f]*", text):
+        if len(text) != 2 * self.size or not _HEX.fullmatch(text):
             raise FieldError(
                 "bad-hex",
                 f"{what} is not hex",
@@ -234,7 +235,8 @@ class ListOf(Kind):
         """A tuple."""
         items = _exact(list, value, what)
         _check_count(len(items), self.min_items, self.max_items, what)
-        decoded = tuple(self.item.decode(item, f"an item of {what}") for item in items)
+        name = f"an item of {what}"
+        decoded = tuple([self.item.decode(item, name) for item in items])
         if self.unique and len(set(decoded)) != len(decoded):
             raise bad_field(what, "each item once", "an item twice")
         return decoded
@@ -301,10 +303,9 @@ class MapOf(Kind):
         if not isinstance(value, dict):
             raise FieldError("bad-field", f"{what} is not a map", seen=type(value).__name__)
         _check_count(len(value), self.min_items, self.max_items, what)
+        name = f"a key of {what}"
         return {
-            self.key.decode(key, f"a key of {what}"): self.value.decode(
-                item, f"{what} field {key!r}"
-            )
+            self.key.decode(key, name): self.value.decode(item, f"{what} field {key!r}")
             for key, item in value.items()
         }
 

@@ -111,3 +111,9 @@ def debug_image() -> Path:
 def built_manifest() -> Path:
     """The development manifest of the flake's images."""
     return _built("result-test/manifest")
+
+
+@pytest.fixture(scope="session")
+def built_wheel() -> Path:
+    """The folder of the client's wheel, which only `make test-install` builds."""
+    return _built("result-wheel", "test-install")

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 from cryptography.hazmat.primitives import hashes  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 
-from confide.verify.nvidia import verify_gpus  # noqa: E402
+from tests.support.judged import judge_gpus  # noqa: E402
 from tests.support.simulated_gpu import NONCE, NOW, SimulatedNvidia, policy  # noqa: E402
 
 TARGET_MS = 60.0
@@ -42,7 +42,7 @@ def gpus(count: int) -> Callable[[], object]:
     wanted = policy(minimum_count=count, maximum_count=count)
 
     def verify() -> None:
-        verify_gpus(
+        judge_gpus(
             evidences,
             nonce=NONCE,
             policy=wanted,

@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 from confide.encoding.messages import from_map  # noqa: E402
 from confide.protocol.policy.snp import SnpPolicy, SnpReference  # noqa: E402
 from confide.vendors.amd.report import Product  # noqa: E402
+from confide.verify.parsed import SnpEvidence  # noqa: E402
 from confide.verify.snp import verify_snp  # noqa: E402
 from confide.verify.snp.collateral import SnpCollateral  # noqa: E402
 from confide.verify.verdict import Verdict  # noqa: E402
@@ -64,7 +65,7 @@ def simulated(product: Product) -> Callable[[], Verdict]:
     crl = make_crl([revoked_entry(serial) for serial in range(100, 110)], issuer=root(product))
     policy = from_map(SnpPolicy, policy_json(chip_ids=["00" * 64]), "policy")
     return lambda: verify_snp(
-        evidence,
+        SnpEvidence.parse(evidence),
         report_data=REPORT_DATA,
         references=[SnpReference("simulated", LAUNCH_DIGEST)],
         policy=policy,

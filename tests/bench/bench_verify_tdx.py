@@ -23,7 +23,9 @@ sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 
 import dcap_qvl  # noqa: E402
 
+from confide.protocol.evidence import Evidence  # noqa: E402
 from confide.vendors.intel.quote import Quote  # noqa: E402
+from confide.verify.parsed import TdxEvidence  # noqa: E402
 from confide.verify.tdx import verify_quote  # noqa: E402
 from tests.support import vectors as recorded  # noqa: E402
 from tests.support.tdx_vectors import (  # noqa: E402
@@ -56,7 +58,7 @@ def compare(vectors: Path, pair: Pair) -> dict[str, float]:
 
     def ours() -> None:
         verify_quote(
-            Quote.parse(data),
+            TdxEvidence.parse(Evidence("tdx", data, (), b"")),
             report_data=report.report_data,
             references=references,
             policy=policy,

@@ -46,7 +46,7 @@ def test_the_evidence_says_why(refused: Refused, evidence: Evidence) -> None:
 def test_the_console_says_why(refused: Refused) -> None:
     """Before any coordinator is asked, and once it has refused: the GPUs, and nothing else."""
     said = console(refused)
-    assert "there is no NVIDIA GPU that can be used" in said
+    assert "there is no usable NVIDIA GPU" in said
     assert "the check 'GPU refusal' failed; expected none; seen no-gpu" in said
 
 

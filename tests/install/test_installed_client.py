@@ -43,6 +43,15 @@ def test_it_is_small_and_holds_the_release(installed: Installed) -> None:
         assert (installed.folder / package / "py.typed").exists()
 
 
+def test_the_proxy_pins_the_release(installed: Installed) -> None:
+    """Nothing answers at this address: it gets as far as asking, so it has a manifest."""
+    gateway = f"http://127.0.0.1:{free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
+    ended = installed.run("confide", "proxy", "--gateway", gateway, "--listen", listen)
+    assert ended.returncode == 1
+    assert "peer-unreachable" in ended.stderr
+
+
 def test_the_public_face_of_the_verifier_imports(installed: Installed) -> None:
     ended = installed.run("python3", "-c", "import confide.verify as v; assert v.__all__")
     assert ended.returncode == 0, ended.stderr

@@ -38,6 +38,7 @@ FIELD_ERRORS = ("measure/declare.py", "measure/kinds.py")
 
 _PEER_CODES = frozenset({"peer-unreachable", "peer-lost", "peer-timeout"})
 IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
+    "py/confide/client/service.py": ("FormatError", frozenset({"bad-cbor"})),
     "py/confide/net/calls.py": ("UnavailableError", _PEER_CODES),
     "py/confide/net/http_client.py": ("UnavailableError", _PEER_CODES),
     # The names that HTTP gives its own statuses: nothing else is answered by Flask here.
@@ -55,6 +56,11 @@ IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
                 "request-entity-too-large",
             }
         ),
+    ),
+    # What reading CBOR raises.
+    "py/confide/client/service.py": (
+        "FormatError",
+        frozenset({"bad-cbor", "not-canonical", "too-large"}),
     ),
     # One code for each policy.
     "py/confide/protocol/policy/accepted.py": (
@@ -152,7 +158,9 @@ def _codes(argument: ast.expr, path: str, kind: str) -> Iterator[str]:
         case _:
             known, codes = IN_VARIABLES.get(path, ("", frozenset()))
             if known != kind:
-                raise AssertionError(f"{path}:{argument.lineno}: list this variable's codes here")
+                raise AssertionError(
+                    f"{path}:{argument.lineno}: list the codes of this variable in IN_VARIABLES"
+                )
             yield from codes
 
 

@@ -36,11 +36,11 @@ from confide.protocol.gpu import GpuDevice, GpuEvidence
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.vendors.nvidia.rim import rim_ids
 from confide.vendors.nvidia.spdm import Field, Report, request
-from confide.verify.nvidia import verify_gpus
 from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
 from confide.verify.roots import Root
 from confide.verify.verdict import Verdict
 from confide.verify.x509 import spki_sha256
+from tests.support.judged import judge_gpus
 
 NOW = 1_800_000_000
 NONCE = bytes(range(32))
@@ -336,7 +336,7 @@ def verify(
 ) -> Verdict:
     """The verdict on these GPUs, by default with everything that they need."""
     simulated = [gpu for gpu in gpus if isinstance(gpu, SimulatedGpu)]
-    return verify_gpus(
+    return judge_gpus(
         [gpu if isinstance(gpu, bytes) else gpu.evidence() for gpu in gpus],
         nonce=nonce,
         policy=policy(**changes),

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import OCSPNonce, ocsp
 from requests.adapters import HTTPAdapter
 
-from confide.client.collateral.fetch import Fetcher
+from confide.client.collateral.fetch import Fetcher, VendorSession
 from confide.client.collateral.finder import Finder
 from confide.encoding.pem import write_chain
 from tests.support.production import Production
@@ -95,7 +95,7 @@ class SimulatedVendors:
 
     def fetcher(self, now: float, **changes: Any) -> Fetcher:
         """A fetcher that comes here whatever it asks for, and whose pauses take no time."""
-        session = requests.Session()
+        session = VendorSession()
         session.trust_env = False
         session.mount("https://", _ToLoopback(self._server.server_address[1]))
         session.mount("http://", _Nowhere())

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from confide.encoding.pem import read_chain, write_chain
+from confide.protocol.evidence import Evidence
 from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import TcbStatus, TdxCollateral
-from confide.vendors.intel.quote import Quote, TdReport
+from confide.vendors.intel.quote import TdReport
+from confide.verify.parsed import TdxEvidence
 from confide.verify.tdx import verify_quote
 from confide.verify.verdict import Verdict
 
@@ -132,10 +134,10 @@ def verify_recorded(
     advisories: tuple[str, ...] = (),
 ) -> Verdict:
     """Verifies a quote; what it should say is what `genuine` says, or else what it does say."""
-    quote = Quote.parse(data)
-    report = genuine or quote.report
+    evidence = TdxEvidence.parse(Evidence("tdx", data, (), b""))
+    report = genuine or evidence.quote.report
     return verify_quote(
-        quote,
+        evidence,
         report_data=report.report_data,
         references=[reference_of(report)],
         policy=policy_of(report, advisories),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.production import Production
+from tests.support.simulated_gpu import SimulatedGpu, SimulatedNvidia
 from tests.support.simulated_vendors import Page, SimulatedVendors, pages_of
 
 
@@ -31,3 +32,14 @@ def vendors(production: Production, pages: dict[str, Page]) -> Iterator[Simulate
     """Vendors that the test may change; the machines' roots are pinned."""
     with SimulatedVendors(pages) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def nvidia() -> SimulatedNvidia:
+    """One for all tests: its keys are slow to make."""
+    return SimulatedNvidia()
+
+
+@pytest.fixture(scope="session")
+def gpu(nvidia: SimulatedNvidia) -> SimulatedGpu:
+    return nvidia.gpu()

@@ -1,8 +1,11 @@
-"""The tree of tests: it mirrors the product's, and what tests share is in tests/support."""
+"""The tree: tests mirror the product and share through tests/support, and no file is too long."""
 
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 FOLDERS = sorted(path for path in (TESTS / "unit").rglob("*") if any(path.glob("test_*.py")))
 OUTSIDE_PY = {"measure", "nix", "docs", "release"}
+WRITTEN = sorted(
+    path
+    for folder in ("py", "measure", "nix", "images", "tests")
+    for suffix in ("py", "nix")
+    for path in (ROOT / folder).rglob(f"*.{suffix}")
+)
+MAX_LINES = 400
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -45,3 +55,25 @@ def test_each_folder_of_unit_tests_mirrors_the_product(folder: Path) -> None:
     assert product.is_dir() or product.with_suffix(".py").is_file(), (
         f"{folder} tests nothing in the product: there is no {product}"
     )
+
+
+def test_no_file_is_too_long() -> None:
+    assert WRITTEN
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in [ROOT / "flake.nix", *WRITTEN]
+        if (lines := path.read_text().count("\n")) > MAX_LINES
+    }
+    assert not long, f"more than {MAX_LINES} lines: split each along its subjects"
+
+
+def test_pytest_needs_no_environment() -> None:
+    """It finds the code in py/, measure/ and nix/ by itself."""
+    folders = ["tests/unit/encoding", "tests/unit/nix"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    environment = {"PATH": os.environ["PATH"]}
+    ended = subprocess.run(
+        [*command, *folders], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert all(f"{folder}/" in ended.stdout for folder in folders)

@@ -23,6 +23,7 @@ from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import Product
 from confide.verify import roots
 from confide.verify.collateral import missing_for
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import spki_sha256
 from tests.support.production import manifest
 
@@ -105,7 +106,7 @@ def test_intels_answers_are_all_that_a_quote_needs(vectors: Path) -> None:
         "intel/crl/platform": items("intel/crl/platform", (folder / "pckcrl").read_bytes()),
     }
     report = (folder / "tdx_prod_quote_SPR_E4.dat").read_bytes()
-    evidence = Evidence("tdx", report, (), b"")
+    evidence = ParsedEvidence(Evidence("tdx", report, (), b""))
     role = manifest().role("coordinator")
     assert set(missing_for(evidence, role, manifest(), Bundle())) == set(answers)
     found = {name: item for answer in answers.values() for name, item in answer.items()}

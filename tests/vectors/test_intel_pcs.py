@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.errors import FormatError
-from confide.vendors.intel.collateral import TdxCollateral
+from confide.vendors.intel.collateral import TcbInfo, TdxCollateral
 from confide.vendors.intel.pcs import (
     CHAIN_HEADERS,
     Answer,
@@ -26,7 +26,9 @@ from confide.vendors.intel.pcs import (
     urls,
 )
 from confide.vendors.intel.quote import Quote
-from tests.support.simulated_intel import SimulatedIntel, issue
+from confide.verify.parsed import PckChain
+from tests.support.intel_certificates import issue
+from tests.support.simulated_intel import SimulatedIntel
 from tests.support.tdx_vectors import (
     COLLATERAL,
     STATUS,
@@ -68,9 +70,14 @@ def test_collateral_verifies(vectors: Path, answers: dict[Item, Answer]) -> None
     assert failed(verdict) == [STATUS, "TD attributes: SEPT_VE_DISABLE"]
 
 
+def platform_of(quote: Quote) -> Platform:
+    chain = PckChain.parse(quote.pck_chain)
+    return Platform.of(chain.certificates[0], chain.pck)
+
+
 def test_what_to_ask_for(vectors: Path) -> None:
     quote = Quote.parse(read_quote(vectors, "go-tdx-guest/tdx_prod_quote_SPR_E4.dat"))
-    assert Platform.of(quote) == PLATFORM
+    assert platform_of(quote) == PLATFORM
     assert urls(PLATFORM, "https://cache.example") == {
         Item.TCB_INFO: "https://cache.example/tdx/certification/v4/tcb?fmspc=50806F000000",
         Item.QE_IDENTITY: "https://cache.example/tdx/certification/v4/qe/identity",
@@ -83,14 +90,14 @@ def test_what_to_ask_for(vectors: Path) -> None:
 
 def test_quote_of_an_unknown_ca() -> None:
     intel = SimulatedIntel()
-    assert Platform.of(Quote.parse(intel.quote())).ca is PckCa.PLATFORM
+    assert platform_of(Quote.parse(intel.quote())).ca is PckCa.PLATFORM
     intel.platform_ca = issue("Intel SGX PCK Processor CA", intel.root, ca=True)
     intel.pck = intel.issue_pck()
-    assert Platform.of(Quote.parse(intel.quote())).ca is PckCa.PROCESSOR
+    assert platform_of(Quote.parse(intel.quote())).ca is PckCa.PROCESSOR
     intel.platform_ca = issue("Intel SGX PCK Other CA", intel.root, ca=True)
     intel.pck = intel.issue_pck()
-    with pytest.raises(FormatError, match="no CA that Intel's service knows"):
-        Platform.of(Quote.parse(intel.quote()))
+    with pytest.raises(FormatError, match="a CA that Intel's service does not know"):
+        platform_of(Quote.parse(intel.quote()))
 
 
 def test_newer_answers_are_read(vectors: Path, answers: dict[Item, Answer]) -> None:
@@ -124,7 +131,7 @@ def test_answer_of_another_form(
     answer = answers[Item.TCB_INFO]
     answers[Item.TCB_INFO] = replace(answer, body=change(answer.body))
     with pytest.raises(FormatError):
-        collateral(answers)
+        TcbInfo.parse(collateral(answers).tcb_info)
 
 
 @pytest.mark.parametrize("chain", ["", "%", "not PEM", "%FF%00"])

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from confide.encoding.messages import from_map
+from confide.errors import FormatError
 from confide.protocol.gpu import GpuDevice, GpuEvidence
 from confide.protocol.policy.gpu import GpuPolicy
-from confide.verify.nvidia.device import check_device, read_device
+from confide.verify.nvidia.device import check_device, check_form
 from confide.verify.nvidia.rim import verify_rim
+from tests.support.judged import read_gpu
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.nvidia_vectors import (
     FILES,
@@ -60,10 +62,10 @@ def failing(parts: Parts, device: Recorded, architecture: str) -> set[str]:
     """The checks of one GPU's evidence that fail; only that it cannot be read, if so."""
     report, *certificates = parts or (b"",)
     evidence = GpuEvidence.of(GpuDevice(architecture, "GPU-0", tuple(certificates)), report)
-    read, found = read_device("GPU", evidence.encode())
-    if found is None:
-        return {read.name}
-    checks = check_device(found, nonce=device.nonce, policy=ANYTHING, now=PINNED)
+    found = read_gpu(evidence)
+    if isinstance(found, FormatError):
+        return {check_form("GPU", found).name}
+    checks = check_device("GPU", found, nonce=device.nonce, policy=ANYTHING, now=PINNED)
     return {check.name for check in checks if not check.passed}
 
 

@@ -19,7 +19,6 @@ from confide.protocol.gpu import GpuEvidence
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.vendors.nvidia.rim import Rim, load_rim_xml, rim_ids
 from confide.vendors.nvidia.spdm import Field, Report, request
-from confide.verify.nvidia import verify_gpus
 from confide.verify.nvidia.chain import check_chain, load_chain
 from confide.verify.nvidia.collateral import GpuCollateral
 from confide.verify.nvidia.device import report_signature_is_valid
@@ -27,6 +26,7 @@ from confide.verify.nvidia.measurements import differing
 from confide.verify.nvidia.rim import verify_rim
 from confide.verify.roots import NVIDIA_DEVICE, NVIDIA_RIM
 from confide.verify.verdict import Verdict
+from tests.support.judged import judge_gpus
 from tests.support.nvidia_vectors import (
     FILES,
     INVALID_SIGNATURE,
@@ -80,7 +80,7 @@ each_gpu = pytest.mark.parametrize("name", FILES)
 
 def verify(device: Recorded, rims: dict[str, bytes] | None = None, **changes: object) -> Verdict:
     architecture = "blackwell" if "blackwell" in device.name else "hopper"
-    return verify_gpus(
+    return judge_gpus(
         [device.evidence(architecture).encode()],
         nonce=device.nonce,
         policy=from_map(GpuPolicy, EVERYTHING | changes, "GPU policy"),
@@ -152,7 +152,7 @@ def test_serialized_evidence(vectors: Path, name: str, count: int) -> None:
 
 def test_eight_gpus_that_rely_on_switches_are_refused(vectors: Path) -> None:
     devices = serialized(vectors, "nvtrust/gpu_evidence.json")
-    verdict = verify_gpus(
+    verdict = judge_gpus(
         [d.evidence(uuid=f"GPU-{n}").encode() for n, d in enumerate(devices)],
         nonce=devices[0].nonce,
         policy=from_map(GpuPolicy, EVERYTHING, "GPU policy"),

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from confide.vendors.amd.certificates import EndorsementKey
 from confide.verify.snp.chain import check_chain, load_chain
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.x509 import check_crl, load_crl
@@ -68,8 +69,8 @@ def test_chain(vectors: Path, tmp_path: Path, key: str, chain: str, at: str) -> 
         pem(tmp_path, "intermediate.pem", above[0]),
         pem(tmp_path, "leaf.pem", leaf),
     )
-    ders = [certificate.public_bytes(Encoding.DER) for certificate in (leaf, *above)]
-    ours = check_chain(load_chain(ders, SnpCollateral()), TIMES[at])
+    parsed = EndorsementKey.parse(leaf.public_bytes(Encoding.DER))
+    ours = check_chain(load_chain(parsed, above, SnpCollateral()), TIMES[at])
     # OpenSSL trusts the root that it is given; ours has to be the one of the product
     passed = all(check.passed for check in ours if check.name != "root")
     assert passed == (theirs.returncode == 0), theirs.stderr

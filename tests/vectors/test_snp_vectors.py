@@ -19,16 +19,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confide.encoding.messages import from_map
+from confide.encoding.x509 import load_certificate
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import Product, Report, SigningKey
 from confide.verify import roots
-from confide.verify.snp import verify_snp
 from confide.verify.snp.chain import check_chain, load_chain
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import Verdict
 from confide.verify.x509 import spki_sha256
+from tests.support.judged import judge_snp
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
 from tests.support.snp_policy import policy_json
@@ -214,7 +215,7 @@ def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any
         "collateral": SnpCollateral(),
         "now": AT,
     }
-    return verify_snp(evidence, **(arguments | changes))
+    return judge_snp(evidence, **(arguments | changes))
 
 
 @each_vector
@@ -268,8 +269,8 @@ def test_turin_chain_with_serial_number_zero_and_eight_byte_id(vectors: Path) ->
     assert key.product is Product.TURIN and key.kind is SigningKey.VCEK
     assert key.chip_id == bytes.fromhex("1e550a8ee5cf9f4d") + bytes(56)
     assert key.tcb.to_dict() == {"fmc": 0, "bootloader": 0, "tee": 0, "snp": 0, "microcode": 9}
-    certificates = (der, *ders(vectors, "virtee-sev/cert_chain_turin"))
-    checks = check_chain(load_chain(certificates, SnpCollateral()), AT)
+    issuers = [load_certificate(d, "issuer") for d in ders(vectors, "virtee-sev/cert_chain_turin")]
+    checks = check_chain(load_chain(key, issuers, SnpCollateral()), AT)
     assert len(checks) == 7 and all(check.passed for check in checks)
 
 

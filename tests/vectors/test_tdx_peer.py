@@ -19,8 +19,8 @@ from confide.errors import FormatError
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.vendors.intel.quote import Quote, TdReport
 from confide.verify import roots
+from tests.support.intel_certificates import NOW
 from tests.support.simulated_intel import (
-    NOW,
     PLATFORM_STATUSES,
     REPORT,
     REPORT_15,

@@ -30,9 +30,9 @@ from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.intel.quote import Quote
 from confide.verify import roots
-from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict
 from confide.verify.x509 import spki_sha256
+from tests.support.judged import judge_tdx
 from tests.support.simulated_intel import SimulatedIntel, event_log
 from tests.support.tdx_vectors import (
     ACCEPTED,
@@ -169,7 +169,7 @@ def test_quote_and_recorded_events_of_one_machine(vectors: Path) -> None:
 
 def verify_with_log(vectors: Path, quote: bytes, log: bytes) -> Verdict:
     report = Quote.parse(quote).report
-    return verify_tdx(
+    return judge_tdx(
         Evidence("tdx", quote, (), log),
         report_data=report.report_data,
         references=[reference_of(report)],

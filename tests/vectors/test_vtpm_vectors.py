@@ -20,7 +20,8 @@ from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.vendors.tpm.structures import Quote, parse_signature, pcr_digest
 from confide.verify.verdict import Verdict
-from confide.verify.vtpm import quote_signature_is_valid, verify_vtpm
+from confide.verify.vtpm import quote_signature_is_valid
+from tests.support.judged import judge_vtpm
 
 QUOTES = json.loads((Path(__file__).parent / "vtpm/quotes.json").read_text())
 
@@ -91,7 +92,7 @@ REFERENCE = VtpmReference("recorded", {n: REPORT.pcrs[n] for n in REQUIRED_PCRS}
 
 
 def verify(evidence: Evidence, bound: bytes = BOUND, now: int = RECORDED) -> Verdict:
-    return verify_vtpm(
+    return judge_vtpm(
         evidence,
         report_data=bound + bytes(32),
         references=[REFERENCE],

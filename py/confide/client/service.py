@@ -16,7 +16,7 @@ from confide.client.collateral.finder import FindCollateral
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.files import read_file
 from confide.encoding.messages import CborMessage
-from confide.errors import ConfigError, PolicyError, VerificationError
+from confide.errors import ConfigError, FormatError, PolicyError, VerificationError
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import MAX_BUNDLE, Bundle
@@ -64,9 +64,25 @@ def read_proof(path: Path) -> Record | Evidence:
         FormatError: The file is neither.
     """
     data = read_file(path, "saved proof", MAX_RECORD)
-    value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
-    is_evidence = isinstance(value, dict) and "platform" in value
-    return Evidence.parse(data) if is_evidence else Record.parse(data)
+    try:
+        value = cbor_decode(data, what="saved proof", limit=MAX_RECORD)
+    except FormatError as error:
+        raise _not_a_proof(path, data) from error
+    fields = value if isinstance(value, dict) else {}
+    if "platform" in fields:
+        return Evidence.parse(data)
+    if "format" in fields:
+        return Record.parse(data)
+    raise _not_a_proof(path, data)
+
+
+def _not_a_proof(path: Path, data: bytes) -> FormatError:
+    return FormatError(
+        "bad-cbor",
+        f"the file {path} is neither a saved proof nor evidence",
+        expected="what `confide verify --save` wrote, or the evidence of one machine (CBOR)",
+        seen=f"{len(data)} bytes that start with {data[:8].hex()}" if data else "an empty file",
+    )
 
 
 def fetch_record(

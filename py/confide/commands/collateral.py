@@ -25,7 +25,9 @@ from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
 from confide.protocol.coordinator import Attestation
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import Role
 from confide.verify.collateral import missing_for
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
 
 _EXAMPLES = """\
@@ -59,7 +61,7 @@ vendors sign each item, so it does not matter who carries it."""
     add_manifest(command)
     command.add_argument(
         "--role",
-        default="coordinator",
+        default=str(Role.COORDINATOR),
         metavar="ROLE",
         help="the role of the machine whose evidence is in the file (default: %(default)s)",
     )
@@ -115,8 +117,9 @@ def _fetch(options: argparse.Namespace) -> ExitStatus:
     else:
         role, evidence = manifest.role(options.role), _evidence(options, manifest_bytes)
     finder = make_finder(options.collateral, online=not options.offline, report=say, progress=say)
-    bundle = finder.find(evidence, role, manifest)
-    missing = missing_for(evidence, role, manifest, bundle)
+    parsed = ParsedEvidence(evidence)
+    bundle = finder.find(parsed, role, manifest)
+    missing = missing_for(parsed, role, manifest, bundle)
     if options.output:
         write_file(options.output, bundle.encode())
     if options.json:

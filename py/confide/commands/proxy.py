@@ -11,6 +11,7 @@ from rich.console import Console
 
 from confide.client.proxy.loopback import loopback_address
 from confide.client.proxy.program import Settings, run
+from confide.client.release import released_manifest
 from confide.client.service import read_api_key
 from confide.commands.options import add_api_key, add_collateral, make_finder, read_manifest
 from confide.commands.status import ExitStatus
@@ -35,9 +36,10 @@ Every request is encrypted for the verified service."""
     )
     parser.add_argument(
         "--manifest",
-        default=os.environ.get(MANIFEST_VARIABLE),
+        default=os.environ.get(MANIFEST_VARIABLE) or released_manifest(),
         metavar="FILE",
-        help="the manifest, which says what to trust (default: $CONFIDE_MANIFEST)",
+        help="the manifest, which says what to trust (default: $CONFIDE_MANIFEST, or else the "
+        "manifest of the release that this client came with)",
     )
     add_api_key(parser)
     parser.add_argument(

@@ -26,8 +26,9 @@ from confide.client.service import set_manifest
 from confide.errors import UnavailableError
 from confide.host.runner.qemu import Tools, free_port
 from confide.host.runner.vm import Machine
+from confide.protocol.roles import WORKERS, Role
 
-ROLES = ("coordinator", "secret-service", "worker-cpu")
+ROLES = (Role.COORDINATOR, Role.SECRET_SERVICE, Role.WORKER_CPU)
 
 Progress = Callable[[str], None]
 
@@ -152,13 +153,13 @@ class System:
     def _boot(self) -> None:
         start = time.monotonic()
         # All three start at once: a node keeps asking until its coordinator answers.
-        coordinator = self._start("coordinator")
+        coordinator = self._start(Role.COORDINATOR)
         secret_service = self._start(
-            "secret-service",
+            Role.SECRET_SERVICE,
             config={"coordinator": coordinator.guest_url(8000)},
         )
         worker = self._start(
-            "worker-cpu",
+            Role.WORKER_CPU,
             config={
                 "coordinator": coordinator.guest_url(8000),
                 "secret_service": secret_service.guest_url(8443, scheme="https"),
@@ -167,14 +168,14 @@ class System:
             model_disks=[self.build.model / "model.disk"],
         )
         coordinator.wait_ready(300)
-        self._ready("coordinator", start)
+        self._ready(Role.COORDINATOR, start)
         set_manifest(coordinator.url, self.build.manifest.read_bytes(), offline())
         self.progress("coordinator: verified, has the manifest")
         secret_service.wait_ready(300)
-        self._ready("secret-service", start)
+        self._ready(Role.SECRET_SERVICE, start)
         self.progress("secret-service: ready")
         worker.wait_ready(600)
-        self._ready("worker-cpu", start)
+        self._ready(Role.WORKER_CPU, start)
         self.progress("worker-cpu: ready")
 
     def _ready(self, role: str, start: float) -> None:
@@ -185,7 +186,7 @@ class System:
         listen = f"127.0.0.1:{free_port()}"
         argv = ["gateway", "--listen", listen]
         for role in ROLES:
-            option = "--worker" if role.startswith("worker") else f"--{role}"
+            option = "--worker" if role in WORKERS else f"--{role}"
             argv += [option, self.machines[role].url]
         return self._program("gateway", argv, listen, timeout=30)
 

@@ -26,6 +26,7 @@ from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Check, Verdict
 from confide.verify.x509 import utc
 
@@ -116,15 +117,16 @@ def _verify_evidence(
             expected=f"--role ROLE and --report-data HEX ({REPORT_DATA_SIZE} bytes)",
         )
     manifest = Manifest.parse(manifest_bytes)
+    parsed = ParsedEvidence(evidence)
     if options.at is None:
         now = int(time.time())
-        collateral = make_finder(options).find(evidence, manifest.role(options.role), manifest)
+        collateral = make_finder(options).find(parsed, manifest.role(options.role), manifest)
     else:
         # The cache and the vendors know today's state only.
         now = options.at
         collateral = read_bundle(options.collateral) if options.collateral else Bundle()
     verdict = verify_evidence(
-        evidence,
+        parsed,
         report_data=options.report_data,
         manifest=manifest,
         role=options.role,

@@ -1,4 +1,4 @@
-"""How bytes are read and written: canonical JSON and CBOR, strict fields, PEM, bounded files.
+"""How bytes are read and written: canonical JSON and CBOR, declared messages, PEM, bounded files.
 
 Runs in measured machines. Imports nothing of Confide but `confide.errors`, and `measure`.
 """

@@ -1,4 +1,4 @@
-"""The two encodings everything else is made of: canonical JSON and deterministic CBOR.
+"""The two encodings of all our messages: canonical JSON and deterministic CBOR.
 
 Both decoders accept exactly one byte string per value: what they decode encodes to the same bytes.
 So a hash of the bytes is a hash of the value, and two implementations cannot read one message in
@@ -40,7 +40,9 @@ _NO_TAGS = _NoTags()
 def json_encode(value: Json) -> bytes:
     """Canonical JSON: sorted keys, two spaces of indent, ASCII, one newline at the end.
 
-    Raises FormatError for values outside dict/list/str/int/bool/None (floats among them).
+    Raises:
+        FormatError: `bad-type` for a value that is not dict, list, str, int, bool or None, an
+            integer beyond 64 bits or a lone surrogate; `too-deep` for more than 16 levels.
     """
     _check_types(value, "JSON", ())
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False)
@@ -48,9 +50,16 @@ def json_encode(value: Json) -> bytes:
 
 
 def json_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Json:
-    """Read canonical JSON of at most `limit` bytes. `what` names the document in errors.
+    """Read canonical JSON.
 
-    Raises FormatError for anything that `json_encode` would not have written byte by byte.
+    Args:
+        data: the document.
+        what: names the document in errors ("the manifest").
+        limit: its most bytes.
+
+    Raises:
+        FormatError: `too-large`, `bad-json`, or `not-canonical` for bytes that `json_encode` does
+            not write.
     """
     _check_size(data, what, limit)
     try:
@@ -67,20 +76,28 @@ def json_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Json:
 
 
 def cbor_encode(value: Cbor) -> bytes:
-    """Deterministic CBOR (RFC 8949, section 4.2.1) of dict/list/str/bytes/int/bool/None.
+    """Deterministic CBOR (RFC 8949, section 4.2.1) of dict, list, str, bytes, int, bool and None.
 
-    Raises FormatError for other types, keys that are not text, and integers beyond 64 bits.
+    Raises:
+        FormatError: `bad-type` for another type, a key that is not text or an integer beyond 64
+            bits; `too-deep` for more than 16 levels.
     """
     _check_types(value, "CBOR", (bytes,))
     return cbor2.dumps(value, canonical=True)
 
 
 def cbor_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Cbor:
-    """Read deterministic CBOR of at most `limit` bytes. `what` names the message in errors.
+    """Read deterministic CBOR.
 
-    Raises FormatError for tags, floats, indefinite lengths, lengths and integers that are not
-    shortest, unsorted or double keys, keys that are not text, trailing bytes, depth over 16, more
-    than `MAX_VALUES` values.
+    Args:
+        data: the message.
+        what: names the message in errors ("the join request").
+        limit: its most bytes.
+
+    Raises:
+        FormatError: `too-large`; `bad-cbor` for tags, indefinite lengths and more than `MAX_VALUES`
+            values; `bad-type` for floats and keys that are not text; `not-canonical` for lengths
+            and integers that are not shortest, unsorted or double keys, and trailing bytes.
     """
     _check_size(data, what, limit)
     _check_count(data, what)
@@ -98,7 +115,7 @@ def cbor_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Cbor:
 
 
 def _reason(error: BaseException) -> str:
-    # The first line only, and short: parser messages can quote hostile input at length.
+    # Short, because a parser's message can quote hostile input at length.
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
@@ -113,7 +130,7 @@ def _check_size(data: bytes, what: str, limit: int) -> None:
 
 
 def _check_count(data: bytes, what: str) -> None:
-    """Counts the heads, of which each value has one: type, and length or number (RFC 8949, 3)."""
+    """Counts the heads: each value has one, its type and its length or number (RFC 8949, 3)."""
     at = count = 0
     while at < len(data):
         kind, argument = divmod(data[at], 32)
@@ -121,7 +138,7 @@ def _check_count(data: bytes, what: str) -> None:
             raise FormatError(
                 "bad-cbor",
                 f"{what} is not CBOR",
-                expected="lengths that are stated",
+                expected="definite lengths",
                 seen=f"byte {data[at]:#04x} at {at}",
             )
         at += 1

@@ -1,4 +1,4 @@
-"""Files that a person names, read whole up to a limit, or written. An error names the file."""
+"""Files that a user names: read whole, up to a limit, or written. Each error names the file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Certificate chains as PEM text, in exactly one spelling: RFC 7468, section 3, 64 columns.
 
-No signature covers the text, so two spellings of one chain would be bytes that anybody can change.
+No signature covers the text. If a chain had two spellings, anybody could change the bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read_chain(data: bytes, what: str, *, max_certificates: int) -> tuple[bytes,
     if not 1 <= len(chain) <= max_certificates or write_chain(chain) != text:
         raise FormatError(
             "bad-pem",
-            f"the {what} is not certificates in PEM",
+            f"the {what} is not a chain of certificates in PEM",
             expected=f"1 to {max_certificates} certificates in lines of {_COLUMNS} characters, "
             "and nothing else",
             seen=f"{len(chain)} certificates in {len(data)} bytes",

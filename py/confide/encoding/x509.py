@@ -11,7 +11,7 @@ from confide.errors import FormatError
 MAX_DER = 16384
 """Bytes of one certificate."""
 
-# All that the parser raises for bytes that are no certificate, or hold a key of an unknown kind.
+# What the parser raises for bytes that are not a certificate, and for a key of an unknown kind.
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -33,7 +33,7 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
         )
     try:
         certificate = x509.load_der_x509_certificate(der)
-        # These are parsed when they are first asked for; malformed ones raise here
+        # The parser reads these on first use: a malformed one raises here.
         _ = (certificate.extensions, certificate.subject, certificate.issuer)
         _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
         certificate.public_key()

@@ -1,8 +1,8 @@
-"""`confide manifest build`: measurements of images and descriptions of models in, a manifest out.
+"""`confide manifest build`: makes a manifest of measurements of images and entries of models.
 
 Without a policy it is a development manifest, of the vTPM measurements and the published CA. With
 one it is a production manifest, of the measurements for the platforms that the policy names.
-Deterministic: the order of the inputs does not matter, and nothing but them goes in.
+Deterministic: the manifest depends on the inputs alone, and not on their order.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _read_role(path: Path, policy: Policy) -> tuple[Role, RoleEntry]:
     if not (vtpm or snp or tdx):
         raise ConfigError(
             "no-measurements",
-            f"{file} has measurements for no platform that the policy names",
+            f"{file} has no measurements for the platforms of the policy",
             next="measure the image for these platforms (`measure image --help`)",
         )
     role = Role(name)

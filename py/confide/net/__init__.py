@@ -1,4 +1,1 @@
-"""HTTP, as every program of Confide serves and calls it.
-
-Runs in measured machines and outside of them.
-"""
+"""HTTP, as every program of Confide serves and calls it, in measured machines and outside."""

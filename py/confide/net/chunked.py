@@ -8,8 +8,8 @@ _MAX_SIZE_LINE = 16
 class Dechunker:
     """Reads RFC 9112, section 7.1, strictly: chunk extensions and trailers are refused.
 
-    ``feed()`` returns all payload that its input completes, so that chunks which arrived together
-    leave together. Raises ValueError for anything malformed, the peer's end of stream included.
+    ``feed()`` returns the payload of all chunks in its input, so that chunks which arrived together
+    leave together. Raises ValueError for malformed input and for an early end of the stream.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Dechunker:
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
-        """The payload in what the last read brought; b"" if there is none in it yet."""
+        """The payload in the bytes of one read, b"" if it holds none."""
         if not data:
             raise ValueError("the stream ended before its last chunk")
         data = self._pending + data

@@ -1,9 +1,8 @@
 """The HTTP client of the data path: one peer, kept-alive connections, bodies as they arrive.
 
-Why not `requests`: a proxy has to abort a call while it waits for the answer's first byte (the app
-has hung up, the engine still computes), which needs the socket, and it has to pass on as one piece
-the several events that one read brought. Both take the connection itself, which `requests` hides.
-So this is `http.client` with a small pool.
+Why not `requests`, as in calls.py: a proxy has to abort a call while it waits for the first byte
+(the app has hung up, the engine still computes), and it has to pass on the events of one read as
+one piece. Both need the connection, which `requests` hides. So this is `http.client` with a pool.
 
 Errors: `UnavailableError` with code "peer-unreachable" (no connection), "peer-lost" (a connection
 that broke, or an answer that is not HTTP) or "peer-timeout"; `FormatError` "answer-too-large".
@@ -25,13 +24,13 @@ from confide.net.chunked import Dechunker
 from confide.net.disconnect import DisconnectWatch
 
 STREAMS = 1200
-"""Streams that a program on the data path carries at once: its threads, and connections to keep."""
+"""Streams that a program on the data path carries at once, and connections that it keeps."""
 
 STREAM_THREADS = STREAMS + 64
-"""So that health checks and attestation have threads beside a full load of streams."""
+"""Health checks and attestation have threads beside a full load of streams."""
 
 READ_SIZE = 64 * 1024
-"""Bytes taken from a socket at most in one read."""
+"""Most bytes of one read."""
 
 
 class Upstream:
@@ -46,8 +45,8 @@ class Upstream:
         idle_connections: int = STREAMS,
         may_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`may_send` raises UnavailableError if the peer may not be asked. It is called when there
-        is a connection, before anything of a request is sent: so it speaks of who is connected.
+        """`may_send` raises UnavailableError if the peer must not get a request. It is called after
+        connecting and before sending, so it decides about the connected peer.
         """
         parts = split_base_url(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
@@ -84,10 +83,10 @@ class Upstream:
         headers: Mapping[str, str] | None = None,
         watch: DisconnectWatch | None = None,
     ) -> UpstreamAnswer:
-        """Send a request, return when the answer's head is there. The caller closes the answer.
+        """Send a request, return when the answer's head has come. The caller closes the answer.
 
-        A kept-alive connection that the peer closed in the meantime is replaced once, unseen. That
-        cannot run a sealed request twice (its salt makes the second one a refused replay). An
+        A kept connection that the peer has closed meanwhile is replaced once. That cannot run a
+        sealed request twice: the worker refuses the second one, because it knows the salt. An
         engine, which gets requests in the clear, may compute one twice.
         """
         for fresh in (False, True):
@@ -147,15 +146,15 @@ class Upstream:
         connection.close()
 
     def lost(self, code: str, error: Exception) -> UnavailableError:
-        """The error that says in what way this peer failed."""
+        """The error for a peer that failed in this way."""
         what = {
-            "peer-unreachable": "could not be reached",
+            "peer-unreachable": "cannot be reached",
             "peer-timeout": "did not answer in time",
-            "peer-lost": "broke off the connection or did not speak HTTP",
+            "peer-lost": "closed the connection or did not speak HTTP",
         }[code]
         return UnavailableError(
             code,
-            f"{self.url} {what}.",
+            f"{self.url} {what}",
             seen=type(error).__name__,
             next="check that it runs and that the address is right",
         )
@@ -182,7 +181,7 @@ class UpstreamAnswer:
         self.content_type = response.getheader("Content-Type") or ""
 
     def pieces(self) -> Iterator[bytes]:
-        """The body, never waiting for more than the first byte that is there; no piece is empty.
+        """The body in pieces, each as soon as one byte of it is there; none is empty.
 
         Raises UnavailableError if the body ends before its announced end.
         """
@@ -217,19 +216,19 @@ class UpstreamAnswer:
             if size > limit:
                 raise FormatError(
                     "answer-too-large",
-                    f"{self._upstream.url} answered with more than it may.",
+                    f"{self._upstream.url} sent too large an answer",
                     expected=f"at most {limit} bytes",
                 )
             parts.append(piece)
         return b"".join(parts)
 
     def close(self) -> None:
-        """Keep the connection if the body was read to its end; else cut it, so the peer stops."""
+        """Keep the connection if the body was read to its end, else cut it, so the peer stops."""
         connection, response = self._connection, self._response
-        # Before the connection can serve somebody else, who must not be cut off by this client.
+        # Before the connection serves another request, which this client must not cut off.
         cut = self._watch is not None and not self._watch.release()
         if self._complete and not cut and not response.will_close and connection.sock is not None:
-            # Closing the response leaves the connection open and ready for the next request.
+            # Closing the response leaves the connection open for the next request.
             response.close()
             self._upstream.keep(connection)
         else:
@@ -245,7 +244,7 @@ class UpstreamAnswer:
 
 
 def _readable(sock: socket.socket) -> bool:
-    # An idle connection with something to read is one that the peer closed (or garbled).
+    # An idle connection with bytes to read was closed (or garbled) by the peer.
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))

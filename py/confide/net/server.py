@@ -2,18 +2,17 @@
 
 Rules of this module:
 
-* One worker process. The programs keep their state (keys, manifest, certificates) in the RAM of
-  the process that serves it, so there must be exactly one; threads serve requests side by side.
-* Nothing about a request is logged: no access log, and an unexpected error shows as "internal" to
-  the peer and as its type alone on the console.
-* A stalled peer is cut off after READ_SECONDS: idle connections cannot hold all the threads.
+* One worker process. The programs keep their state (keys, manifest, certificates) in RAM, so one
+  process has to serve it. Threads serve requests side by side.
+* Nothing about a request is logged. There is no access log. For an unexpected error the peer gets
+  "internal" and the console its type.
+* A stalled peer is cut off after READ_SECONDS, so idle connections cannot hold all threads.
 
 Mutual TLS next to plain HTTP (the secret service) is one more listener of the same worker. gunicorn
-knows only one TLS setting for all its listeners; two gunicorn masters would be two processes,
-hence two key stores and a channel for secrets between them; a second, hand-made HTTP server in a
-thread would be a second request parser to trust. So the worker class below turns TLS on for
-connections of one listener, and the application is chosen by whether the request's own socket is a
-TLS socket, which no header or path can influence.
+has one TLS setting for all its listeners. Two gunicorn masters would be two processes with two key
+stores and a channel for secrets between them. A second HTTP server in a thread would be a second
+request parser to trust. So the worker class below turns TLS on for the connections of one listener.
+The type of the request's own socket chooses the application: no header or path can change that.
 """
 
 from __future__ import annotations
@@ -47,22 +46,22 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_BODY = 1 << 20
-"""Bytes of a request body unless a program says otherwise."""
+"""Most bytes of a request body, unless a program has its own limit."""
 
 READ_SECONDS = 5
-"""A peer that sends nothing for so long while a request is read is disconnected."""
+"""A peer that sends nothing for this time, while a request is read, is disconnected."""
 
 WRITE_SECONDS = 60
-"""A peer that accepts nothing for so long while a response is written is disconnected."""
+"""A peer that accepts nothing for this time, while a response is written, is disconnected."""
 
 MAX_CONNECTIONS = 4096
-"""Open connections of one program; more wait in the listen queue."""
+"""Open connections of one program. More wait in the listen queue."""
 
 LISTEN_QUEUE = 2048
 """Connections that wait to be accepted; gunicorn's own default."""
 
 MAX_FILES = 65536
-"""File descriptors that a program asks for. A stream takes two, and a login shell allows 1,024."""
+"""File descriptors that a program asks for. A stream takes two; a login shell allows 1,024."""
 
 
 def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
@@ -101,13 +100,13 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         return jsonify(error=plain.to_dict()), status
 
     def malformed(_: ParseException) -> tuple[Response, int]:
-        plain = FormatError("bad-http", "The request body is not HTTP.")
+        plain = FormatError("bad-http", "The request is not HTTP.")
         return jsonify(error=plain.to_dict()), 400
 
     def crashed(error: Exception) -> tuple[Response, int]:
-        # The type alone: a message or a traceback could quote what a client sent.
+        # Only the type: a message or a traceback could quote what a client sent.
         print(f"confide: unexpected {type(error).__name__} in {name}", file=sys.stderr, flush=True)
-        plain = ConfideError("internal", "The service failed in a way it does not know.")
+        plain = ConfideError("internal", "The service has a defect.")
         return jsonify(error=plain.to_dict()), 500
 
     app.before_request(needs_length)
@@ -125,11 +124,11 @@ def cbor_response(body: bytes) -> Response:
 
 @dataclass(frozen=True)
 class Service:
-    """What a program serves: a WSGI application, and perhaps another one behind mutual TLS.
+    """What a program serves: a WSGI application, and optionally another one behind mutual TLS.
 
-    ``tls`` is that application and a function called for each new TLS connection, so that a renewed
-    certificate is used at once. It may raise UnavailableError while there is no certificate: the
-    connection is then dropped.
+    ``tls`` is that application and a function that is called for each new TLS connection, so that a
+    renewed certificate is used at once. It may raise UnavailableError while there is no
+    certificate: the connection is then dropped.
     """
 
     app: WSGIApplication
@@ -156,7 +155,7 @@ class _TlsSettings:
 
 
 class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
-    """Says what kind of thing went wrong, never in which request."""
+    """Logs the kind of an error, never the request."""
 
     def exception(self, _message: str, *_args: object, **_options: object) -> None:
         kind, _, _ = sys.exc_info()
@@ -178,8 +177,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         super().enqueue_req(conn)
 
     def handle_error(self, _req: Any, client: socket.socket, _addr: Any, error: Exception) -> None:
-        # For what never became a request, or failed outside the application. gunicorn's own version
-        # quotes the request in log and answer.
+        # For bytes that are no request, and for errors outside the application. gunicorn's own
+        # version quotes the request in log and answer.
         if isinstance(error, ssl.SSLError):
             return
         if isinstance(error, ParseException):
@@ -194,10 +193,11 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     def _close(self, conn: TConn, graceful: bool = False) -> None:
         # gunicorn's graceful close waits up to two seconds for the peer, on the thread that accepts
-        # connections: a few peers that keep theirs open would stop the service. So: on another one.
+        # connections. A few peers that keep theirs open would stop the service. So another thread
+        # does it.
         try:
             self.tpool.submit(TConn.close, conn, graceful)
-        except RuntimeError:  # the pool has ended, and with it the service
+        except RuntimeError:  # the pool and the service have ended
             TConn.close(conn)
 
 
@@ -211,7 +211,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             "worker_class": _Worker,
             "threads": threads,
             "worker_connections": MAX_CONNECTIONS,
-            # State lives in this process: never kill it because it is slow (emulation is).
+            # State lives in this process: never kill it for being slow, as emulation is.
             "timeout": 0,
             "graceful_timeout": 2,
             "keepalive": 75,
@@ -232,7 +232,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             service = self._factory()
         except ConfideError as error:
             print(f"confide: {error}", file=sys.stderr, flush=True)
-            # Tells the parent to give up instead of starting this program over and over.
+            # Tells the parent to give up and not to start this program again.
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
         except Exception:
             traceback.print_exc()

@@ -1,7 +1,7 @@
-"""Server-sent events, as far as the data path has to understand them (WHATWG HTML, section 9.2).
+"""Server-sent events, as far as the data path reads them (WHATWG HTML, section 9.2).
 
-Events end with an empty line; lines end with LF or CR LF. A lone CR as a line end, which the
-specification also allows and no engine sends, does not end an event here.
+Events end with an empty line, lines with LF or CR LF. The specification also allows a lone CR,
+which no engine sends; it does not end a line here.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import re
 from confide.errors import FormatError
 
 MAX_EVENT = 4 << 20
-"""Bytes of one event at most."""
+"""Most bytes of one event."""
 
 _END_OF_STREAM = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 
 
 class EventBuffer:
-    """Complete events out of a byte stream that comes in pieces of any size."""
+    """Makes complete events from a byte stream in pieces of any size."""
 
     def __init__(self) -> None:
         self.rest = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """All events that this piece completes, as they came; b"" if it completes none.
+        """The bytes of all events that this piece completes, b"" if it completes none.
 
         Raises FormatError "event-too-large" for an event without an end.
         """
@@ -36,14 +36,14 @@ class EventBuffer:
         if len(self.rest) > MAX_EVENT:
             raise FormatError(
                 "event-too-large",
-                "an event of the stream does not end",
+                "an event of the stream is too large",
                 expected=f"at most {MAX_EVENT} bytes",
             )
         return data[:end] if self.rest else data
 
 
 def before_done(events: bytes) -> int:
-    """Where the event ``data: [DONE]`` begins, or the length if it is not there."""
+    """The position of the event ``data: [DONE]``, or the length if there is none."""
     if b"[DONE]" not in events:
         return len(events)
     match = _END_OF_STREAM.search(events)

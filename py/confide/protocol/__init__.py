@@ -1,1 +1,1 @@
-"""Wire formats: bytes to values and back, strictly. Nothing here does I/O or reads a clock."""
+"""Our own messages: bytes to values and back, strictly. Nothing here does I/O or reads a clock."""

@@ -1,4 +1,4 @@
-"""What a hardware report vouches for: `report_data` binds a nonce and a list of items to it."""
+"""What a hardware report binds: `report_data` is made of a nonce and a list of items."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ TPM_EXTRA_DATA_SIZE = 32
 def report_data(label: str, nonce: bytes, items: Sequence[bytes]) -> bytes:
     """SHA-256(label ‖ 0x00 ‖ nonce ‖ SHA-256(item) ...) ‖ 32 zero bytes: 64 bytes.
 
-    The label says what is bound, so a report made for one purpose is useless for another. `nonce`
-    is 32 bytes. Raises FormatError for another nonce size or a label with two readings.
+    The label names the purpose, so a report for one purpose does not pass for another.
+
+    Args:
+        label: ASCII without NUL.
+        nonce: 32 bytes.
+        items: byte strings of any length; their number and order count.
+
+    Raises:
+        FormatError: `bad-nonce` or `bad-label`.
     """
     if len(nonce) != NONCE_SIZE:
         raise FormatError(
@@ -58,11 +65,21 @@ def join_report_data(
 ) -> bytes:
     """The 64 bytes in a joining node's report.
 
-    `public_key` is the SPKI DER of the node's mesh key; `kem_public_key` is empty for a node that
-    has none; `models` are bound in the order in which they are sent. `mesh_ca` is the DER of the
-    mesh CA that the node was shown: without it, a man in the middle with CAs of his own could relay
-    a join, and the node would trust his mesh while the real one vouches for the node. `gpus` is the
-    node's `formats.gpu.gpu_binding`, of none if it has none.
+    Without the mesh CA, a man in the middle with CAs of his own could relay a join: the node would
+    trust his mesh, and the real mesh would vouch for the node.
+
+    Args:
+        nonce: the coordinator's challenge, 32 bytes.
+        role: the role that the node claims.
+        public_key: SPKI DER of the node's mesh key.
+        kem_public_key: the secret service's KEM key, empty for all other roles.
+        manifest: the manifest's canonical bytes.
+        models: names, in the order in which they are sent.
+        mesh_ca: DER of the mesh CA that the node was shown.
+        gpus: the node's `protocol.gpu.gpu_binding`, also for a node without GPUs.
+
+    Raises:
+        FormatError: `bad-nonce` for a nonce of another size.
     """
     names = cbor_encode(list(models))
     items = [role.encode(), public_key, kem_public_key, manifest, names, mesh_ca, gpus]

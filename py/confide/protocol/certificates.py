@@ -1,7 +1,7 @@
 """The mesh certificate profile: X.509 v3, P-256, ECDSA with SHA-256, and what a leaf says.
 
 Root CA (path length 1) signs the mesh CA (path length 0, carries the manifest's hash), which signs
-leaves of one hour. A leaf says its role and models as URIs in the subject alternative name.
+leaves of one hour. A leaf names its role and models as URIs in the subject alternative name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODEL_PREFIX = "confide:model:"
 
 ROOT_LIFETIME = 10 * 365 * 86400
 LEAF_LIFETIME = 3600
-# Guests' clocks differ a little: a certificate is valid from somewhat before it was made.
+# Guests' clocks differ a little, so a certificate is valid from 300 seconds before it was made.
 BACKDATE = 300
 DIGEST_SIZE = 32
 
@@ -53,7 +53,7 @@ def key_usage(*, ca: bool) -> x509.KeyUsage:
 
 @dataclass(frozen=True)
 class MeshIdentity:
-    """What a leaf certificate says. Says, not proves: verify/mesh.py does that."""
+    """What a leaf certificate says. Only verify/mesh.py checks whether it is true."""
 
     role: str
     models: tuple[str, ...]
@@ -84,7 +84,7 @@ def load_public_key(spki: bytes, what: str) -> ec.EllipticCurvePublicKey:
 
 
 def parse_leaf(certificate: x509.Certificate) -> MeshIdentity:
-    """Read a leaf's role, models and KEM key hash. Raises FormatError if it is not of the form."""
+    """Read a leaf's role, models and KEM key hash. Raises FormatError if it is malformed."""
     role = ""
     models = []
     for uri in _uris(certificate):
@@ -95,7 +95,7 @@ def parse_leaf(certificate: x509.Certificate) -> MeshIdentity:
         else:
             raise FormatError(
                 "bad-certificate",
-                "the certificate names something unexpected",
+                "the certificate has an unknown URI",
                 expected="one role and any number of models",
                 seen=ascii(uri[:80]),
             )
@@ -143,7 +143,7 @@ def _p256(key: object, what: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise FormatError(
             "bad-key",
-            f"the {what} key is of the wrong kind",
+            f"the {what} key has the wrong type",
             expected="P-256",
             seen=type(key).__name__,
         )

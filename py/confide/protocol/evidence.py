@@ -8,7 +8,7 @@ from typing import Annotated
 
 from confide.encoding.messages import CborMessage
 from confide.protocol.gpu import MAX_GPUS, REFUSALS
-from measure.kinds import Blob, Definitions, Kind, ListOf, MapOf, Schema, Text, Word, bad_field
+from measure.kinds import Blob, Definitions, Kind, ListOf, MapOf, Schema, Word, bad_field
 
 PLATFORMS = ("vtpm", "sev-snp", "tdx")
 MAX_EVIDENCE = 1 << 20
@@ -16,6 +16,8 @@ MAX_ENDORSEMENTS = 8
 MAX_CERTIFICATE = 16384
 MAX_PCR = 23
 PCR_SIZE = 32
+
+_PCRS = {str(number): number for number in range(MAX_PCR + 1)}
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,10 @@ class PcrNumber(Kind):
 
     def decode(self, value: object, what: str) -> int:
         """An int."""
-        text: str = Text().decode(value, what)
-        is_number = text.isascii() and text.isdecimal() and len(text) <= 2
-        if not is_number or str(int(text)) != text or int(text) > MAX_PCR:
-            raise bad_field(what, f"a PCR number, decimal 0 to {MAX_PCR}", ascii(text[:80]))
-        return int(text)
+        number = _PCRS.get(value) if isinstance(value, str) else None
+        if number is None:
+            raise bad_field(what, f"a PCR number, decimal 0 to {MAX_PCR}", ascii(value)[:80])
+        return number
 
     def encode(self, value: int) -> str:
         """The decimal text."""

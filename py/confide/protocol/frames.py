@@ -3,10 +3,11 @@
 Rules:
 - The response key is made from the client's salt and the worker's salt. The worker's part matters:
   if a gateway sends one request to two workers, their answers must not share a key and nonces.
-- A frame's nonce is its number, the last frame says so, and what comes after it is an error. So a
-  response that was cut, reordered or spliced is an error, never a shorter answer.
+- A frame's nonce is its number, the last frame has a type of its own, and bytes after it are an
+  error. So a response that was cut, reordered or spliced is an error, never a shorter answer.
 - Frames are padded to buckets, because token lengths tell what a model says.
-- What is not sealed (usage, errors) is marked as not authentic, and nothing secret depends on it.
+- Usage and clear errors are not sealed. They are marked as not authentic, and no secret depends on
+  them.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class Final:
 
 @dataclass(frozen=True)
 class ClearError(CborMessage, what="the error record", limit=8192):
-    """A clear error instead of a response: NOT authentic, anybody on the way can make one."""
+    """A clear error instead of a response: NOT authentic: anybody on the way can make one."""
 
     code: Annotated[str, Name()]
     message: Annotated[str, Text()]
@@ -228,7 +229,7 @@ class ResponseOpener:
         buffer, at = self._buffer, 0
         while len(buffer) - at >= _PREFIX.size:
             kind, length = _PREFIX.unpack_from(buffer, at)
-            # Checked before the payload is waited for: a hostile length must not cost memory.
+            # Checked before the payload has arrived: a hostile length must not cost memory.
             if length > MAX_PAYLOAD:
                 raise FormatError(
                     "too-large",
@@ -264,7 +265,7 @@ class ResponseOpener:
                 return ClearError.parse(payload)
             raise FormatError(
                 "bad-record",
-                "the response does not start as it must",
+                "the response starts with a wrong record",
                 expected="a start record of 32 bytes or a clear error",
                 seen=f"kind {kind}, {len(payload)} bytes",
             )

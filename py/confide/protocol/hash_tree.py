@@ -1,10 +1,11 @@
 """The dm-verity hash tree of a model disk: its geometry, and the root hash. No I/O.
 
-A model disk is data (an erofs file system, at least 2 blocks) and, right behind it, the hash tree:
+A model disk is data (an erofs file system, at least 2 blocks) and, right after it, the hash tree:
 SHA-256 of each 4096-byte block with a salt of 32 zero bytes before it, 128 hashes to a block, the
-last block of a level filled with zeros, the top level (one block) first and the leaves last. There
-is no verity superblock. Format: Linux, Documentation/admin-guide/device-mapper/verity.rst, version
-1.
+last block of a level filled with zeros, the top level (one block) first and the leaves last. The
+disk has no verity superblock.
+
+Source: Linux, Documentation/admin-guide/device-mapper/verity.rst, version 1.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Level:
 
     @property
     def end(self) -> int:
-        """The offset of the first byte behind the level."""
+        """The offset of the first byte after the level."""
         return self.offset + self.blocks * BLOCK
 
 

@@ -1,4 +1,4 @@
-"""The coordinator's history: every manifest it ever had, hash-linked and signed by its root CA."""
+"""The coordinator's history: all its manifests, hash-linked and signed by its root CA."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def verify_history(
             root_key.verify(entry.signature, entry.signed_bytes(), ec.ECDSA(hashes.SHA256()))
         except InvalidSignature as error:
             raise VerificationError(
-                "bad-history", f"history entry {entry.sequence} was not signed by the root CA"
+                "bad-history", f"the root CA did not sign history entry {entry.sequence}"
             ) from error
     last = entries[-1]
     for name, expected, seen in (

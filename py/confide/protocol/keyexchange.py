@@ -92,9 +92,18 @@ class KemPrivateKey:
     ) -> tuple[InferenceKey, bytes]:
         """Open a sealed key message: (the inference key, its 32-byte id).
 
-        Raises FormatError for malformed bytes, VerificationError if it does not open under this
-        key and manifest, or was issued over an hour ago (a replayed message would revive a key
-        whose used salts are forgotten) or over five minutes in the future.
+        A message of over an hour ago could be a replay: it would revive a key whose used salts are
+        forgotten.
+
+        Args:
+            message: the body of POST /v1/keys.
+            manifest_sha256: SHA-256 of the manifest, 32 bytes.
+            now: unix seconds.
+
+        Raises:
+            FormatError: the message is malformed.
+            VerificationError: `bad-key-seal` if it does not open under this key and manifest,
+                `stale-key` if it is over an hour old or over five minutes in the future.
         """
         sealed = _SealedKeyMessage.parse(message)
         ciphertext, info = sealed.enc + sealed.ciphertext, _info(manifest_sha256)
@@ -111,7 +120,7 @@ class KemPrivateKey:
         if not now - KEY_LIFETIME < key.issued <= now + CLOCK_SKEW:
             raise VerificationError(
                 "stale-key",
-                "the sealed key was not issued within the last hour",
+                "the sealed key is not from the last hour",
                 expected=f"after {now - KEY_LIFETIME} and by {now + CLOCK_SKEW}",
                 seen=str(key.issued),
                 next="check the clock and seal a new key",

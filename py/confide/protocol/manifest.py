@@ -3,7 +3,7 @@
 Rules that hold for every manifest:
 - The bytes are canonical, so comparing manifests is comparing bytes.
 - A role accepts a platform only if the manifest says what it demands of that platform, and every
-  measurement pins all that the image decides: nothing is left to the host.
+  measurement pins all that the image decides. The host chooses none of it.
 - The published development CA protects nothing. So only a manifest of mode "development" names it,
   and such a manifest names no other platform.
 - A worker with GPUs says what is demanded of them; no other role does.
@@ -55,7 +55,7 @@ MAX_MANIFEST = 1 << 20
 
 @dataclass(frozen=True)
 class Platforms:
-    """What is demanded of each platform; one that is left out is not accepted."""
+    """What is demanded of each platform. A platform that is left out is not accepted."""
 
     vtpm: Annotated[VtpmAuthority | None, Optional(VTPM_AUTHORITY)] = None
     snp: Annotated[SnpPolicy | None, Optional(Nested(SnpPolicy)), Wire("sev-snp")] = None
@@ -282,9 +282,8 @@ class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
             raise FormatError("manifest-role", "the manifest has no role coordinator")
         if len({model.name for model in self.models}) != len(self.models):
             raise FormatError("manifest-models", "the manifest names one model twice")
-        workers = set(self.roles) & set(WORKERS)
         for model in self.models:
-            if not model.roles or not set(model.roles) <= workers:
+            if not model.roles or not set(model.roles) <= set(self.workers):
                 raise FormatError(
                     "manifest-models",
                     f"model {model.name} has a role that cannot serve it",
@@ -296,6 +295,11 @@ class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
     def sha256(self) -> bytes:
         """SHA-256 of the canonical bytes, which are hashed, bound, served and pinned: 32 bytes."""
         return hashlib.sha256(self.encode()).digest()
+
+    @property
+    def workers(self) -> tuple[Role, ...]:
+        """The roles that serve models."""
+        return tuple(role for role in WORKERS if role in self.roles)
 
     def role(self, name: str) -> RoleEntry:
         """Raises PolicyError if the manifest has no such role."""

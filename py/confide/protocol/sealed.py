@@ -1,9 +1,9 @@
-"""Sealed requests, and the public face of what is sealed: responses are in frames.py.
+"""Sealed requests. Sealed responses are in frames.py; this module exports both.
 
 Rules:
 - A request is sealed whole, under a key of its own.
-- Its associated data holds everything readable that decides what happens to it: version, method,
-  path, model, key id. So none of that can be changed on the way. The shard key only picks a worker.
+- Its associated data holds all readable fields that matter: version, method, path, model, key id.
+  So nobody on the way can change them. The shard key only picks a worker.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Who vouches for a vTPM's attestation key: the chain from its certificate to a pinned root.
+"""Who certifies a vTPM's attestation key: the chain from its certificate to a pinned root.
 
 Rules that hold when every check passes:
 - The chain ends in a self-signed certificate whose public key is the authority's; every certificate
   above the leaf may sign certificates, as deep as that goes, and did sign the one below it; all are
   valid at `now`, and none has a critical extension that is not understood.
-- The leaf is no CA, and its issuer says of it that it is an attestation key: by the usage that the
-  TCG has for this, or, with a cloud, by the cloud's own statement of the machine it belongs to.
+- The leaf is not a CA, and its issuer says that it is an attestation key: by the usage that the TCG
+  has for this, or, with a cloud, by the cloud's own statement of the machine it belongs to.
 
 Source: TCG EK Credential Profile 2.5, 3.2 and 3.6 (usages); RFC 5280, 4.2.1 (extensions); Google's
 certificates are as its own verifier reads them (go-tpm-tools, server/verify.go).
@@ -22,17 +22,10 @@ from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 from confide.errors import FormatError
 from confide.protocol.policy.vtpm import DevelopmentCa, VtpmAuthority
 from confide.vendors.tpm.structures import AK_USAGE_OID
+from confide.verify.chain import Place, Profile, Walker
 from confide.verify.roots import GOOGLE_TPM_ROOT
-from confide.verify.verdict import Check, check_equal
-from confide.verify.x509 import (
-    check_validity,
-    extension,
-    is_ca,
-    is_signed_by,
-    spki_sha256,
-    subject,
-    unknown_critical,
-)
+from confide.verify.verdict import COLLATERAL, FORMAT, Check, check_equal
+from confide.verify.x509 import check_validity, extension, spki_sha256, subject
 
 MAX_CHAIN = 4
 # What machine a key belongs to, in each certificate that Google issues for a vTPM.
@@ -50,25 +43,36 @@ def check_chain(
 ) -> list[Check]:
     """The checks of a chain, leaf first, root last, at `now` (unix seconds)."""
     if isinstance(authority, DevelopmentCa):
-        root, source = authority.spki_sha256, "manifest"
+        root, source, profile = authority.spki_sha256, "manifest", _DEVELOPMENT
     else:
         root, source = GOOGLE_TPM_ROOT.spki_sha256, f"manifest, insecure_cloud {authority.name}"
-    leaf, issuers = chain[0], chain[1:]
+        profile = _CLOUD
+    leaf_fault, *faults = Walker().faults(chain, profile)
     checks = [
-        Check(
-            "attestation key's chain",
-            f"2 to {MAX_CHAIN} certificates",
-            str(len(chain)),
-            2 <= len(chain) <= MAX_CHAIN,
-            "evidence format",
-        ),
+        _check_whole(chain, authority),
         check_equal("issuer", root, spki_sha256(chain[-1]), source),
-        *(_check_issuer(number, issuers) for number in range(len(issuers))),
-        _check_leaf(leaf, issuers, development=isinstance(authority, DevelopmentCa)),
+        *(
+            _check(
+                "issuer certificate",
+                "a CA certificate, signed by itself"
+                if certificate is chain[-1]
+                else "a CA certificate, signed by the next",
+                certificate,
+                fault,
+                FORMAT,
+            )
+            for certificate, fault in zip(chain[1:], faults, strict=True)
+        ),
+        _check(
+            "attestation key certificate",
+            "signed by the issuer, for a TPM attestation key",
+            chain[0],
+            leaf_fault,
+            "issuer",
+        ),
     ]
-    names = ["attestation key validity", *["issuer validity"] * len(issuers)]
-    checks += [check_validity(n, c, now) for n, c in zip(names, chain, strict=True)]
-    return checks
+    names = ["attestation key validity", *["issuer validity"] * (len(chain) - 1)]
+    return checks + [check_validity(n, c, now) for n, c in zip(names, chain, strict=True)]
 
 
 def attestation_key(
@@ -76,7 +80,7 @@ def attestation_key(
 ) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     """The key that a leaf certifies. Raises FormatError unless it is P-256 or RSA.
 
-    The key must be one that could be read (see `formats.certificates.load_certificate`).
+    The key must be one that could be read (see `encoding.x509.load_certificate`).
     """
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
@@ -91,52 +95,42 @@ def attestation_key(
     )
 
 
-def _check_issuer(number: int, issuers: Sequence[x509.Certificate]) -> Check:
-    """May sign certificates, and is signed by the next, the last by itself."""
-    issuer = issuers[number]
-    signer = issuers[min(number + 1, len(issuers) - 1)]
-    passed = (
-        is_ca(issuer, below=number)
-        and unknown_critical(issuer) is None
-        and _is_signed_by(issuer, signer)
-    )
-    is_root = number == len(issuers) - 1
-    return Check(
-        "issuer certificate",
-        "a self-signed CA certificate" if is_root else "a CA certificate, signed by the next",
-        subject(issuer) if passed else f"not one: {subject(issuer)}",
-        passed,
-        "evidence format",
-    )
+def _check_whole(chain: Sequence[x509.Certificate], authority: VtpmAuthority) -> Check:
+    """The chain has a possible length; a cloud's, completed with collateral, goes up to a root."""
+    seen, passed, source = f"{len(chain)}", len(chain) in _LENGTHS, FORMAT
+    if not isinstance(authority, DevelopmentCa):
+        source = COLLATERAL
+        if chain[-1].issuer != chain[-1].subject:
+            seen, passed = f"{seen}, without the root", False
+    return Check("attestation key's chain", f"2 to {MAX_CHAIN} certificates", seen, passed, source)
 
 
-def _check_leaf(
-    leaf: x509.Certificate, issuers: Sequence[x509.Certificate], *, development: bool
+def _check(
+    name: str, expected: str, certificate: x509.Certificate, fault: str, source: str
 ) -> Check:
-    if development:
-        usage = extension(leaf, x509.ExtendedKeyUsage)
-        is_ak = usage is not None and [oid.dotted_string for oid in usage] == [AK_USAGE_OID]
-    else:
-        is_ak = any(e.oid.dotted_string == GOOGLE_INSTANCE_OID for e in leaf.extensions)
-    constraints = extension(leaf, x509.BasicConstraints)
-    # Without the extension it is no CA either (RFC 5280, 4.2.1.9), but the runner's always has it.
-    may_issue = constraints.ca if constraints is not None else development
-    passed = (
-        is_ak
-        and not may_issue
-        and unknown_critical(leaf, ExtensionOID.EXTENDED_KEY_USAGE) is None
-        and bool(issuers)
-        and _is_signed_by(leaf, issuers[0])
-    )
-    return Check(
-        "attestation key certificate",
-        "signed by the issuer, for a TPM attestation key",
-        subject(leaf) if passed else f"not so: {subject(leaf)}",
-        passed,
-        "issuer",
-    )
+    return Check(name, expected, fault or subject(certificate), not fault, source)
 
 
-def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    algorithm = certificate.signature_algorithm_oid
-    return algorithm in _SIGNATURES and is_signed_by(certificate, issuer, algorithm)
+def _development_leaf(certificate: x509.Certificate) -> str:
+    usage = extension(certificate, x509.ExtendedKeyUsage)
+    if usage is None or [oid.dotted_string for oid in usage] != [AK_USAGE_OID]:
+        return "is not for an attestation key"
+    constraints = extension(certificate, x509.BasicConstraints)
+    return "does not say that it is not a CA" if constraints is None or constraints.ca else ""
+
+
+def _cloud_leaf(certificate: x509.Certificate) -> str:
+    oids = [e.oid.dotted_string for e in certificate.extensions]
+    if GOOGLE_INSTANCE_OID not in oids:
+        return "does not name the machine that the key belongs to"
+    # Without the extension it is not a CA either (RFC 5280, 4.2.1.9).
+    constraints = extension(certificate, x509.BasicConstraints)
+    return "is a CA" if constraints and constraints.ca else ""
+
+
+_LENGTHS = range(2, MAX_CHAIN + 1)
+_USAGE = (ExtensionOID.EXTENDED_KEY_USAGE,)
+_DEVELOPMENT, _CLOUD = (
+    Profile(_LENGTHS, _SIGNATURES, (Place(known_critical=_USAGE, rule=rule), Place()))
+    for rule in (_development_leaf, _cloud_leaf)
+)

@@ -1,8 +1,8 @@
 """Which items of collateral some evidence needs, and those of them that are there.
 
-Pure selection: nothing is verified here and nothing fetched. Whoever fetches runs the selection,
-gets what `Shelf.missing` names, and runs it again, until nothing new is named: a reference value
-names its signers only once it is there.
+Nothing is verified here and nothing is fetched. A program that fetches runs the selection, gets
+what `Shelf.missing` names, and runs it again, until nothing new is named: a reference value names
+its signers only once it is there.
 
 Evidence that cannot be read needs nothing: its verifier says what is wrong with it.
 """
@@ -19,18 +19,24 @@ from cryptography.hazmat.primitives import hashes
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.protocol.collateral import Bundle, Item
-from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest, RoleEntry
+from confide.protocol.policy.gpu import GpuPolicy
+from confide.protocol.policy.snp import OptOut, SnpPolicy
 from confide.protocol.policy.vtpm import InsecureCloud
-from confide.vendors.amd.certificates import EndorsementKey
-from confide.vendors.amd.report import Product, Report, SigningKey
+from confide.vendors.amd.report import Product, SigningKey
 from confide.vendors.intel import pcs
 from confide.vendors.intel.collateral import TdxCollateral
-from confide.vendors.intel.quote import Quote
 from confide.vendors.nvidia.spdm import NONCE_SIZE
 from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
-from confide.verify.nvidia.device import Device, read_device
+from confide.verify.nvidia.device import Device, wanted_rims
 from confide.verify.nvidia.rim import rim_signers
+from confide.verify.parsed import (
+    SNP_CERTIFICATES,
+    ParsedEvidence,
+    SnpEvidence,
+    TdxEvidence,
+    VtpmEvidence,
+)
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.x509 import extension
 
@@ -52,7 +58,7 @@ class Shelf:
         self.missing: dict[str, About] = {}
 
     def take(self, name: str, *about: x509.Certificate) -> Item | None:
-        """The item of this name; None, and noted, if there is none."""
+        """The item of this name; None, which is noted as missing, if the bundle lacks it."""
         item = self._bundle.get(name)
         if item is None:
             self.missing[name] = about
@@ -65,38 +71,49 @@ class Shelf:
 
 
 def missing_for(
-    evidence: Evidence, role: RoleEntry, manifest: Manifest, bundle: Bundle
+    evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest, bundle: Bundle
 ) -> Mapping[str, About]:
-    """The items that verifying this evidence would need and `bundle` does not have, by name."""
+    """The items that verifying this evidence needs and `bundle` does not have, by name.
+
+    Only what the manifest's policy looks at is needed; a platform that it refuses needs none.
+    """
     shelf = Shelf(bundle)
-    if evidence.platform == "sev-snp":
-        snp_collateral(evidence, shelf)
-    elif evidence.platform == "tdx":
-        tdx_collateral(evidence, shelf)
-    elif isinstance(manifest.platforms.vtpm, InsecureCloud):
-        with_issuers(evidence, shelf)
+    machine, platforms = evidence.machine, manifest.platforms
+    match machine:
+        case SnpEvidence() if role.snp and platforms.snp is not None:
+            snp_collateral(machine, platforms.snp, shelf)
+        case TdxEvidence() if role.tdx and platforms.tdx is not None:
+            tdx_collateral(machine, shelf)
+        case VtpmEvidence() if role.vtpm and isinstance(platforms.vtpm, InsecureCloud):
+            with_issuers(machine, shelf)
+        case _:
+            return {}
     if role.gpus is not None:
-        gpu_collateral(evidence, shelf)
+        gpu_collateral(evidence.gpus, role.gpus, shelf)
     return shelf.missing
 
 
-def snp_collateral(evidence: Evidence, shelf: Shelf) -> SnpCollateral:
-    """AMD's certificates that did not come with the evidence, and the revocation list."""
-    try:
-        report = Report.parse(evidence.report)
-        product = _product(report, evidence)
-    except FormatError:
-        return SnpCollateral()
+def snp_collateral(evidence: SnpEvidence, policy: SnpPolicy, shelf: Shelf) -> SnpCollateral:
+    """AMD's certificates that did not come with the evidence, and the revocation list.
+
+    The list is left out if the policy does without it.
+    """
+    report, key = evidence.report, evidence.endorsement_key
+    product = key.product if key is not None else report.product
+    if product is None:
+        raise AssertionError("SnpEvidence.parse refuses a report without a product and a key")
     prefix = f"amd/{product.value}"
-    key, intermediate, root = [*evidence.endorsements, None, None, None][:3]
+    vcek, intermediate, root, crl = None, None, None, None
     if key is None and report.signing_key is SigningKey.VCEK:
-        key = shelf.data(vcek_name(product, report.chip_id, report.reported_tcb))
-    if intermediate is None:
+        vcek = shelf.data(vcek_name(product, report.chip_id, report.reported_tcb))
+    if not evidence.issuers:
         is_vlek = report.signing_key is SigningKey.VLEK
         intermediate = shelf.data(f"{prefix}/{'asvk' if is_vlek else 'ask'}")
-    if root is None:
+    if len(evidence.issuers) < len(SNP_CERTIFICATES) - 1:
         root = shelf.data(f"{prefix}/ark")
-    return SnpCollateral(key, intermediate, root, shelf.data(f"{prefix}/crl"))
+    if OptOut.WITHOUT_REVOCATION not in policy.opt_outs:
+        crl = shelf.data(f"{prefix}/crl")
+    return SnpCollateral(vcek, intermediate, root, crl)
 
 
 def vcek_name(product: Product, chip_id: bytes, tcb: bytes) -> str:
@@ -105,12 +122,15 @@ def vcek_name(product: Product, chip_id: bytes, tcb: bytes) -> str:
     return f"amd/vcek/{product.value}/{chip_id[:size].hex()}/{tcb.hex()}"
 
 
-def tdx_collateral(evidence: Evidence, shelf: Shelf) -> TdxCollateral | None:
-    """Intel's statements on the quote's kind of platform; None if one is missing or unreadable."""
+def tdx_collateral(evidence: TdxEvidence, shelf: Shelf) -> TdxCollateral | FormatError:
+    """Intel's statements on the quote's kind of platform; or what is wrong with them."""
+    chain = evidence.pck_chain
+    if isinstance(chain, FormatError):
+        return chain
     try:
-        platform = pcs.Platform.of(Quote.parse(evidence.report))
-    except FormatError:
-        return None
+        platform = pcs.Platform.of(chain.certificates[0], chain.pck)
+    except FormatError as error:
+        return error
     names = {
         pcs.Item.TCB_INFO: f"intel/tcb-info/{platform.fmspc.hex()}",
         pcs.Item.QE_IDENTITY: "intel/qe-identity",
@@ -121,8 +141,8 @@ def tdx_collateral(evidence: Evidence, shelf: Shelf) -> TdxCollateral | None:
     answers = {kind: intel_answer(item) for kind, item in found.items() if item is not None}
     try:
         return pcs.collateral(answers)
-    except FormatError:
-        return None
+    except FormatError as error:
+        return error
 
 
 def intel_answer(item: Item) -> pcs.Answer:
@@ -130,16 +150,20 @@ def intel_answer(item: Item) -> pcs.Answer:
     return pcs.Answer(item.data, item.chain.decode("ascii", "replace"))
 
 
-def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:
-    """Reference values for every GPU, and NVIDIA's answers for every certificate."""
-    found = [read_device(f"GPU {number}", data)[1] for number, data in enumerate(evidence.gpus)]
-    devices = [device for device in found if device is not None]
+def gpu_collateral(
+    gpus: Iterable[Device | FormatError], policy: GpuPolicy, shelf: Shelf
+) -> GpuCollateral:
+    """Reference values for every GPU, as far as the policy wants them, and NVIDIA's answers.
+
+    The answers are about every certificate between a GPU's own and a pinned root.
+    """
+    devices = [device for device in gpus if isinstance(device, Device)]
     rims = {}
     questions: dict[str, About] = {}
     for device in devices:
         # A GPU makes its own leaf, and the root is pinned: NVIDIA is asked about those between.
         questions |= _questions(device.chain[1:])
-    for rim_id in _rim_ids(devices):
+    for rim_id in wanted_rims(devices, policy):
         xml = shelf.data(f"nvidia/rim/{rim_id}")
         if xml is not None:
             rims[rim_id] = xml
@@ -149,41 +173,22 @@ def gpu_collateral(evidence: Evidence, shelf: Shelf) -> GpuCollateral:
     return GpuCollateral(rims, ocsp)
 
 
-def with_issuers(evidence: Evidence, shelf: Shelf) -> Evidence:
-    """VTPM evidence with the issuers of its attestation key, as far as they are there."""
-    chain = list(evidence.endorsements)
+def with_issuers(evidence: VtpmEvidence, shelf: Shelf) -> VtpmEvidence:
+    """The evidence with the issuers of its attestation key, as far as they are there."""
+    chain = list(evidence.chain)
     try:
         while len(chain) <= MAX_ISSUERS:
-            certificate = load_certificate(chain[-1], "attestation key")
-            key = extension(certificate, x509.AuthorityKeyIdentifier)
-            if certificate.issuer == certificate.subject or key is None or not key.key_identifier:
+            key = extension(chain[-1], x509.AuthorityKeyIdentifier)
+            is_root = chain[-1].issuer == chain[-1].subject
+            if is_root or key is None or not key.key_identifier:
                 break
-            issuer = shelf.data(f"google/issuer/{key.key_identifier.hex()}", certificate)
+            issuer = shelf.data(f"google/issuer/{key.key_identifier.hex()}", chain[-1])
             if issuer is None:
                 break
-            chain.append(issuer)
-    except (FormatError, IndexError):
+            chain.append(load_certificate(issuer, "attestation key"))
+    except FormatError:
         return evidence
-    return replace(evidence, endorsements=tuple(chain))
-
-
-def _product(report: Report, evidence: Evidence) -> Product:
-    """Version 2 of the report does not say what processor it is from; the certificate does."""
-    if evidence.endorsements:
-        return EndorsementKey.parse(evidence.endorsements[0]).product
-    if report.product is None:
-        raise FormatError(
-            "no-endorsement-key",
-            "the report does not say what processor it is from, and no certificate came with it",
-            expected="a report of version 3 or later, or the endorsement key's certificate",
-        )
-    return report.product
-
-
-def _rim_ids(devices: Iterable[Device]) -> dict[str, None]:
-    return dict.fromkeys(
-        rim_id for device in devices for rim_id in (device.rims.driver, device.rims.vbios)
-    )
+    return replace(evidence, chain=tuple(chain))
 
 
 def _questions(chain: About) -> dict[str, About]:

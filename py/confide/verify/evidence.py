@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from confide.errors import PolicyError
+from confide.errors import FormatError, PolicyError
 from confide.protocol.collateral import Bundle
-from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_nonce
 from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.policy.vtpm import InsecureCloud
@@ -16,14 +15,15 @@ from confide.verify.collateral import (
     with_issuers,
 )
 from confide.verify.nvidia import verify_gpus
+from confide.verify.parsed import ParsedEvidence, SnpEvidence, TdxEvidence, VtpmEvidence
 from confide.verify.snp import verify_snp
 from confide.verify.tdx import verify_tdx
-from confide.verify.verdict import Check, Verdict
+from confide.verify.verdict import COLLATERAL, Check, Verdict, unreadable
 from confide.verify.vtpm import verify_vtpm
 
 
 def verify_evidence(
-    evidence: Evidence,
+    evidence: ParsedEvidence,
     *,
     report_data: bytes,
     manifest: Manifest,
@@ -31,11 +31,19 @@ def verify_evidence(
     collateral: Bundle,
     now: int,
 ) -> Verdict:
-    """Every check of the evidence of a machine that claims `role`, at `now` (unix seconds).
+    """Every check of the evidence of a machine that claims a role.
 
-    `report_data` (64 bytes) is what the evidence must bind; for a machine with GPUs it must bind
-    these too (`formats.gpu.gpu_binding`). Bad evidence makes a verdict that has not passed, never
-    an exception; `Verdict.require` turns it into one.
+    Bad evidence makes a verdict that has not passed, never an exception; `Verdict.require` turns
+    such a verdict into one.
+
+    Args:
+        evidence: the machine's evidence, read.
+        report_data: the 64 bytes that it must bind; for a machine with GPUs these bind the GPUs,
+            too (`protocol.gpu.gpu_binding`).
+        manifest: what is accepted.
+        role: the role's name in the manifest.
+        collateral: vendors' statements; `missing_for` names those that are needed.
+        now: unix seconds.
     """
     try:
         accepted = manifest.role(role)
@@ -46,14 +54,14 @@ def verify_evidence(
     if verdict.passed or accepted.gpus is None:
         verdict += _verify_gpus(evidence, report_data, accepted, shelf, now)
     else:
-        # What the GPUs hang from is nobody's word: no time is spent on what anybody may have sent.
-        seen = "not looked at: the machine's own evidence failed"
+        # What the GPUs are bound to is not verified, so they are not worth any time.
+        seen = "not looked at, because the machine's own evidence failed"
         verdict += Verdict((Check("GPUs", "those of the machine", seen, False, "manifest"),))
     return _with_missing(verdict, shelf)
 
 
 def verify_gpu_evidence(
-    evidence: Evidence,
+    evidence: ParsedEvidence,
     *,
     report_data: bytes,
     manifest: Manifest,
@@ -71,82 +79,95 @@ def verify_gpu_evidence(
 
 
 def _verify_machine(
-    evidence: Evidence,
+    evidence: ParsedEvidence,
     report_data: bytes,
     manifest: Manifest,
     role: RoleEntry,
     shelf: Shelf,
     now: int,
 ) -> Verdict:
-    platforms = manifest.platforms
-    accepted = Verdict((Check("platform", _names(role), evidence.platform, True, "manifest"),))
-    if evidence.platform == "vtpm" and role.vtpm and platforms.vtpm is not None:
-        if isinstance(platforms.vtpm, InsecureCloud):
-            evidence = with_issuers(evidence, shelf)
-        return accepted + verify_vtpm(
-            evidence,
-            report_data=report_data,
-            references=role.vtpm,
-            authority=platforms.vtpm,
-            now=now,
-        )
-    if evidence.platform == "sev-snp" and role.snp and platforms.snp is not None:
-        return accepted + verify_snp(
-            evidence,
-            report_data=report_data,
-            references=role.snp,
-            policy=platforms.snp,
-            collateral=snp_collateral(evidence, shelf),
-            now=now,
-        )
-    if evidence.platform == "tdx" and role.tdx and platforms.tdx is not None:
-        found = tdx_collateral(evidence, shelf)
-        if found is None:
-            return _refused("quote", "a TDX quote, and collateral for it", "not both")
-        return accepted + verify_tdx(
-            evidence,
-            report_data=report_data,
-            references=role.tdx,
-            policy=platforms.tdx,
-            collateral=found,
-            now=now,
-        )
-    return _refused("platform", _names(role), evidence.platform)
+    platforms, machine = manifest.platforms, evidence.machine
+    names = _names(role, manifest)
+    if evidence.platform not in names:
+        return _refused("platform", " or ".join(names) or "none", evidence.platform)
+    source = "manifest"
+    accepted = Verdict((Check("platform", " or ".join(names), evidence.platform, True, source),))
+    match machine:
+        case VtpmEvidence() if platforms.vtpm is not None:
+            if isinstance(platforms.vtpm, InsecureCloud):
+                machine = with_issuers(machine, shelf)
+            return accepted + verify_vtpm(
+                machine,
+                report_data=report_data,
+                references=role.vtpm,
+                authority=platforms.vtpm,
+                now=now,
+            )
+        case SnpEvidence() if platforms.snp is not None:
+            return accepted + verify_snp(
+                machine,
+                report_data=report_data,
+                references=role.snp,
+                policy=platforms.snp,
+                collateral=snp_collateral(machine, platforms.snp, shelf),
+                now=now,
+            )
+        case TdxEvidence() if platforms.tdx is not None:
+            return accepted + verify_tdx(
+                machine,
+                report_data=report_data,
+                references=role.tdx,
+                policy=platforms.tdx,
+                collateral=tdx_collateral(machine, shelf),
+                now=now,
+            )
+        case FormatError():
+            return accepted + unreadable("evidence", machine)
+    raise AssertionError("a platform that is accepted has a policy")
 
 
 def _verify_gpus(
-    evidence: Evidence, report_data: bytes, role: RoleEntry, shelf: Shelf, now: int
+    evidence: ParsedEvidence, report_data: bytes, role: RoleEntry, shelf: Shelf, now: int
 ) -> Verdict:
     refusal = evidence.gpu_refusal
     checks = [Check("GPU refusal", "none", refusal or "none", not refusal, "manifest")]
     if role.gpus is None:
-        seen = str(len(evidence.gpus)) if evidence.gpus else "none"
-        checks.append(Check("GPUs", "none", seen, not evidence.gpus, "manifest"))
+        count = evidence.gpu_count
+        checks.append(Check("GPUs", "none", str(count or "none"), not count, "manifest"))
     if role.gpus is None or refusal:
         return Verdict(tuple(checks))
     return Verdict(tuple(checks)) + verify_gpus(
         evidence.gpus,
         nonce=gpu_nonce(report_data),
         policy=role.gpus,
-        collateral=gpu_collateral(evidence, shelf),
+        collateral=gpu_collateral(evidence.gpus, role.gpus, shelf),
         now=now,
     )
 
 
 def _with_missing(verdict: Verdict, shelf: Shelf) -> Verdict:
-    """What was missing, said first of all: what failed may have failed for the want of it."""
-    if verdict.passed or not shelf.missing:
+    """The verdict with the names of what is missing, right before the first check that needs it.
+
+    What failed before that failed for another reason, which is the first that is shown.
+    """
+    needing = (n for n, c in enumerate(verdict.checks) if not c.passed and c.source == COLLATERAL)
+    at = next(needing, None)
+    if at is None or not shelf.missing:
         return verdict
-    missing = Check(
-        "collateral", "all that this evidence needs", f"no {', '.join(shelf.missing)}",
-        False, "collateral: `confide collateral fetch` gets it",
-    )  # fmt: skip
-    return Verdict((missing,)) + verdict
+    seen = f"missing: {', '.join(shelf.missing)}"
+    missing = Check("collateral", "all that this evidence needs", seen, False, COLLATERAL)
+    return Verdict((*verdict.checks[:at], missing, *verdict.checks[at:]))
 
 
-def _names(role: RoleEntry) -> str:
-    listed = (("vtpm", role.vtpm), ("sev-snp", role.snp), ("tdx", role.tdx))
-    return " or ".join(name for name, references in listed if references)
+def _names(role: RoleEntry, manifest: Manifest) -> list[str]:
+    """The platforms that the role accepts and the manifest has a policy for."""
+    platforms = manifest.platforms
+    listed = (
+        ("vtpm", role.vtpm, platforms.vtpm),
+        ("sev-snp", role.snp, platforms.snp),
+        ("tdx", role.tdx, platforms.tdx),
+    )
+    return [name for name, references, policy in listed if references and policy is not None]
 
 
 def _refused(name: str, expected: str, seen: str) -> Verdict:

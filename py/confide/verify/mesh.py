@@ -136,7 +136,7 @@ def _load_issued(
 ) -> x509.Certificate:
     what = profile.what
     certificate = load_certificate(der, what)
-    # Signature first: what nobody vouches for is not worth reading.
+    # The signature first: without it, the rest is not worth reading.
     try:
         certificate.verify_directly_issued_by(issuer or certificate)
     except (InvalidSignature, ValueError, TypeError) as error:

@@ -1,7 +1,7 @@
 """The roots of trust, each pinned by its public key: nothing else about a certificate is believed.
 
-A name proves nothing (anybody can make a certificate with any subject), so a root is the SHA-256 of
-its SubjectPublicKeyInfo. The certificates themselves come with the evidence, from whoever has them.
+A name proves nothing, because anyone can make a certificate with any subject. So a root is the
+SHA-256 of its SubjectPublicKeyInfo. The certificates themselves come with evidence or collateral.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Root:
-    """A vendor's root: `product` is what it vouches for, `spki_sha256` is 32 bytes."""
+    """A vendor's root: `product` is what it certifies, `spki_sha256` is 32 bytes."""
 
     vendor: str
     product: str

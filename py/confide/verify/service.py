@@ -21,13 +21,13 @@ from confide.protocol.binding import coordinator_report_data
 from confide.protocol.certificates import public_key_of
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation
-from confide.protocol.evidence import Evidence
 from confide.protocol.history import encode_history, parse_history, verify_history
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.protocol.secret_service import KeyExchangeReply
 from confide.verify.evidence import verify_evidence
 from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Check, Verdict, check_equal
 
 _PINNED = "pinned manifest"
@@ -150,7 +150,7 @@ def _verify_evidence(
         history=attestation.history,
     )
     try:
-        evidence = Evidence.parse(attestation.evidence)
+        evidence = ParsedEvidence.parse(attestation.evidence)
     except FormatError as error:
         return Verdict((_failed("evidence", "well-formed evidence", error, "evidence format"),))
     return verify_evidence(

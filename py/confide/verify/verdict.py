@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from confide.errors import VerificationError
+from confide.errors import FormatError, VerificationError
+
+FORMAT = "evidence format"
+"""The source of what a check of the evidence's form expects."""
+COLLATERAL = "collateral"
+"""The source of what a check expects that fails because vendor collateral is missing or bad."""
+_GET_COLLATERAL = "get it with `confide collateral fetch`"
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Verdict:
                 f"the check {failed.name!r} failed",
                 expected=failed.expected,
                 seen=failed.seen,
-                next=f"the expected value is from the {failed.source}",
+                next=_GET_COLLATERAL
+                if failed.source == COLLATERAL
+                else f"the expected value comes from the {failed.source}",
             )
         if not self.checks:
             raise VerificationError("not-verified", "nothing was checked")
@@ -73,6 +81,12 @@ class Verdict:
     def to_dict(self) -> dict[str, object]:
         """For `--json`: {"passed": bool, "checks": [...]}."""
         return {"passed": self.passed, "checks": [check.to_dict() for check in self.checks]}
+
+
+def unreadable(name: str, error: FormatError, source: str = FORMAT) -> Verdict:
+    """The verdict on something that cannot be read: one failed check that says why."""
+    expected = error.expected or "well-formed bytes"
+    return Verdict((Check(name, expected, str(error), False, source),))
 
 
 def _show(value: bytes | str) -> str:

@@ -1,7 +1,7 @@
-"""Verifies vTPM evidence: who vouches for the key, what it signed, and what that says was booted.
+"""Verifies vTPM evidence: who certifies the key, what it signed, and what that says was booted.
 
 Rules that hold for every verdict which passes:
-- The attestation key's chain ends in the root that the manifest's authority stands for, and is
+- The attestation key's chain ends in the root of the manifest's authority, and is
   valid at the time the caller gives (attestation_key.py).
 - That key signed exactly this quote; the quote was made by a TPM, binds the caller's data, and
   covers exactly the register values that were sent along.
@@ -22,22 +22,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from confide.encoding.x509 import load_certificate
-from confide.errors import FormatError
 from confide.protocol.binding import TPM_EXTRA_DATA_SIZE
-from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, VtpmAuthority, VtpmReference
-from confide.vendors.tpm.structures import (
-    EcdsaSignature,
-    Quote,
-    RsassaSignature,
-    parse_signature,
-    pcr_digest,
-)
-from confide.verify.attestation_key import attestation_key, check_chain
-from confide.verify.verdict import Check, Verdict, check_equal
+from confide.vendors.tpm.structures import EcdsaSignature, RsassaSignature, pcr_digest
+from confide.verify.attestation_key import check_chain
+from confide.verify.parsed import VtpmEvidence
+from confide.verify.verdict import FORMAT, Check, Verdict, check_equal
 from measure import eventlog
 from measure.errors import MeasureError
+from measure.eventlog import EventLog
 
 PCR_COVERS = {
     0: "firmware code",
@@ -61,40 +54,30 @@ MIN_RSA_BITS = 2048
 
 _NONCE = "nonce and bound data"
 _MANIFEST = "manifest"
-_FORMAT = "evidence format"
 
 
 def verify_vtpm(
-    evidence: Evidence,
+    evidence: VtpmEvidence,
     *,
     report_data: bytes,
     references: Sequence[VtpmReference],
     authority: VtpmAuthority,
     now: int,
 ) -> Verdict:
-    """Checks everything at `now` (unix seconds); never raises for bad evidence, the verdict fails.
+    """Checks everything; bad evidence makes a verdict that has not passed, never an exception.
 
-    `report_data` is 64 bytes; `authority` says whose word counts that a key is a TPM's.
+    Args:
+        evidence: the quote, and the certificates of the key that signed it.
+        report_data: the 64 bytes of which the quote must bind the first 32.
+        references: the registers that the manifest accepts.
+        authority: who may certify attestation keys.
+        now: unix seconds.
     """
-    try:
-        report = VtpmReport.parse(evidence.report)
-        quote = Quote.parse(report.quote)
-        signature = parse_signature(report.signature)
-        if not evidence.endorsements:
-            raise FormatError(
-                "bad-endorsements",
-                "nobody vouches for the vTPM's key",
-                expected="certificates of the attestation key and its issuers",
-                seen="none",
-            )
-        chain = [load_certificate(der, "attestation key") for der in evidence.endorsements]
-        key = attestation_key(chain[0])
-    except FormatError as error:
-        return Verdict((_failed("evidence", error.expected or "well-formed evidence", str(error)),))
-    signed = quote_signature_is_valid(key, report.quote, signature)
+    report, quote = evidence.report, evidence.quote
+    signed = quote_signature_is_valid(evidence.key, report.quote, evidence.signature)
     checks = [
-        Check("evidence", "well-formed vTPM evidence", "well-formed", True, _FORMAT),
-        *check_chain(chain, authority, now),
+        Check("evidence", "well-formed vTPM evidence", "well-formed", True, FORMAT),
+        *check_chain(evidence.chain, authority, now),
         Check(
             "quote signature",
             "valid, by the attestation key",
@@ -103,10 +86,8 @@ def verify_vtpm(
             "attestation key certificate",
         ),
         check_equal("quote binding", report_data[:TPM_EXTRA_DATA_SIZE], quote.extra_data, _NONCE),
-        check_equal("quoted registers", _numbers(report.pcrs), _numbers(quote.pcrs), _FORMAT),
-        check_equal(
-            "quoted values", pcr_digest(report.pcrs).hex(), quote.pcr_digest.hex(), _FORMAT
-        ),
+        check_equal("quoted registers", _numbers(report.pcrs), _numbers(quote.pcrs), FORMAT),
+        check_equal("quoted values", pcr_digest(report.pcrs).hex(), quote.pcr_digest.hex(), FORMAT),
     ]
     checks += _check_references(report.pcrs, references)
     checks.append(_check_event_log(evidence.event_log, report.pcrs, references))
@@ -144,7 +125,7 @@ def _check_references(
 ) -> list[Check]:
     open_shapes = [r.shape for r in references if not r.pcrs.keys() >= set(REQUIRED_PCRS)]
     if open_shapes or not references:
-        seen = f"not so: {open_shapes!a}" if open_shapes else "no shape"
+        seen = f"shapes that do not: {open_shapes!a}" if open_shapes else "no shape"
         expected = f"shapes that each pin PCR {_numbers(REQUIRED_PCRS)}"
         return [_failed("boot registers", expected, seen, _MANIFEST)]
     reference = closest_reference(pcrs, references)
@@ -165,13 +146,14 @@ def _differing(pcrs: Mapping[int, bytes], reference: VtpmReference) -> list[int]
 
 
 def _check_event_log(
-    log: bytes, pcrs: Mapping[int, bytes], references: Sequence[VtpmReference]
+    log: EventLog | MeasureError, pcrs: Mapping[int, bytes], references: Sequence[VtpmReference]
 ) -> Check:
     """Registers that no reference pins may go on changing after boot: their log need not agree."""
     expected = "replays to the quoted registers"
     try:
-        parsed = eventlog.parse(log)
-        replayed = parsed.replay()
+        if isinstance(log, MeasureError):
+            raise log
+        replayed = log.replay()
     except MeasureError as error:
         return _failed("event log", expected, str(error), "quote")
     pinned = {number for reference in references for number in reference.pcrs}
@@ -188,5 +170,5 @@ def _numbers(pcrs: Iterable[int]) -> str:
     return " ".join(map(str, sorted(pcrs)))
 
 
-def _failed(name: str, expected: str, seen: str, source: str = _FORMAT) -> Check:
+def _failed(name: str, expected: str, seen: str, source: str) -> Check:
     return Check(name, expected, seen, False, source)

@@ -1,7 +1,7 @@
-"""What every chain of certificates needs, whoever's it is: names, times, signatures, revocation.
+"""What the certificates of every vendor need: names, times, signatures, revocation lists.
 
 Nothing here decides whom to trust: the platform's verifier says which root, which signature
-algorithm and which extensions it wants.
+algorithm and which extensions it wants. `confide.verify.chain` walks whole chains.
 
 Source: RFC 5280, 4.1.2.5 (validity), 4.2.1.3 and 4.2.1.9 (who may sign), 5 and 6.3 (revocation).
 """
@@ -9,6 +9,7 @@ Source: RFC 5280, 4.1.2.5 (validity), 4.2.1.3 and 4.2.1.9 (who may sign), 5 and 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
@@ -36,7 +37,7 @@ _KNOWN_CRL_EXTENSIONS = (ExtensionOID.CRL_NUMBER, ExtensionOID.AUTHORITY_KEY_IDE
 def spki_sha256(certificate: x509.Certificate) -> bytes:
     """SHA-256 (32 bytes) of the certificate's SubjectPublicKeyInfo in DER: what a root is known by.
 
-    The key must be one that could be read (see `formats.certificates.load_certificate`).
+    The key must be one that could be read (see `encoding.x509.load_certificate`).
     """
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
@@ -45,6 +46,15 @@ def spki_sha256(certificate: x509.Certificate) -> bytes:
 def subject(certificate: x509.Certificate) -> str:
     """The subject for a verdict: at most 200 characters of printable ASCII."""
     return ascii(certificate.subject.rfc4514_string())[1:-1][:200]
+
+
+def short_name(certificate: x509.Certificate) -> str:
+    """The common name for a verdict, at most 80 characters of printable ASCII.
+
+    The whole subject where there is not exactly one common name.
+    """
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return ascii(names[0].value)[1:-1][:80] if len(names) == 1 else subject(certificate)
 
 
 def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
@@ -72,7 +82,7 @@ def unknown_critical(
 ) -> x509.ObjectIdentifier | None:
     """A critical extension that is neither about who may sign nor among the `known`; None if none.
 
-    It could restrict the certificate in a way that nobody here looks at (RFC 5280, 4.2).
+    It could restrict the certificate in a way that is not checked here (RFC 5280, 4.2).
     """
     known = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, *known)
     unknown = (e.oid for e in certificate.extensions if e.critical and e.oid not in known)
@@ -155,7 +165,7 @@ def check_crl(
 ) -> Check:
     """Passes if `issuer` signed the list, by `algorithm`, and may, and `now` is in the list's time.
 
-    That time is from thisUpdate to nextUpdate, both included; a list without an end fails.
+    That time is from thisUpdate to nextUpdate, both included; a list without nextUpdate fails.
     """
     expected = f"signed by {subject(issuer)}, current"
     start, end = crl.last_update_utc, crl.next_update_utc
@@ -173,10 +183,42 @@ def check_crl(
     if not signed:
         return Check(name, expected, "not signed by it", False, "issuer")
     if end is None:
-        return Check(name, expected, "a list without an end", False, "revocation list")
+        return Check(
+            name, expected, "a list that does not say when it expires", False, "revocation list"
+        )
     passed = start.timestamp() <= now <= end.timestamp()
     expected += f", a time from {_time(start)} to {_time(end)}"
     return Check(name, expected, utc(now), passed, "revocation list")
+
+
+def check_revocation(
+    names: tuple[str, str],
+    crl: x509.CertificateRevocationList,
+    issuer: x509.Certificate,
+    algorithm: x509.ObjectIdentifier,
+    certificates: Sequence[x509.Certificate],
+    now: int,
+) -> list[Check]:
+    """That the list is its issuer's and current, and that it names none of the certificates.
+
+    Args:
+        names: what the check of the list is called, and that of the certificates.
+        crl: the list, as `load_crl` gives it.
+        issuer: the CA that must have signed it.
+        algorithm: the signature algorithm that is accepted.
+        certificates: what to look for.
+        now: unix seconds.
+    """
+    listed = check_crl(names[0], crl, issuer, algorithm, now)
+    if not listed.passed:
+        return [listed]  # nothing that the list says counts
+    revoked = [
+        f"{short_name(certificate)} (serial number {certificate.serial_number:x})"
+        for certificate in certificates
+        if is_revoked(crl, certificate)
+    ]
+    seen = f"revoked: {', '.join(revoked)}" if revoked else "not revoked"
+    return [listed, Check(names[1], "not revoked", seen, not revoked, "revocation list")]
 
 
 def is_revoked(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:

@@ -22,6 +22,7 @@ from confide.protocol.collateral import Bundle, Item
 from confide.protocol.coordinator import RefusedJoin
 from confide.protocol.evidence import Evidence
 from confide.verify.collateral import missing_for
+from confide.verify.parsed import ParsedEvidence
 from tests.support.production import Production, manifest
 from tests.support.programs import free_port, program
 from tests.support.simulated_amd import MADE, NOW, make_crl, root
@@ -265,7 +266,9 @@ def test_for_the_machine_that_was_refused_last(
     arguments = ["--refused", "--manifest", "manifest.json", "-o", "lacking"]
     assert main(["collateral", "fetch", "http://127.0.0.1:1", *arguments]) == PASSED
     assert set(read("lacking").items) == set(
-        missing_for(evidence, manifest().role("secret-service"), manifest(), Bundle())
+        missing_for(
+            ParsedEvidence(evidence), manifest().role("secret-service"), manifest(), Bundle()
+        )
     )
 
 

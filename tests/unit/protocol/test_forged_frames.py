@@ -10,9 +10,7 @@ import pytest
 from confide.encoding.canonical import cbor_encode
 from confide.errors import ConfideError, FormatError, VerificationError
 from confide.protocol.frames import BUCKET
-from confide.protocol.sealed import (
-    ResponseSealer,
-)
+from confide.protocol.sealed import ResponseSealer
 from tests.support.sealed_pair import pair, records
 
 

@@ -15,14 +15,7 @@ from confide.encoding.canonical import cbor_encode
 from confide.errors import ConfideError, FormatError, PolicyError, VerificationError
 from confide.protocol import frames
 from confide.protocol.frames import BUCKET, MAX_CONTENT, MAX_PAYLOAD
-from confide.protocol.sealed import (
-    ClearError,
-    Data,
-    Final,
-    Head,
-    Usage,
-    clear_error,
-)
+from confide.protocol.sealed import ClearError, Data, Final, Head, Usage, clear_error
 from tests.support.sealed_pair import exchange, pair, read, records, response
 
 

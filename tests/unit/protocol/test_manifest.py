@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,10 +14,16 @@ import pytest
 
 from confide.encoding.canonical import json_encode
 from confide.errors import FormatError, PolicyError
+from confide.host import manifest_schema
+from confide.host.manifest_schema import schema_text
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.manifest import Manifest
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa
+from confide.protocol.roles import Role
 from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
+
+ROOT = Path(__file__).parents[3]
+SCHEMA_FILE = ROOT / "py/confide/protocol/manifest.schema.json"
 
 Value = dict[str, Any]
 
@@ -29,6 +36,7 @@ def test_round_trip(manifest_value: Value) -> None:
     assert manifest.platforms.vtpm == DevelopmentCa(b"\xab" * 32)
     assert manifest.role("coordinator").vtpm[0].pcrs[11] == bytes(31) + b"\x0b"
     assert manifest.model("tiny").root_hash == b"\xcd" * 32
+    assert manifest.workers == (Role.WORKER_CPU,)
     jsonschema.validate(manifest_value, SCHEMA)
 
 
@@ -75,70 +83,112 @@ def _drop(*path: str | int) -> Callable[[Value], None]:
 
 PCRS = ("roles", "coordinator", "vtpm", 0, "pcrs")
 MODEL = ("models", 0)
-BROKEN: dict[str, Callable[[Value], None]] = {
-    "format": _set("format", to="confide-manifest/2"),
-    "mode": _set("mode", to="test"),
-    "production names the development CA": _set("mode", to="production"),
-    "production without an authority": lambda value: value.update(
-        mode="production", platforms={}
-    ),
-    "development names none": _set("platforms", to={}),
-    "unknown authority": _set("platforms", "tdx", to={}),
-    "unknown vtpm authority": _set("platforms", "vtpm", "cloud_ca", to="ab" * 32),
-    "CA not hex": _set("platforms", "vtpm", "development_ca", to="zz" * 32),
-    "CA upper case": _set("platforms", "vtpm", "development_ca", to="AB" * 32),
-    "CA short": _set("platforms", "vtpm", "development_ca", to="ab" * 31),
-    "unknown role": _set("roles", "gateway", to={"vtpm": []}),
-    "no coordinator": _drop("roles", "coordinator"),
-    "role without measurements": _set("roles", "coordinator", "vtpm", to=[]),
-    "role with an unknown platform": _set("roles", "coordinator", "tdx", to=[]),
-    "role without a platform": _set("roles", "coordinator", to={}),
-    "roles is a list": _set("roles", to=[]),
-    "unknown register": _set(*PCRS, "24", to="00" * 32),
-    "register with a leading zero": _set(*PCRS, "01", to="00" * 32),
-    "short register": _set(*PCRS, "11", to="00" * 31),
-    "empty register": _set(*PCRS, "11", to=""),
-    "register is null": _set(*PCRS, "11", to=None),
-    "unknown field in a measurement": _set(*PCRS[:-1], "more", to=1),
-    "shape is no name": _set(*PCRS[:-1], "shape", to="Q 35"),
-    "unknown field in a model": _set(*MODEL, "more", to=1),
-    "model name": _set(*MODEL, "name", to="../tiny"),
-    "root hash": _set(*MODEL, "root_hash", to="cd" * 20),
-    "hash offset zero": _set(*MODEL, "hash_offset", to=0),
-    "hash offset negative": _set(*MODEL, "hash_offset", to=-4096),
-    "hash offset between blocks": _set(*MODEL, "hash_offset", to=4097),
-    "hash offset is true": _set(*MODEL, "hash_offset", to=True),
-    "no tasks": _set(*MODEL, "tasks", to=[]),
-    "unknown task": _set(*MODEL, "tasks", to=["image"]),
-    "task twice": _set(*MODEL, "tasks", to=["chat", "chat"]),
-    "no roles": _set(*MODEL, "roles", to=[]),
-    "served by the coordinator": _set(*MODEL, "roles", to=["coordinator"]),
-    "engine is a list": _set(*MODEL, "engine", to=[]),
-    "engine option that is not allowed": _set(*MODEL, "engine", "trust_remote_code", to=True),
-    "engine option with vLLM's hyphens": _set(*MODEL, "engine", "max-model-len", to=4096),
-    "engine option out of bounds": _set(*MODEL, "engine", "tensor_parallel_size", to=17),
-    "engine option as text": _set(*MODEL, "engine", "max_model_len", to="4096"),
-    "engine option is true": _set(*MODEL, "engine", "max_num_seqs", to=True),
-    "engine option is null": _set(*MODEL, "engine", "dtype", to=None),
-    "engine option with an unknown choice": _set(*MODEL, "engine", "dtype", to="int8"),
-    "update keys": _set("update_keys", to=["00"]),
-    "recovery keys": _set("recovery_keys", to=["00"]),
-    "unknown field": _set("comment", to="hello"),
-    **{f"no {field}": _drop(field) for field in (
-        "format", "mode", "platforms", "roles", "models", "update_keys", "recovery_keys")},
-    **{f"no model {field}": _drop(*MODEL, field) for field in (
-        "name", "root_hash", "hash_offset", "tasks", "roles", "engine")},
-    **{f"no register {index}": _drop(*PCRS, str(index)) for index in REQUIRED_PCRS},
-}  # fmt: skip
+BROKEN: dict[str, dict[str, Callable[[Value], None]]] = {
+    "bad-field": {
+        "format": _set("format", to="confide-manifest/2"),
+        "mode": _set("mode", to="test"),
+        "roles is a list": _set("roles", to=[]),
+        "unknown register": _set(*PCRS, "24", to="00" * 32),
+        "register with a leading zero": _set(*PCRS, "01", to="00" * 32),
+        "register is null": _set(*PCRS, "11", to=None),
+        "hash offset zero": _set(*MODEL, "hash_offset", to=0),
+        "hash offset negative": _set(*MODEL, "hash_offset", to=-4096),
+        "hash offset is true": _set(*MODEL, "hash_offset", to=True),
+        "task twice": _set(*MODEL, "tasks", to=["chat", "chat"]),
+        "engine is a list": _set(*MODEL, "engine", to=[]),
+        "engine option out of bounds": _set(*MODEL, "engine", "tensor_parallel_size", to=17),
+        "engine option as text": _set(*MODEL, "engine", "max_model_len", to="4096"),
+        "engine option is true": _set(*MODEL, "engine", "max_num_seqs", to=True),
+        "engine option is null": _set(*MODEL, "engine", "dtype", to=None),
+        "engine option with an unknown choice": _set(*MODEL, "engine", "dtype", to="int8"),
+    },
+    "bad-hex": {
+        "CA not hex": _set("platforms", "vtpm", "development_ca", to="zz" * 32),
+        "CA upper case": _set("platforms", "vtpm", "development_ca", to="AB" * 32),
+        "CA short": _set("platforms", "vtpm", "development_ca", to="ab" * 31),
+        "short register": _set(*PCRS, "11", to="00" * 31),
+        "empty register": _set(*PCRS, "11", to=""),
+        "root hash": _set(*MODEL, "root_hash", to="cd" * 20),
+    },
+    "bad-name": {
+        "shape is not a name": _set(*PCRS[:-1], "shape", to="Q 35"),
+        "model name": _set(*MODEL, "name", to="../tiny"),
+    },
+    "engine-option": {
+        "engine option that is not allowed": _set(*MODEL, "engine", "trust_remote_code", to=True),
+        "engine option with vLLM's hyphens": _set(*MODEL, "engine", "max-model-len", to=4096),
+    },
+    "manifest-keys": {
+        "update keys": _set("update_keys", to=["00"]),
+        "recovery keys": _set("recovery_keys", to=["00"]),
+    },
+    "manifest-mode": {
+        "production names the development CA": _set("mode", to="production"),
+        "development without the CA": _set("platforms", to={}),
+    },
+    "manifest-models": {
+        "hash offset between blocks": _set(*MODEL, "hash_offset", to=4097),
+        "empty tasks": _set(*MODEL, "tasks", to=[]),
+        "empty roles": _set(*MODEL, "roles", to=[]),
+        "unknown task": _set(*MODEL, "tasks", to=["image"]),
+        "served by the coordinator": _set(*MODEL, "roles", to=["coordinator"]),
+    },
+    "manifest-pcrs": {
+        **{f"no register {index}": _drop(*PCRS, str(index)) for index in REQUIRED_PCRS},
+    },
+    "manifest-platform": {
+        "production without an authority": lambda value: value.update(
+            mode="production", platforms={}
+        ),
+    },
+    "manifest-role": {
+        "no coordinator": _drop("roles", "coordinator"),
+        "role without measurements": _set("roles", "coordinator", "vtpm", to=[]),
+        "role with an unknown platform": _set("roles", "coordinator", "tdx", to=[]),
+        "role without a platform": _set("roles", "coordinator", to={}),
+    },
+    "missing-field": {
+        "unknown authority": _set("platforms", "tdx", to={}),
+        **{
+            f"no {field}": _drop(field)
+            for field in (
+                "format",
+                "mode",
+                "platforms",
+                "roles",
+                "models",
+                "update_keys",
+                "recovery_keys",
+            )
+        },
+        **{
+            f"no model {field}": _drop(*MODEL, field)
+            for field in ("name", "root_hash", "hash_offset", "tasks", "roles", "engine")
+        },
+    },
+    "unknown-field": {
+        "unknown vtpm authority": _set("platforms", "vtpm", "cloud_ca", to="ab" * 32),
+        "unknown field in a measurement": _set(*PCRS[:-1], "more", to=1),
+        "unknown field in a model": _set(*MODEL, "more", to=1),
+        "unknown field": _set("comment", to="hello"),
+    },
+    "unknown-role": {
+        "unknown role": _set("roles", "gateway", to={"vtpm": []}),
+    },
+}
+"""Changes that make the manifest invalid, by the error's code."""
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_refuses(name: str, manifest_value: Value) -> None:
+@pytest.mark.parametrize(
+    ("code", "name"), [(code, name) for code, changes in BROKEN.items() for name in changes]
+)
+def test_refuses(code: str, name: str, manifest_value: Value) -> None:
     value = copy.deepcopy(manifest_value)
-    BROKEN[name](value)
+    BROKEN[code][name](value)
     assert value != manifest_value
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as caught:
         Manifest.parse(json_encode(value))
+    assert caught.value.code == code
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value, SCHEMA)
 
@@ -174,3 +224,15 @@ def test_refuses_every_flipped_byte_or_reads_another_manifest(manifest_value: Va
             continue
         assert manifest != original
         assert manifest.sha256 != original.sha256
+
+
+def test_the_committed_schema_is_current() -> None:
+    """Else renew it by the command that confide.host.manifest_schema names."""
+    assert SCHEMA_FILE.read_text() == schema_text(), manifest_schema.__doc__
+
+
+@pytest.mark.parametrize("name", ["development", "production"])
+def test_released_manifests_have_one_encoding(name: str) -> None:
+    data = (ROOT / f"release/{name}.json").read_bytes()
+    assert Manifest.parse(data).encode() == data
+    jsonschema.validate(json.loads(data), SCHEMA)

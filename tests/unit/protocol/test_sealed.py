@@ -7,12 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confide.errors import ConfideError, FormatError, VerificationError
-from confide.protocol.sealed import (
-    MAX_REQUEST,
-    RequestHeaders,
-    RequestOpener,
-    RequestSealer,
-)
+from confide.protocol.sealed import MAX_REQUEST, RequestHeaders, RequestOpener, RequestSealer
 from tests.support.sealed_pair import KEY, KEY_ID, PLACE, exchange
 
 

@@ -2,7 +2,7 @@
 
 One file per entry, replaced as a whole, so that programs which share the folder never see half of
 one; a digest in front, so that a damaged file counts as none. The cache is trusted with nothing,
-and nobody needs it: where it cannot be read or written, vendors are asked more often, that is all.
+and it is not needed: where it cannot be read or written, vendors are asked more often.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """$XDG_CACHE_HOME/confide/collateral (XDG Base Directory Specification 0.8).
 
-    A variable that is no absolute path counts as unset, as does one that is not there.
+    A variable that does not hold an absolute path counts as unset.
     """
     base = Path(environment.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():

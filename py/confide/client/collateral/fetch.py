@@ -37,7 +37,7 @@ _HEADERS = {"User-Agent": "confide", "Accept-Encoding": "identity"}
 
 
 class NoAnswerError(Exception):
-    """There is no good answer: `reason`, and for how many seconds not to ask again.
+    """A vendor gave no good answer: `reason`, and for how many seconds not to ask again.
 
     `vendor_wide`: whether that goes for everything that the vendor has, not for this item alone.
     """
@@ -57,6 +57,19 @@ class _BusyError(Exception):
         self.pause = pause
 
 
+class VendorSession(requests.Session):
+    """A session that never looks at redirects.
+
+    `requests` reads the whole body of a redirect, without a limit, even if it does not follow it.
+
+    The small calls of net/calls.py ignore the environment. Vendors are reached through its proxies
+    where it names some, so they keep a session.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """No answer is a redirect."""
+
+
 class Fetcher:
     """Sends requests, one after the other. Not for several threads at once."""
 
@@ -70,7 +83,7 @@ class Fetcher:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`jitter` gives numbers from 0 to 1, `clock` unix seconds."""
-        self._session = session or requests.Session()
+        self._session = session or VendorSession()
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep

@@ -16,23 +16,23 @@ from confide.client.collateral.freshness import end_of, is_young
 from confide.client.collateral.vendors import Request, request_for
 from confide.errors import ConfigError, FormatError, PolicyError
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
-from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.roles import Role
 from confide.verify.collateral import About, missing_for
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
 
 FindCollateral = Callable[[bytes, Manifest], Bundle]
 """From a coordinator's encoded evidence, and the manifest it is judged by, to the collateral."""
 
 MAX_REQUESTS = 256
-"""For one evidence, which anybody may have written; eight GPUs need some forty."""
+"""For one evidence, which anyone may have written; eight GPUs need some forty."""
 
 
 class Finder:
     """Looks for items, and remembers across calls what it has found and who has refused.
 
-    `report` gets one line per problem, `progress` one per request. Without a `fetcher` nobody is
+    `report` gets one line per problem, `progress` one per request. Without a `fetcher` no vendor is
     asked. `clock` gives unix seconds.
     """
 
@@ -54,17 +54,17 @@ class Finder:
         self._clock = clock
 
     def __call__(self, evidence: bytes, manifest: Manifest) -> Bundle:
-        """As `FindCollateral`. For evidence that a verifier refuses anyhow, there may be none."""
+        """As `FindCollateral`. Evidence that cannot be read needs none."""
         try:
-            parsed, role = Evidence.parse(evidence), manifest.role(Role.COORDINATOR)
+            parsed, role = ParsedEvidence.parse(evidence), manifest.role(Role.COORDINATOR)
         except (FormatError, PolicyError):
             return Bundle()
         return self.find(parsed, role, manifest)
 
-    def find(self, evidence: Evidence, role: RoleEntry, manifest: Manifest) -> Bundle:
+    def find(self, evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest) -> Bundle:
         """The items that verifying this evidence takes, as far as they were found; no others.
 
-        None of them has ended.
+        None of them has expired.
         """
         search = _Search(self._bundle, self._cache, self._fetcher, self._progress, self._clock)
         found: dict[str, Item] = {}
@@ -104,7 +104,7 @@ class _Search:
         self.problems: dict[str, None] = {}
 
     def item(self, name: str, about: About) -> Item | None:
-        """An item that has not ended, a young one if there is one."""
+        """An item that has not expired, preferably a young one."""
         held = self._held(name)
         if held is not None and (end_of(name, held) is None or is_young(held, self._now)):
             return held
@@ -130,7 +130,7 @@ class _Search:
             self._problem(f"{whose} {name} is not used: {error}")
             return False
         if end is not None and end < self._now:
-            self._problem(f"{whose} {name} is not used: it ended at {utc(end)}")
+            self._problem(f"{whose} {name} is not used: it expired at {utc(end)}")
             return False
         return True
 
@@ -160,7 +160,7 @@ class _Search:
         for other, item in usable.items():
             self._cache.put(other, item)
         if name not in usable:
-            refusal = Refusal(self._now + DOWN_SECONDS, "answered with something of no use")
+            refusal = Refusal(self._now + DOWN_SECONDS, "gave an answer that cannot be used")
             self._cache.refuse(name, refusal)
         return usable.get(name)
 

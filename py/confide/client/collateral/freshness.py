@@ -1,4 +1,4 @@
-"""How long an item of collateral may be used, by its own word.
+"""How long an item of collateral may be used, as it states itself.
 
 Unverified: this is only about what is worth keeping. A verifier holds each item's times against its
 own clock once more, after its signature.
@@ -108,4 +108,6 @@ def _known(end: datetime | None, name: str) -> datetime:
 
 
 def _bad(name: str, expected: str, seen: str) -> FormatError:
-    return FormatError("bad-collateral", f"{name} is of no use", expected=expected, seen=seen)
+    return FormatError(
+        "bad-collateral", f"the collateral item {name} cannot be used", expected=expected, seen=seen
+    )

@@ -1,9 +1,9 @@
 """Where each item of collateral comes from, and how a vendor's answer becomes one.
 
 Pure: requests are described, answers are taken apart, nothing is sent. Nothing in an answer is
-believed either: it is kept as it came, and a verifier checks it each time it is used.
+verified either: it is kept as it came, and a verifier checks it each time it is used.
 
-Evidence, which anybody may write, decides what is asked for. So hosts are constants, or of one
+Evidence, which anyone may write, decides what is asked for. So hosts are constants, or of one
 cloud's storage, and evidence puts nothing into a URL but hex digits, numbers, a quoted id or path.
 
 Source: AMD 57230 "VCEK Certificate and KDS Interface Specification"; Intel's Provisioning
@@ -46,7 +46,7 @@ class Vendor:
     without: str
 
 
-_HELD = "what a bundle or the cache has of it is used as long as it lasts"
+_HELD = "items in a bundle or the cache are used until they expire"
 AMD = Vendor("AMD's key distribution service", f"{_HELD}, and TDX machines and GPUs need none")
 INTEL = Vendor("Intel's certification service", f"{_HELD}, and SEV-SNP machines and GPUs need none")
 NVIDIA_RIM = Vendor("NVIDIA's RIM service", f"{_HELD}, and machines without GPUs need none")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from confide.client.collateral.finder import FindCollateral
 from confide.client.service_verdict import ServiceVerdict
 from confide.errors import UnavailableError, VerificationError
-from confide.net.http_client import Upstream
+from confide.net.calls import Caller
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, Nonce
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_SIZE, InferenceKey, seal_key
@@ -47,7 +47,7 @@ class Handshake:
 
     def __init__(
         self,
-        gateway: Upstream,
+        gateway: Caller,
         *,
         manifest: bytes,
         api_key: str,

@@ -17,10 +17,10 @@ from confide.client.proxy.session import Session
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
 from confide.errors import ConfigError
+from confide.net.calls import Caller
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
 from confide.protocol.manifest import Manifest
-from confide.protocol.roles import WORKERS
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     """
     gateway = Upstream(settings.gateway)
     manifest = Manifest.parse(settings.manifest)
-    workers = [role for role in manifest.roles if role in WORKERS]
+    workers = [str(role) for role in manifest.workers]
     keep_receipt = receipt_keeper(settings.receipts)
     # Before anything is sent: a port that is in use must not cost a handshake.
     listener = listen_on(settings.listen)
@@ -52,7 +52,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         console.print(line, markup=False, highlight=False)
 
     handshake = Handshake(
-        gateway,
+        Caller(settings.gateway),
         manifest=settings.manifest,
         api_key=settings.api_key,
         find_collateral=find_collateral,

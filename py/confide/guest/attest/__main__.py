@@ -11,7 +11,7 @@ from confide.guest.attest.service import operations
 
 
 def main() -> None:
-    """Serves until stopped, for the hardware that is there; exits with a message if none is."""
+    """Serve until stopped. Exit with a message if no hardware can attest this machine."""
     try:
         attester = detect_hardware()
     except UnavailableError as error:

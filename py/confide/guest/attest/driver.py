@@ -1,6 +1,6 @@
-"""Whether the GPU driver is there in one piece: kernel module, firmware, and a GPU to drive.
+"""Checks that the GPU driver is complete: kernel module, firmware, and a GPU.
 
-NVML cannot tell these apart: whatever is missing, it counts no GPU.
+NVML does not say which of them is missing: it counts no GPU in each case.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _PCI_CLASS_DISPLAY = "0x03"
 def check_driver(root: Path) -> str:
     """The version of the loaded kernel module, under the file system `root`.
 
-    Raises UnavailableError: "no-gpu" if there is no NVIDIA GPU, "gpu-driver" if there is one and no
-    module drives it, "gpu-firmware-missing" if there is no firmware of the module's version.
+    Raises UnavailableError "no-gpu" without an NVIDIA GPU, "gpu-driver" without a module for it,
+    "gpu-firmware-missing" without firmware of the module's version.
     """
     version = _read(root / _MODULE_VERSION)
     if not version:
@@ -35,7 +35,7 @@ def check_driver(root: Path) -> str:
             raise no_gpu("none on the PCI bus")
         raise UnavailableError(
             "gpu-driver",
-            "there is a GPU, but no driver for it",
+            "there is no driver for the GPU",
             expected="the kernel module nvidia",
             seen="it is not loaded",
             next="use an image whose driver knows this GPU",
@@ -48,7 +48,7 @@ def check_driver(root: Path) -> str:
         ]
         raise UnavailableError(
             "gpu-firmware-missing",
-            "there is no firmware for the GPU driver that is loaded",
+            "the firmware for the loaded GPU driver is missing",
             expected=f"nvidia/{version}/{GSP_FIRMWARE} in {' or '.join(folders)}",
             seen=f"versions {' '.join(sorted(found))}" if found else "none",
             next="build the image with module and firmware from one release of the driver",
@@ -59,28 +59,28 @@ def check_driver(root: Path) -> str:
 def check_held(root: Path) -> None:
     """Raises UnavailableError ("gpu-not-held") unless NVIDIA's persistence daemon runs.
 
-    A GPU that no program has open is set up anew by the next one: what was attested is then not
-    known to be what is used. The daemon opens every GPU that is there when it starts, and none can
-    come later. systemd removes its folder, with the file looked at here, however it ends.
+    A GPU that no program has open is set up again by the next program. It may then differ from what
+    was attested. The daemon opens every GPU when it starts, and no GPU can come later. However the
+    daemon ends, systemd removes its folder, with the file that is checked here.
     """
     if not (root / _DAEMON).is_file():
         raise UnavailableError(
             "gpu-not-held",
-            "nothing keeps the GPUs open between their attestation and their work",
+            "no process keeps the GPUs open after their attestation",
             expected="the persistence daemon of NVIDIA's driver",
             seen=f"no /{_DAEMON}",
-            next="look for the daemon's own message on the console",
+            next="read the daemon's message on the console",
         )
 
 
 def no_gpu(seen: str) -> UnavailableError:
-    """There is no GPU."""
+    """The error for a machine without a GPU."""
     return UnavailableError(
         "no-gpu",
-        "there is no NVIDIA GPU that can be used",
+        "there is no usable NVIDIA GPU",
         expected="at least one GPU and its driver",
         seen=seen,
-        next="pass a GPU through to this machine, or use a role that needs none",
+        next="pass a GPU through to this machine, or use a role without GPUs",
     )
 
 
@@ -93,7 +93,7 @@ def _has_gpu(root: Path) -> bool:
 
 
 def _read(path: Path) -> str:
-    """A file's text without the line's end, "" if there is none."""
+    """The text of a file without its end of line, "" if the file cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:

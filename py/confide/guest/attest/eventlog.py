@@ -1,4 +1,4 @@
-"""The firmware's log of what it measured, as it lies in the machine: it goes along unchecked."""
+"""The firmware's log of what it measured. It goes into the evidence unchecked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from confide.errors import UnavailableError
 
 
 def read_event_log(path: Path) -> bytes:
-    """All of the log. Raises UnavailableError if it cannot be read."""
+    """The whole log. Raises UnavailableError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -17,5 +17,5 @@ def read_event_log(path: Path) -> bytes:
             "the firmware's event log cannot be read",
             expected=f"a readable {path}",
             seen=error.strerror or type(error).__name__,
-            next="boot by UEFI, with firmware that measures what it starts",
+            next="boot with UEFI firmware that measures what it starts",
         ) from error

@@ -1,4 +1,4 @@
-"""The GPUs as a small service of their own, because only root may let them take work.
+"""A small service for the GPUs, because only root may let them take work.
 
 `python -m confide.guest.attest.gpus` runs as root behind `SOCKET`, with CAP_SYS_ADMIN and no other
 capability. NVIDIA's driver asks for it before it sets the ready state (RMCTRL_FLAGS_PRIVILEGED of
@@ -8,7 +8,7 @@ NV_CONF_COMPUTE_CTRL_CMD_SYSTEM_SET_GPUS_STATE; NV_IS_SUSER in nv-linux.h). Oper
 * "evidence", data: the nonce: one encoded `GpuEvidence` per GPU.
 * "ready", "not-ready": no items.
 
-What speaks against the GPUs goes to the console, once per reason, already when the service starts.
+Each reason to refuse the GPUs goes to the console once, the first when the service starts.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SOCKET = Path("/run/confide/gpus.socket")
 
 
 class RemoteGpus:
-    """All GPUs of the machine, through the service at `path`; any thread may ask.
+    """All GPUs of the machine, through the service at `path`. Thread-safe.
 
-    Every method raises UnavailableError, whose code is what speaks against the GPUs ("gpu-service"
-    if the service cannot be reached), and FormatError if what it answers is not its format.
+    Every method raises UnavailableError, whose code is the reason to refuse the GPUs ("gpu-service"
+    if the service is unreachable), and FormatError for a malformed answer.
     """
 
     def __init__(self, path: Path = SOCKET) -> None:
@@ -44,12 +44,12 @@ class RemoteGpus:
         return tuple(map(GpuEvidence.parse, self._service.ask("evidence", nonce)))
 
     def set_ready(self, ready: bool) -> None:
-        """Let the GPUs take work, or take that back."""
+        """Allow the GPUs to take work, or forbid it."""
         self._service.ask("ready" if ready else "not-ready")
 
 
 def operations(gpus: NvidiaGpus) -> dict[str, Operation]:
-    """What the service does, for `local.serve`."""
+    """The operations of the service, for `local.serve`."""
 
     def set_ready(ready: bool) -> list[bytes]:
         gpus.set_ready(ready)
@@ -66,7 +66,7 @@ def operations(gpus: NvidiaGpus) -> dict[str, Operation]:
 
 
 def _said_once(operation: Operation, said: set[str]) -> Operation:
-    """The operation, whose errors also go to the console, each code once."""
+    """The operation; its errors also go to the console, each code once."""
 
     def call(data: bytes) -> list[bytes]:
         try:
@@ -81,9 +81,9 @@ def _said_once(operation: Operation, said: set[str]) -> Operation:
 
 
 def main() -> None:
-    """Serves until stopped."""
+    """Serve until stopped."""
     every = operations(NvidiaGpus())
-    with suppress(ConfideError):  # it has been said
+    with suppress(ConfideError):  # it is on the console
         every["devices"](b"")
     with passed_socket() as listener:
         serve(listener, every)

@@ -1,4 +1,4 @@
-"""Which hardware attests this machine: decided by what is there, never by what the host says."""
+"""Finds the hardware that attests this machine. What the host says plays no part."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from confide.guest.attest.tsm import (
 )
 from confide.guest.attest.vtpm import DEVICE, VtpmAttester
 
-# Signs of a confidential VM. Quietly attesting it by its vTPM would be a downgrade: the host that
-# such a VM is protected from can make that TPM say anything.
+# Signs of a confidential VM. Its vTPM must not attest it: the host, from which such a VM is
+# protected, can make that TPM say anything.
 CONFIDENTIAL = ("dev/sev-guest", "dev/tdx_guest")
 
 
 def detect_attester(root: Path = Path("/")) -> Attester:
-    """The machine's attestation service if it has one, else the hardware that is there.
+    """The machine's attestation service if it has one, else its hardware.
 
     Raises UnavailableError as `detect_hardware` does.
     """
@@ -33,10 +33,10 @@ def detect_attester(root: Path = Path("/")) -> Attester:
 
 
 def detect_hardware(root: Path = Path("/")) -> Attester:
-    """The attester for the hardware that is there, under the file system `root`.
+    """The attester for the hardware under the file system `root`.
 
-    A confidential VM is attested as one or not at all. Raises UnavailableError if there is nothing
-    to attest it with, or something that is not supported.
+    A confidential VM is attested as one or not at all. Raises UnavailableError if no hardware can
+    attest the machine, or if it is not supported.
     """
     folder = root / REPORTS.relative_to("/")
     reports = TsmReports(ConfigFs(folder))
@@ -49,16 +49,16 @@ def detect_hardware(root: Path = Path("/")) -> Attester:
     if provider is not None or signs:
         raise UnavailableError(
             "platform-unsupported",
-            "this is a confidential VM that cannot be attested as one",
+            "the kernel cannot attest this confidential VM",
             expected=f"{SNP_PROVIDER} or {TDX_PROVIDER} in {REPORTS}",
             seen=ascii((provider or "none")[:80]) + "".join(f", {sign}" for sign in signs),
-            next="boot a kernel that has configfs-tsm for this machine, with configfs mounted",
+            next="boot a kernel with configfs-tsm for this machine, and mount configfs",
         )
     device = root / DEVICE.relative_to("/")
     if not device.exists():
         raise UnavailableError(
             "no-platform",
-            "nothing here can attest this machine",
+            "this machine has no hardware that can attest it",
             expected=f"a TPM as {DEVICE}",
             seen="no such device",
             next="start the machine with `confide run`, or give it a vTPM",

@@ -1,8 +1,8 @@
 """Small services of this machine, each behind a Unix socket that systemd opens for one program.
 
-What only root may do has a service of its own, so that the role's program needs no rights. A
-connection carries one request, the CBOR map {operation, data}, and one answer: {items}, a list of
-byte strings, or {error}. A service decides nothing: what evidence is worth, a verifier says.
+Work that needs root has its own service, so the role's program needs no rights. A connection
+carries one request, the CBOR map {operation, data}, and one answer: {items}, a list of byte
+strings, or {error}. A service decides nothing: a verifier decides what evidence is worth.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from measure.declare import Either
 from measure.kinds import Anything, Blob, Converted, ListOf, Text
 
 Operation = Callable[[bytes], Sequence[bytes]]
-"""Takes a request's data, gives the items of the answer, or raises ConfideError."""
+"""Takes the data of a request and returns the items of the answer, or raises ConfideError."""
 
 MAX_REQUEST = 256
 MAX_ANSWER = MAX_EVIDENCE + 4096
 MAX_ITEMS = 16
 REQUEST_SECONDS = 10.0
-# Above what the kernel itself waits for a host that asks to come back later.
+# Longer than the kernel waits for a host that is busy.
 ANSWER_SECONDS = 120.0
 
 _LISTEN_FD = 3  # the first socket that systemd passes on (sd_listen_fds(3))
@@ -72,9 +72,9 @@ _ANSWER = Either(_Refusal, _Answer)
 
 @dataclass(frozen=True)
 class LocalService:
-    """The client's side of the service at `path`; `code` is that of the error if it is not there.
+    """The client's side of the service at `path`. Thread-safe: each request has its own connection.
 
-    Every request is a connection of its own, so any thread may ask.
+    `code` is the error code for a service that is unreachable.
     """
 
     path: Path
@@ -83,8 +83,8 @@ class LocalService:
     def ask(self, operation: str, data: bytes = b"") -> tuple[bytes, ...]:
         """The items of the answer, at most 16.
 
-        Raises UnavailableError if the service cannot be reached, or as the service's own error with
-        its code; FormatError for an answer that is none.
+        Raises UnavailableError if the service is unreachable or answers with an error, whose code
+        it has then; FormatError for a malformed answer.
         """
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -96,10 +96,10 @@ class LocalService:
         except OSError as error:
             raise UnavailableError(
                 self.code,
-                "a service of this machine cannot be reached",
+                "a service of this machine is unreachable",
                 expected=f"an answer at {self.path}",
                 seen=error.strerror or type(error).__name__,
-                next="look for the service's own message on the console",
+                next="read the service's message on the console",
             ) from error
         return _read_answer(answer)
 
@@ -110,7 +110,7 @@ def passed_socket() -> socket.socket:
 
 
 def serve(listener: socket.socket, operations: Mapping[str, Operation]) -> None:
-    """Answers connections, one after the other, until the listener is closed."""
+    """Answer connections, one after the other, until the listener is closed."""
     while True:
         try:
             connection, _ = listener.accept()
@@ -123,7 +123,7 @@ def serve(listener: socket.socket, operations: Mapping[str, Operation]) -> None:
                 connection.settimeout(ANSWER_SECONDS)
                 connection.sendall(_answer(operations, request))
             except OSError:
-                continue  # who asked has gone, or did not ask: the next one is not to wait
+                continue  # the client has gone or sent nothing: serve the next one
 
 
 def _answer(operations: Mapping[str, Operation], request: bytes) -> bytes:
@@ -150,7 +150,7 @@ def _read_answer(answer: bytes) -> tuple[bytes, ...]:
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:
-    """All until the other side has no more, or one byte more than `limit`."""
+    """All bytes until the other side ends, but at most one more than `limit`."""
     received = bytearray()
     while len(received) <= limit:
         chunk = connection.recv(1 << 16)

@@ -1,7 +1,7 @@
 """The NVIDIA GPUs of this machine, through NVML: their state, their evidence, and their release.
 
-A GPU in confidential mode takes no work until it is set ready, which whoever verified its evidence
-does last (`confide.guest.mesh.join`).
+A GPU in confidential mode takes no work until it is set ready. `confide.guest.mesh.join` does so
+after its evidence has passed.
 
 Source: NVIDIA NVML API reference, "Confidential Computing"; for how ready states follow each other,
 confComputeApiCtrlCmdSystemSetGpusState of NVIDIA's open kernel modules (550.163.01).
@@ -32,10 +32,10 @@ _OTHER_VERSION = (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, pynvml.NVML_ERROR_L
 
 
 class NvidiaGpus:
-    """All GPUs of the machine. Holds nothing open: each call opens NVML, so any thread may.
+    """All GPUs of the machine. Thread-safe: each call opens NVML.
 
-    Every method raises UnavailableError if there is no GPU, or driver, firmware and library do not
-    fit together, or NVML fails. `root` is where the file system starts.
+    Every method raises UnavailableError if there is no GPU, if driver, firmware and library do not
+    match, or if NVML fails. `root` is the root of the file system.
     """
 
     def __init__(self, nvml: ModuleType = pynvml, root: Path = Path("/")) -> None:
@@ -43,9 +43,9 @@ class NvidiaGpus:
         self._root = root
 
     def devices(self) -> tuple[GpuDevice, ...]:
-        """Every GPU with its certificates, in NVML's order: what the machine's report binds.
+        """Every GPU with its certificates, in NVML's order: the machine's report binds them.
 
-        Raises PolicyError if the GPUs are not set up to keep anything confidential.
+        Raises PolicyError if the GPUs are not set up for confidential work.
         """
         with self._session() as handles:
             self._check_settings()
@@ -55,7 +55,7 @@ class NvidiaGpus:
     def evidence(self, nonce: bytes) -> tuple[GpuEvidence, ...]:
         """Every GPU's signed report over this nonce of 32 bytes, in the order of `devices`.
 
-        Raises PolicyError if the GPUs are not set up to keep anything confidential.
+        Raises PolicyError if the GPUs are not set up for confidential work.
         """
         if len(nonce) != NONCE_SIZE:
             raise FormatError(
@@ -73,10 +73,10 @@ class NvidiaGpus:
             )
 
     def set_ready(self, ready: bool) -> None:
-        """Let the GPUs take work, or take that back, which is final.
+        """Allow the GPUs to take work, or forbid it for good.
 
-        The driver lets no GPU be ready again that was once set not ready after that, until it is
-        loaded anew. Needs CAP_SYS_ADMIN.
+        A GPU that was ready and then set not ready cannot become ready until the driver is loaded
+        again. Needs CAP_SYS_ADMIN.
         """
         nvml = self._nvml
         if ready:
@@ -90,19 +90,19 @@ class NvidiaGpus:
                 raise UnavailableError(
                     "gpu-ready-state",
                     f"the driver does not set the GPUs {'' if ready else 'not '}ready",
-                    expected="confidential GPUs that were not taken back since the machine started",
+                    expected="confidential GPUs that were not taken back before",
                     seen=str(error),
                     next="start the machine again",
                 ) from error
 
     def ready(self) -> bool:
-        """Whether the GPUs take work. Any user who may open the devices may ask."""
+        """Whether the GPUs take work. Needs access to the devices only."""
         with self._open():
             state = self._nvml.nvmlSystemGetConfComputeGpusReadyState()
             return bool(state == self._nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE)
 
     def memory(self) -> tuple[int, ...]:
-        """Bytes of memory that each GPU has in all, in the order of `devices`."""
+        """Bytes of memory of each GPU, in the order of `devices`."""
         with self._session() as handles:
             return tuple(int(self._nvml.nvmlDeviceGetMemoryInfo(gpu).total) for gpu in handles)
 
@@ -133,11 +133,11 @@ class NvidiaGpus:
 
     def _mismatch(self, version: str, error: pynvml.NVMLError) -> UnavailableError:
         seen = str(error)
-        with suppress(pynvml.NVMLError):  # works without nvmlInit, if there is a library at all
+        with suppress(pynvml.NVMLError):  # works without nvmlInit, if there is a library
             seen = f"a library of NVML version {self._nvml.nvmlSystemGetNVMLVersion()}: {error}"
         return UnavailableError(
             "gpu-driver-mismatch",
-            "the GPU driver's library does not fit its kernel module",
+            "the GPU driver's library and kernel module have different versions",
             expected=f"a library of version {version}",
             seen=seen,
             next="build the image with both from one release of the driver",
@@ -146,11 +146,11 @@ class NvidiaGpus:
     def _check_settings(self) -> None:
         nvml = self._nvml
         settings = nvml.c_nvmlSystemConfComputeSettings_v1_t()
-        # The one function of the binding that returns its status and does not raise it.
+        # The only function of the binding that returns its status instead of raising it.
         status = nvml.nvmlSystemGetConfComputeSettings(ctypes.byref(settings))
         if status != nvml.NVML_SUCCESS:
             raise pynvml.NVMLError(status)
-        # First: with it, the driver says that confidential mode is off.
+        # First, because in this mode the driver says that confidential mode is off.
         if settings.multiGpuMode == nvml.NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE:
             expected = "none or encrypted NVLink, because NVSwitches are not verified"
             raise _not_confidential(
@@ -185,7 +185,7 @@ class NvidiaGpus:
         answer = self._nvml.nvmlDeviceGetConfComputeGpuAttestationReport(handle, nonce)
         data = bytes(answer.attestationReport)[: answer.attestationReportSize]
         try:
-            # What the driver gives may be longer than the report that is in it.
+            # The driver may give more bytes than the report has.
             report, end = Report.parse_first(data)
         except FormatError as error:
             raise _bad_answer(error.expected, str(error)) from error
@@ -200,14 +200,14 @@ def _driver_refused(error: pynvml.NVMLError) -> UnavailableError:
         "the GPU driver refused a call that attestation needs",
         expected="a driver and GPUs with confidential computing",
         seen=str(error),
-        next="start the machine again; if it stays so, look at the GPU from the host",
+        next="start the machine again; if that does not help, check the GPU on the host",
     )
 
 
 def _not_confidential(code: str, what: str, expected: str, seen: str) -> PolicyError:
     return PolicyError(
         code,
-        f"the GPUs' {what} is wrong for confidential work",
+        f"the {what} of the GPUs does not allow confidential work",
         expected=expected,
         seen=seen,
         next="set it on the host and start the machine again",
@@ -217,7 +217,7 @@ def _not_confidential(code: str, what: str, expected: str, seen: str) -> PolicyE
 def _bad_answer(expected: str, seen: str) -> UnavailableError:
     return UnavailableError(
         "gpu-bad-answer",
-        "a GPU did not answer as one that can be attested",
+        "a GPU gave a malformed answer",
         expected=expected,
         seen=seen,
         next="reset the GPU from the host",

@@ -1,7 +1,7 @@
-"""Attestation as a small service of its own, because only root may make the kernel's reports.
+"""A small service for attestation, because only root may make the kernel's reports.
 
 `python -m confide.guest.attest` runs as root, without capabilities, behind `SOCKET`. Its one
-operation is "evidence": the data are the 64 bytes to bind, the only item is the encoded evidence.
+operation is "evidence": the data are the 64 bytes to bind, the only item is the evidence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Attester(Protocol):
 
 
 class SocketAttester:
-    """Asks the service at `path` for evidence; any thread may."""
+    """Asks the service at `path` for evidence. Thread-safe."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._service = LocalService(path, "no-attester")
@@ -34,21 +34,21 @@ class SocketAttester:
     def evidence(self, report_data: bytes) -> Evidence:
         """Evidence that binds these 64 bytes.
 
-        Raises UnavailableError if the service is not there or could not make any, FormatError if
-        what it answers is not its format.
+        Raises UnavailableError if the service is unreachable or cannot make evidence, FormatError
+        for a malformed answer.
         """
         items = self._service.ask("evidence", report_data)
         if len(items) != 1:
             raise FormatError(
                 "bad-answer",
-                "the attestation service did not answer with one evidence",
+                "the answer of the attestation service does not hold one evidence",
                 seen=f"{len(items)} items",
             )
         return Evidence.parse(items[0])
 
 
 def operations(attester: Attester) -> dict[str, Operation]:
-    """What the service does, for `local.serve`."""
+    """The operations of the service, for `local.serve`."""
 
     def evidence(data: bytes) -> list[bytes]:
         if len(data) != REPORT_DATA_SIZE:

@@ -3,7 +3,7 @@
 A report instance is a directory: one writes `inblob` (64 bytes to bind) and reads `outblob` (the
 report), `auxblob` (what the host hands over with it) and `provider` (whose format that is). Each
 attempt has an instance of its own, and `generation`, which the kernel counts up at every write,
-tells whether somebody else wrote into it. The privilege level is left as the kernel has it.
+tells whether another process wrote into it. The privilege level stays the kernel's.
 
 Source: Linux, Documentation/ABI/testing/configfs-tsm-report.
 """
@@ -40,13 +40,13 @@ SNP_PROVIDER = "sev_guest"
 TDX_PROVIDER = "tdx_guest"
 ATTEMPTS = 5
 RETRY_SECONDS = 0.5
-# The device is busy with another's report, or the host asked to come back later.
+# The device is busy with another report, or the host is busy.
 _TRY_AGAIN = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
 
 
 @dataclass(frozen=True)
 class TsmReport:
-    """What one instance gave; `auxblob` is empty where the provider has none."""
+    """What one instance gave; `auxblob` is empty if the provider has none."""
 
     provider: str
     outblob: bytes
@@ -54,7 +54,7 @@ class TsmReport:
 
 
 class ReportFolder(Protocol):
-    """What configfs-tsm does; every method may raise OSError, as the kernel says."""
+    """The operations of configfs-tsm. Every method may raise the kernel's OSError."""
 
     def make(self, name: str) -> None:
         """Make a report instance."""
@@ -80,11 +80,11 @@ class ConfigFs:
         self._folder = folder
 
     def make(self, name: str) -> None:
-        """The kernel fills the new directory with the attributes."""
+        """Make an instance; the kernel adds its attributes."""
         (self._folder / name).mkdir()
 
     def remove(self, name: str) -> None:
-        """The attributes go with the directory."""
+        """Remove an instance and its attributes."""
         (self._folder / name).rmdir()
 
     def read(self, name: str, attribute: str) -> bytes:
@@ -92,7 +92,7 @@ class ConfigFs:
         return (self._folder / name / attribute).read_bytes()
 
     def write(self, name: str, attribute: str, data: bytes) -> None:
-        """Without creating and truncating: the file is the kernel's."""
+        """Write an attribute, without creating or truncating the kernel's file."""
         descriptor = os.open(self._folder / name / attribute, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, data)
@@ -101,15 +101,15 @@ class ConfigFs:
 
 
 class TsmReports:
-    """Makes reports; any number at a time."""
+    """Makes reports, also several at a time."""
 
     def __init__(self, folder: ReportFolder) -> None:
         self._folder = folder
 
     def provider(self) -> str | None:
-        """Whose reports there are; None if the kernel has the interface and no provider for it.
+        """The provider of reports; None if the kernel has the interface but no provider.
 
-        Raises UnavailableError if that cannot be told.
+        Raises UnavailableError if the kernel gives no answer.
         """
         try:
             with self._instance() as name:
@@ -122,7 +122,7 @@ class TsmReports:
     def report(self, data: bytes) -> TsmReport:
         """A report that binds these 64 bytes.
 
-        Raises UnavailableError if there is none to be had, after some attempts where waiting helps.
+        Raises UnavailableError if the kernel gives none; it is asked again while it is busy.
         """
         if len(data) != REPORT_DATA_SIZE:
             raise FormatError(
@@ -144,14 +144,14 @@ class TsmReports:
                 return report
         raise UnavailableError(
             "tsm-busy",
-            "the machine gave no attestation report",
-            expected="a report of data that only this process wrote",
-            seen=f"{ATTEMPTS} attempts that were busy or interfered with",
+            "the kernel gave no attestation report in time",
+            expected="a report that no other process interfered with",
+            seen=f"{ATTEMPTS} attempts that failed",
             next="try again later",
         )
 
     def _attempt(self, data: bytes) -> TsmReport | None:
-        """None if somebody else wrote into the instance meanwhile."""
+        """None if another process wrote into the instance meanwhile."""
         with self._instance() as name:
             before = int(self._text(name, "generation"))
             self._folder.write(name, "inblob", data)
@@ -191,7 +191,7 @@ class SnpAttester:
     def evidence(self, report_data: bytes) -> Evidence:
         """Evidence that binds these 64 bytes.
 
-        Raises UnavailableError if no report is to be had, FormatError if the host's table of
+        Raises UnavailableError if the kernel gives no report, FormatError if the host's table of
         certificates is malformed.
         """
         report = _report_of(self._reports, SNP_PROVIDER, report_data)
@@ -225,7 +225,7 @@ def _report_of(reports: TsmReports, provider: str, report_data: bytes) -> TsmRep
 
 
 def _endorsements(report: TsmReport) -> tuple[bytes, ...]:
-    """The chain in DER, leaf first, as far as the host gave it without a gap."""
+    """The chain in DER, leaf first, up to the first certificate that the host did not give."""
     table = parse_certificate_table(report.auxblob)
     signer = Report.parse(report.outblob).signing_key
     leaf = VLEK_GUID if signer is SigningKey.VLEK else VCEK_GUID
@@ -238,7 +238,7 @@ def _endorsements(report: TsmReport) -> tuple[bytes, ...]:
 
 
 def _der(certificate: bytes) -> bytes:
-    """Some hosts file PEM, though the table is for DER."""
+    """The certificate in DER: some hosts give PEM, though the table is for DER."""
     if not certificate.startswith(b"-----BEGIN"):
         return certificate
     try:
@@ -246,7 +246,7 @@ def _der(certificate: bytes) -> bytes:
     except ValueError as error:
         raise FormatError(
             "bad-snp-certificate",
-            "a certificate that the host handed over cannot be read",
+            "a certificate from the host is malformed",
             expected="DER or PEM",
         ) from error
 
@@ -257,5 +257,5 @@ def _unavailable(error: OSError) -> UnavailableError:
         "the kernel gives no attestation report",
         expected=f"a report instance in {REPORTS}",
         seen=error.strerror or type(error).__name__,
-        next="check that configfs is mounted and that this process may write there",
+        next="check that configfs is mounted and that this process may write to it",
     )

@@ -1,7 +1,7 @@
-"""The vTPM attester: a quote over the boot registers by the attestation key the cloud certified.
+"""The vTPM attester: the attestation key that the cloud certified quotes the boot registers.
 
-As on a large cloud, the platform leaves in the TPM's NV memory the template from which the TPM
-makes its attestation key, and a certificate for the key that comes out; here also the issuer's.
+As on a large cloud, the platform stores two items in the TPM's NV memory: the template from which
+the TPM makes its attestation key, and a certificate for that key. Our runner adds the issuer's.
 """
 
 from __future__ import annotations
@@ -39,14 +39,13 @@ from confide.vendors.tpm.structures import (
 
 DEVICE = Path("/dev/tpmrm0")
 EVENT_LOG = Path("/run/confide/event_log")
-# Everything the boot chain measures, whether a manifest pins it or not; 16 and up are for debugging
-# and for dynamic launch.
+# All registers that the boot chain measures into. 16 and up are for debugging and dynamic launch.
 QUOTED_PCRS = frozenset(range(16))
 QUOTE_ATTEMPTS = 3
 
 
 class VtpmAttester:
-    """Makes evidence from a TPM. Holds no connection: each evidence opens one, so any thread may.
+    """Makes evidence from a TPM. Thread-safe: each evidence opens a connection.
 
     `connect` opens a connection and gives the exchange of command and response bytes.
     """
@@ -65,12 +64,12 @@ class VtpmAttester:
     def evidence(self, report_data: bytes) -> Evidence:
         """Evidence that binds the first 32 of these 64 bytes (the rest is zero).
 
-        Raises UnavailableError if the TPM or the event log is not there or was not provisioned.
+        Raises UnavailableError if the TPM or the event log is missing, or the TPM not provisioned.
         """
         if len(report_data) != REPORT_DATA_SIZE or any(report_data[TPM_EXTRA_DATA_SIZE:]):
             raise FormatError(
                 "bad-report-data",
-                "the data to attest does not fit a TPM quote",
+                "the data to attest does not fit into a TPM quote",
                 expected=f"{REPORT_DATA_SIZE} bytes, zero from {TPM_EXTRA_DATA_SIZE} on",
                 seen=f"{len(report_data)} bytes",
             )
@@ -84,7 +83,7 @@ class VtpmAttester:
 
 
 def _quote(exchange: Exchange, indices: AkIndices, extra_data: bytes) -> VtpmReport:
-    """Reads and quotes the registers; again if one was extended between the two."""
+    """Read and quote the registers, again if one was extended between the two."""
     template = _read(exchange, indices.template)
     if template is None:
         raise _not_provisioned("attestation key template", indices.template)
@@ -100,15 +99,15 @@ def _quote(exchange: Exchange, indices: AkIndices, extra_data: bytes) -> VtpmRep
         run(exchange, flush_context(key))
     raise UnavailableError(
         "registers-changing",
-        "the TPM's registers changed during each quote",
+        "the registers of the TPM changed during each quote",
         expected="a quote over the values just read",
-        seen=f"{QUOTE_ATTEMPTS} other ones",
-        next="wait until the machine has finished booting",
+        seen=f"other values in {QUOTE_ATTEMPTS} attempts",
+        next="wait until the boot is complete",
     )
 
 
 def _find_key(exchange: Exchange) -> tuple[AkIndices, bytes]:
-    """The attestation key that the platform provisioned, and its certificate; ECC before RSA."""
+    """The provisioned attestation key and its certificate; ECC before RSA."""
     for indices in (ECC_AK, RSA_AK):
         certificate = _read(exchange, indices.certificate)
         if certificate is not None:
@@ -117,7 +116,7 @@ def _find_key(exchange: Exchange) -> tuple[AkIndices, bytes]:
 
 
 def _read(exchange: Exchange, index: int) -> bytes | None:
-    """The content of an NV index, None if there is no such index."""
+    """The content of an NV index, None if it does not exist."""
     try:
         return nv_read_all(exchange, index)
     except TpmRefusedError as error:
@@ -129,16 +128,16 @@ def _read(exchange: Exchange, index: int) -> bytes | None:
 def _not_provisioned(what: str, index: int) -> UnavailableError:
     return UnavailableError(
         "tpm-not-provisioned",
-        f"the TPM holds no {what}",
+        f"the TPM has no {what}",
         expected=f"NV index {index:#010x}",
         seen="no such index",
-        next="start the machine with `confide run`, or on a cloud that certifies its vTPMs",
+        next="start the machine with `confide run`, or on a cloud that certifies vTPMs",
     )
 
 
 @contextmanager
 def open_device(device: Path) -> Iterator[Exchange]:
-    """Opens a TPM device for one caller; raises UnavailableError if that fails."""
+    """Open a TPM device for one caller. Raises UnavailableError if that fails."""
     try:
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -147,11 +146,11 @@ def open_device(device: Path) -> Iterator[Exchange]:
             "the TPM cannot be opened",
             expected=str(device),
             seen=error.strerror or type(error).__name__,
-            next="run in a machine with a TPM, as a user of its group",
+            next="use a machine with a TPM, as a user of its group",
         ) from error
 
     def exchange(command: bytes) -> bytes:
-        # The kernel takes a command in one write and gives its answer in one read
+        # The kernel takes a command in one write and gives its answer in one read.
         os.write(descriptor, command)
         return os.read(descriptor, MAX_RESPONSE)
 

@@ -9,7 +9,7 @@ from confide.net.server import Service, serve
 
 
 def create_service() -> Service:
-    """Make the root CA and return the HTTP face."""
+    """Make the root CA and return the HTTP app."""
     return Service(create_app(Coordinator(detect_attester())))
 
 

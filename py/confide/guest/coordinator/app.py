@@ -1,4 +1,4 @@
-"""The coordinator's HTTP face. The transport is untrusted: every message authenticates itself."""
+"""The coordinator's HTTP app. The transport is untrusted: every message authenticates itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.roles import Role
 
 MAX_UPLOADS = 4
-"""Bundles of collateral that are received at once: each takes three times its size meanwhile."""
+"""Uploads of collateral at the same time. Each takes three times its size in memory."""
 
 
 def create_app(coordinator: Coordinator) -> Flask:
-    """The WSGI application. Bodies are CBOR, see formats/coordinator.py."""
+    """The WSGI application. Bodies are CBOR, see protocol/coordinator.py."""
     app = flask_app(__name__, codes=CODES, max_body=messages.MAX_JOIN)
     uploads = threading.BoundedSemaphore(MAX_UPLOADS)
 
@@ -50,7 +50,7 @@ def create_app(coordinator: Coordinator) -> Flask:
         if not uploads.acquire(blocking=False):
             raise UnavailableError(
                 "too-many-uploads",
-                "others are bringing collateral",
+                "other clients are uploading collateral",
                 expected=f"at most {MAX_UPLOADS} at once",
                 next="try again in a moment",
             )

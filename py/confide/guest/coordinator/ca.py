@@ -33,7 +33,7 @@ class Authority:
 
 
 def create_root_ca(*, now: int) -> Authority:
-    """A fresh self-signed root CA of ten years, path length 1."""
+    """A new self-signed root CA for ten years, path length 1."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder("Confide root CA", key.public_key(), now, now + profile.ROOT_LIFETIME)
     builder = _as_ca(builder, path_length=1)
@@ -41,7 +41,7 @@ def create_root_ca(*, now: int) -> Authority:
 
 
 def create_mesh_ca(root: Authority, *, manifest_sha256: bytes, now: int) -> Authority:
-    """A fresh mesh CA under `root`, path length 0, that carries the manifest's SHA-256."""
+    """A new mesh CA under `root`, path length 0, with the manifest's SHA-256."""
     key = ec.generate_private_key(ec.SECP256R1())
     end = int(root.certificate.not_valid_after_utc.timestamp())
     builder = _builder("Confide mesh CA", key.public_key(), now, end)
@@ -60,7 +60,7 @@ def issue_leaf(
     kem_public_key: bytes,
     now: int,
 ) -> bytes:
-    """A leaf of one hour as DER. The caller has attested the node: this checks nothing but form.
+    """A leaf of one hour as DER. The caller has attested the node: this checks the form only.
 
     `public_key` is SPKI DER of a P-256 key; `kem_public_key` is empty if the node has none. Raises
     FormatError for a bad key.

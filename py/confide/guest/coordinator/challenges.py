@@ -1,8 +1,8 @@
-"""Challenges: a joining node must show evidence made after it asked, and is admitted on it once.
+"""Challenges: a joining node shows evidence made after it asked, and uses a challenge once.
 
-Anybody may ask for a challenge, so asking leaves nothing behind: a challenge says itself when it
-was made, under a MAC that only this process can make. What is kept, until they are stale, are those
-on which a machine was admitted: each of them took a genuine machine's fresh report.
+Anyone may ask for a challenge, so a challenge takes no memory: it holds its own time, under a MAC
+that only this process can make. Only used challenges are kept until they are stale. Each of those
+cost a genuine machine a new report.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from confide.errors import VerificationError
 from confide.protocol.binding import NONCE_SIZE
 
 LIFETIME = 120
-"""Seconds. Emulated machines take several for a quote; nothing honest takes minutes."""
+"""Seconds. An emulated machine takes several for a quote; no honest one takes minutes."""
 
 _TIME_SIZE = 8
 _RANDOM_SIZE = 8
@@ -27,9 +27,9 @@ _MAC_SIZE = NONCE_SIZE - _TIME_SIZE - _RANDOM_SIZE
 class Challenges:
     """Makes challenges of 32 bytes: time (u64be, milliseconds) ‖ 8 random bytes ‖ MAC.
 
-    The MAC is HMAC-SHA256, of which 16 bytes are left (RFC 2104, section 5), under a key that is
-    made with the object. `clock` is monotonic seconds, so that a host which turns the time of day
-    cannot revive a challenge. Thread-safe.
+    The MAC is HMAC-SHA256 cut to 16 bytes (RFC 2104, section 5), under a key made with the object.
+    `clock` gives monotonic seconds, so a host that sets the time of day cannot revive a challenge.
+    Thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,26 +39,26 @@ class Challenges:
         self._lock = threading.Lock()
 
     def issue(self) -> bytes:
-        """A fresh challenge."""
+        """A new challenge."""
         made = int(self._clock() * 1000).to_bytes(_TIME_SIZE)
         body = made + secrets.token_bytes(_RANDOM_SIZE)
         return body + self._mac(body)
 
     def check(self, challenge: bytes) -> None:
-        """Raises VerificationError unless this is a challenge of ours, younger than `LIFETIME`."""
+        """Raise VerificationError unless this process made the challenge, within `LIFETIME`."""
         body, mac = challenge[:-_MAC_SIZE], challenge[-_MAC_SIZE:]
         if not hmac.compare_digest(mac, self._mac(body)) or self._clock() >= _end(challenge):
             raise _stale()
 
     def use(self, challenge: bytes) -> None:
-        """Note that a machine is admitted on a challenge which `check` let pass.
+        """Note that a machine used a challenge that `check` accepted.
 
-        Raises VerificationError if one was admitted on it already, or it has become stale since.
+        Raises VerificationError if it was used before, or has become stale since.
         """
         with self._lock:
             now = self._clock()
             self._used = {used: end for used, end in self._used.items() if end > now}
-            # Of a stale one nobody knows any more whether it was used.
+            # Whether a stale one was used is not known any more.
             if challenge in self._used or now >= _end(challenge):
                 raise _stale()
             self._used[challenge] = _end(challenge)
@@ -68,14 +68,14 @@ class Challenges:
 
 
 def _end(challenge: bytes) -> float:
-    """When a challenge becomes stale, by the monotonic clock."""
+    """The monotonic time at which a challenge becomes stale."""
     return int.from_bytes(challenge[:_TIME_SIZE]) / 1000 + LIFETIME
 
 
 def _stale() -> VerificationError:
     return VerificationError(
         "stale-nonce",
-        "the evidence answers no open challenge",
+        "the evidence does not answer an open challenge",
         expected=f"a nonce of this coordinator, unused and younger than {LIFETIME} s",
         next="ask for a new challenge and make new evidence",
     )

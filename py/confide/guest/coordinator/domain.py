@@ -2,16 +2,17 @@
 
 Rules of this module:
 
-* The manifest is set once and never changes: a manifest names no update keys (formats/manifest.py
-  refuses any), so a second, different one is refused. To change what is trusted, start a
-  coordinator anew; clients notice, because they pin the manifest's bytes.
-* Keys exist in this object only: the root CA is made when it starts, the mesh CA when the manifest
-  is set. Nothing is written anywhere.
-* A node gets a certificate for exactly what its evidence, made for a challenge of ours, binds:
-  role, keys, models, manifest and mesh CA. What it must measure is in the manifest, nowhere else.
-* Whoever sets the manifest is not authenticated and need not be: setting a wrong one makes this
-  coordinator useless to clients, who compare bytes, but never unsafe. The same goes for collateral,
-  which may be replaced at any time: each item in it is signed by its vendor, and has its end.
+* The manifest is set once and never changes: a manifest names no update keys
+  (protocol/manifest.py refuses them), so a second, different one is refused. To change what is
+  trusted, start a new coordinator. Clients notice, because they pin the manifest's bytes.
+* Keys exist in this object only: the root CA from its start, the mesh CA from when the manifest is
+  set. Nothing is written to disk.
+* A node gets a certificate for exactly what its evidence binds: role, keys, models, manifest and
+  mesh CA. The evidence answers one of our challenges. Only the manifest says what a node must
+  measure.
+* Anyone may set the manifest. A wrong one makes this coordinator useless to clients, who compare
+  its bytes, but never unsafe. The same holds for collateral, which may be replaced at any time:
+  each item is signed by its vendor and expires.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from confide.protocol.coordinator import (
     MeshReply,
     RefusedJoin,
 )
-from confide.protocol.evidence import Evidence
-from confide.protocol.gpu import GpuEvidence, gpu_binding
+from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import append_entry, encode_history
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
     from confide.guest.attest.service import Attester
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Mesh:
-    """What exists from the moment a manifest is set; replaced never."""
+    """What exists once a manifest is set. It is never replaced."""
 
     manifest: Manifest
     manifest_bytes: bytes
@@ -57,7 +58,7 @@ class _Mesh:
 
 
 class Coordinator:
-    """The domain object behind the HTTP face. Thread-safe.
+    """The domain object behind the HTTP app. Thread-safe.
 
     `now` gives unix seconds (certificates), `monotonic` seconds that only grow (challenges).
     """
@@ -78,7 +79,7 @@ class Coordinator:
         self._refused: RefusedJoin | None = None
         self._collateral_bytes = self._collateral.encode()
         self._lock = threading.Lock()
-        # One quote at a time: a TPM is one slow device, and a queue here is better than in it.
+        # One quote at a time: a TPM is one slow device, and requests better wait here than there.
         self._quote_lock = threading.Lock()
 
     @property
@@ -87,9 +88,9 @@ class Coordinator:
         return "ready" if self._mesh else "no-manifest"
 
     def set_manifest(self, data: bytes) -> bytes:
-        """Set the manifest, or confirm that it is these bytes already; returns its SHA-256.
+        """Set the manifest, or confirm that it has these bytes. Returns its SHA-256.
 
-        Raises FormatError for bytes that are no manifest, PolicyError for another than the one set.
+        Raises FormatError for a malformed manifest, PolicyError if another one is set.
         """
         manifest = Manifest.parse(data)
         with self._lock:
@@ -106,26 +107,26 @@ class Coordinator:
         return manifest.sha256
 
     def set_collateral(self, data: bytes) -> None:
-        """Replace the vendors' statements that evidence is judged by. Raises FormatError."""
+        """Replace the vendor collateral that evidence is verified with. Raises FormatError."""
         collateral = Bundle.parse(data)
         with self._lock:
             self._collateral, self._collateral_bytes = collateral, data
 
     def collateral(self) -> bytes:
-        """The vendors' statements as they were set, for whoever needs the same."""
+        """The vendor collateral, as it was set."""
         return self._collateral_bytes
 
     def refused(self) -> RefusedJoin:
-        """The latest join whose evidence did not pass: who brings collateral needs to see it.
+        """The latest join whose evidence did not pass. The operator needs it to fetch collateral.
 
         Raises UnavailableError if there is none.
         """
         if self._refused is None:
-            raise UnavailableError("none-refused", "no machine's evidence was refused yet")
+            raise UnavailableError("none-refused", "this coordinator has not refused evidence yet")
         return self._refused
 
     def mesh(self) -> MeshReply:
-        """Manifest and CAs, for nodes that join. Raises UnavailableError without a manifest."""
+        """The manifest and CAs, for nodes that join. Raises UnavailableError without a manifest."""
         mesh = self._require_mesh()
         return MeshReply(mesh.manifest_bytes, mesh.authority.der, self._root.der)
 
@@ -150,19 +151,18 @@ class Coordinator:
         return Attestation(evidence.encode(), manifest, history, self._root.der, mesh_ca)
 
     def join(self, request: JoinRequest) -> JoinReply:
-        """Admit a node, or raise.
+        """Admit a node.
 
-        UnavailableError without a manifest, VerificationError if the challenge or the evidence is
-        not good, PolicyError if the manifest does not have the role or allow it the models,
-        FormatError for bytes that cannot be read.
+        Raises UnavailableError without a manifest, VerificationError if the challenge or the
+        evidence is wrong, PolicyError if the manifest does not allow the role or its models,
+        FormatError for malformed bytes.
         """
         mesh = self._require_mesh()
-        # First, so that no time is spent on what was not made for us, lately.
+        # First, so that evidence for another challenge costs no time.
         self._challenges.check(request.nonce)
         self._check_allowed(mesh, request)
         load_public_key(request.public_key, "node")
-        evidence = Evidence.parse(request.evidence)
-        devices = [GpuEvidence.parse(gpu).device for gpu in evidence.gpus]
+        evidence = ParsedEvidence.parse(request.evidence)
         verdict = verify_evidence(
             evidence,
             report_data=join_report_data(
@@ -173,7 +173,7 @@ class Coordinator:
                 manifest=mesh.manifest_bytes,
                 models=request.models,
                 mesh_ca=mesh.authority.der,
-                gpus=gpu_binding(devices, evidence.gpu_refusal),
+                gpus=gpu_binding(evidence.gpu_devices(), evidence.gpu_refusal),
             ),
             manifest=mesh.manifest,
             role=request.role,
@@ -219,18 +219,16 @@ class Coordinator:
         if request.manifest_sha256 != mesh.manifest.sha256:
             raise PolicyError(
                 "wrong-manifest",
-                "the node wants to join under another manifest",
+                "the node has another manifest",
                 expected=mesh.manifest.sha256.hex(),
                 seen=request.manifest_sha256.hex(),
             )
         mesh.manifest.role(request.role)
         if request.role == Role.COORDINATOR:
-            raise PolicyError(
-                "role-not-allowed", "a coordinator does not join a mesh, it makes one"
-            )
-        # Who has a KEM key is asked for clients' keys, so it is part of the role.
+            raise PolicyError("role-not-allowed", "a coordinator cannot join a mesh")
+        # Clients seal their keys to the holder of a KEM key, so the key belongs to the role.
         if (request.role == Role.SECRET_SERVICE) != bool(request.kem_public_key):
-            raise PolicyError("kem-key", "the secret service, and no other role, has a KEM key")
+            raise PolicyError("kem-key", "only the secret service has a KEM key")
         if request.role == Role.SECRET_SERVICE and request.models:
             raise PolicyError("model-not-allowed", "the secret service serves no models")
         for name in request.models:

@@ -1,4 +1,4 @@
-"""Where a guest finds its config disk's content."""
+"""The content of a guest's config disk."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from confide.errors import ConfigError
 from confide.protocol.configdisk import DISK_SIZE, ConfigDisk
 
 CONFIG_COPY = Path("/run/confide/config")
-"""The disk's 64 KiB, copied by root at boot: the role programs may not open disks."""
+"""The 64 KiB of the disk. Root copies them at boot, as the role's program may not open disks."""
 
 
 def read_config(path: Path = CONFIG_COPY) -> ConfigDisk:
-    """Read the config disk. Raises ConfigError if there is none, FormatError if it is not one."""
+    """Read the config disk. Raises ConfigError if it is missing, FormatError if it is malformed."""
     try:
         with path.open("rb") as file:
             data = file.read(DISK_SIZE + 1)
     except OSError as error:
         raise ConfigError(
             "no-config",
-            "this machine was started without a config disk",
+            "this machine has no config disk",
             expected=str(path),
             seen=error.strerror or type(error).__name__,
-            next="give it one: `confide run` does",
+            next="start it with `confide run`",
         ) from error
     return ConfigDisk.parse(data)

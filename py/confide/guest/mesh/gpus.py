@@ -1,8 +1,8 @@
-"""A worker's GPUs: none takes work before its own evidence has passed, each time the worker joins.
+"""A worker's GPUs. Each time the worker joins, they take no work before their evidence has passed.
 
-The verdict is the coordinator's own, made here first: by the manifest that the worker joins under,
-with the collateral that the coordinator has. A worker that is shown another manifest than clients
-pin sets its GPUs ready for a mesh that no client trusts.
+The worker makes the same verification as the coordinator, with the manifest that it joins under and
+the coordinator's collateral. With a manifest that clients do not pin, the GPUs only become ready
+for a mesh that no client trusts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS, GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
 from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_gpu_evidence
+from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
     from confide.guest.attest.service import Attester
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class GpuDriver(Protocol):
     """What is needed of issue.gpus.RemoteGpus, or of issue.nvidia.NvidiaGpus.
 
-    What speaks against the GPUs is raised as an error with one of `formats.gpu.REFUSALS` as code.
+    A reason to refuse the GPUs is raised as an error with one of `formats.gpu.REFUSALS` as code.
     """
 
     def devices(self) -> Sequence[GpuDevice]:
@@ -36,7 +37,7 @@ class GpuDriver(Protocol):
         """Every GPU's report over `nonce`, in that order."""
 
     def set_ready(self, ready: bool) -> None:
-        """Let the GPUs take work, or take that back for good."""
+        """Allow the GPUs to take work, or forbid it for good."""
 
 
 class AttestedGpus:
@@ -58,16 +59,16 @@ class AttestedGpus:
     def attest(
         self, attester: Attester, report_data: Callable[[bytes], bytes], manifest: Manifest
     ) -> tuple[Evidence, ConfideError | None]:
-        """Evidence of the machine and its GPUs, and what speaks against these, None if nothing.
+        """Evidence of the machine and its GPUs, and the reason to refuse the GPUs, or None.
 
-        `report_data` gives the 64 bytes to bind for a `gpu_binding`. The evidence is to be shown in
-        any case: it says itself why there are no GPUs in it, or what of them does not pass. Raises
-        what the attester raises, and what keeps the collateral away.
+        `report_data` gives the 64 bytes to bind for a `gpu_binding`. The coordinator
+        gets the evidence in each case: it says why it holds no GPUs, or which check fails. Raises
+        what the attester raises, and what the fetch of collateral raises.
         """
         try:
             bound = report_data(gpu_binding(self._driver.devices()))
             machine = attester.evidence(bound)
-            # After the machine's own, over what that binds: so neither goes without the other.
+            # After the machine's own evidence and over what it binds: the two belong together.
             gpus = self._driver.evidence(gpu_nonce(bound))
         except ConfideError as error:
             if error.code not in REFUSALS:
@@ -76,7 +77,7 @@ class AttestedGpus:
             return replace(machine, gpu_refusal=error.code), error
         evidence = replace(machine, gpus=tuple(gpu.encode() for gpu in gpus))
         verdict = verify_gpu_evidence(
-            evidence,
+            ParsedEvidence(evidence),
             report_data=bound,
             manifest=manifest,
             role=self._role,
@@ -90,5 +91,5 @@ class AttestedGpus:
         return evidence, None
 
     def set_ready(self, ready: bool) -> None:
-        """Let the GPUs take work, or take that back for good. Raises UnavailableError."""
+        """Allow the GPUs to take work, or forbid it for good. Raises UnavailableError."""
         self._driver.set_ready(ready)

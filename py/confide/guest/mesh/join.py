@@ -2,18 +2,17 @@
 
 Rules of this module:
 
-* The machine is told by its (hostile) host where the coordinator is, so it does not trust what it
-  finds there. It need not: whoever is not the attested coordinator can only certify this machine
-  for a mesh that no client trusts.
-* That holds only if one machine cannot be in two meshes at once. Else a man in the middle could
-  have our KEM key certified in the real mesh while we take client certificates of his own. So the
-  evidence binds the mesh CA, and the first mesh CA that evidence was made for is the only one
-  until this process ends.
-* Membership ends with the certificate. `membership()` then raises; nothing remembers "was once
-  verified". The age is also counted on a clock that the time of day does not turn back.
-* GPUs are set ready last of all, and taken back when they fail and this process has no membership
-  (any more). Not at once: a driver that has taken them back never sets them ready again, and
-  whoever brings the coordinator bad collateral must not be able to do that to every member.
+* The (hostile) host says where the coordinator is, so this machine does not trust what it finds
+  there. It does not have to: another coordinator can only certify this machine for a mesh that no
+  client trusts.
+* That holds only if a machine is never in two meshes. Otherwise a man in the middle could get our
+  KEM key certified in the real mesh while we accept clients of his own mesh. So the evidence binds
+  the mesh CA, and this process joins only the first mesh CA that it made evidence for.
+* Membership ends with the certificate: `membership()` then raises. Its age is also counted on a
+  clock that the host cannot turn back.
+* GPUs are set ready last, and set not ready when they fail while this process has no membership.
+  Not earlier, because that is final: bad collateral at the coordinator must not end the GPUs of
+  every member.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ if TYPE_CHECKING:
     from confide.guest.attest.service import Attester
 
 RENEW_AFTER = LEAF_LIFETIME * 3 // 4
-"""Seconds after which a member attests again; the rest of the hour is for failed attempts."""
+"""Seconds after which a member attests again. The rest of the hour is for failed attempts."""
 
 MAX_BACKOFF = 5.0
-"""Seconds between attempts at most: a coordinator gets its manifest some time after it starts."""
+"""Most seconds between attempts: a coordinator gets its manifest some time after its start."""
 
 
 class JoinClient(Protocol):
-    """What a node needs of mesh.client.CoordinatorClient."""
+    """What a node needs of CoordinatorClient."""
 
     def mesh(self) -> MeshReply:
         """The current manifest and CAs."""
@@ -61,19 +60,19 @@ class JoinClient(Protocol):
         """A nonce for one join."""
 
     def join(self, request: JoinRequest) -> JoinReply:
-        """Ask to be admitted."""
+        """Ask to join."""
 
 
 class Gpus(Protocol):
-    """What a node needs of mesh.gpus.AttestedGpus: a node without GPUs need not import that."""
+    """What a node needs of mesh.gpus.AttestedGpus, which a node without GPUs does not import."""
 
     def attest(
         self, attester: Attester, report_data: Callable[[bytes], bytes], manifest: Manifest
     ) -> tuple[Evidence, ConfideError | None]:
-        """Evidence of machine and GPUs, and what speaks against these."""
+        """Evidence of machine and GPUs, and the reason to refuse the GPUs, or None."""
 
     def set_ready(self, ready: bool) -> None:
-        """Let the GPUs take work, or take that back for good."""
+        """Allow the GPUs to take work, or forbid it for good."""
 
 
 @dataclass(frozen=True)
@@ -135,19 +134,20 @@ class Node:
     def reason(self) -> str:
         """The code of the last attempt's error, "" if it succeeded.
 
-        What this machine has against its own GPUs says more than the coordinator's "not-verified".
+        This machine's reason to refuse its own GPUs comes first: it says more than the
+        coordinator's "not-verified".
         """
         return self._gpu_refusal or self._reason
 
     def membership(self) -> Membership:
-        """The current membership. Raises UnavailableError if there is none, or none any more."""
+        """The current membership. Raises UnavailableError if there is none or it has expired."""
         membership = self._membership
         if membership is None or not self._is_valid(membership):
             raise UnavailableError(
                 "not-attested",
-                f"this {self.role} is not a member of a mesh at this time",
+                f"this {self.role} is not a member of the mesh now",
                 seen=self.reason,
-                next="wait until it has attested itself to the coordinator",
+                next="wait until the coordinator has attested it",
             )
         return membership
 
@@ -194,7 +194,7 @@ class Node:
             )
         )
         if refusal is not None:
-            # Not before: the coordinator shows what it refused to whoever brings it collateral.
+            # Not earlier: the operator finds the refused evidence at the coordinator.
             raise refusal
         not_after = self._check_leaf(reply, mesh)
         if self._gpus is not None:
@@ -216,19 +216,19 @@ class Node:
     def _evidence(
         self, report_data: Callable[[bytes], bytes], manifest: Manifest
     ) -> tuple[Evidence, ConfideError | None]:
-        """What to show the coordinator, and why the GPUs may not take work whatever it says."""
+        """Evidence for the coordinator, and the reason to refuse the GPUs, or None."""
         if self._gpus is None:
             return self._attester.evidence(report_data(gpu_binding(()))), None
         evidence, refusal = self._gpus.attest(self._attester, report_data, manifest)
         self._gpu_refusal = "" if refusal is None else refusal.code
         if refusal is not None and self.state != "ready":
-            # GPUs without confidential mode know no such state; the refusal says what is wrong.
+            # GPUs without confidential mode have no such state. The refusal says what is wrong.
             with suppress(ConfideError):
                 self._gpus.set_ready(False)
         return evidence, refusal
 
     def _check_mesh(self, mesh: MeshReply) -> Manifest:
-        """Hold on to the first mesh. Must come before evidence is made: see the rules above."""
+        """Stay with the first mesh. Call it before evidence is made: see the rules above."""
         manifest = Manifest.parse(mesh.manifest)
         manifest.role(self.role)
         verify_mesh_ca(
@@ -239,10 +239,10 @@ class Node:
         elif self._pinned != mesh:
             raise VerificationError(
                 "mesh-changed",
-                "the coordinator is another one, or has another manifest",
+                "the coordinator or its manifest has changed",
                 expected=f"mesh CA {sha256(self._pinned.mesh_ca).hexdigest()}",
                 seen=f"mesh CA {sha256(mesh.mesh_ca).hexdigest()}",
-                next="restart this machine if the change is intended",
+                next="restart this machine if the change is meant",
             )
         return manifest
 
@@ -255,7 +255,7 @@ class Node:
         kem_hash = sha256(self._kem_public_key).digest() if self._kem_public_key else None
         expected = (self._models, kem_hash, self._key.public_key())
         if (identity.models, identity.kem_key_sha256, identity.public_key) != expected:
-            raise VerificationError("wrong-certificate", "the certificate is not what we asked for")
+            raise VerificationError("wrong-certificate", "the certificate is not the requested one")
         return identity.not_after
 
     def _is_valid(self, membership: Membership) -> bool:
@@ -267,10 +267,10 @@ class Node:
         while True:
             try:
                 self.join()
-            except Exception as error:  # whatever it was, the only answer is to try again
+            except Exception as error:  # for every error the answer is to try again
                 reason = error.code if isinstance(error, ConfideError) else type(error).__name__
                 if reason != self._reason:
-                    # Once per kind of error; !a because a coordinator may have chosen the words.
+                    # Once per kind of error. !a because the words may be the coordinator's.
                     print(f"confide: joining failed: {str(error)!a}", file=sys.stderr, flush=True)
                 self._reason = reason
                 delay = min(delay * 2, MAX_BACKOFF)

@@ -1,8 +1,8 @@
-"""TLS 1.3 between members of the mesh: both sides show certificates, roles are checked on top.
+"""TLS 1.3 between members of the mesh. Both sides show certificates that name their roles.
 
-Host names mean nothing here (the host chooses addresses), so they are not checked; what a peer may
-do follows from the role in its certificate, read by `peer_identity`. OpenSSL checks the chain to
-the mesh CA during the handshake; verify/mesh.py then checks the whole profile.
+The host chooses addresses, so host names are not checked. `peer_identity` checks the role in the
+peer's certificate. OpenSSL checks the chain to the mesh CA during the handshake; verify/mesh.py
+then checks the whole profile.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from confide.verify.mesh import verify_leaf
 
 
 def server_context(membership: Membership) -> ssl.SSLContext:
-    """For accepting connections of other members. Made anew for every membership, never reused."""
+    """A context to accept connections of other members. Make a new one for each membership."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, membership)
-    # No session tickets: a resumed session would outlive the certificates it was opened with.
+    # No session tickets: a resumed session would outlive its certificates.
     context.num_tickets = 0
     return context
 
 
 def client_context(membership: Membership) -> ssl.SSLContext:
-    """For connecting to another member. The caller must check the role with `peer_identity`."""
+    """A context to connect to another member. The caller must check the role by `peer_identity`."""
     return _context(ssl.PROTOCOL_TLS_CLIENT, membership)
 
 
 def peer_identity(
     connection: ssl.SSLSocket, membership: Membership, *, role: str | Collection[str]
 ) -> MeshIdentity:
-    """Who the peer of an open connection is. Raises VerificationError unless its role is `role`."""
+    """The identity of the peer. Raises VerificationError unless its role is (one of) `role`."""
     certificate = connection.getpeercert(binary_form=True)
     if not certificate:
         raise VerificationError(
@@ -58,7 +58,7 @@ def _context(protocol: int, membership: Membership) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
-    # The mesh CA alone is the anchor: other meshes of the same root are strangers.
+    # Only the mesh CA is trusted: other meshes of the same root are not.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(cadata=membership.mesh_ca)
     _load_identity(context, membership)
@@ -66,7 +66,7 @@ def _context(protocol: int, membership: Membership) -> ssl.SSLContext:
 
 
 def _load_identity(context: ssl.SSLContext, membership: Membership) -> None:
-    # ssl reads keys from files only; a memfd is one that never touches a file system.
+    # ssl reads keys from files only. A memfd is a file that is in no file system.
     key = membership.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     certificate = ssl.DER_cert_to_PEM_cert(membership.certificate).encode()
     descriptor = os.memfd_create("confide-identity", os.MFD_CLOEXEC)

@@ -14,7 +14,7 @@ from confide.protocol.roles import Role
 
 
 def create_service() -> Service:
-    """Make the keys, start joining the mesh, and return both HTTP faces."""
+    """Make the keys, start joining the mesh, and return both HTTP apps."""
     service = SecretService()
     client = CoordinatorClient(read_config().coordinator)
     node = Node(

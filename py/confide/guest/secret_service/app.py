@@ -1,4 +1,4 @@
-"""The secret service's two HTTP faces: one for everybody, one for workers, behind mutual TLS."""
+"""The secret service's two HTTP apps: one for clients, one for workers behind mutual TLS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from confide.protocol.secret_service import KeyExchangeReply
 
 
 def create_public_app(service: SecretService, node: Node) -> Flask:
-    """What clients use, over an untrusted path: every message authenticates itself."""
+    """The app for clients. The transport is untrusted: every message authenticates itself."""
     app = flask_app(__name__, codes=CODES, max_body=MAX_MESSAGE)
 
     @app.get("/healthz")
@@ -40,7 +40,7 @@ def create_public_app(service: SecretService, node: Node) -> Flask:
 
 
 def create_worker_app(service: SecretService, node: Node) -> Flask:
-    """What workers use. Served on TLS connections only: the peer is who its certificate says."""
+    """The app for workers. It is served over TLS only, which authenticates the peer."""
     app = flask_app(f"{__name__}.workers", codes=CODES, max_body=0)
 
     @app.get("/v1/keys/<key_id>")

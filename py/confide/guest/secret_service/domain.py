@@ -2,12 +2,11 @@
 
 Rules of this module:
 
-* Keys come in sealed to this process's KEM key, which a mesh certificate vouches for. They leave
-  only to a peer whose verified mesh certificate says that it is a worker with a model that the key
-  allows.
-* A key lives an hour at most, counted from when the client made it; then it is gone. A second
-  message with the same id is refused while the first is there: nobody replaces a client's key.
-* Nothing is written or logged. When the process ends, keys and KEM key end with it.
+* Keys arrive sealed to this process's KEM key, which a mesh certificate names. They leave only to a
+  peer whose verified mesh certificate names a worker with a model that the key allows.
+* A key lives at most an hour from when the client made it. A second message with the same id is
+  refused while the first key exists: a client's key cannot be replaced.
+* Nothing is written or logged. All keys end with the process.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from confide.protocol.roles import WORKERS
 from confide.protocol.secret_service import KeyAccepted, ReleasedKey
 
 MAX_KEYS = 65_536
-"""Anybody can send keys, so there is a limit: about 40 MB of RAM."""
+"""Anyone can send keys, so there is a limit: about 40 MB of RAM."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,19 @@ class SecretService:
 
     @property
     def kem_public_key(self) -> bytes:
-        """What clients seal their keys to: 1,216 bytes."""
+        """The key that clients seal their keys to: 1,216 bytes."""
         return self._kem.public_bytes
 
     def put(self, message: bytes, manifest: Manifest) -> KeyAccepted:
         """Store the key in a sealed key message, made under `manifest`.
 
         Raises FormatError or VerificationError if it does not open or is stale, PolicyError if its
-        models are not in the manifest or its id is taken, UnavailableError if the store is full.
+        models are not in the manifest or its id exists, UnavailableError if the store is full.
         """
         now = int(self._now())
         opened, key_id = self._kem.open_key(message, manifest_sha256=manifest.sha256, now=now)
         if not opened.models:
-            raise PolicyError("no-models", "the key allows no model", expected="one at least")
+            raise PolicyError("no-models", "the key names no model", expected="one at least")
         for name in opened.models:
             manifest.model(name)
         expires_in = min(KEY_LIFETIME, opened.issued + KEY_LIFETIME - now)
@@ -74,7 +73,7 @@ class SecretService:
             time_now = self._drop_expired()
             if key_id in self._keys:
                 raise PolicyError(
-                    "key-exists", "there is a key with this id already", next="make a new key"
+                    "key-exists", "there is a key with this id", next="make a new key"
                 )
             if len(self._keys) >= self._max_keys:
                 raise UnavailableError(
@@ -97,13 +96,13 @@ class SecretService:
         if stored is None:
             raise PolicyError(
                 "unknown-key",
-                "there is no such key, or it has expired",
-                next="the client exchanges a new key",
+                "the key does not exist or has expired",
+                next="exchange a new key",
             )
         if worker.role not in WORKERS or not set(worker.models) & set(stored.models):
             raise PolicyError(
                 "model-not-allowed",
-                "the key is not for a model of this worker",
+                "the key does not allow a model of this worker",
                 expected=f"a worker with {' or '.join(stored.models)}",
                 seen=f"{worker.role} with {' '.join(worker.models) or 'no model'}",
             )

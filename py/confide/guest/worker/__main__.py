@@ -1,7 +1,7 @@
 """`python -m confide.guest.worker`: the worker's encryption proxy, in its guest.
 
-It starts when the disk mounter has opened the model disks. The engines are a unit of their own:
-this program only reads what their supervisor says of them.
+It starts when the disk mounter has opened the model disks. The engines run in another unit: this
+program only reads their states.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from confide.protocol.secret_service import ReleasedKey
 
 
 def create_service() -> Service:
-    """Start joining the mesh and return the HTTP face."""
+    """Start joining the mesh and return the HTTP app."""
     role, config = read_role(), read_config()
     manifest_sha256, served = parse_models(MODELS_FILE.read_bytes())
     models = tuple(model.name for model in served)
@@ -55,7 +55,7 @@ def create_service() -> Service:
 
 
 def _attested_gpus(role: str, coordinator: CoordinatorClient) -> Gpus:
-    # Imported here: the verifier of GPUs costs seconds on an emulated machine, which has none.
+    # Imported here: the verifier of GPUs costs seconds on an emulated machine, which has no GPU.
     from confide.guest.attest.gpus import RemoteGpus
     from confide.guest.mesh.gpus import AttestedGpus
 

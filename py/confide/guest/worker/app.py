@@ -1,4 +1,4 @@
-"""The worker's HTTP face: health, and the two paths for sealed requests."""
+"""The worker's HTTP app: health, and the two paths for sealed requests."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _HEADERS = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id"
 def create_app(
     proxy: EncryptionProxy, *, role: str, states: Callable[[], Mapping[str, str]]
 ) -> Flask:
-    """The WSGI application. `states` says of each model "ready" if requests would be answered.
+    """The WSGI application. `states` gives each model's state, "ready" if it answers requests.
 
-    Health is that map, for whoever routes requests, and one state of the worker, for whoever starts
-    it: "ready" only when every model is, else the state of the first that is not.
+    Health is that map, for the gateway, and one state of the worker, for the runner: "ready" when
+    every model is, otherwise the state of the first model that is not.
     """
     app = flask_app(__name__, codes=CODES, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
@@ -43,7 +43,7 @@ def create_app(
             response = Response(body, content_type=RESPONSE_TYPE)
             if isinstance(body, bytes):
                 return response
-            # From here on the response ends the watch and the call, however it ends itself.
+            # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)
             return response
 

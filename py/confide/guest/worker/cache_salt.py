@@ -1,14 +1,14 @@
-"""Whose requests share the engine's prefix cache: those with the same salt.
+"""Salts for the engine's prefix cache: requests share it only if they have the same salt.
 
-The cache answers sooner when a prompt begins like an earlier one, which tells whoever asks that it
-was there. So requests share it only if whoever sent them belongs together:
+The cache makes an answer faster when the prompt begins like an earlier one. The time therefore
+reveals that such a prompt was there. So these requests share the cache:
 
-* those under one inference key, which is one client's for an hour,
-* or those with the same `cache_salt` in the request, so that clients who trust each other can agree
-  on one. It has to be a secret of theirs, hence not a short one.
+* requests under one inference key, which one client has for an hour,
+* requests with the same `cache_salt`, on which clients who trust each other can agree. It has to be
+  secret, so it must not be short.
 
-The engine gets neither key id nor the client's salt, but an HMAC-SHA256 under a secret of this
-process: without it, one kind of salt cannot be made to look like the other.
+The engine gets an HMAC-SHA256 under a secret of this process, not the key id or the client's salt.
+Without the secret, one kind of salt cannot be made to look like the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 from confide.errors import FormatError
 
 MIN_SALT = 32
-"""Characters of a client's own salt: at least 128 bits, if they are hex."""
+"""Fewest characters of a client's salt: 128 bits in hex."""
 
 
 class CacheSalts:
@@ -38,10 +38,10 @@ class CacheSalts:
         if not isinstance(chosen, str) or len(chosen) < MIN_SALT:
             raise FormatError(
                 "bad-cache-salt",
-                "the request's cache_salt is not one",
+                "the cache_salt of the request is malformed",
                 expected=f"a secret text of at least {MIN_SALT} characters",
-                seen=f"{len(chosen)} characters" if isinstance(chosen, str) else "no text",
-                next="leave it out, to share the cache with nobody else",
+                seen=f"{len(chosen)} characters" if isinstance(chosen, str) else "another type",
+                next="leave it out to share no cache",
             )
         return self._digest(b"chosen", chosen.encode("utf-8", "surrogatepass"))
 

@@ -1,7 +1,7 @@
-"""What the worker has to understand of the OpenAI protocol: the model asked for, and token counts.
+"""The parts of the OpenAI protocol that the worker reads: the model and the token counts.
 
-The engine gets the request encoded again from what was checked here, not the client's bytes, so
-that no second reading of odd JSON (double keys, huge numbers) can differ from the first.
+The engine does not get the client's bytes but a new encoding of what was checked here. So odd JSON
+(double keys, huge numbers) cannot mean one thing here and another there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CompletionRequest:
         if request.get("model") != model:
             raise PolicyError(
                 "model-mismatch",
-                "the request's body asks for another model than its header",
+                "the body of the request names another model than its header",
                 expected=model,
                 seen=ascii(request.get("model"))[:80],
             )
@@ -40,7 +40,7 @@ class CompletionRequest:
         asked = isinstance(options, dict) and bool(options.get("include_usage"))
         self.hides_usage = self.streams and not asked
         if self.hides_usage:
-            # The receipt and the bill need the counts; the client gets them only if it asked.
+            # The receipt needs the counts. The client gets them only if it asked.
             given = options if isinstance(options, dict) else {}
             request["stream_options"] = {**given, "include_usage": True}
         self.body = json.dumps(request, separators=(",", ":")).encode()
@@ -54,23 +54,23 @@ def _parse(plaintext: bytes) -> dict[str, object]:
         request = json.loads(plaintext.decode(), parse_constant=refuse)
         json.dumps(request, allow_nan=False)
     except (ValueError, RecursionError) as error:
-        raise FormatError("bad-json", "the request's body is not JSON") from error
+        raise FormatError("bad-json", "the body of the request is not JSON") from error
     if not isinstance(request, dict):
         raise FormatError(
-            "bad-json", "the request's body is not a JSON object", seen=type(request).__name__
+            "bad-json", "the body of the request is not a JSON object", seen=type(request).__name__
         )
     return request
 
 
 class TokenCounts:
-    """Token counts as the engine reports them; zeros as long as it has not."""
+    """Token counts as the engine reports them, zero before that."""
 
     def __init__(self) -> None:
         self.prompt = 0
         self.completion = 0
 
     def read(self, answer: object) -> bool:
-        """Take the counts from an answer or an event of it, if it has any."""
+        """Take the counts from an answer or one of its events, if it has any."""
         usage = answer.get("usage") if isinstance(answer, dict) else None
         if not isinstance(usage, dict):
             return False
@@ -84,8 +84,8 @@ class TokenCounts:
             self.read(json.loads(body))
 
     def read_events(self, events: bytes, *, hide: bool) -> bytes:
-        """Take the counts from complete events; returns them, less the one for usage if `hide`."""
-        # Inside a JSON string the quotes would be escaped: this finds keys only.
+        """Take the counts from complete events. Returns the events, without usage if `hide`."""
+        # In a JSON string the quotes would be escaped, so this finds keys only.
         if b'"usage"' not in events:
             return events
         kept = []

@@ -2,14 +2,15 @@
 
 Rules:
 
-* Plaintext exists in this process and in the engine's, nowhere else: nothing of it is logged or put
-  into an error that leaves in the clear.
-* As long as a request has not authenticated, the answer is one clear error record. Afterwards every
-  answer is sealed, errors too.
-* What the engine remembers of prompts is shared only under one inference key, which one proxy has,
-  or among those who chose one salt (cache_salt.py).
-* A frame leaves when the events in it do. Only complete events leave.
-* No receipt, no final frame: if a node has lost its certificate meanwhile, the response breaks off.
+* Plaintext exists only in this process and in the engine's. It is never logged, and never part of
+  an error that leaves in the clear.
+* Before a request has authenticated, the answer is one clear error record. After that, every answer
+  is sealed, errors too.
+* Requests share the engine's prefix cache only under one inference key, which one proxy has, or
+  with one chosen salt (cache_salt.py).
+* Events leave when they are complete, one frame for those that arrived together.
+* There is no final frame without a receipt: if the node has lost its certificate, the response
+  breaks off.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _JSON = "application/json"
 
 
 class Membership(Protocol):
-    """What a receipt is signed with, and the manifest this node was attested against."""
+    """What signs a receipt, and the manifest that this node was attested against."""
 
     @property
     def private_key(self) -> ec.EllipticCurvePrivateKey:
@@ -56,7 +57,7 @@ class Membership(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """What the node was attested against."""
+        """The manifest that the node was attested against."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -69,11 +70,11 @@ Member = TypeVar("Member", bound=Membership)
 def under_manifest(
     membership: Callable[[], Member], manifest_sha256: bytes
 ) -> Callable[[], Member]:
-    """`membership`, as long as its manifest is the one that the open model disks were named by.
+    """`membership`, but only under the manifest that the model disks were opened with.
 
-    The disk mounter took its manifest from an unauthenticated network, and a model disk opened by
-    another manifest holds another model than the receipts would say. The function raises
-    UnavailableError "other-manifest" then.
+    The disk mounter gets its manifest from an unauthenticated network. Under another manifest a
+    disk could hold another model than the receipts say. The function then raises UnavailableError
+    "other-manifest".
     """
 
     def checked() -> Member:
@@ -81,7 +82,7 @@ def under_manifest(
         if member.manifest.sha256 != manifest_sha256:
             raise UnavailableError(
                 "other-manifest",
-                "the model disks were opened by another manifest than this node was attested with",
+                "the model disks were opened under another manifest than this node's",
                 expected=member.manifest.sha256.hex(),
                 seen=manifest_sha256.hex(),
                 next="start this machine again",
@@ -93,7 +94,7 @@ def under_manifest(
 
 @dataclass(frozen=True, repr=False)
 class SealedCall:
-    """One HTTP request as it arrived. `headers` has the ones that a sealed request needs."""
+    """One HTTP request as it arrived, with the headers that a sealed request needs."""
 
     method: str
     path: str
@@ -102,7 +103,7 @@ class SealedCall:
 
 
 class EncryptionProxy:
-    """Between sealed requests and the engine on loopback. Safe to use from any thread."""
+    """Stands between sealed requests and the engine on loopback. Thread-safe."""
 
     def __init__(
         self,
@@ -112,8 +113,8 @@ class EncryptionProxy:
         engine: Callable[[str], Upstream],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`membership` raises UnavailableError while this node has no valid certificate, `engine`
-        (which gets a model's name) while that model's engine may not be asked.
+        """`membership` raises UnavailableError while this node has no valid certificate. `engine`
+        gets a model's name and raises it while that engine is not ready.
         """
         self._membership = membership
         self._keys = keys
@@ -124,10 +125,10 @@ class EncryptionProxy:
     def respond(
         self, call: SealedCall, watch: DisconnectWatch, stack: ExitStack
     ) -> bytes | Iterator[bytes]:
-        """The response's body: whole, or in portions to be sent as they come.
+        """The body of the response: whole, or in portions to send as they come.
 
-        What must be closed when the response ends, however it ends, is pushed on `stack`.
-        Raises FormatError if the headers are not those of a sealed request.
+        `stack` gets what must be closed at the end of the response. Raises FormatError if the
+        headers are not those of a sealed request.
         """
         headers = RequestHeaders.parse(call.headers)
         try:
@@ -185,7 +186,7 @@ class EncryptionProxy:
     def _receipt(
         self, opened: OpenedRequest, model: str, response_sha256: bytes, counts: TokenCounts
     ) -> bytes:
-        # One snapshot: key and certificate may be renewed between two looks.
+        # One snapshot, because key and certificate may be renewed at any time.
         membership = self._membership()
         manifest = membership.manifest
         statement = Statement(
@@ -233,7 +234,7 @@ class _Response:
                 if events:
                     yield sealer.data(events)
             if buffer.rest:
-                raise UnavailableError("engine-lost", "the engine's answer ended within an event")
+                raise UnavailableError("engine-lost", "the engine ended in the middle of an event")
         except (UnavailableError, FormatError) as error:
             yield sealer.data(sse.error_event(openai_error.from_error(error, 502)))
         try:

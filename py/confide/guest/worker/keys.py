@@ -1,8 +1,8 @@
-"""Inference keys in the worker's RAM: fetched once, used until they end, never fetched twice.
+"""Inference keys in the worker's RAM: each is fetched once and used until it expires.
 
-A key that ended stays known for GRACE_SECONDS. Otherwise a worker whose clock runs a little ahead
-of the secret service's would forget the key with its salts, fetch it again, and run a replay.
-Times are monotonic seconds: the wall clock belongs to the host.
+An expired key stays known for GRACE_SECONDS. Otherwise a worker whose clock is a little ahead of
+the secret service's would forget the key with its salts, fetch it again, and run a replay. Times
+are monotonic seconds, because the host sets the wall clock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _CachedKey:
 
 
 class Keys:
-    """Opens requests under the keys that the secret service gives. Safe to use from any thread."""
+    """Opens requests under the keys of the secret service. Thread-safe."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Keys:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`fetch` asks the secret service for a 32-byte key id; it raises ConfideError."""
+        """`fetch` gets a key by its id of 32 bytes. It raises ConfideError."""
         self._fetch = fetch
         self._clock = clock
         self._guard = ReplayGuard()
@@ -68,7 +68,7 @@ class Keys:
     def _get(self, key_id: bytes) -> _CachedKey:
         key = self._known(key_id)
         if key is None:
-            # One at a time: the same new key usually arrives with several requests at once.
+            # One at a time: several requests usually bring the same new key at once.
             with self._fetching:
                 key = self._known(key_id)
                 if key is None:

@@ -1,6 +1,6 @@
-"""Remembering request salts, so that a request that was seen is never run again.
+"""Remembers the salts of requests, so that no request runs twice.
 
-Fail closed: when the memory for salts is full, requests are refused and nothing is forgotten early.
+Fail closed: when the memory for salts is full, requests are refused. No salt is forgotten early.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class _KeyMemory:
 
 
 class ReplayGuard:
-    """Salts per key id until the key expires; about 100 bytes each, `max_salts` in all.
+    """Salts per key id until the key expires: about 100 bytes each, `max_salts` in total.
 
-    One guard per worker machine: it lives in the one process that opens requests. Thread-safe.
+    A worker machine has one guard, in the process that opens requests. Thread-safe.
     """
 
     def __init__(self, max_salts: int = MAX_SALTS) -> None:
@@ -32,12 +32,12 @@ class ReplayGuard:
         self._lock = threading.Lock()
 
     def check(self, key_id: bytes, salt: bytes, *, expires: float, now: float) -> None:
-        """Remember `salt`. Call only after the request has opened, so that nobody can fill the
-        memory without the key.
+        """Remember `salt`. Call it after the request has opened, so that only holders of the key
+        can fill the memory.
 
-        `expires` is the key's end and `now` the time, in seconds on one clock that never runs back
-        (time.monotonic): the host sets the other one. Raises PolicyError (replay) if the salt was
-        seen, (unknown-key) if the key has expired, UnavailableError (replay-memory-full).
+        `expires` is the key's end and `now` the time, in seconds of time.monotonic, because the
+        host sets the other clock. Raises PolicyError "replay" if the salt was seen, "unknown-key"
+        if the key has expired, and UnavailableError "replay-memory-full".
         """
         with self._lock:
             self._forget(now)
@@ -48,7 +48,7 @@ class ReplayGuard:
             if self._count >= self._max_salts:
                 raise UnavailableError(
                     "replay-memory-full",
-                    "too many requests to remember",
+                    "this worker cannot remember more requests",
                     expected=f"at most {self._max_salts} per key lifetime",
                     next="try again later or at another worker",
                 )
@@ -59,7 +59,7 @@ class ReplayGuard:
                     "this request was sent before",
                     next="seal the request again, with a fresh salt",
                 )
-            # Never earlier than first said: a shorter lifetime later must not free salts early.
+            # Never earlier than before: a shorter lifetime must not free salts early.
             memory.expires = max(memory.expires, expires)
             memory.salts.add(salt)
             self._count += 1

@@ -1,4 +1,4 @@
-"""Which worker this machine is: a measured file of its image says so, one program serves both."""
+"""The worker role of this machine. A measured file of its image names it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_role(path: Path = ROLE_FILE) -> Role:
     if role not in WORKERS:
         raise ConfigError(
             "bad-role",
-            "this image does not say which worker it is",
+            "this image does not name its worker role",
             expected=f"{' or '.join(WORKERS)} in {path}",
             seen=ascii(role[:80]),
             next="build the image again",

@@ -15,7 +15,7 @@ from confide.vendors.tpm.commands import (
     plain,
     run,
 )
-from confide.vendors.tpm.structures import Alg, Reader, sized, u16, u32
+from confide.vendors.tpm.structures import Alg, TpmReader, sized, u16, u32
 
 RH_OWNER = 0x40000001
 RH_PLATFORM = 0x4000000C
@@ -44,7 +44,7 @@ class NvAttributes(IntFlag):
 
 def shutdown() -> Command[None]:
     """TPM2_Shutdown(CLEAR)."""
-    return plain(ProvisioningCode.SHUTDOWN, u16(STARTUP_CLEAR), Reader.end)
+    return plain(ProvisioningCode.SHUTDOWN, u16(STARTUP_CLEAR), TpmReader.end)
 
 
 def pcr_allocate_sha256() -> Command[None]:
@@ -53,7 +53,7 @@ def pcr_allocate_sha256() -> Command[None]:
     banks.append((Alg.SHA512, bytes(3)))
     selection = u32(len(banks)) + b"".join(u16(alg) + b"\x03" + bits for alg, bits in banks)
 
-    def parse(reader: Reader) -> None:
+    def parse(reader: TpmReader) -> None:
         reader.exact(1, 1, "allocation success")
         reader.take(12, "sizes")
         reader.end()
@@ -71,13 +71,13 @@ def nv_define(index: int, size: int) -> Command[None]:
     )
     public = u32(index) + u16(Alg.SHA256) + u32(attributes) + sized(b"") + u16(size)
     parameters = sized(b"") + sized(public)  # no password
-    return authorised(ProvisioningCode.NV_DEFINE_SPACE, [RH_OWNER], parameters, Reader.end)
+    return authorised(ProvisioningCode.NV_DEFINE_SPACE, [RH_OWNER], parameters, TpmReader.end)
 
 
 def nv_write(index: int, data: bytes, offset: int) -> Command[None]:
     """TPM2_NV_Write of at most NV_CHUNK bytes."""
     parameters = sized(data) + u16(offset)
-    return authorised(ProvisioningCode.NV_WRITE, [RH_OWNER, index], parameters, Reader.end)
+    return authorised(ProvisioningCode.NV_WRITE, [RH_OWNER, index], parameters, TpmReader.end)
 
 
 def nv_create(exchange: Exchange, index: int, data: bytes) -> None:

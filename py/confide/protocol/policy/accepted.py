@@ -23,16 +23,17 @@ class Accepted(ListOf):
     def decode(self, value: object, what: str) -> tuple[Any, ...]:
         """A tuple. Raises FormatError with `code`."""
         items = ListOf(Anything(), self.max_items).decode(value, what)
+        plain = [item for item in items if isinstance(item, str | int)]
+        if self.unique and len(set(plain)) != len(plain):
+            raise FormatError(
+                self.code, f"{what} is wrong", expected="each item once", seen="an item twice"
+            )
+        name = f"an item of {what}"
         try:
-            decoded = tuple(self.item.decode(item, f"an item of {what}") for item in items)
+            return tuple([self.item.decode(item, name) for item in items])
         except FieldError as error:
             if error.code != "bad-field":
                 raise
             raise FormatError(
                 self.code, error.message, expected=error.expected, seen=error.seen
             ) from error
-        if self.unique and len(set(decoded)) != len(decoded):
-            raise FormatError(
-                self.code, f"{what} is wrong", expected="each item once", seen="an item twice"
-            )
-        return decoded

@@ -162,5 +162,5 @@ def _wrong(name: str, expected: str, seen: str) -> FormatError:
         f"the SEV-SNP policy is wrong: {name}",
         expected=expected,
         seen=seen,
-        next="give each value, or opt out by the name that says so",
+        next="set each value, or use its opt-out",
     )

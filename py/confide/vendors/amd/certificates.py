@@ -1,4 +1,4 @@
-"""What AMD's certificates say about a chip: VCEK and VLEK, and the table a host hands them over in.
+"""What AMD's certificates say about a chip: VCEK and VLEK, and a host's table of them.
 
 A VCEK certifies the key of one chip at one TCB version, a VLEK the key that AMD has leased to one
 cloud, again at one TCB version. Both say so in extensions of AMD's own.
@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.utils import CryptographyDeprecationWarning
 
+from confide.encoding.reader import Reader
 from confide.encoding.x509 import MAX_DER, load_certificate
 from confide.errors import FormatError
 from confide.vendors.amd.report import CHIP_ID_SIZE, Product, SigningKey, Tcb
@@ -71,7 +72,11 @@ class EndorsementKey:
         tcb = bytes(_spl(extensions, _ARC + oid) for oid in _SPL[product])
         chip_id, csp_id = None, None
         if (_HARDWARE_ID in extensions) == (_CSP_ID in extensions):
-            raise _malformed("kind", "a hardware id (VCEK) or a cloud's id (VLEK)", "both or none")
+            raise _malformed(
+                "the kind of a key is not stated",
+                "a hardware id (VCEK) or a cloud's id (VLEK)",
+                "both or neither",
+            )
         if _HARDWARE_ID in extensions:
             kind = SigningKey.VCEK
             size = _HARDWARE_ID_SIZES[product]
@@ -95,41 +100,38 @@ VCEK_GUID = UUID("63da758d-e664-4564-adc5-f4b93be8accd")
 VLEK_GUID = UUID("a8074bc2-a25a-483e-aae6-39c045a0b8a1")
 ASK_GUID = UUID("4ab7b379-bbac-4fe4-a02f-05aef327c782")
 ARK_GUID = UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae")
-CRL_GUID = UUID("92f81bc3-5811-4d3d-97ff-d19f88dc67ea")
 
 
 def parse_certificate_table(data: bytes) -> dict[UUID, bytes]:
-    """Read the table that a host hands over with a report: GUID to the bytes filed under it.
+    """Read the table that a host gives with a report: GUID to the bytes of its entry.
 
     Entries are {GUID in text order, u32 offset, u32 length}, the last of them zeros; offsets count
-    from the table's start. An empty table, or nothing at all, is no error: a host need not give
+    from the table's start. An empty table, or nothing at all, is allowed: a host need not give
     any. Entries under GUIDs that are not known here are returned too. Raises FormatError if an
     entry comes twice or points outside the data or into the entries, or if there is no last one.
     """
     if len(data) > MAX_TABLE:
-        raise _malformed("table", f"at most {MAX_TABLE} bytes", f"{len(data)} bytes")
+        raise _malformed(
+            "the table is too large", f"at most {MAX_TABLE} bytes", f"{len(data)} bytes"
+        )
     if not data:
         return {}
     entries: list[tuple[UUID, int, int]] = []
-    at = 0
-    while any(entry := data[at : at + _ENTRY_SIZE]):
-        if len(entry) < _ENTRY_SIZE:
-            raise _malformed("table", "a last entry of zeros", "none")
-        guid = UUID(bytes=entry[:16])
-        offset = int.from_bytes(entry[16:20], "little")
-        length = int.from_bytes(entry[20:], "little")
-        entries.append((guid, offset, length))
-        at += _ENTRY_SIZE
-    header_size = at + _ENTRY_SIZE
-    if len(data) < header_size:
-        raise _malformed("table", "a last entry of zeros", "none")
+    reader = Reader(data, _malformed)
+    while any(entry := reader.take(_ENTRY_SIZE, "the table")):
+        fields = Reader(entry, _malformed)
+        guid = UUID(bytes=fields.take(16, "a GUID"))
+        entries.append((guid, fields.number(4, "an offset"), fields.number(4, "a length")))
+    header_size = reader.offset
     table: dict[UUID, bytes] = {}
     for guid, offset, length in entries:
         if guid in table:
-            raise _malformed("table", "each entry once", f"{guid} twice")
+            raise _malformed(
+                "an entry of the table comes twice", "each entry once", f"{guid} twice"
+            )
         if offset < header_size or offset + length > len(data) or length > MAX_DER:
             raise _malformed(
-                "table",
+                "an entry of the table is out of range",
                 f"{guid} between byte {header_size} and {len(data)}, at most {MAX_DER} long",
                 f"{length} bytes at {offset}",
             )
@@ -145,13 +147,13 @@ def _extensions(certificate: x509.Certificate) -> Mapping[str, bytes]:
         if oid.startswith(_ARC) and isinstance(extension.value, x509.UnrecognizedExtension):
             extensions[oid] = extension.value.value
         elif extension.critical:
-            raise _malformed("extensions", "no unknown critical one", oid)
+            raise _malformed("a critical extension is not known", "no unknown critical one", oid)
     return extensions
 
 
 def _take(extensions: Mapping[str, bytes], oid: str) -> bytes:
     if oid not in extensions:
-        raise _malformed("extensions", f"an extension {oid}", "none")
+        raise _malformed("an extension is missing", f"an extension {oid}", "none")
     return extensions[oid]
 
 
@@ -162,7 +164,9 @@ def _spl(extensions: Mapping[str, bytes], oid: str) -> int:
     # DER knows one encoding of each number; from 128 on it has a zero in front, for the sign.
     shortest = bytes([number]) if number < 0x80 else bytes([0, number])
     if value != bytes([_INTEGER, len(shortest)]) + shortest:
-        raise _malformed(f"extension {oid}", "an INTEGER from 0 to 255", value.hex()[:80])
+        raise _malformed(
+            f"the extension {oid} is wrong", "an INTEGER from 0 to 255", value.hex()[:80]
+        )
     return number
 
 
@@ -170,14 +174,16 @@ def _ia5(extensions: Mapping[str, bytes], oid: str) -> str:
     value = _take(extensions, oid)
     text = value[2:]
     if value[:2] != bytes([_IA5_STRING, len(text) & 0x7F]) or not text.isascii():
-        raise _malformed(f"extension {oid}", "a short IA5String", value.hex()[:80])
+        raise _malformed(f"the extension {oid} is wrong", "a short IA5String", value.hex()[:80])
     return text.decode("ascii")
 
 
 def _product(name: str) -> Product:
     product = _PRODUCT_NAMES.get(name.partition("-")[0])
     if product is None:
-        raise _malformed("product name", " or ".join(_PRODUCT_NAMES), ascii(name[:80]))
+        raise _malformed(
+            "the product name is not known", " or ".join(_PRODUCT_NAMES), ascii(name[:80])
+        )
     return product
 
 
@@ -188,20 +194,20 @@ def _hardware_id(value: bytes, size: int) -> bytes:
         return value
     if len(value) == len(wrapped) + size and value.startswith(wrapped):
         return value[len(wrapped) :]
-    raise _malformed("hardware id", f"{size} bytes", value.hex()[:160])
+    raise _malformed("the hardware id is wrong", f"{size} bytes", value.hex()[:160])
 
 
 def _p384(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise _malformed("key", "a P-384 key", type(key).__name__)
+        raise _malformed("a key is of another kind", "a P-384 key", type(key).__name__)
     return key
 
 
-def _malformed(field: str, expected: str, seen: str) -> FormatError:
+def _malformed(problem: str, expected: str, seen: str) -> FormatError:
     return FormatError(
         "bad-snp-certificate",
-        f"AMD's certificates for this machine are malformed: {field}",
+        f"AMD's certificates for this machine are malformed: {problem}",
         expected=expected,
         seen=seen,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag
 
+from confide.encoding.reader import Reader
 from confide.errors import FormatError
 
 REPORT_SIZE = 0x4A0
@@ -111,7 +112,9 @@ class Tcb:
         layout = TCB_LAYOUTS[product]
         if len(data) != TCB_SIZE or any(data[at] for at in _reserved_tcb_bytes(product)):
             raise _malformed(
-                "TCB version", f"{TCB_SIZE} bytes as {product.value} has them", data.hex()
+                "the TCB version is wrong",
+                f"{TCB_SIZE} bytes as {product.value} has them",
+                data.hex(),
             )
         return cls(product, tuple(data[at] for at in layout.values()))
 
@@ -174,50 +177,96 @@ class Report:
 
     @classmethod
     def parse(cls, data: bytes) -> Report:
-        """Raises FormatError for anything but exactly one report of a known version."""
+        """Reads exactly one report.
+
+        Raises:
+            FormatError: another size or version, a reserved bit that is set, an unknown processor.
+        """
         if len(data) != REPORT_SIZE:
-            raise _malformed("report", f"{REPORT_SIZE} bytes", f"{len(data)} bytes")
-        version = _number(data, 0x00, 4)
+            raise _malformed("it has another size", f"{REPORT_SIZE} bytes", f"{len(data)} bytes")
+        reader = Reader(data, _malformed)
+
+        def number(size: int) -> int:
+            return reader.number(size, "the report")
+
+        def take(size: int) -> bytes:
+            return reader.take(size, "the report")
+
+        version = number(4)
         if version not in VERSIONS:
-            raise _malformed("version", f"{VERSIONS[0]} to {VERSIONS[-1]}", str(version))
-        algorithm = _number(data, 0x34, 4)
+            raise _malformed(
+                "the version is not supported", f"{VERSIONS[0]} to {VERSIONS[-1]}", str(version)
+            )
+        reserved = f"version {version} reserves them"
+        guest_svn, policy = number(4), number(8)
+        family_id, image_id, vmpl = take(16), take(16), number(4)
+        algorithm = number(4)
         if algorithm != ECDSA_P384_SHA384:
-            raise _malformed("signature algorithm", str(ECDSA_P384_SHA384), str(algorithm))
-        _check_reserved(data, version)
-        key_info = _number(data, 0x48, 4)
-        has_mitigations = version >= 5
+            raise _malformed(
+                "the signature algorithm is not supported", str(ECDSA_P384_SHA384), str(algorithm)
+            )
+        current_tcb, platform_info, key_info = take(TCB_SIZE), number(8), number(4)
+        reader.zeros(4, reserved)
+        report_data, measurement, host_data = take(64), take(DIGEST_SIZE), take(32)
+        id_key_digest, author_key_digest = take(DIGEST_SIZE), take(DIGEST_SIZE)
+        report_id, report_id_ma, reported_tcb = take(32), take(32), take(TCB_SIZE)
+        product = None
+        if version >= 3:
+            product = _product(family=number(1), model=number(1))
+            take(1)  # the stepping
+        else:
+            reader.zeros(3, reserved)
+        reader.zeros(21, reserved)
+        chip_id, committed_tcb = take(CHIP_ID_SIZE), take(TCB_SIZE)
+        firmware = []
+        for _ in ("current", "committed"):
+            build, minor, major = take(3)
+            firmware.append((major, minor, build))
+            reader.zeros(1, reserved)
+        launch_tcb = take(TCB_SIZE)
+        launch_mitigations, current_mitigations = None, None
+        if version >= 5:
+            launch_mitigations, current_mitigations = number(8), number(8)
+        else:
+            reader.zeros(16, reserved)
+        reader.zeros(SIGNED_SIZE - reader.offset, reserved)
+        numbers = []
+        for _ in ("r", "s"):
+            numbers.append(number(_NUMBER_SIZE))
+            reader.zeros(_NUMBER_FIELD - _NUMBER_SIZE, reserved)
+        reader.zeros(reader.left, reserved)
         return cls(
             signed=data[:SIGNED_SIZE],
-            signature_r=_number(data, SIGNED_SIZE, _NUMBER_SIZE),
-            signature_s=_number(data, SIGNED_SIZE + _NUMBER_FIELD, _NUMBER_SIZE),
+            signature_r=numbers[0],
+            signature_s=numbers[1],
             version=version,
-            guest_svn=_number(data, 0x04, 4),
-            policy=_guest_policy(_number(data, 0x08, 8)),
-            policy_abi=(data[0x09], data[0x08]),
-            family_id=data[0x10:0x20],
-            image_id=data[0x20:0x30],
-            vmpl=_number(data, 0x30, 4),
-            current_tcb=_tcb(data, 0x38),
-            platform_info=_platform_info(_number(data, 0x40, 8)),
+            guest_svn=guest_svn,
+            policy=_guest_policy(policy),
+            policy_abi=(policy >> 8 & 0xFF, policy & 0xFF),
+            family_id=family_id,
+            image_id=image_id,
+            vmpl=vmpl,
+            current_tcb=current_tcb,
+            platform_info=_platform_info(platform_info),
             signing_key=_signing_key(key_info),
             chip_key_masked=bool(key_info & _MASK_CHIP_KEY),
             author_key_present=bool(key_info & _AUTHOR_KEY_PRESENT),
-            report_data=data[0x50:0x90],
-            measurement=data[0x90:0xC0],
-            host_data=data[0xC0:0xE0],
-            id_key_digest=data[0xE0:0x110],
-            author_key_digest=data[0x110:0x140],
-            report_id=data[0x140:0x160],
-            report_id_ma=data[0x160:0x180],
-            reported_tcb=_tcb(data, 0x180),
-            product=_product(family=data[0x188], model=data[0x189]) if version >= 3 else None,
-            chip_id=data[0x1A0:0x1E0],
-            committed_tcb=_tcb(data, 0x1E0),
-            current_firmware=(data[0x1EA], data[0x1E9], data[0x1E8]),
-            committed_firmware=(data[0x1EE], data[0x1ED], data[0x1EC]),
-            launch_tcb=_tcb(data, 0x1F0),
-            launch_mitigations=_number(data, 0x1F8, 8) if has_mitigations else None,
-            current_mitigations=_number(data, 0x200, 8) if has_mitigations else None,
+            report_data=report_data,
+            measurement=measurement,
+            host_data=host_data,
+            id_key_digest=id_key_digest,
+            author_key_digest=author_key_digest,
+            report_id=report_id,
+            report_id_ma=report_id_ma,
+            reported_tcb=reported_tcb,
+            product=product,
+            chip_id=chip_id,
+            committed_tcb=committed_tcb,
+            current_firmware=firmware[0],
+            committed_firmware=firmware[1],
+            launch_tcb=launch_tcb,
+            launch_mitigations=launch_mitigations,
+            current_mitigations=current_mitigations,
         )
 
 
@@ -230,39 +279,26 @@ def _reserved_tcb_bytes(product: Product) -> set[int]:
     return set(range(TCB_SIZE)) - set(TCB_LAYOUTS[product].values())
 
 
-def _check_reserved(data: bytes, version: int) -> None:
-    reserved = [(0x4C, 0x50), (0x18B, 0x1A0), (0x1EB, 0x1EC), (0x1EF, 0x1F0), (0x208, SIGNED_SIZE)]
-    if version < 3:
-        reserved.append((0x188, 0x18B))
-    if version < 5:
-        reserved.append((0x1F8, 0x208))
-    s = SIGNED_SIZE + _NUMBER_FIELD
-    reserved += [(SIGNED_SIZE + _NUMBER_SIZE, s), (s + _NUMBER_SIZE, REPORT_SIZE)]
-    for start, end in reserved:
-        if any(data[start:end]):
-            raise _malformed(
-                f"bytes {start:#x} to {end - 1:#x}",
-                f"zeros, as version {version} reserves them",
-                data[start:end].hex()[:80],
-            )
-
-
 def _guest_policy(number: int) -> GuestPolicy:
     if number & ~_ALL_POLICY or not number & POLICY_RESERVED_ONE:
-        raise _malformed("guest policy", "reserved bits as the ABI has them", f"{number:#x}")
+        raise _malformed(
+            "the guest policy is wrong", "reserved bits as the ABI has them", f"{number:#x}"
+        )
     return GuestPolicy(number & sum(GuestPolicy))
 
 
 def _platform_info(number: int) -> PlatformInfo:
     if number & ~_ALL_PLATFORM:
-        raise _malformed("platform information", "known bits only", f"{number:#x}")
+        raise _malformed(
+            "the platform information has unknown bits", "known bits only", f"{number:#x}"
+        )
     return PlatformInfo(number)
 
 
 def _signing_key(key_info: int) -> SigningKey:
     kind = key_info >> 2
     if kind not in list(SigningKey):
-        raise _malformed("key information", "VCEK, VLEK or none", f"{key_info:#x}")
+        raise _malformed("the key information is not known", "VCEK, VLEK or none", f"{key_info:#x}")
     return SigningKey(kind)
 
 
@@ -270,21 +306,17 @@ def _product(family: int, model: int) -> Product:
     for of_family, models, product in _PROCESSORS:
         if family == of_family and model in models:
             return product
-    raise _malformed("processor", "a known one", f"family {family:#x}, model {model:#x}")
+    raise _malformed(
+        "the processor is not supported",
+        "Milan, Genoa or Turin",
+        f"family {family:#x}, model {model:#x}",
+    )
 
 
-def _tcb(data: bytes, offset: int) -> bytes:
-    return data[offset : offset + TCB_SIZE]
-
-
-def _number(data: bytes, offset: int, size: int) -> int:
-    return int.from_bytes(data[offset : offset + size], "little")
-
-
-def _malformed(field: str, expected: str, seen: str) -> FormatError:
+def _malformed(problem: str, expected: str, seen: str) -> FormatError:
     return FormatError(
         "bad-snp-report",
-        f"the SEV-SNP report is malformed: {field}",
+        f"the SEV-SNP report is malformed: {problem}",
         expected=expected,
         seen=seen,
     )

@@ -165,7 +165,7 @@ class QeIdentity:
 
 @dataclass(frozen=True)
 class TdxCollateral:
-    """The bytes themselves, none of them believed yet.
+    """The bytes themselves; none of them is verified yet.
 
     `tcb_info` and `qe_identity` are the JSON objects that the signatures (r ‖ s, 64 bytes) are
     over; each chain is DER: the TCB signing certificate and the root. `root_ca_crl` is from the
@@ -317,4 +317,9 @@ def _hex(fields: Fields, name: str, size: int) -> bytes:
 
 
 def _bad(what: str, expected: str, seen: str) -> FormatError:
-    return FormatError("bad-collateral", f"{what} is wrong", expected=expected, seen=seen)
+    return FormatError(
+        "bad-collateral",
+        f"Intel's collateral is malformed: {what} is wrong",
+        expected=expected,
+        seen=seen,
+    )

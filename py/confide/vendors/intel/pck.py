@@ -84,7 +84,7 @@ def _read(extension: _Extension) -> PckExtension:
         raise ValueError("an unknown TCB field")
     numbers = [item.value.parse(int) for item in extension.tcb.values[:-1]]
     if not 0 <= numbers[_COMPONENTS] <= MAX_PCE_SVN:
-        raise ValueError("PCESVN is no 16-bit number")
+        raise ValueError("PCESVN is not a 16-bit number")
     instance = extension.platform_instance_id
     for number, item in ((6, instance), (7, extension.configuration)):
         if item is not None and item.oid.dotted_string != f"{_SGX}.{number}":

@@ -1,8 +1,7 @@
 """What to ask Intel's Provisioning Certification Service for, and how to read its answers.
 
-Nothing here does I/O or believes anything: a quote says which collateral it needs, the answers say
-what they hold, and verifying both is the verifier's. Intel's service, and a cache of it that
-somebody else runs, answer alike.
+Nothing here does I/O and nothing is verified: a quote says which collateral it needs, the answers
+say what they hold. Intel's service and a cache of it answer in the same way.
 
 Source: Intel's Provisioning Certification Service API, version 4: "Get TCB Info", "Get Quoting
 Enclave Identity", "Get Revocation List"; Intel SGX PCK Certificate and CRL Profile Specification.
@@ -16,19 +15,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote_to_bytes
 
+from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from confide.encoding.pem import read_chain
-from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.vendors.intel.collateral import (
-    SIGNING_CHAIN_LENGTH,
-    QeIdentity,
-    TcbInfo,
-    TdxCollateral,
-)
+from confide.vendors.intel.collateral import SIGNING_CHAIN_LENGTH, TdxCollateral
 from confide.vendors.intel.pck import FMSPC_SIZE, PckExtension
-from confide.vendors.intel.quote import Quote
 
 SERVICE = "https://api.trustedservices.intel.com"
 ROOT_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -69,17 +62,20 @@ class Platform:
     ca: PckCa
 
     @classmethod
-    def of(cls, quote: Quote) -> Platform:
-        """What the quote's PCK certificate says, unverified. Raises FormatError."""
-        certificate = load_certificate(quote.pck_chain[0], "PCK")
+    def of(cls, certificate: x509.Certificate, pck: PckExtension) -> Platform:
+        """The platform of a PCK certificate, which holds `pck`; neither is verified.
+
+        Raises:
+            FormatError: the issuer is not a CA that Intel's service knows.
+        """
         names = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         issuer = str(names[0].value) if names else ""
         for ca in PckCa:
             if issuer == f"Intel SGX PCK {ca.capitalize()} CA":
-                return cls(PckExtension.read(certificate).fmspc, ca)
+                return cls(pck.fmspc, ca)
         raise FormatError(
             "bad-pck-certificate",
-            "the PCK certificate is from no CA that Intel's service knows",
+            "the PCK certificate is from a CA that Intel's service does not know",
             expected="Intel SGX PCK Platform CA or Intel SGX PCK Processor CA",
             seen=ascii(issuer)[:80],
         )
@@ -100,7 +96,7 @@ def urls(platform: Platform, service: str = SERVICE, root_crl: str = ROOT_CRL) -
     """Where each item is; `service` is Intel's, or the base URL of a cache with the same paths."""
     tdx, sgx = f"{service}/tdx/certification/v4", f"{service}/sgx/certification/v4"
     if len(platform.fmspc) != FMSPC_SIZE:
-        raise FormatError("bad-fmspc", "an FMSPC has another size", expected=f"{FMSPC_SIZE} bytes")
+        raise FormatError("bad-fmspc", "the FMSPC has another size", expected=f"{FMSPC_SIZE} bytes")
     return {
         Item.TCB_INFO: f"{tdx}/tcb?fmspc={platform.fmspc.hex().upper()}",
         Item.QE_IDENTITY: f"{tdx}/qe/identity",
@@ -113,13 +109,11 @@ def collateral(answers: Mapping[Item, Answer]) -> TdxCollateral:
     """The collateral that four answers hold. Raises FormatError if one is missing or malformed."""
     missing = [item for item in Item if item not in answers]
     if missing:
-        raise FormatError("missing-collateral", f"there is no {missing[0]} in the collateral")
+        raise FormatError("missing-collateral", f"the collateral lacks the {missing[0]}")
     info, info_signature, info_chain = read_signed(Item.TCB_INFO, answers[Item.TCB_INFO])
     identity, identity_signature, identity_chain = read_signed(
         Item.QE_IDENTITY, answers[Item.QE_IDENTITY]
     )
-    TcbInfo.parse(info)
-    QeIdentity.parse(identity)
     return TdxCollateral(
         tcb_info=info,
         tcb_info_signature=info_signature,

@@ -9,11 +9,11 @@ Source: Intel TDX DCAP Quoting Library API, revision 0.9, appendix A.3 (version 
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from confide.encoding.pem import read_chain
+from confide.encoding.reader import Reader
 from confide.errors import FormatError
 
 MAX_QUOTE = 1 << 16
@@ -30,15 +30,9 @@ BODY_TD_15 = 3
 CERTIFICATION_PCK_CHAIN = 5
 CERTIFICATION_QE_REPORT = 6
 
-_HEADER = struct.Struct("<HHI4x16s20x")
-_BODY_DESCRIPTOR = struct.Struct("<HI")
-_TD_10 = struct.Struct("<16s48s48s8sQQ48s48s48s48s48s48s48s48s64s")
-_TD_15 = struct.Struct("<16s48s")
-_SIGNATURE = struct.Struct("<64s64s")
-_CERTIFICATION = struct.Struct("<HI")
-_QE_REPORT = struct.Struct("<16s4s28x16s32s32x32s96xHH60x64s")
-_QE_SIGNATURE = struct.Struct("<64sH")
-_LENGTH = struct.Struct("<I")
+TD_REPORT_10 = 584
+TD_REPORT_15 = 648
+_SIGNATURE = 64
 
 
 @dataclass(frozen=True)
@@ -72,26 +66,27 @@ class TdReport:
 
     @classmethod
     def parse(cls, data: bytes) -> TdReport:
-        """`data` is 584 or 648 bytes: the caller has checked which."""
-        values = _TD_10.unpack_from(data)
-        newer = _TD_15.unpack_from(data, _TD_10.size) if len(data) > _TD_10.size else (None, None)
-        svn, seam, seam_signer, seam_attributes, attributes, xfam = values[:6]
-        mrtd, config_id, owner, owner_config, rtmr0, rtmr1, rtmr2, rtmr3, report_data = values[6:]
+        """Reads 584 bytes (TD report 1.0) or 648 bytes (1.5): the caller has checked which."""
+        reader = Reader(data, _bad)
+
+        def measurement() -> bytes:
+            return reader.take(MEASUREMENT_SIZE, "the TD report")
+
         return cls(
-            tee_tcb_svn=svn,
-            mrseam=seam,
-            mrsignerseam=seam_signer,
-            seam_attributes=seam_attributes,
-            attributes=attributes,
-            xfam=xfam,
-            mrtd=mrtd,
-            mrconfigid=config_id,
-            mrowner=owner,
-            mrownerconfig=owner_config,
-            rtmrs=(rtmr0, rtmr1, rtmr2, rtmr3),
-            report_data=report_data,
-            tee_tcb_svn2=newer[0],
-            mrservicetd=newer[1],
+            tee_tcb_svn=reader.take(16, "the TD report"),
+            mrseam=measurement(),
+            mrsignerseam=measurement(),
+            seam_attributes=reader.take(8, "the TD report"),
+            attributes=reader.number(8, "the TD report"),
+            xfam=reader.number(8, "the TD report"),
+            mrtd=measurement(),
+            mrconfigid=measurement(),
+            mrowner=measurement(),
+            mrownerconfig=measurement(),
+            rtmrs=(measurement(), measurement(), measurement(), measurement()),
+            report_data=reader.take(64, "the TD report"),
+            tee_tcb_svn2=reader.take(16, "the TD report") if reader.left else None,
+            mrservicetd=measurement() if reader.left else None,
         )
 
 
@@ -99,7 +94,7 @@ class TdReport:
 class QeReport:
     """The quoting enclave's own SGX report (384 bytes); reserved fields are not kept."""
 
-    SIZE: ClassVar[int] = _QE_REPORT.size
+    SIZE: ClassVar[int] = 384
 
     cpu_svn: bytes
     miscselect: bytes
@@ -112,8 +107,26 @@ class QeReport:
 
     @classmethod
     def parse(cls, data: bytes) -> QeReport:
-        """`data` is 384 bytes."""
-        return cls(*_QE_REPORT.unpack(data))
+        """Reads 384 bytes: the caller has checked that there are as many."""
+        reader, what = Reader(data, _bad), "the QE report"
+        cpu_svn, miscselect = reader.take(16, what), reader.take(4, what)
+        reader.take(28, what)  # reserved, as are the 32, 96 and 60 bytes below
+        attributes, mrenclave = reader.take(16, what), reader.take(32, what)
+        reader.take(32, what)
+        mrsigner = reader.take(32, what)
+        reader.take(96, what)
+        isv_prod_id, isv_svn = reader.number(2, what), reader.number(2, what)
+        reader.take(60, what)
+        return cls(
+            cpu_svn=cpu_svn,
+            miscselect=miscselect,
+            attributes=attributes,
+            mrenclave=mrenclave,
+            mrsigner=mrsigner,
+            isv_prod_id=isv_prod_id,
+            isv_svn=isv_svn,
+            report_data=reader.take(64, what),
+        )
 
 
 @dataclass(frozen=True)
@@ -144,25 +157,20 @@ class Quote:
     def parse(cls, data: bytes) -> Quote:
         """Raises FormatError unless this is one TDX quote that carries its PCK chain."""
         if len(data) > MAX_QUOTE:
-            raise _bad("a size", f"at most {MAX_QUOTE} bytes", f"{len(data)} bytes")
-        reader = _Reader(data)
-        version, key_type, tee, vendor = reader.unpack(_HEADER, "header")
-        if tee == 0:
-            raise _bad("a machine", "a TDX quote", "an SGX enclave's quote, which is not supported")
-        _require("version", (4, 5), version)
-        _require("attestation key type", (ATTESTATION_KEY_P256,), key_type)
-        _require("TEE type", (TEE_TDX,), tee)
-        if vendor != QE_VENDOR_INTEL:
-            raise _bad("a QE vendor", QE_VENDOR_INTEL.hex(), vendor.hex())
-        report = TdReport.parse(reader.take(_body_size(reader, version), "TD report"))
-        signed = data[: reader.at]
-        (size,) = reader.unpack(_LENGTH, "length of the signature data")
-        fields = reader.within(size, "signature data")
-        signature, key = fields.unpack(_SIGNATURE, "signature and attestation key")
+            raise _bad("it is too large", f"at most {MAX_QUOTE} bytes", f"{len(data)} bytes")
+        reader = Reader(data, _bad)
+        version = _read_header(reader)
+        report = TdReport.parse(reader.take(_body_size(reader, version), "the TD report"))
+        signed = data[: reader.offset]
+        size = reader.number(4, "the length of the signature data")
+        fields = reader.inner(size, "the signature data")
+        signature = fields.take(_SIGNATURE, "the signature")
+        key = fields.take(_SIGNATURE, "the attestation key")
         certification = _certification(fields, CERTIFICATION_QE_REPORT, "certification data")
-        qe_report = certification.take(QeReport.SIZE, "QE report")
-        qe_signature, auth_size = certification.unpack(_QE_SIGNATURE, "QE report signature")
-        auth_data = certification.take(auth_size, "QE authentication data")
+        qe_report = certification.take(QeReport.SIZE, "the QE report")
+        qe_signature = certification.take(_SIGNATURE, "the QE report's signature")
+        auth_size = certification.number(2, "the length of the QE authentication data")
+        auth_data = certification.take(auth_size, "the QE authentication data")
         chain = _certification(certification, CERTIFICATION_PCK_CHAIN, "QE certification data")
         return cls(
             version=version,
@@ -176,7 +184,7 @@ class Quote:
             pck_chain=read_chain(
                 chain.rest(), "PCK certificate chain", max_certificates=PCK_CHAIN_LENGTH
             ),
-            trailing=len(data) - reader.at,
+            trailing=reader.left,
         )
 
 
@@ -185,60 +193,55 @@ def name_registers(mrtd: bytes, rtmrs: tuple[bytes, ...]) -> dict[str, bytes]:
     return {"MRTD": mrtd} | {f"RTMR{number}": value for number, value in enumerate(rtmrs)}
 
 
-class _Reader:
-    """Reads `data[at:end]` from the front; every length is checked against what is left."""
-
-    def __init__(self, data: bytes, at: int = 0, end: int | None = None) -> None:
-        self._data = data
-        self.at = at
-        self._end = len(data) if end is None else end
-
-    def take(self, size: int, what: str) -> bytes:
-        left = self._end - self.at
-        if size > left:
-            raise _bad(f"a whole {what}", f"{size} bytes at offset {self.at}", f"{left} bytes")
-        self.at += size
-        return self._data[self.at - size : self.at]
-
-    def unpack(self, layout: struct.Struct, what: str) -> tuple[Any, ...]:
-        return layout.unpack(self.take(layout.size, what))
-
-    def within(self, size: int, what: str) -> _Reader:
-        """A reader of the next `size` bytes, which this one skips."""
-        self.take(size, what)
-        return _Reader(self._data, self.at - size, self.at)
-
-    def rest(self) -> bytes:
-        return self.take(self._end - self.at, "rest")
+def _read_header(reader: Reader) -> int:
+    """The version, from a header (48 bytes) of a TDX quote; the last 20 bytes are free to use."""
+    what = "the header"
+    version, key_type, tee = (reader.number(size, what) for size in (2, 2, 4))
+    if tee == 0:
+        raise FormatError(
+            "bad-quote",
+            "this is the quote of an SGX enclave, not of a TDX machine",
+            expected="a TDX quote",
+            seen="an SGX quote",
+        )
+    _require("version", (4, 5), version)
+    _require("attestation key type", (ATTESTATION_KEY_P256,), key_type)
+    _require("TEE type", (TEE_TDX,), tee)
+    reader.take(4, what)
+    vendor = reader.take(16, what)
+    if vendor != QE_VENDOR_INTEL:
+        raise _bad("its QE vendor is not Intel", QE_VENDOR_INTEL.hex(), vendor.hex())
+    reader.take(20, what)
+    return version
 
 
-def _body_size(reader: _Reader, version: int) -> int:
+def _body_size(reader: Reader, version: int) -> int:
     """Version 4 has only one kind of body; version 5 names kind and size in front of it."""
     if version == 4:
-        return _TD_10.size
-    kind, size = reader.unpack(_BODY_DESCRIPTOR, "body descriptor")
-    sizes = {BODY_TD_10: _TD_10.size, BODY_TD_15: _TD_10.size + _TD_15.size}
+        return TD_REPORT_10
+    kind, size = reader.number(2, "the body's type"), reader.number(4, "the body's size")
+    sizes = {BODY_TD_10: TD_REPORT_10, BODY_TD_15: TD_REPORT_15}
     _require("body type", tuple(sizes), kind)
     _require("body size", (sizes[kind],), size)
     return sizes[kind]
 
 
-def _certification(reader: _Reader, kind: int, what: str) -> _Reader:
+def _certification(reader: Reader, kind: int, what: str) -> Reader:
     """The one certification data of type `kind` that fills what is left of `reader` exactly."""
-    seen, size = reader.unpack(_CERTIFICATION, what)
+    seen, size = reader.number(2, f"the {what}"), reader.number(4, f"the {what}")
     _require(f"{what} type", (kind,), seen)
-    inside = reader.within(size, what)
-    if rest := reader.rest():
-        raise _bad("an end", f"nothing after the {what}", f"{len(rest)} bytes")
+    inside = reader.inner(size, f"the {what}")
+    if reader.left:
+        raise _bad(f"bytes follow after the {what}", "no more bytes", f"{reader.left} bytes")
     return inside
 
 
 def _require(what: str, legal: tuple[int, ...], seen: int) -> None:
     if seen not in legal:
-        raise _bad(f"a known {what}", " or ".join(map(str, legal)), str(seen))
+        raise _bad(f"the {what} is not supported", " or ".join(map(str, legal)), str(seen))
 
 
-def _bad(what: str, expected: str, seen: str) -> FormatError:
+def _bad(problem: str, expected: str, seen: str) -> FormatError:
     return FormatError(
-        "bad-quote", f"the TDX quote does not have {what}", expected=expected, seen=seen
+        "bad-quote", f"the TDX quote is malformed: {problem}", expected=expected, seen=seen
     )

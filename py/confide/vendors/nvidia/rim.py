@@ -101,7 +101,7 @@ def rim_ids(report: Report, chip: str) -> RimIds:
 def load_rim_xml(data: bytes) -> etree._Element:
     """The root element of a RIM file of at most 256 KiB. Raises FormatError.
 
-    Nothing in it may be believed: it is what somebody sent.
+    Nothing in it is verified yet.
     """
     if len(data) > MAX_RIM:
         raise _bad(f"at most {MAX_RIM} bytes", f"{len(data)} bytes")
@@ -198,7 +198,7 @@ def _number(element: etree._Element, name: str, maximum: int) -> int:
 def _bad(expected: str, seen: str) -> FormatError:
     return FormatError(
         "bad-rim",
-        "these are no reference values (RIM) that can be read",
+        "the reference values (RIM) are malformed",
         expected=expected,
         seen=ascii(seen)[1:-1][:120],
     )

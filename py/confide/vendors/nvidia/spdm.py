@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from confide.encoding.reader import Reader
 from confide.errors import FormatError
 
 NONCE_SIZE = 32
@@ -71,29 +72,33 @@ class Report:
         """Exactly one report. Raises FormatError, for a byte after its end too."""
         report, end = cls.parse_first(data)
         if end != len(data):
-            raise _bad("ends where its lengths say", f"{end} bytes", f"{len(data)} bytes")
+            raise _bad("bytes follow after its end", f"{end} bytes", f"{len(data)} bytes")
         return report
 
     @classmethod
     def parse_first(cls, data: bytes) -> tuple[Report, int]:
         """The report at the start of `data` and the offset at which it ends. Raises FormatError."""
         if len(data) > MAX_REPORT:
-            raise _bad("is of bounded size", f"at most {MAX_REPORT} bytes", f"{len(data)} bytes")
-        reader = _Reader(data)
-        request = reader.take(REQUEST_SIZE, "request")
+            raise _bad("it is too large", f"at most {MAX_REPORT} bytes", f"{len(data)} bytes")
+        reader = Reader(data, _bad)
+        request = reader.take(REQUEST_SIZE, "the request")
         if request[:4] != _REQUEST_HEADER or request[36:] != _SLOT:
             expected = "a request for all measurements, signed, of slot 0"
-            raise _bad("starts with its request", expected, request[:4].hex())
-        header = reader.take(4, "response header")
+            raise _bad("it does not start with its request", expected, request[:4].hex())
+        header = reader.take(4, "the response header")
         if header != bytes([_VERSION, _MEASUREMENTS, 0, 0]):
-            raise _bad("has a response", "MEASUREMENTS of SPDM 1.1", header.hex())
-        count = reader.number(1, "number of blocks")
-        record = reader.take(reader.number(3, "length of the blocks"), "measurement blocks")
+            raise _bad("the response is of another kind", "MEASUREMENTS of SPDM 1.1", header.hex())
+        count = reader.number(1, "the number of blocks")
+        record = reader.take(
+            reader.number(3, "the length of the blocks"), "the list of measurements"
+        )
         measurements = _blocks(record, count)
-        reader.take(NONCE_SIZE, "responder's nonce")
-        opaque = _fields(reader.take(reader.number(2, "length of opaque data"), "opaque data"))
+        reader.take(NONCE_SIZE, "the responder's nonce")
+        opaque = _fields(
+            reader.take(reader.number(2, "the length of the opaque data"), "the opaque data")
+        )
         signed = data[: reader.offset]
-        signature = reader.take(SIGNATURE_SIZE, "signature")
+        signature = reader.take(SIGNATURE_SIZE, "the signature")
         return cls(request[4:36], measurements, opaque, signed, signature), reader.offset
 
     def text(self, field: Field) -> str:
@@ -103,7 +108,11 @@ class Report:
         """
         value = self.opaque.get(field, b"").rstrip(b"\0")
         if not re.fullmatch(rb"[0-9A-Za-z.]{1,32}", value):
-            raise _bad(f"names its {_name(field)}", "text", value[:32].hex() or "none")
+            raise _bad(
+                f"the {_name(field)} is not text",
+                "letters, digits and dots",
+                value[:32].hex() or "none",
+            )
         return value.decode()
 
     def flag(self, field: Field) -> int | None:
@@ -112,7 +121,7 @@ class Report:
         if value is None:
             return None
         if len(value) not in (1, 2):
-            raise _bad(f"has a short {_name(field)}", "1 or 2 bytes", value[:32].hex())
+            raise _bad(f"the {_name(field)} is too long", "1 or 2 bytes", value[:32].hex())
         return int.from_bytes(value, "little")
 
     @property
@@ -128,62 +137,46 @@ class Report:
             return ".".join(f"{part:02X}" for part in parts)
         text = self.text(Field.VBIOS_VERSION).upper()
         if not re.fullmatch(r"[0-9A-F]{2}(\.[0-9A-F]{2}){4}", text):
-            raise _bad("names its VBIOS", "five hex parts", text)
+            raise _bad("the VBIOS version is not one", "five parts in hex", text)
         return text
 
 
 def request(nonce: bytes) -> bytes:
     """The 37 bytes that ask for all measurements, signed, with this nonce of 32 bytes."""
     if len(nonce) != NONCE_SIZE:
-        raise _bad("has a nonce", f"{NONCE_SIZE} bytes", f"{len(nonce)} bytes")
+        raise FormatError(
+            "bad-gpu-report",
+            "a GPU cannot be asked with a nonce of this size",
+            expected=f"{NONCE_SIZE} bytes",
+            seen=f"{len(nonce)} bytes",
+        )
     return _REQUEST_HEADER + nonce + _SLOT
-
-
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.offset = 0
-
-    @property
-    def at_end(self) -> bool:
-        return self.offset == len(self._data)
-
-    def take(self, size: int, what: str) -> bytes:
-        end = self.offset + size
-        if end > len(self._data):
-            seen = f"{len(self._data) - self.offset} bytes at {self.offset}"
-            raise _bad(f"has all of its {what}", f"{size} bytes", seen)
-        taken, self.offset = self._data[self.offset : end], end
-        return taken
-
-    def number(self, size: int, what: str) -> int:
-        return int.from_bytes(self.take(size, what), "little")
 
 
 def _blocks(record: bytes, count: int) -> tuple[bytes, ...]:
     """Blocks numbered 1, 2, ...: u8 index, u8 specification, u16 size; u8 type, u16 size, value."""
-    reader = _Reader(record)
+    reader = Reader(record, _bad)
     values = []
     for index in range(1, count + 1):
         header = reader.take(_BLOCK_HEADER, f"measurement block {index}")
         size = int.from_bytes(header[2:4], "little")
         value_size = int.from_bytes(header[5:7], "little")
         if header[0] != index or header[1] != _DMTF or size != value_size + _VALUE_HEADER:
-            raise _bad("numbers its blocks", f"DMTF block {index}", header.hex())
+            raise _bad("the measurements are not in order", f"DMTF block {index}", header.hex())
         values.append(reader.take(value_size, f"measurement {index}"))
-    if not reader.at_end:
-        raise _bad("has the blocks it counts", f"{count}", "more bytes after them")
+    if reader.left:
+        raise _bad("more measurements follow than it counts", f"{count}", f"{reader.left} bytes")
     return tuple(values)
 
 
 def _fields(opaque: bytes) -> dict[int, bytes]:
-    reader = _Reader(opaque)
+    reader = Reader(opaque, _bad)
     fields: dict[int, bytes] = {}
-    while not reader.at_end:
-        kind = reader.number(2, "opaque field type")
-        value = reader.take(reader.number(2, "opaque field size"), f"opaque field {kind}")
+    while reader.left:
+        kind = reader.number(2, "the type of an opaque field")
+        value = reader.take(reader.number(2, "the size of an opaque field"), f"opaque field {kind}")
         if kind in fields:
-            raise _bad("has each opaque field once", f"one of type {kind}", "another")
+            raise _bad("an opaque field comes twice", f"one of type {kind}", "two")
         fields[kind] = value
     return fields
 
@@ -192,7 +185,10 @@ def _name(field: Field) -> str:
     return field.name.lower().replace("_", " ")
 
 
-def _bad(what: str, expected: str, seen: str) -> FormatError:
+def _bad(problem: str, expected: str, seen: str) -> FormatError:
     return FormatError(
-        "bad-gpu-report", f"a GPU's report {what}, this one does not", expected=expected, seen=seen
+        "bad-gpu-report",
+        f"the GPU's report is malformed: {problem}",
+        expected=expected,
+        seen=seen,
     )

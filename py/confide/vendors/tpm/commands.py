@@ -20,7 +20,7 @@ from confide.errors import UnavailableError
 from confide.vendors.tpm.structures import (
     MAX_DIGEST,
     Alg,
-    Reader,
+    TpmReader,
     encode_pcr_selection,
     malformed,
     parse_pcr_selection,
@@ -114,7 +114,7 @@ class Command(Generic[T]):
 
     code: IntEnum
     data: bytes
-    parse: Callable[[Reader], T]
+    parse: Callable[[TpmReader], T]
     has_handle: bool = False  # the answer starts with a handle
     has_session: bool = False
 
@@ -124,7 +124,7 @@ def run(exchange: Exchange, command: Command[T]) -> T:
 
     Raises TpmRefusedError with the response code named, FormatError for a malformed answer.
     """
-    reader = Reader(exchange(command.data), f"TPM answer to {command.code.name}", MAX_RESPONSE)
+    reader = TpmReader(exchange(command.data), f"TPM answer to {command.code.name}", MAX_RESPONSE)
     tag = reader.number(2, "tag")
     size = reader.number(4, "size")
     code = reader.number(4, "response code")
@@ -136,10 +136,10 @@ def run(exchange: Exchange, command: Command[T]) -> T:
     expected_tag = ST_SESSIONS if command.has_session else ST_NO_SESSIONS
     if tag != expected_tag:
         raise malformed(reader.what, "tag", f"{expected_tag:#06x}", f"{tag:#06x}")
-    return command.parse(_parameters(command, Reader(body, reader.what, MAX_RESPONSE)))
+    return command.parse(_parameters(command, TpmReader(body, reader.what, MAX_RESPONSE)))
 
 
-def _parameters(command: Command[T], body: Reader) -> Reader:
+def _parameters(command: Command[T], body: TpmReader) -> TpmReader:
     """The handle and the parameters; with a session, a size stands between and an auth follows."""
     handle = body.take(4, "handle") if command.has_handle else b""
     if not command.has_session:
@@ -147,7 +147,7 @@ def _parameters(command: Command[T], body: Reader) -> Reader:
     else:
         parameters = body.take(body.number(4, "parameter size"), "parameters")
         body.rest()  # the answer to a password session says nothing
-    return Reader(handle + parameters, body.what, MAX_RESPONSE)
+    return TpmReader(handle + parameters, body.what, MAX_RESPONSE)
 
 
 def response_code_name(code: int) -> str:
@@ -185,7 +185,7 @@ def create_primary(template: bytes) -> Command[tuple[int, bytes]]:
         + u32(0)  # no creation PCRs
     )
 
-    def parse(reader: Reader) -> tuple[int, bytes]:
+    def parse(reader: TpmReader) -> tuple[int, bytes]:
         handle = reader.number(4, "handle")
         public = reader.sized("public area", 1024)
         reader.rest()  # creation data, hash, ticket and name: not used
@@ -198,7 +198,7 @@ def create_primary(template: bytes) -> Command[tuple[int, bytes]]:
 
 def flush_context(handle: int) -> Command[None]:
     """TPM2_FlushContext: the key's slot becomes free."""
-    return plain(CommandCode.FLUSH_CONTEXT, u32(handle), Reader.end)
+    return plain(CommandCode.FLUSH_CONTEXT, u32(handle), TpmReader.end)
 
 
 def quote(key: int, qualifying: bytes, pcrs: Iterable[int]) -> Command[tuple[bytes, bytes]]:
@@ -207,7 +207,7 @@ def quote(key: int, qualifying: bytes, pcrs: Iterable[int]) -> Command[tuple[byt
         raise malformed("quote", "qualifying data", "at most 64 bytes", f"{len(qualifying)} bytes")
     parameters = sized(qualifying) + u16(Alg.NULL) + encode_pcr_selection(pcrs)
 
-    def parse(reader: Reader) -> tuple[bytes, bytes]:
+    def parse(reader: TpmReader) -> tuple[bytes, bytes]:
         return reader.sized("quoted", 1024), reader.rest()
 
     return authorised(CommandCode.QUOTE, [key], parameters, parse)
@@ -216,7 +216,7 @@ def quote(key: int, qualifying: bytes, pcrs: Iterable[int]) -> Command[tuple[byt
 def pcr_read(pcrs: Iterable[int]) -> Command[dict[int, bytes]]:
     """TPM2_PCR_Read of the SHA-256 bank: the first eight (at most) of these registers."""
 
-    def parse(reader: Reader) -> dict[int, bytes]:
+    def parse(reader: TpmReader) -> dict[int, bytes]:
         reader.number(4, "update counter")
         selected = sorted(parse_pcr_selection(reader))
         reader.exact(len(selected), 4, "number of values")
@@ -243,8 +243,8 @@ def read_pcrs(exchange: Exchange, pcrs: Iterable[int]) -> dict[int, bytes]:
 def nv_size(index: int) -> Command[int]:
     """TPM2_NV_ReadPublic -> the index's size in bytes."""
 
-    def parse(reader: Reader) -> int:
-        public = Reader(reader.sized("public area", 256), reader.what)
+    def parse(reader: TpmReader) -> int:
+        public = TpmReader(reader.sized("public area", 256), reader.what)
         reader.sized("name", 2 + MAX_DIGEST)
         reader.end()
         public.exact(index, 4, "index")
@@ -261,7 +261,7 @@ def nv_size(index: int) -> Command[int]:
 def nv_read(index: int, size: int, offset: int) -> Command[bytes]:
     """TPM2_NV_Read of at most NV_CHUNK bytes."""
 
-    def parse(reader: Reader) -> bytes:
+    def parse(reader: TpmReader) -> bytes:
         data = reader.sized("data", size)
         reader.end()
         return data
@@ -283,7 +283,7 @@ def nv_read_all(exchange: Exchange, index: int) -> bytes:
     return data
 
 
-def plain(code: IntEnum, body: bytes, parse: Callable[[Reader], T]) -> Command[T]:
+def plain(code: IntEnum, body: bytes, parse: Callable[[TpmReader], T]) -> Command[T]:
     """A command without authorisation; `body` is handles and parameters."""
     return Command(code, u16(ST_NO_SESSIONS) + u32(10 + len(body)) + u32(code) + body, parse)
 
@@ -292,7 +292,7 @@ def authorised(
     code: IntEnum,
     handles: Sequence[int],
     parameters: bytes,
-    parse: Callable[[Reader], T],
+    parse: Callable[[TpmReader], T],
     *,
     has_handle: bool = False,
 ) -> Command[T]:

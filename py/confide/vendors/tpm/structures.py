@@ -13,7 +13,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import partial
 
+from confide.encoding.reader import Reader
 from confide.errors import FormatError
 
 
@@ -81,7 +83,7 @@ AK_ATTRIBUTES = (
     | KeyAttributes.RESTRICTED
     | KeyAttributes.SIGN_ENCRYPT
 )
-# The least that is asked of a key that a cloud provisioned
+# The least that a key must have that a cloud provisioned
 AK_REQUIRED = (
     KeyAttributes.FIXED_TPM
     | KeyAttributes.FIXED_PARENT
@@ -92,27 +94,20 @@ AK_REQUIRED = (
 TPM_ECC_NIST_P256 = 0x0003
 
 
-class Reader:
-    """Takes big-endian fields off the front of `data`; a FormatError names the short field."""
+class TpmReader(Reader):
+    """A reader of one TPM structure: all numbers are big-endian.
+
+    Args:
+        data: the structure.
+        what: its name in errors, such as "TPM quote".
+        limit: the most bytes that it may have.
+    """
 
     def __init__(self, data: bytes, what: str, limit: int = MAX_STRUCTURE) -> None:
         if len(data) > limit:
             raise malformed(what, "the structure", f"at most {limit} bytes", f"{len(data)} bytes")
-        self._data = data
-        self._at = 0
+        super().__init__(data, partial(malformed, what), "big")
         self.what = what
-
-    def take(self, size: int, field: str) -> bytes:
-        """The next `size` bytes."""
-        left = len(self._data) - self._at
-        if size > left:
-            raise malformed(self.what, field, f"{size} bytes", f"{left} bytes left")
-        self._at += size
-        return self._data[self._at - size : self._at]
-
-    def number(self, size: int, field: str) -> int:
-        """The next `size` bytes as an unsigned number."""
-        return int.from_bytes(self.take(size, field))
 
     def sized(self, field: str, limit: int) -> bytes:
         """A TPM2B of at most `limit` bytes, without its size."""
@@ -134,16 +129,6 @@ class Reader:
         seen = self.number(size, field)
         if seen != value:
             raise malformed(self.what, field, f"{value:#x}", f"{seen:#x}")
-
-    def end(self) -> None:
-        """Nothing may follow."""
-        left = len(self._data) - self._at
-        if left:
-            raise malformed(self.what, "the end", "no more bytes", f"{left} trailing bytes")
-
-    def rest(self) -> bytes:
-        """All that is left."""
-        return self.take(len(self._data) - self._at, "rest")
 
 
 def malformed(what: str, field: str, expected: str, seen: str) -> FormatError:
@@ -176,7 +161,7 @@ def encode_pcr_selection(pcrs: Iterable[int]) -> bytes:
     return u32(1) + u16(Alg.SHA256) + bytes([PCR_SELECT_SIZE]) + bytes(bitmap)
 
 
-def parse_pcr_selection(reader: Reader) -> frozenset[int]:
+def parse_pcr_selection(reader: TpmReader) -> frozenset[int]:
     """The registers of a TPML_PCR_SELECTION with exactly one entry, for the SHA-256 bank."""
     reader.exact(1, 4, "number of PCR banks")
     reader.alg("PCR bank", Alg.SHA256)
@@ -210,8 +195,8 @@ class Quote:
 
     @classmethod
     def parse(cls, data: bytes) -> Quote:
-        """Raises FormatError; a statement that no TPM made, or that is no quote, is one too."""
-        reader = Reader(data, "TPM quote")
+        """Raises FormatError, also for a statement that is not a quote or not made by a TPM."""
+        reader = TpmReader(data, "TPM quote")
         reader.exact(TPM_GENERATED, 4, "magic (made by a TPM)")
         reader.exact(TPM_ST_ATTEST_QUOTE, 2, "type (quote)")
         signer = reader.sized("qualified signer", 2 + MAX_DIGEST)
@@ -259,7 +244,7 @@ def parse_signature(data: bytes) -> EcdsaSignature | RsassaSignature:
 
     Raises FormatError.
     """
-    reader = Reader(data, "TPM signature")
+    reader = TpmReader(data, "TPM signature")
     scheme = reader.alg("scheme", Alg.ECDSA, Alg.RSASSA)
     reader.alg("hash", Alg.SHA256)
     signature: EcdsaSignature | RsassaSignature
@@ -302,7 +287,7 @@ class EccPublic:
     @classmethod
     def parse(cls, data: bytes) -> EccPublic:
         """Raises FormatError for any other kind of key, or one that could sign for others."""
-        reader = Reader(data, "attestation key")
+        reader = TpmReader(data, "attestation key")
         reader.alg("key type", Alg.ECC)
         reader.alg("name algorithm", Alg.SHA256)
         reader.exact(AK_ATTRIBUTES, 4, "attributes (restricted signing key, bound to its TPM)")
@@ -322,7 +307,7 @@ AK_TEMPLATE = EccPublic(b"", b"").encode()
 
 def check_ak_template(data: bytes) -> None:
     """Raises FormatError unless a TPMT_PUBLIC is of a restricted signing key bound to its TPM."""
-    reader = Reader(data, "attestation key template")
+    reader = TpmReader(data, "attestation key template")
     reader.alg("key type", Alg.RSA, Alg.ECC)
     reader.alg("name algorithm", Alg.SHA256)
     attributes = reader.number(4, "attributes")

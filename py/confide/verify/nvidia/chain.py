@@ -14,17 +14,11 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
+from confide.vendors.nvidia.rim import MAX_CERTIFICATES
+from confide.verify.chain import Place, Profile, Walker
 from confide.verify.roots import Root
 from confide.verify.verdict import Check, check_equal
-from confide.verify.x509 import (
-    check_validity,
-    extension,
-    is_ca,
-    is_signed_by,
-    spki_sha256,
-    subject,
-    unknown_critical,
-)
+from confide.verify.x509 import check_validity, extension, spki_sha256, subject
 
 ALGORITHM = SignatureAlgorithmOID.ECDSA_WITH_SHA384
 Chain = tuple[x509.Certificate, ...]
@@ -55,7 +49,7 @@ def check_chain(name: str, chain: Chain, root: Root, now: int) -> list[Check]:
     `chain` is from `load_chain` and not empty; `now` is in unix seconds.
     """
     times = [check_validity(f"{name} validity", certificate, now) for certificate in chain]
-    fault = _fault(chain)
+    fault = Walker().first_fault(chain, _PROFILE)
     return [
         check_equal(
             f"{name} root", root.spki_sha256, spki_sha256(chain[-1]), f"{root.vendor} root key"
@@ -71,25 +65,18 @@ def check_chain(name: str, chain: Chain, root: Root, now: int) -> list[Check]:
     ]
 
 
-def _fault(chain: Chain) -> str:
-    """What is wrong with the chain, empty if nothing."""
-    leaf = chain[0]
-    usage = extension(leaf, x509.KeyUsage)
-    if len(chain) < 2 or is_ca(leaf) or usage is None or not usage.digital_signature:
-        return f"no leaf that may sign: {subject(leaf)}"
-    for depth, (certificate, issuer) in enumerate(zip(chain, (*chain[1:], chain[-1]), strict=True)):
-        unknown = unknown_critical(certificate)
-        if unknown is not None:
-            return f"unknown critical extension {unknown.dotted_string}: {subject(certificate)}"
-        # The root stands in the place of its own issuer, too: the last step has no CA of its own.
-        if not is_ca(issuer, below=min(depth, len(chain) - 2)):
-            return f"may not sign this certificate: {subject(issuer)}"
-        if not is_signed_by(certificate, issuer, ALGORITHM):
-            return f"not signed by the next: {subject(certificate)}"
-    return ""
+def _leaf_rule(certificate: x509.Certificate) -> str:
+    usage = extension(certificate, x509.KeyUsage)
+    return "" if usage is not None and usage.digital_signature else "may not sign data"
+
+
+_PROFILE = Profile(range(2, MAX_CERTIFICATES + 1), (ALGORITHM,), (Place(rule=_leaf_rule), Place()))
 
 
 def _bad_key(what: str, seen: str) -> FormatError:
     return FormatError(
-        "bad-key", f"the {what} certificate's key is of the wrong kind", expected="P-384", seen=seen
+        "bad-key",
+        f"the key of the {what} certificate is of the wrong kind",
+        expected="P-384",
+        seen=seen,
     )

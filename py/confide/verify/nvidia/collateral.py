@@ -26,8 +26,8 @@ class OcspAnswer:
 class GpuCollateral:
     """RIMs in XML by id, and answers.
 
-    A RIM's id is the one that NVIDIA's service knows it by (see `formats.rim.rim_ids`). There is at
-    most one answer for a certificate: where there are more, all of them have to be good.
+    A RIM's id is the one that NVIDIA's service has for it (see `vendors.nvidia.rim.rim_ids`). There
+    is at most one answer for a certificate: where there are more, all of them have to be good.
     """
 
     rims: Mapping[str, bytes] = field(default_factory=dict)

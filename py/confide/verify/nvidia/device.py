@@ -7,6 +7,7 @@ which does that once for all GPUs.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from confide.errors import FormatError
-from confide.protocol.gpu import GpuEvidence
+from confide.protocol.gpu import GpuDevice, GpuEvidence
 from confide.protocol.policy.gpu import GpuPolicy, OptOut
 from confide.vendors.nvidia.fwid import firmware_identity
 from confide.vendors.nvidia.rim import RimIds, rim_ids
@@ -40,39 +41,57 @@ _MODES = {0: "single-gpu", 1: "multi-gpu", 2: PROTECTED_PCIE}
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU whose evidence could be read; `label` is how checks name it."""
+    """One GPU's evidence, read and not verified.
 
-    label: str
-    evidence: GpuEvidence
+    Attributes:
+        stated: what the machine's driver says of the GPU.
+        report: the GPU's signed measurements.
+        chain: its certificates, leaf first, root last.
+        chip: the chip that they name, such as "GH100".
+        rims: the ids of the reference values that the report has to match.
+    """
+
+    stated: GpuDevice
     report: Report
     chain: Chain
     chip: str
     rims: RimIds
 
+    @classmethod
+    def parse(cls, evidence: GpuEvidence) -> Device:
+        """Reads report and certificates.
 
-def read_device(label: str, data: bytes) -> tuple[Check, Device | None]:
-    """Parse everything in one GPU's evidence; None if it is not of the form."""
-    name = f"{label} evidence"
-    expected = "well-formed evidence of one GPU"
-    try:
-        evidence = GpuEvidence.parse(data)
+        Raises:
+            FormatError: one of these is malformed, or not of a GPU.
+        """
         report = Report.parse(evidence.report)
         chain = load_chain(evidence.device.certificates, "GPU's")
         chip = _chip(chain)
-        device = Device(label, evidence, report, chain, chip, rim_ids(report, chip))
-    except FormatError as error:
-        return Check(name, expected, str(error), False, "evidence format"), None
-    seen = f"{evidence.device.architecture} {evidence.device.uuid}"
-    return Check(name, expected, seen, True, "evidence format"), device
+        return cls(evidence.device, report, chain, chip, rim_ids(report, chip))
+
+
+def check_form(label: str, device: Device | FormatError) -> Check:
+    """Passes if the GPU's evidence could be read; `label` is how checks name the GPU."""
+    name, expected = f"{label} evidence", "well-formed evidence of one GPU"
+    if isinstance(device, FormatError):
+        return Check(name, expected, str(device), False, "evidence format")
+    seen = f"{device.stated.architecture} {device.stated.uuid}"
+    return Check(name, expected, seen, True, "evidence format")
 
 
 def check_device(
-    device: Device, *, nonce: bytes, policy: GpuPolicy, now: int, root: Root = NVIDIA_DEVICE
+    label: str,
+    device: Device,
+    *,
+    nonce: bytes,
+    policy: GpuPolicy,
+    now: int,
+    root: Root = NVIDIA_DEVICE,
 ) -> list[Check]:
     """Chain, signature, nonce, firmware, kind, mode and versions of one GPU."""
-    label, report = device.label, device.report
+    report = device.report
     signed = report_signature_is_valid(device.chain[0], report)
-    architecture = device.evidence.device.architecture
+    architecture = device.stated.architecture
     rules = policy.architectures.get(architecture)
     checks = [
         *check_chain(f"{label} certificates", device.chain, root, now),
@@ -84,10 +103,10 @@ def check_device(
             "GPU certificate",
         ),
         check_equal(f"{label} nonce", nonce, report.nonce, "machine's report"),
-        *_check_firmware(device),
+        *_check_firmware(label, device),
         OneOf(f"{label} architecture", tuple(policy.architectures), _MANIFEST).check(architecture),
-        _check_chip(device),
-        *_check_mode(device, policy),
+        _check_chip(label, device),
+        *_check_mode(label, device, policy),
     ]
     versions = (
         ("driver", report.text(Field.DRIVER_VERSION), rules.driver if rules else None),
@@ -98,6 +117,17 @@ def check_device(
         expected = str(rule) if rule else f"no {architecture} GPU is accepted"
         checks.append(Check(f"{label} {what} version", expected, version, passed, _MANIFEST))
     return checks
+
+
+def wanted_rims(devices: Iterable[Device], policy: GpuPolicy) -> list[str]:
+    """The ids of the RIMs that the policy wants for these GPUs, in order, each once."""
+    wanted: dict[str, None] = {}
+    for device in devices:
+        if OptOut.WITHOUT_DRIVER_RIM not in policy.opt_outs:
+            wanted[device.rims.driver] = None
+        if OptOut.WITHOUT_VBIOS_RIM not in policy.opt_outs:
+            wanted[device.rims.vbios] = None
+    return list(wanted)
 
 
 def report_signature_is_valid(leaf: x509.Certificate, report: Report) -> bool:
@@ -136,9 +166,9 @@ def _chip(chain: Chain) -> str:
     return chip
 
 
-def _check_chip(device: Device) -> Check:
+def _check_chip(label: str, device: Device) -> Check:
     """The chip is of the stated architecture, and certificates and report agree on it."""
-    expected = [chip for chip, kind in CHIPS.items() if kind == device.evidence.device.architecture]
+    expected = [chip for chip, kind in CHIPS.items() if kind == device.stated.architecture]
     stated = device.report.opaque.get(Field.CHIP_INFO, device.chip.encode()).rstrip(b"\0")
     leaf = _common_name(device.chain[0]).split(" ")[0]
     agreed = stated == device.chip.encode() and leaf == device.chip
@@ -146,15 +176,15 @@ def _check_chip(device: Device) -> Check:
     if not agreed:
         seen += f", but the leaf says {leaf[:16]!a} and the report {stated[:16]!a}"
     passed = agreed and device.chip in expected
-    return Check(f"{device.label} chip", " or ".join(expected), seen, passed, "certificates")
+    return Check(f"{label} chip", " or ".join(expected), seen, passed, "certificates")
 
 
-def _check_firmware(device: Device) -> list[Check]:
+def _check_firmware(label: str, device: Device) -> list[Check]:
     """The leaf's key was made for the firmware that the report names, in an operational state.
 
-    All zeros is no identity and matches nothing, though Blackwell's leaf lists such an entry too.
+    A value of all zeros matches nothing, although Blackwell's leaf lists such an entry too.
     """
-    name = f"{device.label} firmware id"
+    name = f"{label} firmware id"
     reported = device.report.opaque.get(Field.FWID, b"")
     try:
         identity = firmware_identity(device.chain[0])
@@ -174,7 +204,7 @@ def _check_firmware(device: Device) -> list[Check]:
             _REPORT,
         ),
         Check(
-            f"{device.label} firmware state",
+            f"{label} firmware state",
             "neither debug nor recovery nor insecure",
             states or "none of these",
             not states,
@@ -183,14 +213,14 @@ def _check_firmware(device: Device) -> list[Check]:
     ]
 
 
-def _check_mode(device: Device, policy: GpuPolicy) -> list[Check]:
-    """How the GPU protects its traffic. Protected PCIe trusts switches that nobody verified."""
-    name = f"{device.label} confidential mode"
+def _check_mode(label: str, device: Device, policy: GpuPolicy) -> list[Check]:
+    """How the GPU protects its traffic. Protected PCIe trusts switches that are not verified."""
+    name = f"{label} confidential mode"
     mode = _mode(device.report)
     claim: Claim = OneOf(name, policy.modes, _MANIFEST)
     if mode == UNSTATED and OptOut.UNSTATED_MODE in policy.opt_outs:
         claim = InsecureAny(name, OptOut.UNSTATED_MODE, _MANIFEST)
-    switches = Equals(f"{device.label} NVSwitch", "none relied upon", _REPORT)
+    switches = Equals(f"{label} NVSwitch", "none relied upon", _REPORT)
     seen = "relied upon: not supported" if mode == PROTECTED_PCIE else "none relied upon"
     return [claim.check(mode), switches.check(seen)]
 

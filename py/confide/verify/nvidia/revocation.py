@@ -1,4 +1,4 @@
-"""Whether NVIDIA still stands by a certificate: OCSP answers, each checked by itself.
+"""Whether NVIDIA has revoked a certificate: OCSP answers, each checked by itself.
 
 An answer counts if the certificate's issuer signed it, or a responder that this issuer certified
 for the purpose; if it is about exactly this certificate; if it carries the nonce that was asked
@@ -28,7 +28,7 @@ from confide.errors import FormatError
 from confide.protocol.policy.gpu import GpuPolicy, OptOut
 from confide.verify.nvidia.chain import ALGORITHM, public_key
 from confide.verify.nvidia.collateral import MAX_ANSWER, OcspAnswer
-from confide.verify.verdict import Check
+from confide.verify.verdict import COLLATERAL, Check
 from confide.verify.x509 import check_validity, extension, is_signed_by, subject, utc
 
 CLOCK_SKEW = 300  # seconds that an answer may be from the future: clocks differ a little
@@ -68,7 +68,7 @@ class Revocation:
             for response, nonce in self._by_serial.get(certificate.serial_number, ())
             if _is_about(response, issuer)
         ]
-        missing = Check(name, _EXPECTED, "no answer in the collateral", False, _SOURCE)
+        missing = Check(name, _EXPECTED, "no answer in the collateral", False, COLLATERAL)
         failed = (check for check in checks if not check.passed)
         return next(failed, checks[0] if checks else missing)
 
@@ -90,7 +90,7 @@ class Revocation:
             return f"an answer to another question: nonce {seen_nonce.hex()}, not {nonce.hex()}"
         start, end = response.this_update_utc, response.next_update_utc
         if end is None:
-            return "an answer without an end"
+            return "an answer that does not say when it expires"
         if not start.timestamp() - CLOCK_SKEW <= self._now <= end.timestamp():
             times = f"{utc(start.timestamp())} to {utc(end.timestamp())}"
             return f"an answer from {times}, at {utc(self._now)}"

@@ -19,7 +19,7 @@ from confide.errors import FormatError
 from confide.vendors.nvidia.rim import Rim, load_rim_xml, signing_certificates
 from confide.verify.nvidia.chain import Chain, check_chain, load_chain
 from confide.verify.roots import NVIDIA_RIM, Root
-from confide.verify.verdict import Check
+from confide.verify.verdict import COLLATERAL, Check
 
 _FORMAT = "reference values"
 
@@ -38,10 +38,10 @@ class SignedRim:
 def verify_rim(
     rim_id: str, xml: bytes | None, *, now: int, root: Root = NVIDIA_RIM
 ) -> tuple[list[Check], SignedRim | None]:
-    """Checks of one RIM file; None in its place if there is none whose signature is right."""
+    """The checks of one RIM file, and the RIM, None if its signature is wrong or it is missing."""
     if xml is None:
         seen = "no such file in the collateral"
-        return [Check(rim_id, "a signed RIM", seen, False, "collateral")], None
+        return [Check(rim_id, "a signed RIM", seen, False, COLLATERAL)], None
     try:
         document = load_rim_xml(xml)
         chain = load_chain(signing_certificates(document), "RIM signer's")

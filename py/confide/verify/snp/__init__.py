@@ -1,9 +1,9 @@
-"""Verifies SEV-SNP evidence: whose chip signed it, what that chip started, and in which state.
+"""Verifies SEV-SNP evidence: which chip signed it, what that chip started, and in which state.
 
 Rules that hold for every verdict which passes:
 - The report is signed by the key of one chip (VCEK) or one cloud (VLEK) whose certificate chains
   to a root of AMD's that is known by its key; all are valid now, and none is revoked according to
-  a list that the root signed and that has not ended.
+  a list that the root signed and that has not expired.
 - That certificate is for the processor, and for the TCB version, that the report states.
 - The report binds the caller's data, and its launch digest is one of the manifest's.
 - Everything else that the report states has a reference value in the manifest's policy and agrees
@@ -18,20 +18,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confide.errors import FormatError
-from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
-from confide.vendors.amd.report import Report
-from confide.verify.snp.chain import check_chain, check_revocation, load_chain
+from confide.verify.parsed import SnpEvidence
+from confide.verify.snp.chain import check_chain, check_revoked, load_chain
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.snp.origin import Tcbs, check_origin
 from confide.verify.snp.policy import check_policy
-from confide.verify.verdict import Check, Verdict, check_equal
-
-_FORMAT = "evidence format"
+from confide.verify.verdict import COLLATERAL, FORMAT, Check, Verdict, check_equal, unreadable
 
 
 def verify_snp(
-    evidence: Evidence,
+    evidence: SnpEvidence,
     *,
     report_data: bytes,
     references: Sequence[SnpReference],
@@ -39,27 +36,33 @@ def verify_snp(
     collateral: SnpCollateral,
     now: int,
 ) -> Verdict:
-    """Checks everything at `now` (unix seconds); never raises for bad evidence, the verdict fails.
+    """Checks everything; bad evidence makes a verdict that has not passed, never an exception.
 
-    `evidence.report` is the 1184-byte report, `evidence.endorsements` the first none to three of
-    endorsement key, intermediate and root (DER); the rest is taken from `collateral`.
-    `report_data` is 64 bytes.
+    Args:
+        evidence: the report, and the certificates that came with it.
+        report_data: the 64 bytes that the report must bind.
+        references: the launch digests that the manifest accepts.
+        policy: what else the manifest demands.
+        collateral: the certificates that did not come with the evidence, and the revocation list.
+        now: unix seconds.
     """
+    report = evidence.report
     try:
-        report = Report.parse(evidence.report)
-        chain = load_chain(evidence.endorsements, collateral)
+        chain = load_chain(evidence.endorsement_key, evidence.issuers, collateral)
+    except FormatError as error:
+        return unreadable("evidence", error, COLLATERAL)
+    try:
         tcbs = Tcbs.parse(report, chain.key.product)
     except FormatError as error:
-        expected = error.expected or "well-formed evidence"
-        return Verdict((Check("evidence", expected, str(error), False, _FORMAT),))
-    log = f"{len(evidence.event_log)} bytes" if evidence.event_log else "none"
+        return unreadable("evidence", error)
+    log = f"{evidence.event_log_size} bytes" if evidence.event_log_size else "none"
     return Verdict(
         (
-            Check("evidence", "well-formed SEV-SNP evidence", "well-formed", True, _FORMAT),
+            Check("evidence", "well-formed SEV-SNP evidence", "well-formed", True, FORMAT),
             # No register holds a log's events, so nothing could tell whether it is true.
-            Check("event log", "none", log, not evidence.event_log, _FORMAT),
+            Check("event log", "none", log, not evidence.event_log_size, FORMAT),
             *check_chain(chain, now),
-            *check_revocation(chain, collateral.crl, policy, now),
+            *check_revoked(chain, collateral.crl, policy, now),
             *check_origin(report, chain.key, tcbs),
             check_equal("report data", report_data, report.report_data, "nonce and bound data"),
             *check_policy(report, chain.key, tcbs, references, policy),

@@ -14,17 +14,16 @@ from confide.errors import FormatError
 from confide.protocol.policy.snp import OptOut, SnpPolicy
 from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import Product
+from confide.verify.chain import Place, Profile, Walker
 from confide.verify.claims import InsecureAny
+from confide.verify.parsed import SNP_CERTIFICATES
 from confide.verify.roots import AMD_GENOA, AMD_MILAN, AMD_TURIN
 from confide.verify.snp.collateral import SnpCollateral
-from confide.verify.verdict import Check, check_equal
+from confide.verify.verdict import COLLATERAL, Check, check_equal
 from confide.verify.x509 import (
-    check_crl,
+    check_revocation,
     check_validity,
     extension,
-    is_ca,
-    is_revoked,
-    is_signed_by,
     load_crl,
     spki_sha256,
     subject,
@@ -33,12 +32,11 @@ from confide.verify.x509 import (
 ROOTS = {Product.MILAN: AMD_MILAN, Product.GENOA: AMD_GENOA, Product.TURIN: AMD_TURIN}
 RSA_BITS = 4096
 _PSS = SignatureAlgorithmOID.RSASSA_PSS
-_NAMES = ("endorsement key", "intermediate", "root")
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Three certificates that could be read: nothing about them is checked yet."""
+    """Three certificates that could be read; nothing about them is verified yet."""
 
     key: EndorsementKey
     intermediate: x509.Certificate
@@ -50,22 +48,21 @@ class Chain:
         return self.key.certificate, self.intermediate, self.root
 
 
-def load_chain(endorsements: Sequence[bytes], collateral: SnpCollateral) -> Chain:
-    """The chain from the evidence (leaf first), and from the collateral what it does not have.
+def load_chain(
+    key: EndorsementKey | None, issuers: Sequence[x509.Certificate], collateral: SnpCollateral
+) -> Chain:
+    """The chain that came with the evidence, completed with what the collateral has.
 
-    Raises FormatError if a certificate is missing or malformed, or one too many is there.
+    Raises:
+        FormatError: a certificate is missing, or one in the collateral is malformed.
     """
-    if len(endorsements) > len(_NAMES):
-        seen = f"{len(endorsements)} certificates"
-        raise FormatError("bad-endorsements", "too many certificates", expected="3", seen=seen)
-    parts = [collateral.endorsement_key, collateral.intermediate, collateral.root]
-    parts[: len(endorsements)] = endorsements
-    key, intermediate, root = (_require(der, name) for der, name in zip(parts, _NAMES, strict=True))
-    return Chain(
-        EndorsementKey.parse(key),
-        load_certificate(intermediate, "intermediate"),
-        load_certificate(root, "root"),
-    )
+    issuers = list(issuers)
+    if key is None:
+        key = EndorsementKey.parse(_require(collateral.endorsement_key, SNP_CERTIFICATES[0]))
+    parts = (collateral.intermediate, collateral.root)
+    for name, der in list(zip(SNP_CERTIFICATES[1:], parts, strict=True))[len(issuers) :]:
+        issuers.append(load_certificate(_require(der, name), name))
+    return Chain(key, *issuers)
 
 
 def check_chain(chain: Chain, now: int) -> list[Check]:
@@ -77,71 +74,61 @@ def check_chain(chain: Chain, now: int) -> list[Check]:
             known.spki_sha256,
             spki_sha256(chain.root),
             f"{known.vendor}'s root key for {known.product}",
-        ),
-        _check_ca("root certificate", chain.root, chain.root),
-        _check_ca("intermediate certificate", chain.intermediate, chain.root),
-        _check_leaf(chain.key.certificate, chain.intermediate),
+        )
     ]
-    for name, certificate in zip(_NAMES, chain.certificates, strict=True):
-        checks.append(check_validity(f"{name} validity", certificate, now))
-    return checks
+    expected = (
+        "not a CA, signed by the intermediate",
+        f"a CA with a key of RSA-{RSA_BITS}, signed by the root",
+        f"a CA with a key of RSA-{RSA_BITS}, signed by itself",
+    )
+    faults = Walker().faults(chain.certificates, _PROFILE)
+    parts = list(zip(SNP_CERTIFICATES, chain.certificates, expected, faults, strict=True))
+    checks += [
+        Check(f"{name} certificate", wanted, fault or subject(certificate), not fault, "issuer")
+        for name, certificate, wanted, fault in reversed(parts)
+    ]
+    return checks + [
+        check_validity(f"{name} validity", certificate, now) for name, certificate, *_ in parts
+    ]
 
 
-def check_revocation(chain: Chain, crl: bytes | None, policy: SnpPolicy, now: int) -> list[Check]:
+def check_revoked(chain: Chain, crl: bytes | None, policy: SnpPolicy, now: int) -> list[Check]:
     """The root's list is there, authentic and current, and none of the chain is on it."""
     name = "revocation list"
     if OptOut.WITHOUT_REVOCATION in policy.opt_outs:
         claim = InsecureAny(name, OptOut.WITHOUT_REVOCATION, "manifest")
         return [claim.check("not looked at")]
     if crl is None:
-        return [Check(name, f"one of {subject(chain.root)}", "none", False, "collateral")]
+        return [Check(name, f"one of {subject(chain.root)}", "none", False, COLLATERAL)]
     try:
         parsed = load_crl(crl, "root's")
     except FormatError as error:
-        return [Check(name, error.expected, str(error), False, "collateral")]
-    listed = check_crl(name, parsed, chain.root, _PSS, now)
-    if not listed.passed:
-        return [listed]  # what it says of a certificate is nobody's word
-    revoked = [
-        part
-        for part, certificate in zip(_NAMES, chain.certificates, strict=True)
-        if is_revoked(parsed, certificate)
-    ]
-    return [
-        listed,
-        Check("revocation", "none", " ".join(revoked) or "none", not revoked, "revocation list"),
-    ]
+        return [Check(name, error.expected, str(error), False, COLLATERAL)]
+    return check_revocation((name, "revocation"), parsed, chain.root, _PSS, chain.certificates, now)
 
 
-def _check_ca(name: str, certificate: x509.Certificate, issuer: x509.Certificate) -> Check:
-    key = certificate.public_key()
-    passed = (
-        is_ca(certificate)
-        and isinstance(key, rsa.RSAPublicKey)
-        and key.key_size == RSA_BITS
-        and is_signed_by(certificate, issuer, _PSS)
-    )
-    signer = "itself" if certificate is issuer else "the root"
-    return _said(name, f"a CA of RSA-{RSA_BITS}, signed by {signer}", certificate, passed)
-
-
-def _check_leaf(certificate: x509.Certificate, issuer: x509.Certificate) -> Check:
+def _leaf_rule(certificate: x509.Certificate) -> str:
     constraints = extension(certificate, x509.BasicConstraints)
-    passed = not (constraints and constraints.ca) and is_signed_by(certificate, issuer, _PSS)
-    expected = "no CA, signed by the intermediate"
-    return _said("endorsement key certificate", expected, certificate, passed)
+    return "is a CA" if constraints and constraints.ca else ""
 
 
-def _said(name: str, expected: str, certificate: x509.Certificate, passed: bool) -> Check:
-    seen = subject(certificate) if passed else f"not so: {subject(certificate)}"
-    return Check(name, expected, seen, passed, "issuer")
+def _issuer_rule(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    is_rsa = isinstance(key, rsa.RSAPublicKey) and key.key_size == RSA_BITS
+    return "" if is_rsa else f"has a key other than RSA-{RSA_BITS}"
+
+
+_ISSUER = Place(rule=_issuer_rule)
+_PROFILE = Profile(
+    range(3, 4), (_PSS,), (Place(known_critical=None, rule=_leaf_rule), _ISSUER, _ISSUER)
+)
 
 
 def _require(der: bytes | None, name: str) -> bytes:
     if der is None:
         raise FormatError(
             "missing-certificate",
-            f"no certificate of the {name}",
+            f"the certificate of the {name} is missing",
             expected="one with the evidence or in the collateral",
             next="let the host hand it over, or fetch collateral for this machine",
         )

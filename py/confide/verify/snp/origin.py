@@ -1,4 +1,4 @@
-"""Whether a report comes from the chip, in the state, that the endorsement key stands for."""
+"""Whether a report comes from the chip that the endorsement key certifies, in that state."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_origin(report: Report, key: EndorsementKey, tcbs: Tcbs) -> list[Check]
         claim = Equals("processor", key.product.value, _CERTIFICATE)
         checks.append(claim.check(report.product.value))
     if key.kind is SigningKey.VCEK:
-        # With a masked chip key the firmware signs nothing: a report that says both is no report.
+        # With a masked chip key the firmware signs nothing: a report that says both is not genuine.
         masked = "masked" if report.chip_key_masked else "not masked"
         checks.append(Equals("chip key", "not masked", _CERTIFICATE).check(masked))
         checks.append(Equals("chip id", key.chip_id, _CERTIFICATE).check(report.chip_id))

@@ -10,44 +10,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confide.errors import FormatError
-from confide.protocol.evidence import Evidence
 from confide.protocol.policy.tdx import TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
-from confide.vendors.intel.pck import PckExtension
-from confide.vendors.intel.quote import Quote, TdReport
+from confide.vendors.intel.quote import TdReport
+from confide.verify.parsed import TdxEvidence
 from confide.verify.tdx.chain import Certificates
 from confide.verify.tdx.policy import check_platform, check_report, check_tcb
 from confide.verify.tdx.signatures import check_documents, check_qe, check_quote, check_tcb_info
 from confide.verify.tdx.tcb import appraise, first_level
-from confide.verify.verdict import Check, Verdict
-from measure import eventlog
+from confide.verify.verdict import COLLATERAL, FORMAT, Check, Verdict, unreadable
 from measure.errors import MeasureError
-
-_FORMAT = "evidence format"
+from measure.eventlog import EventLog
 
 
 def verify_tdx(
-    evidence: Evidence,
+    evidence: TdxEvidence,
     *,
     report_data: bytes,
     references: Sequence[TdxReference],
     policy: TdxPolicy,
-    collateral: TdxCollateral,
+    collateral: TdxCollateral | FormatError,
     now: int,
 ) -> Verdict:
-    """Checks everything at `now` (unix seconds); never raises for bad evidence, the verdict fails.
+    """Checks everything; bad evidence makes a verdict that has not passed, never an exception.
 
-    The evidence's report is a quote that carries its PCK chain, so there are no endorsements; its
-    event log is the CCEL. `report_data` (64 bytes) is what the quote must bind.
+    Args:
+        evidence: the quote, which carries its certificates, and the event log (CCEL).
+        report_data: the 64 bytes that the quote must bind.
+        references: the registers that the manifest accepts.
+        policy: what else the manifest demands.
+        collateral: Intel's statements on this kind of platform, or why there are none.
+        now: unix seconds.
     """
-    try:
-        quote = Quote.parse(evidence.report)
-    except FormatError as error:
-        return _unreadable("evidence", error)
-    count = len(evidence.endorsements)
-    seen = f"{count} certificates"
+    quote, count = evidence.quote, evidence.certificate_count
+    report = "1.0" if quote.report.mrservicetd is None else "1.5"
+    form = f"version {quote.version}, TD report {report}, {quote.trailing} bytes after its end"
     verdict = verify_quote(
-        quote,
+        evidence,
         report_data=report_data,
         references=references,
         policy=policy,
@@ -56,8 +55,8 @@ def verify_tdx(
     )
     return Verdict(
         (
-            _well_formed(quote),
-            Check("endorsements", "0 certificates: the quote has them", seen, not count, _FORMAT),
+            Check("evidence", "a TDX quote", form, True, FORMAT),
+            Check("endorsements", "none: the quote has them", f"{count}", not count, FORMAT),
             *verdict.checks,
             _check_event_log(quote.report, evidence.event_log),
         )
@@ -65,23 +64,28 @@ def verify_tdx(
 
 
 def verify_quote(
-    quote: Quote,
+    evidence: TdxEvidence,
     *,
     report_data: bytes,
     references: Sequence[TdxReference],
     policy: TdxPolicy,
-    collateral: TdxCollateral,
+    collateral: TdxCollateral | FormatError,
     now: int,
 ) -> Verdict:
     """The checks of `verify_tdx` on which trust rests: all but form and event log."""
+    quote, chain = evidence.quote, evidence.pck_chain
+    name = "certificates and collateral"
+    if isinstance(chain, FormatError):
+        return unreadable(name, chain)
+    if isinstance(collateral, FormatError):
+        return unreadable(name, collateral, COLLATERAL)
     try:
         info = TcbInfo.parse(collateral.tcb_info)
         identity = QeIdentity.parse(collateral.qe_identity)
-        certificates = Certificates(quote, collateral)
-        pck = PckExtension.read(certificates.pck)
+        certificates = Certificates(chain.certificates, collateral)
     except FormatError as error:
-        return _unreadable("certificates and collateral", error)
-    qe = quote.qe_report
+        return unreadable(name, error, COLLATERAL)
+    qe, pck = quote.qe_report, chain.pck
     appraisal = appraise(quote.report, pck, info, first_level(identity.levels, qe.isv_svn))
     return Verdict(
         (
@@ -99,24 +103,15 @@ def verify_quote(
     )
 
 
-def _well_formed(quote: Quote) -> Check:
-    report = "1.0" if quote.report.mrservicetd is None else "1.5"
-    seen = f"version {quote.version}, TD report {report}, {quote.trailing} bytes after its end"
-    return Check("evidence", "a TDX quote", seen, True, _FORMAT)
-
-
-def _check_event_log(report: TdReport, log: bytes) -> Check:
-    """It decides nothing, it is there to explain: so it must be the log of these very registers."""
+def _check_event_log(report: TdReport, log: EventLog | MeasureError) -> Check:
+    """The log decides nothing, it explains: so it must be the log of these very registers."""
     expected = "replays to the quoted RTMRs"
     try:
-        replayed = eventlog.parse(log).rtmrs()
+        if isinstance(log, MeasureError):
+            raise log
+        replayed = log.rtmrs()
     except MeasureError as error:
         return Check("event log", expected, str(error), False, "quote")
     wrong = [f"RTMR{n}" for n, value in enumerate(report.rtmrs) if replayed[n] != value]
     seen = f"other values for {' '.join(wrong)}" if wrong else expected
     return Check("event log", expected, seen, not wrong, "quote")
-
-
-def _unreadable(name: str, error: FormatError) -> Verdict:
-    expected = error.expected or "well-formed bytes"
-    return Verdict((Check(name, expected, str(error), False, _FORMAT),))

@@ -82,7 +82,7 @@ def check_documents(
     identity: QeIdentity,
     now: int,
 ) -> list[Check]:
-    """Whether TCB info and QE identity are Intel's word, and still are at `now` (unix seconds)."""
+    """Whether Intel signed TCB info and QE identity, and both are current at `now`."""
     return [
         _check_signature(
             "TCB info: signature",
@@ -142,7 +142,7 @@ def _check_signature(
 
 
 def _point(key: bytes) -> ec.EllipticCurvePublicKey | None:
-    """The P-256 key with the coordinates x ‖ y; None if that is no point of the curve."""
+    """The P-256 key with the coordinates x ‖ y; None if that is not a point of the curve."""
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + key)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -133,6 +134,14 @@ def test_redirects_are_not_followed(vendors: SimulatedVendors, status: int, to: 
     error = refused(vendors, Reply(status, headers={"Location": to}))
     assert "redirects" in error.reason
     assert len(vendors.asked) == 1
+
+
+def test_the_body_of_a_redirect_is_not_read(vendors: SimulatedVendors) -> None:
+    """Whatever its size: this one would take four seconds."""
+    started = time.monotonic()
+    to = {"Location": f"https://{HOST}/other"}
+    refused(vendors, Reply(302, body=bytes(2000), pieces=2000, headers=to))
+    assert time.monotonic() - started < 2
 
 
 def test_an_answer_that_is_too_large(vendors: SimulatedVendors) -> None:

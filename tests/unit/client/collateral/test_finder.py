@@ -16,7 +16,8 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
-from tests.support import simulated_intel
+from confide.verify.parsed import ParsedEvidence
+from tests.support import intel_certificates
 from tests.support.cloud_tpm import CLOUD, CloudTpm, der, issue, pin_root
 from tests.support.cloud_tpm import ROOT as CLOUD_ROOT
 from tests.support.fake_tpm import REPORT_DATA as CLOUD_DATA
@@ -51,7 +52,7 @@ def machine(production: Production, kind: str) -> Machine:
     snp = production.snp(REPORT_DATA, certificates=0)
     return {
         "SEV-SNP": (snp, "coordinator", NOW),
-        "TDX": (production.tdx(REPORT_DATA), "coordinator", simulated_intel.NOW),
+        "TDX": (production.tdx(REPORT_DATA), "coordinator", intel_certificates.NOW),
         "GPU": (production.with_gpu(snp, REPORT_DATA), "worker-gpu", NOW),
     }[kind]
 
@@ -59,7 +60,7 @@ def machine(production: Production, kind: str) -> Machine:
 def failed(found: Bundle, machine: Machine, by: Manifest | None = None) -> list[str]:
     evidence, role, now = machine
     verdict = verify_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=REPORT_DATA,
         manifest=by or manifest(),
         role=role,
@@ -72,7 +73,7 @@ def failed(found: Bundle, machine: Machine, by: Manifest | None = None) -> list[
 def find(finder: Finder, machine: Machine, by: Manifest | None = None) -> Bundle:
     evidence, role, _ = machine
     by = by or manifest()
-    return finder.find(evidence, by.role(role), by)
+    return finder.find(ParsedEvidence(evidence), by.role(role), by)
 
 
 @pytest.mark.parametrize(("kind", "requests"), [("SEV-SNP", 3), ("TDX", 4), ("GPU", 11)])
@@ -116,7 +117,7 @@ def test_the_issuers_of_a_clouds_vtpm(vendors: SimulatedVendors, make_finder: Ma
     evidence = replace(CloudTpm().evidence(), endorsements=(der(ak),))
     found = find(make_finder(), (evidence, "coordinator", NOW), by)
     verdict = verify_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=CLOUD_DATA,
         manifest=by,
         role="coordinator",
@@ -162,7 +163,7 @@ def test_what_has_ended_is_fetched_anew(
     found = find(make_finder(last + 1), asked)
     assert found.get(CRL) == Item(following, last + 1)
     assert [found.get(n) == first.get(n) for n in first.items].count(False) == 1
-    assert problems == [f"the cache's {CRL} is not used: it ended at 2027-02-13 08:00:00 UTC"]
+    assert problems == [f"the cache's {CRL} is not used: it expired at 2027-02-13 08:00:00 UTC"]
 
 
 def test_what_has_ended_is_neither_used_nor_kept(
@@ -228,7 +229,7 @@ def test_the_cache_stands_in_for_an_old_bundle(
     ended = make_crl(issuer=root(), end=MADE + timedelta(hours=1))
     old = Bundle({**whole.items, CRL: Item(ended, NOW - 1)})
     assert find(make_finder(bundle=old, online=False), asked) == whole
-    assert problems == [f"the bundle's {CRL} is not used: it ended at 2027-01-14 09:00:00 UTC"]
+    assert problems == [f"the bundle's {CRL} is not used: it expired at 2027-01-14 09:00:00 UTC"]
     # Of two that are good, the one that was fetched later.
     newer = make_crl(issuer=root(), end=MADE + timedelta(days=31))
     new = Bundle({CRL: Item(newer, NOW + 1)})

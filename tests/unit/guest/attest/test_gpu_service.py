@@ -96,8 +96,8 @@ def test_each_reason_is_on_the_console_once(
     ask()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("confide: there is no NVIDIA GPU that can be used; expected")
-    assert lines[1].startswith("confide: the GPU driver's library does not fit its kernel module;")
+    assert lines[0].startswith("confide: there is no usable NVIDIA GPU; expected")
+    assert lines[1].startswith("confide: the GPU driver's library and kernel module have")
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])

@@ -12,8 +12,8 @@ from confide.errors import ConfideError, FormatError, PolicyError, UnavailableEr
 from confide.guest.attest.nvidia import NvidiaGpus
 from confide.protocol.binding import report_data
 from confide.protocol.gpu import REFUSALS, GpuEvidence, gpu_binding, gpu_nonce
-from confide.verify.nvidia import verify_gpus
 from tests.support.fake_nvml import MEMORY, VERSION, FakeNvml, install_driver
+from tests.support.judged import judge_gpus
 from tests.support.simulated_gpu import NONCE, NOW, SimulatedGpu, SimulatedNvidia, policy
 
 READY = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
@@ -55,7 +55,7 @@ def test_evidence_passes_the_real_verifier(
     def passes(evidence: list[bytes]) -> bool:
         devices = [GpuEvidence.parse(item).device for item in evidence]
         again = report_data("confide/test/1", bytes(32), [gpu_binding(devices)])
-        return verify_gpus(
+        return judge_gpus(
             evidence,
             nonce=gpu_nonce(again),
             policy=policy(minimum_count=2, maximum_count=2),

@@ -15,7 +15,7 @@ from confide.errors import ConfideError, FormatError, UnavailableError
 from confide.guest.attest import tsm
 from confide.guest.attest.tsm import ConfigFs, SnpAttester, TdxAttester, TsmReports
 from confide.protocol.evidence import Evidence
-from confide.vendors.amd.certificates import ARK_GUID, ASK_GUID, CRL_GUID, VCEK_GUID, VLEK_GUID
+from confide.vendors.amd.certificates import ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID
 from confide.vendors.amd.report import Report
 from tests.support.simulated_amd import CSP_ID, SimulatedChip, intermediate, root
 from tests.support.simulated_tsm import SimulatedTsm
@@ -69,7 +69,7 @@ def test_host_that_hands_over_no_certificates(folder: SimulatedTsm, auxblob: byt
 
 def test_chain_is_given_up_to_the_first_gap(folder: SimulatedTsm) -> None:
     without_ask = {guid: der for guid, der in chain().items() if guid != ASK_GUID}
-    folder.auxblob = certificate_table(without_ask | {CRL_GUID: b"list"})
+    folder.auxblob = certificate_table(without_ask | {UUID(int=1): b"another entry"})
     assert len(SnpAttester(TsmReports(folder)).evidence(REPORT_DATA).endorsements) == 1
     folder.auxblob = certificate_table({ASK_GUID: b"\x30", ARK_GUID: b"\x30"})
     assert SnpAttester(TsmReports(folder)).evidence(REPORT_DATA).endorsements == ()

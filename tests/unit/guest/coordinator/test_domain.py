@@ -235,7 +235,7 @@ def test_joins_that_race_for_one_challenge(setting: Setting, worker: SimulatedMa
 def test_stale_nonce(setting: Setting, worker: SimulatedMachine) -> None:
     request = setting.request(worker)
     setting.monotonic.now += LIFETIME
-    with pytest.raises(VerificationError, match="no open challenge"):
+    with pytest.raises(VerificationError, match="not answer an open challenge"):
         setting.coordinator.join(request)
 
 
@@ -362,5 +362,5 @@ def test_a_challenge_that_became_stale_since_it_was_checked_admits_nobody() -> N
         challenges.check(challenge)
     challenges.use(challenge)
     clock.now = LIFETIME + 0.1
-    with pytest.raises(VerificationError, match="no open challenge"):
+    with pytest.raises(VerificationError, match="not answer an open challenge"):
         challenges.use(challenge)

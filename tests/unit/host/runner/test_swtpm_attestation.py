@@ -26,8 +26,9 @@ from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmRefer
 from confide.vendors.tpm.commands import Exchange, ResponseCode, TpmRefusedError
 from confide.vendors.tpm.structures import ECC_AK
 from confide.verify.verdict import Verdict
-from confide.verify.vtpm import PCR_COVERS, verify_vtpm
+from confide.verify.vtpm import PCR_COVERS
 from measure import eventlog
+from tests.support.judged import judge_vtpm
 
 REPORT_DATA = b"\x42" * 32 + bytes(32)
 MEASURED = {n: hashlib.sha256(bytes([n])).digest() for n in (0, 1, 2, 3, 4, 5, 7, 9, 11)}
@@ -91,7 +92,7 @@ def reference() -> VtpmReference:
 
 
 def verify(evidence: Evidence, report_data: bytes = REPORT_DATA) -> Verdict:
-    return verify_vtpm(
+    return judge_vtpm(
         Evidence.parse(evidence.encode()),
         report_data=report_data,
         references=[reference()],

@@ -21,7 +21,6 @@ from confide.errors import FormatError
 from confide.vendors.amd.certificates import (
     ARK_GUID,
     ASK_GUID,
-    CRL_GUID,
     VCEK_GUID,
     VLEK_GUID,
     EndorsementKey,
@@ -233,7 +232,6 @@ def test_guids_are_in_text_order_on_the_wire() -> None:
     assert str(VLEK_GUID) == "a8074bc2-a25a-483e-aae6-39c045a0b8a1"
     assert str(ASK_GUID) == "4ab7b379-bbac-4fe4-a02f-05aef327c782"
     assert str(ARK_GUID) == "c0b406a4-a803-4952-9743-3fb6014cd0ae"
-    assert str(CRL_GUID) == "92f81bc3-5811-4d3d-97ff-d19f88dc67ea"
 
 
 @pytest.mark.parametrize("empty", [b"", bytes(24), bytes(16384)])

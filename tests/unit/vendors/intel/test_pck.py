@@ -9,12 +9,9 @@ from hypothesis import strategies as st
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.vendors.intel.pck import PckExtension
+from tests.support.intel_certificates import SVNS, pck_extension
 from tests.support.parsing import parse_or_refuse
-from tests.support.simulated_intel import (
-    SVNS,
-    SimulatedIntel,
-    pck_extension,
-)
+from tests.support.simulated_intel import SimulatedIntel
 
 INTEL = SimulatedIntel()
 

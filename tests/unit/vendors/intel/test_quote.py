@@ -11,11 +11,7 @@ from hypothesis import strategies as st
 from confide.errors import FormatError
 from confide.vendors.intel.quote import MAX_QUOTE, Quote
 from tests.support.parsing import parse_or_refuse
-from tests.support.simulated_intel import (
-    REPORT,
-    REPORT_15,
-    SimulatedIntel,
-)
+from tests.support.simulated_intel import REPORT, REPORT_15, SimulatedIntel
 
 INTEL = SimulatedIntel()
 QUOTE = INTEL.quote()

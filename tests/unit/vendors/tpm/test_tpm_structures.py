@@ -17,7 +17,7 @@ from confide.vendors.tpm.structures import (
     EcdsaSignature,
     KeyAttributes,
     Quote,
-    Reader,
+    TpmReader,
     encode_pcr_selection,
     parse_pcr_selection,
     parse_signature,
@@ -135,7 +135,7 @@ def test_key_of_any_other_kind_is_refused(offset: int) -> None:
 
 @given(st.sets(st.integers(0, 23)))
 def test_pcr_selection_round_trip(pcrs: set[int]) -> None:
-    reader = Reader(encode_pcr_selection(pcrs), "selection")
+    reader = TpmReader(encode_pcr_selection(pcrs), "selection")
     assert parse_pcr_selection(reader) == pcrs
     reader.end()
 

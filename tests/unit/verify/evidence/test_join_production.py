@@ -20,6 +20,7 @@ from confide.protocol.gpu import gpu_nonce
 from confide.protocol.manifest import Manifest
 from confide.verify.collateral import missing_for
 from confide.verify.mesh import verify_leaf
+from confide.verify.parsed import ParsedEvidence
 from tests.support.joining import NOT_READY, READY, ROLE, SET_READY, Setting
 from tests.support.production import manifest_value
 from tests.support.simulated_amd import NOW
@@ -136,7 +137,7 @@ def test_without_collateral_the_coordinator_has_seen_what_is_needed(setting: Set
     assert "'collateral'" in str(error)
     assert "nvidia/rim/" in error.seen
     assert setting.nvml.ready == NOT_READY
-    refused = Evidence.parse(setting.coordinator.refused().evidence)
+    refused = ParsedEvidence.parse(setting.coordinator.refused().evidence)
     manifest = Manifest.parse(json_encode(manifest_value()))
     found = missing_for(refused, manifest.role(ROLE), manifest, without(whole, "nvidia/"))
     assert sum(name.startswith("nvidia/rim/") for name in found) == 2

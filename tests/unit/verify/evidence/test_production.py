@@ -17,8 +17,9 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.verify.collateral import missing_for
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Verdict
-from tests.support import simulated_amd, simulated_intel
+from tests.support import intel_certificates, simulated_amd
 from tests.support.production import Production, manifest, manifest_value
 from tests.support.schemas import MANIFEST_SCHEMA as SCHEMA
 from tests.support.verdicts import failed
@@ -43,9 +44,9 @@ def verify(production: Production) -> Call:
             "manifest": manifest(),
             "role": role,
             "collateral": production.bundle(),
-            "now": simulated_intel.NOW if tdx else simulated_amd.NOW,
+            "now": intel_certificates.NOW if tdx else simulated_amd.NOW,
         }
-        return verify_evidence(evidence, **(arguments | changes))
+        return verify_evidence(ParsedEvidence(evidence), **(arguments | changes))
 
     return call
 
@@ -128,10 +129,10 @@ def test_real_roots_believe_nothing_that_is_simulated() -> None:
     production = Production()
     for evidence, now in (
         (production.snp(REPORT_DATA), simulated_amd.NOW),
-        (production.tdx(REPORT_DATA), simulated_intel.NOW),
+        (production.tdx(REPORT_DATA), intel_certificates.NOW),
     ):
         verdict = verify_evidence(
-            evidence,
+            ParsedEvidence(evidence),
             report_data=REPORT_DATA,
             manifest=manifest(),
             role="coordinator",
@@ -148,12 +149,12 @@ def test_nothing_is_missing_from_the_whole_bundle(production: Production) -> Non
     role = manifest().role("worker-gpu")
     for evidence in (production.snp(REPORT_DATA, certificates=0), production.tdx(REPORT_DATA)):
         whole = production.with_gpu(evidence, REPORT_DATA)
-        assert missing_for(whole, role, manifest(), production.bundle()) == {}
+        assert missing_for(ParsedEvidence(whole), role, manifest(), production.bundle()) == {}
 
 
 def test_what_is_missing_is_named(production: Production, verify: Call) -> None:
     empty = missing_for(
-        production.snp(REPORT_DATA, certificates=0),
+        ParsedEvidence(production.snp(REPORT_DATA, certificates=0)),
         manifest().role("coordinator"),
         manifest(),
         Bundle(),
@@ -168,7 +169,7 @@ def test_what_is_missing_is_named(production: Production, verify: Call) -> None:
 
 
 def test_reference_values_name_their_signers_once_they_are_there(production: Production) -> None:
-    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    evidence = ParsedEvidence(production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA))
     role = manifest().role("worker-gpu")
     without_rims = without(production.bundle(), "nvidia/")
     first = missing_for(evidence, role, manifest(), without_rims)
@@ -267,3 +268,66 @@ def test_a_production_manifest_that_leaves_something_open(name: str) -> None:
         Manifest.parse(json_encode(value))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value, SCHEMA)
+
+
+# --- the first check that failed names the cause ------------------------------------------------
+
+
+def first_failed(verdict: Verdict) -> str:
+    return verdict.first_failed.name if verdict.first_failed else ""
+
+
+def without_revocation() -> Manifest:
+    value = manifest_value()
+    value["platforms"]["sev-snp"]["opt_outs"] = ["insecure_without_revocation"]
+    return Manifest.parse(json_encode(value))
+
+
+def test_a_revocation_list_that_the_policy_does_without_is_not_missed(
+    production: Production, verify: Call
+) -> None:
+    """Evidence for another nonce, without a list: the nonce is what is wrong."""
+    by, bundle = without_revocation(), without(production.bundle(), "amd/milan/crl")
+    evidence = production.snp(REPORT_DATA)
+    assert missing_for(ParsedEvidence(evidence), by.role("coordinator"), by, Bundle()) == {}
+    verdict = verify(evidence, manifest=by, collateral=bundle, report_data=bytes(64))
+    assert failed(verdict) == ["report data"]
+    assert failed(verify(evidence, manifest=by, collateral=bundle)) == []
+
+
+@pytest.mark.parametrize("what", ["driver", "vbios"])
+def test_reference_values_that_the_policy_does_without_are_not_missed(
+    production: Production, verify: Call, what: str
+) -> None:
+    value = manifest_value()
+    value["roles"]["worker-gpu"]["gpus"]["opt_outs"] = [f"insecure_without_{what}_rim"]
+    by = Manifest.parse(json_encode(value))
+    evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
+    bundle = without(production.bundle(), f"nvidia/rim/NV_GPU_{what.upper()}")
+    assert missing_for(ParsedEvidence(evidence), by.role("worker-gpu"), by, bundle) == {}
+    assert failed(verify(evidence, "worker-gpu", manifest=by, collateral=bundle)) == []
+
+
+def test_a_platform_that_is_refused_needs_nothing(production: Production, verify: Call) -> None:
+    value = manifest_value()
+    del value["roles"]["coordinator"]["tdx"]
+    by = Manifest.parse(json_encode(value))
+    evidence = production.tdx(REPORT_DATA)
+    assert missing_for(ParsedEvidence(evidence), by.role("coordinator"), by, Bundle()) == {}
+    assert first_failed(verify(evidence, manifest=by, collateral=Bundle())) == "platform"
+
+
+@pytest.mark.parametrize("make", ["snp", "tdx"])
+def test_malformed_evidence_is_called_that(production: Production, verify: Call, make: str) -> None:
+    """Whatever collateral is there: nothing could be looked up for it."""
+    evidence = replace(getattr(production, make)(REPORT_DATA), report=b"no report")
+    verdict = verify(evidence, collateral=Bundle())
+    assert failed(verdict) == ["evidence"]
+
+
+def test_what_failed_before_collateral_was_needed_is_shown_first(
+    production: Production, verify: Call
+) -> None:
+    evidence = replace(production.snp(REPORT_DATA), event_log=b"a log that SEV-SNP does not have")
+    names = failed(verify(evidence, collateral=Bundle()))
+    assert names == ["event log", "collateral", "revocation list"]

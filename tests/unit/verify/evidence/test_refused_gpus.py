@@ -19,6 +19,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS
 from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_gpu_evidence
+from confide.verify.parsed import ParsedEvidence
 from tests.support.fake_nvml import VERSION, FakeNvml, install_driver
 from tests.support.joining import NOT_READY, ROLE, Setting
 from tests.support.production import manifest_value
@@ -57,7 +58,7 @@ def _no_chain(setting: Setting) -> None:
 
 # What makes a machine refuse for each reason, and what its console then says.
 AGAINST: dict[str, tuple[Break, str]] = {
-    "no-gpu": (lambda setting: setting.nvml.gpus.clear(), "no NVIDIA GPU that can be used"),
+    "no-gpu": (lambda setting: setting.nvml.gpus.clear(), "no usable NVIDIA GPU"),
     "gpu-service": (_service_gone, ""),
     "gpu-driver": (
         _fail("nvmlDeviceGetConfComputeGpuAttestationReport", pynvml.NVML_ERROR_UNKNOWN),
@@ -65,28 +66,28 @@ AGAINST: dict[str, tuple[Break, str]] = {
     ),
     "gpu-driver-mismatch": (
         _fail("nvmlInit", pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH),
-        "library does not fit its kernel module",
+        "have different versions",
     ),
-    "gpu-firmware-missing": (_firmware_gone, "no firmware for the GPU driver that is loaded"),
+    "gpu-firmware-missing": (_firmware_gone, "the firmware for the loaded GPU driver is missing"),
     "gpu-cc-off": (
         _set("ccFeature", pynvml.NVML_CC_SYSTEM_FEATURE_DISABLED),
-        "confidential mode is wrong",
+        "confidential mode of the GPUs does not allow",
     ),
     "gpu-devtools-on": (
         _set("devToolsMode", pynvml.NVML_CC_SYSTEM_DEVTOOLS_MODE_ON),
-        "developer tools mode is wrong",
+        "developer tools mode of the GPUs does not allow",
     ),
     "gpu-not-production": (
         _set("environment", pynvml.NVML_CC_SYSTEM_ENVIRONMENT_SIM),
-        "environment is wrong",
+        "environment of the GPUs does not allow",
     ),
     "gpu-protected-pcie": (
         _set("multiGpuMode", pynvml.NVML_CC_SYSTEM_MULTIGPU_PROTECTED_PCIE),
-        "multi-GPU mode is wrong",
+        "multi-GPU mode of the GPUs does not allow",
     ),
-    "gpu-unsupported": (_ampere, "architecture is wrong"),
-    "gpu-not-held": (_daemon_gone, "nothing keeps the GPUs open"),
-    "gpu-bad-answer": (_no_chain, "did not answer as one that can be attested"),
+    "gpu-unsupported": (_ampere, "architecture of the GPUs does not allow"),
+    "gpu-not-held": (_daemon_gone, "no process keeps the GPUs open"),
+    "gpu-bad-answer": (_no_chain, "gave a malformed answer"),
 }
 
 
@@ -150,7 +151,7 @@ def test_a_machine_that_says_why_its_gpus_are_refused_and_shows_them(setting: Se
     """A refusal counts, whatever comes with it."""
     evidence = Evidence("sev-snp", b"", (), b"", (b"gpu",), "gpu-cc-off")
     verdict = verify_gpu_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=bytes(64),
         manifest=Manifest.parse(json_encode(manifest_value())),
         role=ROLE,
@@ -199,6 +200,6 @@ def test_the_console_has_each_reason_once(
     assert node.reason == "no-gpu", "the coordinator's code is not-verified, whatever failed"
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert "there is no NVIDIA GPU that can be used" in lines[0]
+    assert "there is no usable NVIDIA GPU" in lines[0]
     assert "joining failed" in lines[1]
     assert "the check 'GPU refusal' failed; expected none; seen no-gpu" in lines[1]

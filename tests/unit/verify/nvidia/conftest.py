@@ -1,4 +1,4 @@
-"""One SIMULATED NVIDIA with a GPU, its reference values and answers; keys are slow to make."""
+"""The SIMULATED reference values and answers for the simulated GPU."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ import pytest
 
 from confide.verify.nvidia.collateral import GpuCollateral
 from tests.support.simulated_gpu import SimulatedGpu, SimulatedNvidia
-
-
-@pytest.fixture(scope="session")
-def nvidia() -> SimulatedNvidia:
-    return SimulatedNvidia()
-
-
-@pytest.fixture(scope="session")
-def gpu(nvidia: SimulatedNvidia) -> SimulatedGpu:
-    return nvidia.gpu()
 
 
 @pytest.fixture(scope="session")

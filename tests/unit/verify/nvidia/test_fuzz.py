@@ -15,9 +15,9 @@ from confide.protocol.gpu import GpuEvidence
 from confide.vendors.nvidia.fwid import COMPOSITE_OID, TCB_INFO_OID, firmware_identity
 from confide.vendors.nvidia.rim import Rim, load_rim_xml, signing_certificates
 from confide.vendors.nvidia.spdm import Field, Report, request
-from confide.verify.nvidia import verify_gpus
 from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
 from confide.verify.nvidia.rim import verify_rim
+from tests.support.judged import judge_gpus
 from tests.support.simulated_gpu import NONCE, NOW, SimulatedGpu, SimulatedNvidia, issue, policy
 
 # No deadline for one example: on a busy machine it would measure the machine.
@@ -61,7 +61,7 @@ def test_reports_of_any_content(measurements: list[bytes], opaque: dict[int, byt
     report = Report.parse(gpu.report())
     assert report.measurements == tuple(measurements)
     assert report.opaque == opaque
-    verdict = verify_gpus(
+    verdict = judge_gpus(
         [gpu.evidence()], nonce=NONCE, policy=policy(), collateral=GpuCollateral(), now=NOW
     )
     assert not verdict.passed
@@ -72,7 +72,7 @@ def test_reports_of_any_content(measurements: list[bytes], opaque: dict[int, byt
 def test_evidence_of_any_bytes(data: bytes) -> None:
     with contextlib.suppress(FormatError):
         GpuEvidence.parse(data)
-    verdict = verify_gpus([data], nonce=NONCE, policy=policy(), collateral=GpuCollateral(), now=NOW)
+    verdict = judge_gpus([data], nonce=NONCE, policy=policy(), collateral=GpuCollateral(), now=NOW)
     assert not verdict.passed
 
 
@@ -111,7 +111,7 @@ def test_rims_with_anything_inside(start: int, end: int, piece: bytes) -> None:
 def test_collateral_of_any_bytes(pieces: list[bytes], nonce: bytes) -> None:
     rims = dict.fromkeys(RIMS, b"".join(pieces))
     collateral = GpuCollateral(rims, tuple(OcspAnswer(piece, nonce) for piece in pieces))
-    verdict = verify_gpus(
+    verdict = judge_gpus(
         [GPU.evidence()],
         nonce=NONCE,
         policy=policy(),

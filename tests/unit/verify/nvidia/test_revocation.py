@@ -164,7 +164,10 @@ def test_time_of_an_answer(pair: tuple[Authority, Authority], seconds: int, good
 
 
 def test_an_answer_without_an_end(pair: tuple[Authority, Authority]) -> None:
-    assert check(pair, ocsp_response(*pair, next_update=None)).seen == "an answer without an end"
+    assert (
+        check(pair, ocsp_response(*pair, next_update=None)).seen
+        == "an answer that does not say when it expires"
+    )
 
 
 def test_unknown_fails_by_default(pair: tuple[Authority, Authority]) -> None:

@@ -10,8 +10,8 @@ from confide.errors import VerificationError
 from confide.guest.coordinator.ca import Authority
 from confide.protocol.gpu import GpuEvidence
 from confide.vendors.nvidia.spdm import Field
-from confide.verify.nvidia import verify_gpus
 from confide.verify.nvidia.collateral import GpuCollateral
+from tests.support.judged import judge_gpus
 from tests.support.simulated_gpu import (
     FWID,
     NONCE,
@@ -63,7 +63,7 @@ def test_no_gpu_where_one_is_wanted(nvidia: SimulatedNvidia) -> None:
 
 def test_a_policy_made_by_hand_cannot_want_none(nvidia: SimulatedNvidia) -> None:
     wanted = replace(policy(), minimum_count=0)
-    verdict = verify_gpus(
+    verdict = judge_gpus(
         [], nonce=NONCE, policy=wanted, collateral=GpuCollateral(), now=NOW, roots=nvidia.roots
     )
     assert failed(verdict) == ["number of GPUs"]

@@ -9,9 +9,9 @@ import pytest
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpReference
 from confide.vendors.amd.report import Product
-from confide.verify.snp import verify_snp
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import Verdict
+from tests.support.judged import judge_snp
 from tests.support.simulated_amd import (
     LAUNCH_DIGEST,
     NOW,
@@ -47,6 +47,6 @@ def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
             "collateral": SnpCollateral(crl=make_crl(issuer=root(product))),
             "now": NOW,
         }
-        return verify_snp(evidence, **(arguments | changes))
+        return judge_snp(evidence, **(arguments | changes))
 
     return call

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpReference
-from confide.verify.snp import verify_snp
 from confide.verify.snp.collateral import SnpCollateral
+from tests.support.judged import judge_snp
 from tests.support.simulated_amd import LAUNCH_DIGEST, SimulatedChip, make_crl
 from tests.support.snp_policy import REPORT_DATA, policy
 from tests.support.verdicts import Verify
@@ -31,7 +31,7 @@ changes = st.lists(
     st.integers(),
 )
 def test_any_bytes(report: bytes, chain: list[bytes], crl: bytes | None, now: int) -> None:
-    verdict = verify_snp(
+    verdict = judge_snp(
         Evidence("sev-snp", report, tuple(chain), b""),
         report_data=REPORT_DATA,
         references=[SnpReference("any", LAUNCH_DIGEST)],

@@ -68,13 +68,15 @@ def test_revoked_intermediate(chip: SimulatedChip, verify: Verify) -> None:
     serial = intermediate().certificate.serial_number
     verdict = verify(chip, collateral=crl([revoked_entry(99), revoked_entry(serial)]))
     assert failed(verdict) == ["revocation"]
-    assert verdict.first_failed and verdict.first_failed.seen == "intermediate"
+    assert verdict.first_failed
+    assert verdict.first_failed.seen == "revoked: SIMULATED SEV milan (serial number 2)"
 
 
 def test_revoked_root(chip: SimulatedChip, verify: Verify) -> None:
     serial = root().certificate.serial_number
     verdict = verify(chip, collateral=crl([revoked_entry(serial)]))
-    assert verdict.first_failed and verdict.first_failed.seen == "root"
+    assert verdict.first_failed
+    assert verdict.first_failed.seen == "revoked: SIMULATED ARK milan (serial number 1)"
 
 
 def test_revoked_endorsement_key(chip: SimulatedChip, verify: Verify) -> None:
@@ -82,7 +84,8 @@ def test_revoked_endorsement_key(chip: SimulatedChip, verify: Verify) -> None:
     entry = revoked_entry(chip.serial, intermediate().certificate.subject)
     verdict = verify(chip, collateral=crl([entry]))
     assert failed(verdict) == ["revocation"]
-    assert verdict.first_failed and verdict.first_failed.seen == "endorsement key"
+    assert verdict.first_failed
+    assert verdict.first_failed.seen == "revoked: SIMULATED VCEK (serial number 7)"
 
 
 def test_issuer_of_an_entry_holds_for_those_behind_it(chip: SimulatedChip, verify: Verify) -> None:

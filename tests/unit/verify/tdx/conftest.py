@@ -8,16 +8,10 @@ import pytest
 
 from confide.protocol.evidence import Evidence
 from confide.verify import roots
-from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict
-from tests.support.simulated_intel import (
-    EVENT_LOG,
-    NOW,
-    POLICY,
-    REFERENCE,
-    REPORT,
-    SimulatedIntel,
-)
+from tests.support.intel_certificates import NOW
+from tests.support.judged import judge_tdx
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT, SimulatedIntel
 from tests.support.verdicts import Verify
 
 
@@ -40,6 +34,6 @@ def verify(intel: SimulatedIntel, monkeypatch: pytest.MonkeyPatch) -> Verify:
             "collateral": intel.collateral(),
             "now": NOW,
         }
-        return verify_tdx(changes.pop("evidence", evidence), **(arguments | changes))
+        return judge_tdx(changes.pop("evidence", evidence), **(arguments | changes))
 
     return call

@@ -10,18 +10,15 @@ from cryptography import x509
 
 from confide.vendors.intel.quote import Quote
 from confide.verify.x509 import is_revoked
+from tests.support.intel_certificates import NOW, issue, pck_extension, revocation_list
 from tests.support.mutations import with_field
 from tests.support.simulated_intel import (
     MRSIGNER,
-    NOW,
     POLICY,
     QuotingEnclave,
     SimulatedIntel,
     compact,
-    issue,
-    pck_extension,
     qe_identity,
-    revocation_list,
     software,
     tcb_info,
 )
@@ -176,7 +173,7 @@ def test_revocation_list_of_nobody_is_not_searched(
         searched.append(crl)
         return is_revoked(crl, certificate)
 
-    monkeypatch.setattr("confide.verify.tdx.chain.is_revoked", search)
+    monkeypatch.setattr("confide.verify.x509.is_revoked", search)
     stranger = issue("Intel SGX PCK Platform CA", intel.root, ca=True)
     forged = revocation_list(stranger, intel.pck.certificate)
     assert failed(verify(collateral=intel.collateral(pck_crl=forged))) == [

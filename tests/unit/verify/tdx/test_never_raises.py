@@ -11,17 +11,11 @@ from hypothesis import strategies as st
 from confide.protocol.evidence import Evidence
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
-from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict
+from tests.support.intel_certificates import NOW
+from tests.support.judged import judge_tdx
 from tests.support.mutations import with_field
-from tests.support.simulated_intel import (
-    EVENT_LOG,
-    NOW,
-    POLICY,
-    REFERENCE,
-    REPORT_15,
-    SimulatedIntel,
-)
+from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT_15, SimulatedIntel
 from tests.support.verdicts import failed
 
 DAY = 86400
@@ -51,7 +45,7 @@ def verdict_of(
     collateral: TdxCollateral = COLLATERAL,
     now: int = NOW,
 ) -> Verdict:
-    return verify_tdx(
+    return judge_tdx(
         Evidence("tdx", quote, (), log),
         report_data=REPORT_15.report_data,
         references=[REFERENCE],

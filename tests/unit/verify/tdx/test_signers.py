@@ -10,15 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.x509 import Certificate
 
 from confide.vendors.intel.quote import Quote
-from tests.support.simulated_intel import (
-    REFERENCE,
-    REPORT,
-    QuotingEnclave,
-    Signer,
-    SimulatedIntel,
-    issue,
-    revocation_list,
-)
+from tests.support.intel_certificates import Signer, issue, revocation_list
+from tests.support.simulated_intel import REFERENCE, REPORT, QuotingEnclave, SimulatedIntel
 from tests.support.verdicts import Verify, failed
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

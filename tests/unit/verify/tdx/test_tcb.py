@@ -15,12 +15,11 @@ from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TcbStatus
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.intel.quote import TdReport
 from confide.verify.tdx.tcb import Appraisal, appraise, first_level
+from tests.support.intel_certificates import FMSPC, SVNS
 from tests.support.simulated_intel import (
-    FMSPC,
     PLATFORM_STATUSES,
     REPORT,
     REPORT_15,
-    SVNS,
     compact,
     level,
     module,

@@ -15,21 +15,19 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import TcbInfo, TcbStatus
 from confide.vendors.intel.quote import TdReport
+from tests.support.intel_certificates import NOW, SVNS, pck_extension
 from tests.support.mutations import with_field
 from tests.support.simulated_intel import (
     EVENT_LOG,
-    NOW,
     POLICY,
     REFERENCE,
     REPORT,
     REPORT_15,
     SEPT_VE_DISABLE,
-    SVNS,
     SimulatedIntel,
     compact,
     level,
     module,
-    pck_extension,
     software,
     tcb_info,
 )

@@ -10,8 +10,8 @@ from confide.host.development_ca import development_ca_spki_sha256
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.vtpm import DevelopmentCa
 from confide.verify.verdict import Verdict
-from confide.verify.vtpm import verify_vtpm
 from tests.support.fake_tpm import NOW, REPORT_DATA, FakeTpm
+from tests.support.judged import judge_vtpm
 from tests.support.verdicts import Verify
 
 
@@ -31,6 +31,6 @@ def verify(tpm: FakeTpm) -> Verify:
             "authority": DevelopmentCa(development_ca_spki_sha256()),
             "now": NOW,
         }
-        return verify_vtpm(evidence, **(arguments | changes))
+        return judge_vtpm(evidence, **(arguments | changes))
 
     return call

@@ -24,6 +24,7 @@ from confide.vendors.tpm.structures import (
 )
 from confide.verify.collateral import missing_for
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.roots import GOOGLE_TPM_ROOT
 from tests.support.cloud_tpm import AK, CA, CLOUD, KEYS, ROOT, START, CloudTpm, der, issue, pin_root
 from tests.support.fake_tpm import NOW, REPORT_DATA, FakeTpm
@@ -53,7 +54,7 @@ def bundle(*certificates: x509.Certificate) -> Bundle:
 
 def failed(evidence: Evidence, manifest: Manifest, collateral: Bundle) -> list[str]:
     verdict = verify_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=REPORT_DATA,
         manifest=manifest,
         role="coordinator",
@@ -77,10 +78,10 @@ def test_the_clouds_real_root_is_pinned_by_its_key(manifest: Manifest) -> None:
 def test_issuers_that_are_not_there_are_named_one_after_the_other(manifest: Manifest) -> None:
     evidence, role = CloudTpm().evidence(), manifest.role("coordinator")
     assert failed(evidence, manifest, Bundle())[0] == "collateral"
-    (first,) = missing_for(evidence, role, manifest, Bundle())
-    (second,) = missing_for(evidence, role, manifest, bundle(CA))
+    (first,) = missing_for(ParsedEvidence(evidence), role, manifest, Bundle())
+    (second,) = missing_for(ParsedEvidence(evidence), role, manifest, bundle(CA))
     assert {first, second} == set(bundle(CA, ROOT).items)
-    assert missing_for(evidence, role, manifest, bundle(CA, ROOT)) == {}
+    assert missing_for(ParsedEvidence(evidence), role, manifest, bundle(CA, ROOT)) == {}
 
 
 @pytest.mark.usefixtures("pinned")

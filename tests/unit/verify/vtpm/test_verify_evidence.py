@@ -14,6 +14,7 @@ from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.policy.vtpm import DevelopmentCa
 from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Verdict
 from tests.support.fake_tpm import FakeTpm
 
@@ -30,7 +31,7 @@ def manifest(tpm: FakeTpm) -> Manifest:
 
 def call(evidence: Evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
     return verify_evidence(
-        evidence,
+        ParsedEvidence(evidence),
         report_data=REPORT_DATA,
         manifest=manifest,
         role=role,

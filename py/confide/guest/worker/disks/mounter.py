@@ -4,15 +4,15 @@ It is the program `python -m confide.guest.worker.disks.mounter`.
 
 Rules:
 
-* A disk is what its root hash says. Serial numbers only say where to look; the host may swap or
-  change disks at any time, and the kernel checks each block whenever it is read.
-* Only after every configured model is open does the program say that it is ready, and the units of
-  the engine and of the encryption proxy are bound to this one. It ends, with an error, when the
-  kernel has seen a wrong block; so nothing is served from a disk that was wrong once.
-* The manifest comes over an untrusted network. It is written to MANIFEST_COPY so that whoever
-  serves can compare it with the one this machine was attested against, and must.
+* The root hash identifies a disk. Serial numbers only say where to look. The host may swap or
+  change disks at any time, so the kernel checks each block whenever it reads it.
+* The program is ready once every configured model is open. The units of the engine and of the
+  encryption proxy are bound to it. It ends with an error when the kernel has seen a wrong block, so
+  a disk that was wrong once serves nothing.
+* The manifest comes over an untrusted network. It goes to MANIFEST_COPY, and the encryption proxy
+  must compare it with the one that this machine was attested against.
 
-It runs as root (it makes devices and mounts), in a process of its own that listens to nobody.
+It runs as root, because it makes devices and mounts. It listens on no socket.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ SERIAL_PREFIX = "confide-model-"
 MOUNTS = Path("/run/confide/models")
 
 POLL_SECONDS = 2.0
-"""Seconds between two questions whether a wrong block was seen, or a manifest was set."""
+"""Seconds between two checks for a wrong block, or for a manifest."""
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MNT_DETACH = 1, 2, 4, 8, 2
 
 
 class System(Protocol):
-    """What opening a disk asks of the machine; a test gives another one."""
+    """What opening a disk needs from the machine. Tests have their own."""
 
     def model_disks(self) -> Sequence[Path]:
         """Devices whose serial number starts with SERIAL_PREFIX."""
@@ -64,13 +64,13 @@ class System(Protocol):
         """Size of a device in bytes."""
 
     def read(self, device: Path, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`, less at the end of the device."""
+        """`length` bytes from `offset`, fewer at the end of the device."""
 
     def open_verity(self, name: str, table: str) -> Path:
-        """Make a read-only device-mapper device; its path."""
+        """Make a read-only device-mapper device. Returns its path."""
 
     def close_verity(self, name: str) -> None:
-        """Remove such a device as soon as nobody uses it."""
+        """Remove such a device as soon as it is unused."""
 
     def verity_status(self, name: str) -> str:
         """The status line of such a device."""
@@ -79,7 +79,7 @@ class System(Protocol):
         """Mount erofs read-only. Raises OSError."""
 
     def unmount(self, target: Path) -> None:
-        """Take a mount away from everybody's sight, also if it is in use."""
+        """Unmount, also while the mount is in use."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class OpenModel:
     device_name: str
 
     def served(self) -> ServedModel:
-        """What the engine needs to know of it."""
+        """What the engine needs to know about it."""
         model = self.model
         return ServedModel(model.name, self.path, model.root_hash, model.tasks, model.engine)
 
@@ -100,7 +100,7 @@ def choose_models(manifest: Manifest, names: Sequence[str], role: str) -> list[M
     """The manifest's entries for `names`, in that order.
 
     Raises PolicyError for a model that the manifest does not have or that `role` may not serve,
-    ConfigError if no model is asked for.
+    ConfigError if `names` is empty.
     """
     if not names:
         raise ConfigError(
@@ -123,14 +123,14 @@ def choose_models(manifest: Manifest, names: Sequence[str], role: str) -> list[M
 def find_disk(model: Model, system: System) -> Path:
     """The disk whose hash tree has the model's root hash.
 
-    Raises VerificationError if no disk has it; the error says what each disk has instead.
+    Raises VerificationError if no disk has it. The error lists the root hash of each disk.
     """
     seen = []
     need = verity.disk_size(model)
     for device in system.model_disks():
         size = system.size(device)
         if size < need:
-            seen.append(f"{device.name}: {size} bytes, so truncated or another disk")
+            seen.append(f"{device.name}: {size} bytes, truncated or another disk")
             continue
         found = root_hash(system.read(device, model.hash_offset, BLOCK))
         if found == model.root_hash:
@@ -141,12 +141,12 @@ def find_disk(model: Model, system: System) -> Path:
         f"no disk holds the model {model.name} of the manifest",
         expected=f"root hash {model.root_hash.hex()}, at least {need} bytes",
         seen=", ".join(seen) or f"no disk with a serial number {SERIAL_PREFIX}N",
-        next="attach the model disk that was built with this manifest",
+        next="attach the disk that the manifest names",
     )
 
 
 def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -> OpenModel:
-    """Find, open and mount one model; `cleanup` undoes it.
+    """Find, open and mount one model. `cleanup` undoes it.
 
     Raises VerificationError if the disk is not the manifest's or its first blocks are corrupt.
     """
@@ -164,29 +164,29 @@ def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -
             f"the disk of the model {model.name} cannot be mounted",
             expected=f"an erofs file system under root hash {model.root_hash.hex()}",
             seen=error.strerror or type(error).__name__,
-            next="replace the disk: its bytes are not those that the manifest names",
+            next="replace the disk: it does not hold the bytes that the manifest names",
         ) from error
     cleanup.callback(system.unmount, target)
     return OpenModel(model, target, name)
 
 
 def require_intact(models: Sequence[OpenModel], system: System) -> None:
-    """Raises VerificationError if the kernel has seen a wrong block in one of the models."""
+    """Raise VerificationError if the kernel has seen a wrong block in one of the models."""
     for opened in models:
         if verity.is_corrupted(system.verity_status(opened.device_name)):
             raise VerificationError(
                 "corrupt-model-disk",
-                f"a block of the disk of the model {opened.model.name} is not the manifest's",
+                f"the disk of the model {opened.model.name} has a wrong block",
                 expected=f"every block under root hash {opened.model.root_hash.hex()}",
                 seen="dm-verity reports corruption",
-                next="replace the disk and start this machine again; it serves nothing until then",
+                next="replace the disk and start this machine again",
             )
 
 
 def wait_for_manifest(
     ask: Callable[[], MeshReply], sleep: Callable[[float], None] = time.sleep
 ) -> bytes:
-    """Manifest bytes, once the coordinator has some; until then each new reason is printed."""
+    """The manifest's bytes, once the coordinator has some. Prints each reason to wait once."""
     reason = ""
     while True:
         try:
@@ -225,7 +225,7 @@ class Linux:
             return file.read(length)
 
     def open_verity(self, name: str, table: str) -> Path:
-        """See System. Raises ConfigError with dmsetup's words."""
+        """See System. Raises ConfigError with dmsetup's message."""
         _dmsetup("create", "--readonly", name, "--table", table)
         return Path("/dev/mapper", name)
 
@@ -248,7 +248,7 @@ class Linux:
 
 
 def _libc() -> ctypes.CDLL:
-    # The image has no mount program, and mount(2) is all that one would be needed for.
+    # The image has no mount program.
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -259,7 +259,7 @@ def _check(result: int) -> None:
 
 
 def _dmsetup(*arguments: str) -> str:
-    # There is no udev here: dmsetup makes the node in /dev/mapper itself.
+    # There is no udev: dmsetup makes the node in /dev/mapper itself.
     done = subprocess.run(
         ["/usr/sbin/dmsetup", *arguments],
         env={"DM_DISABLE_UDEV": "1"},
@@ -279,7 +279,7 @@ def _dmsetup(*arguments: str) -> str:
 
 
 def notify(message: str) -> None:
-    """Tell systemd, if it started us, e.g. "READY=1" (sd_notify(3))."""
+    """Tell systemd a state such as "READY=1", if it started this program (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
@@ -292,7 +292,7 @@ def say(text: str) -> None:
 
 
 def run(system: System) -> None:
-    """Open every configured model, report ready, then watch. Only returns by an exception."""
+    """Open every configured model, report ready, then watch. Ends by an exception only."""
     role, config = read_role(), read_config()
     data = wait_for_manifest(CoordinatorClient(config.coordinator).mesh)
     manifest = Manifest.parse(data)
@@ -303,7 +303,7 @@ def run(system: System) -> None:
         MANIFEST_COPY.write_bytes(data)
         MODELS_FILE.write_bytes(encode_models(manifest.sha256, [m.served() for m in opened]))
         for model in opened:
-            say(f"model {model.model.name} is at {model.path}, verified while it is read")
+            say(f"model {model.model.name} is at {model.path}; each read is verified")
         notify("READY=1")
         while True:
             time.sleep(POLL_SECONDS)
@@ -311,7 +311,7 @@ def run(system: System) -> None:
 
 
 def main() -> int:
-    """Run on this machine; 1 after an error, which is printed."""
+    """Run on this machine. Returns 1 after an error, which is printed."""
     try:
         run(Linux())
     except ConfideError as error:

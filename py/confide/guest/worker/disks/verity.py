@@ -1,8 +1,7 @@
-"""dm-verity for model disks: what to tell the kernel, and what its answers mean. No I/O.
+"""dm-verity for model disks: the kernel's input, and what its answers mean. No I/O.
 
-What is on such a disk: formats/hash_tree.py. Nothing on the disk describes it: every parameter is
-there or in the manifest. The kernel's side: Linux,
-Documentation/admin-guide/device-mapper/verity.rst.
+protocol/hash_tree.py says what is on such a disk. No parameter comes from the disk: all are there
+or in the manifest. Source: Linux, Documentation/admin-guide/device-mapper/verity.rst.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ SECTOR = 512
 
 
 def disk_size(model: Model) -> int:
-    """Bytes that a model's disk has at least: data and hash tree."""
+    """Fewest bytes of a model's disk: data and hash tree."""
     return hash_tree.disk_size(model.hash_offset // BLOCK)
 
 
 def table(model: Model, device: str) -> str:
     """The device-mapper table line that opens `device` (a path) as the model's data.
 
-    It has no option on corruption, so a wrong block is an I/O error to whoever reads it.
+    It has no option on corruption, so reading a wrong block is an I/O error.
     """
     data_blocks = model.hash_offset // BLOCK
     sectors = model.hash_offset // SECTOR
@@ -34,15 +33,15 @@ def table(model: Model, device: str) -> str:
 
 
 def is_corrupted(status: str) -> bool:
-    """Whether `dmsetup status DEVICE` says that a block was wrong: "0 SECTORS verity V" or "... C".
+    """Whether `dmsetup status DEVICE` reports a wrong block ("... verity C") or none ("... V").
 
-    Raises FormatError for a line that says neither.
+    Raises FormatError for another line.
     """
     words = status.split()
     if len(words) < 4 or words[2] != "verity" or words[3] not in ("V", "C"):
         raise FormatError(
             "bad-verity-status",
-            "the device mapper's status is not one of a verity device",
+            "the status is not one of a verity device",
             expected="0 SECTORS verity V|C",
             seen=ascii(status[:80]),
         )

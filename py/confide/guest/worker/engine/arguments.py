@@ -1,10 +1,10 @@
-"""What both engines have in common: the arguments and the environment of vLLM's server.
+"""What both engines share: the arguments and the environment of vLLM's server.
 
 Privacy: vLLM logs no request, answers only on loopback, loads weights from safetensors only (never
-pickles, never code from the model) and reports to nobody. Its prefix cache finds a block of tokens
-by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one. Its
-caches of images know no salt, so a model that could see is served as one that reads only (nor does
-the layer for GPUs have cuDNN's convolutions, by which models see).
+pickles, never code from the model) and sends no usage reports. Its prefix cache finds a block of
+tokens by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one.
+Its caches of images use no salt, so a model for images is served for text only. (The layer for GPUs
+also lacks cuDNN's convolutions, which models need for images.)
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ENVIRONMENT: Mapping[str, str] = {
     "GLOO_SOCKET_IFNAME": "lo",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
-"""Beside what each engine adds, this is all: nothing is inherited."""
+"""The whole environment, except for what each engine adds: nothing is inherited."""
 
 
 def server_arguments(model: ServedModel, port: int) -> list[str]:
-    """The options of vLLM's server for this model, without those that only one engine has."""
+    """The options of vLLM's server for this model that both engines have."""
     return [
         f"--model={model.path}",
         f"--served-model-name={model.name}",
@@ -52,7 +52,7 @@ def server_arguments(model: ServedModel, port: int) -> list[str]:
 
 
 def _options(options: EngineOptions) -> list[str]:
-    """What the manifest sets, but for what is about GPUs and the type of the weights."""
+    """The manifest's options, without those about GPUs and the type of the weights."""
     named = {
         "max-model-len": options.max_model_len,
         "max-num-seqs": options.max_num_seqs,
@@ -62,5 +62,5 @@ def _options(options: EngineOptions) -> list[str]:
         "reasoning-parser": options.reasoning_parser,
     }
     given = [f"--{name}={value}" for name, value in named.items() if value is not None]
-    # vLLM parses tool calls only where it may decide that there are some.
+    # vLLM parses tool calls only if the model may choose tools.
     return [*given, "--enable-auto-tool-choice"] if options.tool_call_parser else given

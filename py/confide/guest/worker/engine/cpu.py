@@ -15,7 +15,7 @@ SITE_PACKAGES = ENGINE / "site-packages"
 SERVER = Path(__file__).with_name("server.py")
 
 KV_CACHE_BYTES = 128 << 20
-"""Bytes for attention keys and values. Fixed, so that vLLM skips its warm-up run to find out."""
+"""Bytes for attention keys and values. A fixed number saves vLLM its warm-up run."""
 
 
 def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
@@ -40,10 +40,10 @@ def environment(gpus: Sequence[int]) -> Mapping[str, str]:
         **ENVIRONMENT,
         "PYTHONPATH": str(SITE_PACKAGES),
         "VLLM_CACHE_ROOT": "/nonexistent",
-        # vLLM compiles how it ranks logprobs in spite of --enforce-eager. The image has no
+        # vLLM compiles its ranking of logprobs despite --enforce-eager. The image has no
         # compiler, so one such request would end the engine.
         "TORCHDYNAMO_DISABLE": "1",
-        # One process for the engine and its worker; the server is another one in any case.
+        # One process for the engine and its worker. The server has another one.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) - 1)),

@@ -1,4 +1,4 @@
-"""The engines as whoever serves sees them: which one has a model, and whether it may be asked."""
+"""The engines as the encryption proxy sees them: which one has a model, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from confide.net.http_client import Upstream
 
 
 class Engines:
-    """The engine of each model, in the order of the models file. Safe to use from any thread."""
+    """The engine of each model, in the order of the models file. Thread-safe."""
 
     def __init__(self, models: Sequence[str], states_file: Path = STATES_FILE) -> None:
         self._engines = {
@@ -34,10 +34,10 @@ class Engines:
         return self._engines[model]
 
     def _require_ready(self, model: str) -> None:
-        """An engine that is not READY may still print what it does (supervisor.py).
+        """An engine that is not READY may print what it does (supervisor.py).
 
-        So this is looked at again for each connection: STARTING is written before there is an
-        engine to connect to, so who is connected and then found READY is not one that only starts.
+        So this is checked again after each connect. STARTING is written before an engine listens:
+        an engine that is connected and then READY is not a new one that still starts.
         """
         state = self.states()[model]
         if state != EngineState.READY:

@@ -1,11 +1,11 @@
 """vLLM's build for CUDA: how it is started, in its own Python 3.13, by vLLM's own server program.
 
-It runs as anybody's vLLM does, with CUDA graphs and compiled models. What it compiles it keeps
-below /tmp, which is the unit's own and in memory, and compiles with what is in the engine's layer.
+It runs as vLLM usually does, with CUDA graphs and compiled models. Compilers are in the engine's
+layer. Compiled code goes below /tmp, which belongs to the unit and is in memory.
 
-Several GPUs: a process for each, started by vLLM itself. They meet on the loopback interface and
-exchange data by NCCL, through the machine's memory: GPUs in confidential mode do not reach each
-other's. That has not been tried on hardware.
+Several GPUs: vLLM starts a process for each. They meet on the loopback interface and exchange data
+by NCCL through the machine's memory, because a GPU in confidential mode does not reach another
+one's memory. This has not been tried on hardware.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CACHES = Path("/tmp")  # noqa: S108  the unit's private one
 
 
 def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
-    """The engine's arguments, the program first. `gpus` are as many as the model is spread over."""
+    """The engine's arguments, the program first. `gpus` are those that the model is spread over."""
     options = model.engine
     return [
         str(PYTHON),
@@ -35,7 +35,7 @@ def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
         *server_arguments(model, port),
         f"--dtype={options.dtype or 'auto'}",
         f"--tensor-parallel-size={len(gpus)}",
-        # vLLM's own way shares memory by CUDA IPC, which NVIDIA does not support on these GPUs.
+        # vLLM's own all-reduce needs CUDA IPC, which NVIDIA does not support on these GPUs.
         "--disable-custom-all-reduce",
         f"--gpu-memory-utilization={options.memory_percent / 100:.2f}",
     ]
@@ -51,16 +51,16 @@ def environment(gpus: Sequence[int]) -> Mapping[str, str]:
         "LIBRARY_PATH": str(ENGINE / "lib"),
         "LD_LIBRARY_PATH": f"{DRIVER_LIBRARIES}:{ENGINE}/lib",
         "PYTHONPATH": str(SITE_PACKAGES),
-        # Otherwise it asks ldconfig, which no image has.
+        # Otherwise Triton asks ldconfig, which no image has.
         "TRITON_LIBCUDA_PATH": str(DRIVER_LIBRARIES),
         "TRITON_CACHE_DIR": str(CACHES / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(CACHES / "inductor"),
         "VLLM_CACHE_ROOT": str(CACHES / "vllm"),
         "CUDA_CACHE_PATH": str(CACHES / "cuda"),
-        # The indexes are NVML's, which counts by place; CUDA counts by speed unless it is told so.
+        # The indexes are NVML's, by place on the bus. CUDA's own order is by speed.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
-        # NCCL prefers any other interface, and looks for InfiniBand; no packet may leave.
+        # NCCL prefers other interfaces and InfiniBand, but no packet may leave the machine.
         "NCCL_SOCKET_IFNAME": "lo",
         "NCCL_IB_DISABLE": "1",
     }

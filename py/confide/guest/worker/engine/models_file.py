@@ -1,4 +1,4 @@
-"""What the disk mounter tells the engine: which models are open, and where. No I/O."""
+"""The file in which the disk mounter tells the engine which models are open, and where. No I/O."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from measure.kinds import Converted, Hex, ListOf, Name, Text
 
 MODELS_FILE = Path("/run/confide/models.json")
 MANIFEST_COPY = Path("/run/confide/manifest.json")
-"""The manifest that the disks were opened by. Whoever serves must compare it with the one that the
-machine was attested against."""
+"""The manifest that the disks were opened with. The encryption proxy must compare it with the one
+that the machine was attested against."""
 
 ENGINE_HOST = "127.0.0.1"
 FIRST_PORT = 8100
-"""The engine of the first model listens here, that of the second on the next port, and so on."""
+"""The port of the first model's engine. The second model's engine has the next port, and so on."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _ModelsFile(JsonMessage, what="the models file"):
 
 
 def encode_models(manifest_sha256: bytes, models: Sequence[ServedModel]) -> bytes:
-    """The file: canonical JSON."""
+    """The bytes of the file: canonical JSON."""
     return _ModelsFile(manifest_sha256, tuple(models)).encode()
 
 

@@ -1,10 +1,9 @@
 """The engines, `python -m confide.guest.worker.engine.program`: one vLLM for each open model.
 
-Reads what the disk mounter opened (MODELS_FILE), places the models, and keeps their engines running
-(supervisor.py). On a machine with GPUs it waits, before each start of an engine, until the driver
-says that they are ready, which is so while the machine is attested with them. Models that cannot
-all be served are one error, and nothing is served: this program then only stays, so that the state
-says why.
+Reads which models the disk mounter opened (MODELS_FILE), places them, and keeps their engines
+running (supervisor.py). On a machine with GPUs it waits, before each start of an engine, until the
+GPUs are ready: they are while the machine is attested with them. If not all models fit, none is
+served. The program then keeps running, so that the state says why.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ from confide.protocol.roles import Role
 GPU_POLL_SECONDS = 2.0
 
 WaitForGpus = Callable[[], list[int]]
-"""Waits until the GPUs are ready: the bytes of each, or nothing if it is time to stop."""
+"""Waits until the GPUs are ready. Returns the bytes of each, or nothing when it has to stop."""
 
 
 class Gpus(Protocol):
-    """What is needed of issue.nvidia.NvidiaGpus; both raise ConfideError while there are none."""
+    """What is needed of attest.nvidia.NvidiaGpus. Both methods raise ConfideError without GPUs."""
 
     def ready(self) -> bool:
         """Whether the GPUs take work."""
 
     def memory(self) -> tuple[int, ...]:
-        """Bytes of each GPU."""
+        """Bytes of memory of each GPU."""
 
 
 class EngineKind(Protocol):
@@ -60,20 +59,20 @@ class EngineKind(Protocol):
 
 
 def demand(model: ServedModel) -> Demand:
-    """What a model needs, by its files and its options."""
+    """What a model needs, from its files and its options."""
     return Demand(model.name, model.engine.gpus, model.engine.memory_percent, weights(model.path))
 
 
 def weights(folder: Path) -> int:
     """Bytes of a model's weights."""
     sizes = {file.name: file.stat().st_size for file in folder.glob("*.safetensors")}
-    # Some models come twice, also in their makers' own layout, which vLLM does not load.
+    # Some models also come in their makers' own layout, which vLLM does not load.
     usual = [size for name, size in sizes.items() if not name.startswith("consolidated")]
     return sum(usual or sizes.values())
 
 
 def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], None]) -> list[int]:
-    """Wait until the GPUs are ready; the bytes of each. Says each reason to wait once.
+    """Wait until the GPUs are ready. Returns the bytes of each. Prints each reason to wait once.
 
     An empty list if `stopping` is set first.
     """
@@ -82,7 +81,7 @@ def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], No
         try:
             if gpus.ready():
                 return list(gpus.memory())
-            reason = "they have not been attested yet, or did not pass (any more)"
+            reason = "they are not attested"
         except ConfideError as error:
             reason = str(error)
         if reason != said:
@@ -95,7 +94,7 @@ def wait_for_gpus(gpus: Gpus, stopping: threading.Event, say: Callable[[str], No
 def place_models(
     models: Sequence[ServedModel], states: EngineStates, wait: WaitForGpus | None
 ) -> list[EngineProgram]:
-    """The engines to run; none if it is time to stop. Raises ConfigError if not all models fit."""
+    """The engines to run, none when it has to stop. Raises ConfigError if not all models fit."""
     demands = [demand(model) for model in models]
     if wait is None:
         require_memory(demands, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -106,12 +105,12 @@ def place_models(
 
 
 def gpus_of(role: Role, stopping: threading.Event) -> WaitForGpus | None:
-    """How to wait for this machine's GPUs, if it has any."""
+    """The function that waits for this machine's GPUs, or None without GPUs."""
     if not role.has_gpus:
         return None
 
     from confide.guest.attest.nvidia import (
-        NvidiaGpus,  # costs time, and other machines have no use for it
+        NvidiaGpus,  # slow, and useless without GPUs
     )
 
     return partial(wait_for_gpus, NvidiaGpus(), stopping, say)
@@ -120,7 +119,7 @@ def gpus_of(role: Role, stopping: threading.Event) -> WaitForGpus | None:
 def programs(
     engine: EngineKind, models: Sequence[ServedModel], placed: Sequence[tuple[int, ...]]
 ) -> list[EngineProgram]:
-    """How the engines of the models are started on the GPUs that each was given."""
+    """How to start the engine of each model on its GPUs."""
     return [
         EngineProgram(
             model.name,
@@ -159,7 +158,7 @@ def main() -> int:
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        # Not here: the interrupted code may hold the event's lock.
+        # Not in this thread: the interrupted code may hold the event's lock.
         threading.Thread(target=stopping.set).start()
 
     signal.signal(signal.SIGTERM, stop)

@@ -1,13 +1,13 @@
-"""vLLM's own OpenAI server, started sooner. `cpu.py` starts it, in the engine's Python 3.11.
+"""vLLM's own OpenAI server, started faster. `cpu.py` starts it, in the engine's Python 3.11.
 
-It does what vLLM's `api_server` program does, through the same functions, except for four things:
+It does what vLLM's `api_server` program does, through the same functions, with four differences:
 
-* The engine process is forked from this one. vLLM's CPU platform asks for a fresh interpreter, only
-  to pin OpenMP threads (which `cpu.py` turns off), and that one imports everything again.
-* The model's class is imported here and registered, as vLLM offers it for models of one's own.
-  Otherwise vLLM starts one more interpreter to look at the class.
-* The garbage collector rests while some hundred thousand objects are made that stay for good.
-* The list of CPUs is vLLM's own fallback: it would run `lscpu` in a shell, and an image has none.
+* The engine process is forked from this one. vLLM's CPU platform would start a new interpreter,
+  which imports everything again, only to pin OpenMP threads (`cpu.py` turns that off).
+* The model's class is imported and registered here, as vLLM allows for added models. Otherwise vLLM
+  starts one more interpreter to inspect the class.
+* The garbage collector is off while some hundred thousand lasting objects are made.
+* The list of CPUs is vLLM's own fallback. vLLM would run `lscpu` in a shell, which no image has.
 
 Together they save half of the start-up time, which is minutes on an emulated machine.
 """
@@ -44,7 +44,7 @@ async def _serve(arguments: Any, engine: Any) -> None:
 
 
 def _start() -> tuple[Any, Any]:
-    """Parse the arguments and start the engine; raises whatever vLLM raises."""
+    """Parse the arguments and start the engine. Raises what vLLM raises."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.usage.usage_lib import UsageContext
@@ -72,9 +72,9 @@ def _start() -> tuple[Any, Any]:
 
 
 def main() -> int:
-    """Serve until a signal, or until the engine dies: 1. The arguments are vLLM's server's.
+    """Serve until a signal. Returns 1 if the engine ends. The arguments are those of vLLM's server.
 
-    Why it did not start is said on standard error. Once it serves, nothing is: also a traceback,
+    A failed start is explained on standard error. Once it serves, nothing is printed: a traceback,
     here or in the engine's process, may quote a request.
     """
     console, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -1,7 +1,7 @@
-"""What the engines' supervisor says of each model's engine, and where whoever serves reads it.
+"""The file with the state of each model's engine: the supervisor writes it, the proxy reads it.
 
-The engine's user writes the file, and what runs as that user knows prompts: so a state is one of a
-closed set of words, and no text of its own.
+The engine's user writes the file, and programs of that user know prompts. So a state is a word of a
+closed set, never free text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STATES_FILE = Path("/run/confide-engine/states.json")
 
 
 class EngineState(StrEnum):
-    """The last ones are final: the machine has to be started in another way."""
+    """TOO_FEW_GPUS and those after it are final: start the machine with other options."""
 
     NOT_THERE = "engine-not-there"
     GPUS_NOT_READY = "gpus-not-ready"
@@ -37,7 +37,7 @@ _WHAT = "the file of engine states"
 
 
 class EngineStates:
-    """The writer's side: a state for each model. Thread-safe."""
+    """The writer's side. Thread-safe."""
 
     def __init__(self, models: Iterable[str], state: EngineState, file: Path = STATES_FILE) -> None:
         self._states = dict.fromkeys(models, state)
@@ -58,7 +58,7 @@ class EngineStates:
             self._write()
 
     def _write(self) -> None:
-        # Replaced as a whole: a reader sees the states before or after, never half of them.
+        # Replaced as a whole: a reader never sees half of the states.
         new = self._file.with_suffix(".new")
         new.write_bytes(json_encode(_STATES.encode(self._states)))
         new.chmod(0o644)
@@ -66,7 +66,7 @@ class EngineStates:
 
 
 def read_states(models: Iterable[str], file: Path = STATES_FILE) -> Mapping[str, EngineState]:
-    """The state of each of these models: NOT_THERE if the supervisor does not run or says none."""
+    """The state of each of these models, NOT_THERE without a (valid) file of the supervisor."""
     names = tuple(models)
     try:
         value = json_decode(file.read_bytes(), what=_WHAT)

@@ -2,17 +2,16 @@
 
 Rules:
 
-* What an engine prints goes to the console, line by line and bounded, until it has answered its
-  first health check, so that it says why it does not start. From then on nothing that it prints
-  goes anywhere: a message or a traceback may quote a prompt. Its state becomes READY after that,
-  and the encryption proxy sends no request to an engine with another state.
-* An engine that ends is started again by itself, after a delay that grows while it does not get
-  ready. The others go on.
-* An engine is a process group, and ends as one: what is left of it would hold its GPUs' memory.
-* GPUs have to be ready before each start, not only the first: an engine may have ended because they
-  were taken back.
-* Models that share a GPU load one after another: each would count the other's growing share of the
-  memory as its own.
+* Until an engine has answered its first health check, the console shows what it prints, a bounded
+  number of lines, so that one sees why it does not start. After that its output is discarded: a
+  message or a traceback may quote a prompt. Then its state becomes READY. The encryption proxy
+  sends requests only to engines in that state.
+* An engine that ends is started again, after a delay that grows while it does not become ready. The
+  others go on.
+* An engine is a process group and ends as one: a process left over would hold its GPUs' memory.
+* GPUs have to be ready before each start: an engine may have ended because they were set not ready.
+* Models that share a GPU load one after another, because each would count the other's growing share
+  of the memory as its own.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ MAX_RESTART_SECONDS = 300.0
 STOP_SECONDS = 10.0
 
 MAX_LINE = 500
-"""Bytes of a line that an engine prints before it is cut in two."""
+"""Most bytes of a printed line; a longer one is cut in two."""
 
 MAX_LINES = 200
-"""Lines of one start that go to the console; vLLM's longest reason is a traceback of some 100."""
+"""Most lines of one start that are shown; vLLM's longest traceback has about 100."""
 
 
 @dataclass(frozen=True)
 class EngineProgram:
-    """How the engine of a model is started, where it listens, and the indexes of its GPUs."""
+    """How to start the engine of a model, where it listens, and the indexes of its GPUs."""
 
     model: str
     arguments: Sequence[str]
@@ -60,8 +59,8 @@ class EngineProgram:
 class Supervisor:
     """All engines of this machine. `say` prints a line on the console.
 
-    `wait_for_gpus` returns when engines may use the GPUs, or `stopping` is set; it says why it
-    waits. A machine without GPUs has none.
+    `wait_for_gpus` returns when engines may use the GPUs, or `stopping` is set. It prints why it
+    waits. It is None on a machine without GPUs.
     """
 
     def __init__(
@@ -87,13 +86,13 @@ class Supervisor:
         ]
 
     def run(self) -> None:
-        """Keep every engine running until `stopping` is set; then all have ended.
+        """Keep every engine running until `stopping` is set, then end all.
 
         Raises OSError if an engine's program cannot be started.
         """
         with ThreadPoolExecutor(len(self._engines)) as pool:
             futures = [pool.submit(engine.keep_running) for engine in self._engines]
-            # A thread only ends because of `stopping`, or by an exception, which ends all.
+            # A thread ends because of `stopping`, or by an exception, which ends all.
             while not any(future.done() for future in futures):
                 if self._stopping.wait(POLL_SECONDS):
                     break
@@ -109,7 +108,7 @@ class Supervisor:
 
 
 class _Engine:
-    """One model's engine. `loading` are the locks of its GPUs, in the same order for everybody."""
+    """One model's engine. `loading` are the locks of its GPUs, in one order for all engines."""
 
     def __init__(
         self,
@@ -128,10 +127,10 @@ class _Engine:
         self._wait_for_gpus = wait_for_gpus
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        """Held to start, signal or reap: so no signal goes to a process id that is used again."""
+        """Held to start, signal or reap, so no signal goes to a process id in its second use."""
 
     def keep_running(self) -> None:
-        """Start the engine, again and again; return when `stopping` is set and it has ended."""
+        """Start the engine, again and again, until `stopping` is set and it has ended."""
         delay = RESTART_SECONDS
         while True:
             with ExitStack() as gpus:
@@ -151,7 +150,7 @@ class _Engine:
             delay = RESTART_SECONDS if was_ready else min(delay * 2, MAX_RESTART_SECONDS)
             self._say(
                 f"the engine of the model {self._program.model} ended with status {status}; "
-                f"it is started again in {delay:.0f} s"
+                f"it starts again in {delay:.0f} s"
             )
             self._stopping.wait(delay)
 
@@ -180,11 +179,11 @@ class _Engine:
         return process, quiet
 
     def _forward(self, stderr: IO[bytes], quiet: threading.Event) -> None:
-        """Read all that the engine prints; some of it goes to the console."""
+        """Read all that the engine prints and show some of it on the console."""
         said = 0
         with stderr:
             while line := stderr.readline(MAX_LINE):
-                # Read before the first request could be sent, if it was before `quiet` was set.
+                # Output that came before `quiet` was set came before the first request.
                 if not quiet.is_set() and said < MAX_LINES:
                     said += 1
                     text = line.decode(errors="replace").rstrip()
@@ -192,7 +191,7 @@ class _Engine:
                     self._say(f"{self._program.model}: {clean}")
 
     def _wait_ready(self, process: subprocess.Popen[bytes], quiet: threading.Event) -> bool:
-        """Wait until the engine answers, or has ended: False."""
+        """Wait until the engine answers. False if it ended first."""
         while not _has_ended(process, os.WNOHANG):
             if self._is_healthy():
                 quiet.set()
@@ -215,15 +214,15 @@ class _Engine:
             connection.close()
 
     def _wait_end(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait until the engine's first process has ended; end the rest; its status."""
+        """Wait until the engine's first process has ended, end the rest, return its status."""
         _has_ended(process, 0)
         with self._lock:
-            # Its process id is still taken, as it is reaped only below.
+            # Its process id is still taken, because it is reaped below.
             os.killpg(process.pid, signal.SIGKILL)
             self._process = None
             return process.wait()
 
 
 def _has_ended(process: subprocess.Popen[bytes], options: int) -> bool:
-    """Whether the process has ended, without reaping it; waits for it unless WNOHANG is given."""
+    """Whether the process has ended, without reaping it. Waits unless WNOHANG is given."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | options) is not None

@@ -123,7 +123,7 @@ def test_disk_with_a_wrong_tree_is_refused(disk: bytes) -> None:
 
 
 def test_truncated_disk_says_so() -> None:
-    with pytest.raises(VerificationError, match=r"vdb: 12288 bytes, so truncated"):
+    with pytest.raises(VerificationError, match=r"vdb: 12288 bytes, truncated"):
         disks.find_disk(TINY, SimulatedSystem({"vdb": TINY_DISK[:-BLOCK]}))
 
 
@@ -178,10 +178,10 @@ def test_models_come_in_the_order_asked_for() -> None:
 
 
 def test_model_of_another_role_is_refused() -> None:
-    model = Model("big", bytes(32), BLOCK, ("chat",), ("worker-gpu",))
+    model = Model("big", bytes(32), BLOCK, ("chat",), ("worker-cpu",))
     with pytest.raises(PolicyError, match="big"):
-        disks.choose_models(manifest(model), ["big"], Role.WORKER_CPU)
-    assert disks.choose_models(manifest(model), ["big"], Role.WORKER_GPU) == [model]
+        disks.choose_models(manifest(model), ["big"], Role.WORKER_GPU)
+    assert disks.choose_models(manifest(model), ["big"], Role.WORKER_CPU) == [model]
 
 
 def test_unknown_model_is_refused() -> None:

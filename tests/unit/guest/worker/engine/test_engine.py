@@ -148,7 +148,7 @@ def test_nothing_runs_before_the_gpus_are_ready(
     assert before is None and machine.programs is not None
     said = capsys.readouterr().err
     assert said.count("there is no GPU") == 1
-    assert said.count("not been attested yet") == 1
+    assert said.count("they are not attested") == 1
 
 
 def test_gpus_are_asked_again_before_each_start(
@@ -311,7 +311,7 @@ def test_an_engine_that_starts_again_gets_nothing_of_a_request(tmp_path: Path) -
             engine_of_a.call("POST", "/", body=b"the patient has")
         assert caught.value.code == "engine-not-ready"
         states.set("a", EngineState.READY)
-        with pytest.raises(UnavailableError, match="broke off"):
+        with pytest.raises(UnavailableError, match="closed the connection"):
             engine_of_a.call("POST", "/", body=b"again")
     assert b"the patient has" not in b"".join(received)
     assert received[0] == b"", "it was connected, and was sent nothing"
@@ -344,8 +344,9 @@ def test_sigterm_ends_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from confide.guest.worker.engine import cpu, program, states\n"
+        "from confide.protocol.roles import Role\n"
         f"folder = Path({str(tmp_path)!r})\n"
-        "program.read_role, program.MODELS_FILE = lambda: 'worker-cpu', folder / 'models.json'\n"
+        "program.read_role, program.MODELS_FILE = lambda: Role.WORKER_CPU, folder / 'models.json'\n"
         "states.EngineStates.__init__.__defaults__ = (folder / 'states.json',)\n"
         "cpu.command = lambda *_, **__: [sys.executable, '-c', 'import time;"
         ' print(1, file=__import__("sys").stderr, flush=True); time.sleep(99)\']\n'
