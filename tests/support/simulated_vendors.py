@@ -33,7 +33,6 @@ PCS = "api.trustedservices.intel.com"
 PCS_ROOT = "certificates.trustedservices.intel.com"
 RIMS = "rim.attestation.nvidia.com"
 OCSP = "ocsp.ndis.nvidia.com"
-STORAGE = "privateca-content.storage.googleapis.com"
 
 
 @dataclass(frozen=True)
