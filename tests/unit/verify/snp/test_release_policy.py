@@ -50,8 +50,8 @@ def test_hosts_that_are_set_up_more_safely(judge: Verify) -> None:
     judge(CHIP).require()
     for bit in SAFER_POLICY:
         judge(CHIP.but(policy=CHIP.policy | bit)).require()
-    for bit in SAFER_PLATFORM:
-        judge(CHIP.but(platform_info=CHIP.platform_info | bit)).require()
+    for info in SAFER_PLATFORM:
+        judge(CHIP.but(platform_info=CHIP.platform_info | info)).require()
     judge(
         CHIP.but(
             policy=CHIP.policy & ~GuestPolicy.SMT | SAFER_POLICY,
