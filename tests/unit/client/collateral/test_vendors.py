@@ -45,8 +45,11 @@ PCS = "https://api.trustedservices.intel.com"
         ("amd/genoa/ark", f"{KDS}/vcek/v1/Genoa/cert_chain"),
         ("amd/turin/asvk", f"{KDS}/vlek/v1/Turin/cert_chain"),
         ("amd/turin/crl", f"{KDS}/vcek/v1/Turin/crl"),
-        ("intel/tcb-info/90c06f000000", f"{PCS}/tdx/certification/v4/tcb?fmspc=90C06F000000"),
-        ("intel/qe-identity", f"{PCS}/tdx/certification/v4/qe/identity"),
+        (
+            "intel/tcb-info/90c06f000000",
+            f"{PCS}/tdx/certification/v4/tcb?fmspc=90C06F000000&update=early",
+        ),
+        ("intel/qe-identity", f"{PCS}/tdx/certification/v4/qe/identity?update=early"),
         ("intel/crl/processor", f"{PCS}/sgx/certification/v4/pckcrl?ca=processor&encoding=der"),
         ("intel/crl/platform", f"{PCS}/sgx/certification/v4/pckcrl?ca=platform&encoding=der"),
         (
