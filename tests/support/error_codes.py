@@ -38,7 +38,6 @@ FIELD_ERRORS = ("measure/declare.py", "measure/kinds.py")
 
 _PEER_CODES = frozenset({"peer-unreachable", "peer-lost", "peer-timeout"})
 IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
-    "py/confide/client/service.py": ("FormatError", frozenset({"bad-cbor"})),
     "py/confide/net/calls.py": ("UnavailableError", _PEER_CODES),
     "py/confide/net/http_client.py": ("UnavailableError", _PEER_CODES),
     # The names that HTTP gives its own statuses: nothing else is answered by Flask here.
