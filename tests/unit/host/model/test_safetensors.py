@@ -109,7 +109,7 @@ def test_tensors_that_do_not_fill_their_bytes(tmp_path: Path, change: dict[str, 
 
 
 def test_offsets_are_numbers(tmp_path: Path) -> None:
-    """true equals 1 in Python, and to nobody else."""
+    """To Python, true equals 1."""
     tensor = {"dtype": "U8", "shape": [1], "data_offsets": [False, True]}
     refused(tmp_path, with_header(json.dumps({"a": tensor}).encode(), bytes(1)))
 
