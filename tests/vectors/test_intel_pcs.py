@@ -109,7 +109,7 @@ def test_newer_answers_are_read(vectors: Path, answers: dict[Item, Answer]) -> N
 @pytest.mark.parametrize("item", Item)
 def test_missing_answer(answers: dict[Item, Answer], item: Item) -> None:
     del answers[item]
-    with pytest.raises(FormatError, match=f"no {item}"):
+    with pytest.raises(FormatError, match=f"lacks the {item}"):
         collateral(answers)
 
 

@@ -361,7 +361,7 @@ def test_a_byte_after_the_report(vectors: Path) -> None:
     assert end == len(device.report)
     leaf = x509.load_der_x509_certificate(device.certificates[0])
     assert report_signature_is_valid(leaf, report)
-    with pytest.raises(FormatError, match="ends where its lengths say"):
+    with pytest.raises(FormatError, match="bytes follow after its end"):
         Report.parse(device.report + b"\0")
 
 
