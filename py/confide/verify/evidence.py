@@ -14,8 +14,9 @@ from confide.verify.collateral import (
     tdx_collateral,
     with_issuers,
 )
+from confide.verify.machine import SnpEvidence, TdxEvidence, VtpmEvidence
 from confide.verify.nvidia import verify_gpus
-from confide.verify.parsed import ParsedEvidence, SnpEvidence, TdxEvidence, VtpmEvidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.snp import verify_snp
 from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import COLLATERAL, Check, Verdict, unreadable
