@@ -6,7 +6,7 @@ FETCH = nix/fetch.py $(MIRROR) $(if $(DRIVER),--folder "$$DRIVER")
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
-CHECKS = contracts lint nix-files shell manifest-current production-current worker-gpu-current
+CHECKS = contracts lint nix-files pages shell manifest-current production-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
 .PHONY: demo test test-install test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
@@ -66,8 +66,8 @@ production: bootstrap
 	git --no-pager diff --stat -- release
 
 # Build every step again, with another core count, build folder and time of day, and compare. With the GPU worker:
-# OUTPUTS='images measurements manifest release'.
-reproduce: OUTPUTS = images-without-gpu manifest
+# OUTPUTS='images measurements manifest release wheel'.
+reproduce: OUTPUTS = images-without-gpu manifest wheel
 reproduce: bootstrap
 	$(FETCH) $(OUTPUTS)
 	nix/reproduce.py $(OUTPUTS)
@@ -75,7 +75,7 @@ reproduce: bootstrap
 # What a release is: both manifests made anew, everything checked, built twice and tested.
 release: manifest production
 	$(MAKE) check
-	$(MAKE) reproduce OUTPUTS='images measurements manifest release'
+	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
 	$(MAKE) test-install test test-gpu-image
 
 # Everything, or OUTPUTS='proxy measure'.

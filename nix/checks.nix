@@ -83,6 +83,14 @@ in
     };
   };
 
+  pages = host.runPython {
+    name = "pages";
+    description = "Schemas, the list of error codes, the index of decisions and the names in pages follow the source";
+    script = ./check_pages.py;
+    python = programs.test-env;
+    env.checkout = builders.folderWithout "checkout" ../. [ ".git" ];
+  };
+
   lint = host.runPython {
     name = "lint";
     description = "ruff and mypy --strict over everything written in Python";

@@ -112,7 +112,7 @@ let
   # gigabytes of a GPU's engine: the demo and the development manifest must not depend on those.
   forRunner = imagesFor rolesWithoutGpu runnersMachine { };
 
-  # The disk is the same whoever serves it; its entry for a manifest names the roles.
+  # The disk is the same for every role that serves it; its entry for a manifest names the roles.
   tiny = roles: image.modelDisk {
     name = "tiny";
     description = "Disk with a tiny model that always gives the same legible answer";

@@ -57,11 +57,6 @@ IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
             }
         ),
     ),
-    # What reading CBOR raises.
-    "py/confide/client/service.py": (
-        "FormatError",
-        frozenset({"bad-cbor", "not-canonical", "too-large"}),
-    ),
     # One code for each policy.
     "py/confide/protocol/policy/accepted.py": (
         "FormatError",

@@ -13,7 +13,7 @@ from confide.guest.attest.local import Operation, serve
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """A socket that listens at `path`; whoever serves it stops at the end."""
+    """A socket that listens at `path`; the server stops at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen()

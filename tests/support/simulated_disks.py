@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from confide.protocol.manifest import Model
+from confide.protocol.model import Model
 
 BLOCK = 4096
 

@@ -37,7 +37,8 @@ from confide.protocol.frames import Usage
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import NO_PREVIOUS, HistoryEntry, encode_history
 from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
-from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
 from confide.protocol.roles import Role

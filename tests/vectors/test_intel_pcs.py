@@ -26,7 +26,7 @@ from confide.vendors.intel.pcs import (
     urls,
 )
 from confide.vendors.intel.quote import Quote
-from confide.verify.parsed import PckChain
+from confide.verify.machine import PckChain
 from tests.support.intel_certificates import issue
 from tests.support.simulated_intel import SimulatedIntel
 from tests.support.tdx_vectors import (
@@ -109,7 +109,7 @@ def test_newer_answers_are_read(vectors: Path, answers: dict[Item, Answer]) -> N
 @pytest.mark.parametrize("item", Item)
 def test_missing_answer(answers: dict[Item, Answer], item: Item) -> None:
     del answers[item]
-    with pytest.raises(FormatError, match=f"no {item}"):
+    with pytest.raises(FormatError, match=f"lacks the {item}"):
         collateral(answers)
 
 

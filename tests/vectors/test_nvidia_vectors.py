@@ -282,7 +282,7 @@ def test_a_whole_verdict_on_real_values(vectors: Path) -> None:
     opt_outs = ["insecure_accept_unstated_mode", "insecure_without_driver_rim"]
     verdict = verify(recorded(vectors, FILES["hopper"]), rims, opt_outs=opt_outs)
     seen = {c.name: c for c in verdict.checks}
-    assert seen["GPU 0 VBIOS measurements"].seen == "12 of 12 as there"
+    assert seen["GPU 0 VBIOS measurements"].seen == "12 of 12 as in the RIM"
     assert seen["GPU 0 VBIOS RIM"].passed
     assert failed(verdict) == {"GPU 0 firmware id"}
     assert "insecure_without_driver_rim" in seen["GPU 0 driver measurements"].expected
@@ -361,7 +361,7 @@ def test_a_byte_after_the_report(vectors: Path) -> None:
     assert end == len(device.report)
     leaf = x509.load_der_x509_certificate(device.certificates[0])
     assert report_signature_is_valid(leaf, report)
-    with pytest.raises(FormatError, match="ends where its lengths say"):
+    with pytest.raises(FormatError, match="bytes follow after its end"):
         Report.parse(device.report + b"\0")
 
 

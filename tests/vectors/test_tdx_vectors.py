@@ -227,9 +227,9 @@ def test_published_tcb_info_is_read(vectors: Path, name: str) -> None:
 
 
 def test_sgx_quote_is_refused_clearly(vectors: Path) -> None:
-    with pytest.raises(FormatError, match="SGX enclave's quote, which is not supported"):
+    with pytest.raises(FormatError, match="the quote of an SGX enclave, not of a TDX machine"):
         Quote.parse(read_quote(vectors, "dcap-qvl/sgx_quote"))
-    with pytest.raises(FormatError, match="SGX enclave's quote, which is not supported"):
+    with pytest.raises(FormatError, match="the quote of an SGX enclave, not of a TDX machine"):
         Quote.parse(read_quote(vectors, "intel-qvl/sgx/quote.dat"))
 
 
@@ -237,7 +237,7 @@ def test_sgx_quote_is_refused_clearly(vectors: Path) -> None:
 
 
 def test_intels_sample_is_refused_as_it_is(vectors: Path) -> None:
-    with pytest.raises(FormatError, match="not certificates in PEM"):
+    with pytest.raises(FormatError, match="not a chain of certificates in PEM"):
         Quote.parse(read_quote(vectors, "intel-qvl/tdx/quote.dat"))
 
 

@@ -39,8 +39,8 @@ def print_error(error: ConfideError, *, as_json: bool) -> None:
 
 
 def warning(mode: str) -> str:
-    """What a person must know about a manifest of this mode, to stand behind a sentence."""
-    return " (development: protects nothing against its host)" if mode == "development" else ""
+    """What a person must know about a manifest of this mode, to stand behind its name."""
+    return " (protects nothing against its host)" if mode == "development" else ""
 
 
 def print_verdict(
@@ -60,6 +60,7 @@ def print_verdict(
     """
     # Imported here, so that `confide --help` needs none of it.
     from rich.console import Console
+    from rich.markup import escape
 
     from confide.client.verdict_table import verdict_table
     from confide.protocol.manifest import Manifest
@@ -73,8 +74,10 @@ def print_verdict(
     console.print(verdict_table(verdict, title=title))
     if verdict.passed:
         when = datetime.fromtimestamp(now, UTC)
-        console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC{warning(mode)}")
+        console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC")
+        console.print(f"manifest: {mode}{warning(mode)}")
     else:
         failed = ", ".join(check.name for check in verdict.checks if not check.passed)
-        console.print(f"[bold red]NOT verified[/bold red]: do not trust this service ({failed})")
+        sentence = escape(f"do not trust this service ({failed})")
+        console.print(f"[bold red]NOT verified[/bold red]: {sentence}")
     return status

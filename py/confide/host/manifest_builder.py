@@ -17,7 +17,8 @@ from confide.encoding.files import read_file
 from confide.encoding.messages import JsonMessage, from_map
 from confide.errors import ConfigError
 from confide.host.development_ca import development_ca_spki_sha256
-from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.model import Model
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import SnpReference
 from confide.protocol.policy.tdx import TdxReference

@@ -22,9 +22,6 @@ from confide.errors import FormatError
 from measure.declare import Nested, kinds_of
 from measure.kinds import Integer, Kind, Optional, Word
 
-# The flake's builder of model disks imports this module and has no cbor2, so nothing here may need
-# confide.encoding.canonical.
-
 MAX_TOKENS = 1 << 24
 MAX_SEQUENCES = 1 << 16
 MAX_GPUS = 16

@@ -19,8 +19,7 @@ from typing import Annotated, Any, ClassVar
 
 from confide.encoding.messages import JsonMessage
 from confide.errors import FormatError, PolicyError
-from confide.protocol.engine_options import ENGINE_OPTIONS, NO_OPTIONS, EngineOptions
-from confide.protocol.hash_tree import BLOCK
+from confide.protocol.model import Model
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.protocol.policy.tdx import TdxPolicy, TdxReference
@@ -30,18 +29,15 @@ from confide.protocol.policy.vtpm import (
     VtpmAuthority,
     VtpmReference,
 )
-from confide.protocol.roles import WORKERS, Role, Task
+from confide.protocol.roles import WORKERS, Role
 from measure.declare import Nested, Wire
 from measure.kinds import (
     Anything,
     Converted,
     Definitions,
-    Hex,
-    Integer,
     Kind,
     ListOf,
     MapOf,
-    Name,
     Optional,
     Schema,
     Text,
@@ -161,46 +157,6 @@ class _RoleName(Kind):
     def schema(self, definitions: Definitions) -> Schema:
         """`enum`."""
         return Word(Role).schema(definitions)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model disk, and which roles serve it: an entry of a manifest, or alone in a model.json.
-
-    `root_hash` is the verity root hash (32 bytes), `hash_offset` the offset of the hash tree in
-    bytes.
-    """
-
-    name: Annotated[str, Name()]
-    root_hash: Annotated[bytes, Hex(32)]
-    hash_offset: Annotated[int, Integer(minimum=BLOCK), {"multipleOf": BLOCK}]
-    tasks: Annotated[
-        tuple[str, ...],
-        ListOf(Name(), unique=True),
-        {"minItems": 1, "items": {"enum": list(map(str, Task))}},
-    ]
-    roles: Annotated[
-        tuple[str, ...],
-        ListOf(Name(), unique=True),
-        {"minItems": 1, "items": {"enum": list(map(str, WORKERS))}},
-    ]
-    engine: Annotated[EngineOptions, ENGINE_OPTIONS] = NO_OPTIONS
-
-    def __post_init__(self) -> None:
-        if self.hash_offset % BLOCK:
-            raise FormatError(
-                "manifest-models",
-                f"model {self.name} has a hash tree between blocks",
-                expected=f"a multiple of {BLOCK}",
-                seen=str(self.hash_offset),
-            )
-        if not self.tasks or not set(self.tasks) <= set(Task):
-            raise FormatError(
-                "manifest-models",
-                f"model {self.name} has an unknown task",
-                expected=" or ".join(Task),
-                seen=" ".join(self.tasks) or "no task",
-            )
 
 
 def _no_keys(keys: tuple[Any, ...]) -> tuple[()]:

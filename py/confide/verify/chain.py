@@ -55,7 +55,11 @@ class Walker:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[object, ...], str] = {}
+        # By identity, because hashing a certificate costs as much as a check. What is walked is
+        # kept, so that no other object gets the same identity.
+        self._kept: list[object] = []
+        self._found: dict[tuple[int, ...], str] = {}
+        self._signed: dict[tuple[int, int], bool] = {}
 
     def faults(self, chain: Sequence[x509.Certificate], profile: Profile) -> list[str]:
         """What is wrong with each certificate, "" where nothing is.
@@ -64,13 +68,14 @@ class Walker:
         deep as it stands, and may not if it is the leaf; it has no critical extension that is not
         understood, passes the rule of its place, and is signed by the next one, the last by itself.
         """
+        self._kept += [*chain, profile]
         last = len(chain) - 1
         found = []
         for number, certificate in enumerate(chain):
             issuer = chain[min(number + 1, last)]
-            key = (certificate, issuer, number, profile)
+            key = (id(certificate), id(issuer), number, id(profile))
             if key not in self._found:
-                self._found[key] = _fault(certificate, issuer, number, profile)
+                self._found[key] = self._fault(certificate, issuer, number, profile)
             found.append(self._found[key])
         return found
 
@@ -80,28 +85,35 @@ class Walker:
             return f"{len(chain)} certificates"
         return next(filter(None, self.faults(chain, profile)), "")
 
+    def _fault(
+        self, certificate: x509.Certificate, issuer: x509.Certificate, number: int, profile: Profile
+    ) -> str:
+        place = profile.places[min(number, len(profile.places) - 1)]
+        name = short_name(certificate)
+        if place.names and name not in place.names:
+            return f"{name} in place of {' or '.join(place.names)}"
+        if number == 0 and is_ca(certificate):
+            return f"{name} may sign certificates"
+        if number > 0 and not is_ca(certificate, below=number - 1):
+            return f"{name} may not sign certificates"
+        if place.known_critical is not None:
+            unknown = unknown_critical(certificate, *place.known_critical)
+            if unknown is not None:
+                return f"{name} has an unknown critical extension: {unknown.dotted_string}"
+        wrong = place.rule(certificate)
+        if wrong:
+            return f"{name} {wrong}"
+        if number == 0 and issuer is certificate:
+            return f"{name} came without its issuer"
+        if certificate.signature_algorithm_oid not in profile.algorithms:
+            return f"{name} is signed with another algorithm"
+        if not self._is_signed(certificate, issuer):
+            return f"{name} is not signed by {short_name(issuer)}"
+        return ""
 
-def _fault(
-    certificate: x509.Certificate, issuer: x509.Certificate, number: int, profile: Profile
-) -> str:
-    place = profile.places[min(number, len(profile.places) - 1)]
-    name = short_name(certificate)
-    if place.names and name not in place.names:
-        return f"{name} in place of {' or '.join(place.names)}"
-    if number == 0 and is_ca(certificate):
-        return f"{name} may sign certificates"
-    if number > 0 and not is_ca(certificate, below=number - 1):
-        return f"{name} may not sign certificates"
-    if place.known_critical is not None:
-        unknown = unknown_critical(certificate, *place.known_critical)
-        if unknown is not None:
-            return f"{name} has an unknown critical extension: {unknown.dotted_string}"
-    wrong = place.rule(certificate)
-    if wrong:
-        return f"{name} {wrong}"
-    algorithm = certificate.signature_algorithm_oid
-    if number == 0 and issuer is certificate:
-        return f"{name} came without its issuer"
-    if algorithm not in profile.algorithms or not is_signed_by(certificate, issuer, algorithm):
-        return f"{name} is not signed by {short_name(issuer)}"
-    return ""
+    def _is_signed(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        key = (id(certificate), id(issuer))
+        if key not in self._signed:
+            algorithm = certificate.signature_algorithm_oid
+            self._signed[key] = is_signed_by(certificate, issuer, algorithm)
+        return self._signed[key]

@@ -2,7 +2,8 @@
 
 The root CA's DER is what the caller trusts already (an attested coordinator bound it). Everything
 else is checked at an explicit time: signatures, validity, constraints, key usage, the exact role.
-An extension outside the profile is refused, critical or not: the profile is closed.
+An extension outside the profile is refused, critical or not: the profile is closed. It is our own,
+so certificates are compared with it field by field; `verify.chain` walks the chains of vendors.
 """
 
 from __future__ import annotations
@@ -66,10 +67,18 @@ def verify_leaf(
     role: str | Collection[str],
     now: int,
 ) -> MeshIdentity:
-    """Verify the chain at `now` (unix seconds) and that the leaf's role is `role`.
+    """Verifies a certificate of the mesh and the chain above it.
 
-    `role` is one role, or a collection of roles of which any one will do. Raises VerificationError
-    if a check fails and FormatError if a certificate cannot be read.
+    Args:
+        leaf_der: the certificate (DER), as are the next two.
+        mesh_ca_der: its issuer.
+        root_ca_der: that one's issuer, which the caller trusts.
+        role: the role that the certificate must name, or several of which one is enough.
+        now: unix seconds.
+
+    Raises:
+        VerificationError: a check failed.
+        FormatError: a certificate cannot be read.
     """
     mesh = _verify_mesh(mesh_ca_der, root_ca_der, now)
     leaf = _verify(leaf_der, _LEAF, mesh, now)

@@ -28,10 +28,24 @@ def verify_receipt(
     usage: Usage | None,
     now: int,
 ) -> Statement:
-    """Verify signature, certificate chain, role, model and every hash.
+    """Verifies signature, certificate chain, role, model and every hash.
 
-    `roles` are the worker roles that the manifest lets serve the model; `usage` is the clear usage
-    record if there was one. Raises FormatError or VerificationError.
+    Args:
+        receipt: the receipt as it came.
+        mesh_ca: the attested mesh CA (DER).
+        root_ca: the attested root CA (DER).
+        roles: the worker roles that the manifest lets serve the model.
+        request_sha256: of the request that was sent (32 bytes).
+        response_sha256: of the answer that came (32 bytes).
+        manifest_sha256: of the pinned manifest (32 bytes).
+        model: the model's name.
+        model_root_hash: the root hash of its disk (32 bytes).
+        usage: the usage record in the clear, if there was one.
+        now: unix seconds.
+
+    Raises:
+        FormatError: the receipt or its certificate is malformed.
+        VerificationError: a check failed.
     """
     parsed = Receipt.parse(receipt)
     statement = Statement.parse(parsed.statement)

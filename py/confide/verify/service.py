@@ -7,7 +7,7 @@ Rules of this module:
   with it byte for byte; it never adds to what is accepted.
 * Everything that is used later (root CA, mesh CA, KEM key) is bound by something checked here.
 * A verdict names each check. Bad input from the service makes a failed check, never an exception,
-  so a person always sees how far it went; the caller must call `Verdict.require`.
+  so that a person sees how far it went. The caller must call `Verdict.require`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,17 @@ def verify_coordinator(
     """Every check of a coordinator that says it runs the pinned manifest.
 
     If the verdict passes, `attestation.root_ca` and `.mesh_ca` may be trusted, for as long as the
-    caller lets a verification count. Raises FormatError only if the pinned manifest is none.
+    caller lets a verification count.
+
+    Args:
+        attestation: what the coordinator answered.
+        manifest_pinned: the bytes that the caller pins.
+        nonce: the 32 bytes that the caller chose for this answer.
+        collateral: vendors' statements; `missing_for` names those that are needed.
+        now: unix seconds.
+
+    Raises:
+        FormatError: the pinned manifest is malformed.
     """
     manifest = Manifest.parse(manifest_pinned)
     served = Check(
@@ -86,7 +96,10 @@ def verify_coordinator(
 def verify_unset_coordinator(
     attestation: Attestation, *, manifest: Manifest, nonce: bytes, collateral: Bundle, now: int
 ) -> Verdict:
-    """Every check of a coordinator that has no manifest yet, before `manifest` is given to it."""
+    """Every check of a coordinator that has no manifest yet, before `manifest` is given to it.
+
+    The arguments are those of `verify_coordinator`.
+    """
     return Verdict(
         (
             Check(
@@ -108,10 +121,13 @@ def verify_unset_coordinator(
 def verify_key_exchange(
     reply: KeyExchangeReply, *, mesh_ca: bytes, root_ca: bytes, now: int
 ) -> Verdict:
-    """Every check of a secret service. `mesh_ca` and `root_ca` (DER) are the *attested* ones.
+    """Every check of a secret service; if it passes, keys may be sealed to `reply.kem_public_key`.
 
-    The CAs in the reply are ignored but for being compared: they explain a failure. If the verdict
-    passes, keys may be sealed to `reply.kem_public_key`.
+    Args:
+        reply: what the secret service answered. The CAs in it explain a failure, nothing more.
+        mesh_ca: the attested mesh CA (DER).
+        root_ca: the attested root CA (DER).
+        now: unix seconds.
     """
     role = Role.SECRET_SERVICE
     try:

@@ -101,7 +101,7 @@ def test_from_evidence_to_a_verdict(
     assert {item["name"] for item in listed} == set(read("bundle").items)
     assert all(item["fetched"] == NOW and item["fault"] == "" for item in listed)
 
-    # Whoever has the two files needs neither cache nor vendor, then or later.
+    # With the two files one needs neither cache nor vendor, then or later.
     vendors.asked.clear()
     assert verify(*FOR, "--collateral", "bundle", "--at", str(NOW), "--json") == PASSED
     verdict = json.loads(capsys.readouterr().out)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from confide.commands import cli
-from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.roles import Role
 from tests.support.model_folder import LFS_POINTER, safetensors, write_json, write_model

@@ -1,4 +1,4 @@
-"""Calls of a coordinator, and of peers that are none."""
+"""Calls of a coordinator, and of peers that are something else."""
 
 from __future__ import annotations
 

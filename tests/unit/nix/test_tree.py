@@ -14,7 +14,7 @@ PATHS = ["usr/bin/a", "usr/lib/p/x.py", "usr/lib/p/test/t.py", "usr/lib/q/y.py"]
 
 
 def elf(path: Path, needs: list[str], interpreter: str = "") -> None:
-    """A file that is an ELF64 program to whoever reads its dynamic section only."""
+    """A file that looks like an ELF64 program to a reader of its dynamic section."""
     strings = b"\0" + b"".join(n.encode() + b"\0" for n in needs)
     offsets, at = [], 1
     for name in needs:

@@ -112,7 +112,7 @@ def test_expired_certificate(mesh: Mesh) -> None:
 
 
 def test_the_label_is_signed(mesh: Mesh) -> None:
-    """A signature by the same key over the bare statement is none."""
+    """A signature by the same key over the bare statement does not count."""
     statement = STATEMENT.encode()
     signature = mesh.key.sign(statement, ec.ECDSA(hashes.SHA256()))
     with pytest.raises(VerificationError):

@@ -184,7 +184,10 @@ class _Search:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """A bundle from a file. Raises ConfigError if it cannot be read, FormatError if it is none."""
+    """A bundle from a file.
+
+    Raises ConfigError if the file cannot be read, FormatError if it is not a bundle.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BUNDLE + 1)

@@ -103,7 +103,7 @@ def _end_of_answer(name: str, item: Item) -> int:
 
 def _known(end: datetime | None, name: str) -> datetime:
     if end is None:
-        raise _bad(name, "a time at which it ends", "none")
+        raise _bad(name, "a time at which it expires", "none")
     return end
 
 

@@ -28,7 +28,7 @@ from confide.net import openai_error, sse
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import Upstream, UpstreamAnswer
 from confide.protocol.frames import ClearError, Data, Final, Head, ResponseOpener, Usage
-from confide.protocol.manifest import Model
+from confide.protocol.model import Model
 from confide.protocol.sealed import RESPONSE_TYPE, RequestHeaders, RequestSealer
 from confide.verify.receipt import verify_receipt
 

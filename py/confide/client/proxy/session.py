@@ -56,9 +56,9 @@ class Session:
         self._stop = threading.Event()
 
     def establish(self) -> Established:
-        """The first handshake. Raises what it raises."""
+        """The first handshake. Raises what it raises, and reports nothing."""
         with self._turn:
-            return self._run()
+            return self._run(first=True)
 
     def current(self) -> Established:
         """The verified state.
@@ -127,14 +127,14 @@ class Session:
             next="wait: the proxy tries again by itself, and its output shows each failed check",
         ) from failure
 
-    def _run(self) -> Established:
+    def _run(self, *, first: bool = False) -> Established:
         began = self._clock()
         try:
             established = self._handshake()
         except ConfideError as error:
             if not isinstance(error, UnavailableError):
                 self._established = None
-            if self._failure is None or self._failure.code != error.code:
+            if not first and (self._failure is None or self._failure.code != error.code):
                 self._report(f"verification failed: {error}")
             self._failure, self._failed_at = error, self._clock()
             raise

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class GpuDriver(Protocol):
     """What is needed of issue.gpus.RemoteGpus, or of issue.nvidia.NvidiaGpus.
 
-    A reason to refuse the GPUs is raised as an error with one of `formats.gpu.REFUSALS` as code.
+    A reason to refuse the GPUs is raised as an error with one of `protocol.gpu.REFUSALS` as code.
     """
 
     def devices(self) -> Sequence[GpuDevice]:

@@ -27,6 +27,7 @@ from confide.host.model.progress import Progress
 from confide.host.model.source import Source
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.hash_tree import BLOCK, disk_size, levels, root_hash
+from confide.protocol.model import Model
 from measure.declare import encode
 
 CHECKPOINT_SEGMENTS = 128
@@ -53,14 +54,8 @@ class PackedDisk:
         self, name: str, tasks: Sequence[str], roles: Sequence[str], engine: EngineOptions
     ) -> dict[str, object]:
         """The disk's entry in a manifest's list of models."""
-        return {
-            "name": name,
-            "root_hash": self.root_hash.hex(),
-            "hash_offset": self.hash_offset,
-            "tasks": list(tasks),
-            "roles": list(roles),
-            "engine": encode(engine),
-        }
+        model = Model(name, self.root_hash, self.hash_offset, tuple(tasks), tuple(roles), engine)
+        return encode(model)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class Report:
             FormatError: another size or version, a reserved bit that is set, an unknown processor.
         """
         if len(data) != REPORT_SIZE:
-            raise _malformed("it has another size", f"{REPORT_SIZE} bytes", f"{len(data)} bytes")
+            raise _malformed("its size is wrong", f"{REPORT_SIZE} bytes", f"{len(data)} bytes")
         reader = Reader(data, _malformed)
 
         def number(size: int) -> int:

@@ -137,7 +137,7 @@ def read_signed(item: Item, answer: Answer) -> tuple[bytes, bytes, tuple[bytes, 
     if found is None or found[1] != key:
         raise FormatError(
             "bad-collateral",
-            f"the {item} of Intel's service has another form",
+            f"the answer of Intel's service is malformed: {item}",
             expected=f'{{"{key.decode()}":{{…}},"signature":"128 hex digits"}}',
             seen=ascii(answer.body[:40]),
         )

@@ -137,7 +137,7 @@ class Report:
             return ".".join(f"{part:02X}" for part in parts)
         text = self.text(Field.VBIOS_VERSION).upper()
         if not re.fullmatch(r"[0-9A-F]{2}(\.[0-9A-F]{2}){4}", text):
-            raise _bad("the VBIOS version is not one", "five parts in hex", text)
+            raise _bad("the VBIOS version is malformed", "five parts in hex", text)
         return text
 
 

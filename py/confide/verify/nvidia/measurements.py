@@ -38,7 +38,7 @@ def check_measurements(name: str, report: Report, rim: Rim, policy: GpuPolicy) -
     ignored = [index for index in wrong if index in policy.insecure_ignored_measurements]
     counted = [index for index in wrong if index not in ignored]
     total = len(rim.active)
-    seen = f"{total - len(wrong)} of {total} as there"
+    seen = f"{total - len(wrong)} of {total} as in the RIM"
     if counted:
         seen += f", other values at {_numbers(counted)}"
     if ignored:

@@ -35,7 +35,7 @@ CLOCK_SKEW = 300  # seconds that an answer may be from the future: clocks differ
 MAX_RESPONDERS = 4
 
 _CERT_ID_HASHES = ("sha1", "sha256", "sha384")  # only to name an issuer, whose key then signs
-_EXPECTED = "good, says its issuer"
+_EXPECTED = "good, as its issuer states"
 _SOURCE = "OCSP"
 _COMPROMISES = (
     x509.ReasonFlags.key_compromise,

@@ -16,7 +16,7 @@ from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import Product
 from confide.verify.chain import Place, Profile, Walker
 from confide.verify.claims import InsecureAny
-from confide.verify.parsed import SNP_CERTIFICATES
+from confide.verify.machine import SNP_CERTIFICATES
 from confide.verify.roots import AMD_GENOA, AMD_MILAN, AMD_TURIN
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import COLLATERAL, Check, check_equal
@@ -130,6 +130,6 @@ def _require(der: bytes | None, name: str) -> bytes:
             "missing-certificate",
             f"the certificate of the {name} is missing",
             expected="one with the evidence or in the collateral",
-            next="let the host hand it over, or fetch collateral for this machine",
+            next="let the host give it, or fetch collateral for this machine",
         )
     return der

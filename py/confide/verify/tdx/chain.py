@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from confide.encoding.x509 import load_certificate
@@ -24,6 +23,7 @@ from confide.protocol.certificates import public_key_of
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
 from confide.verify.chain import Place, Profile, Walker
+from confide.verify.machine import PckChain
 from confide.verify.verdict import Check, check_equal
 from confide.verify.x509 import (
     check_revocation,
@@ -54,14 +54,12 @@ class Certificates:
         FormatError: a certificate has no P-256 key, or bytes of the collateral cannot be read.
     """
 
-    def __init__(self, pck_chain: tuple[x509.Certificate, ...], collateral: TdxCollateral) -> None:
-        self._read = {
-            certificate.public_bytes(Encoding.DER): certificate for certificate in pck_chain
-        }
-        for certificate in pck_chain:
+    def __init__(self, pck_chain: PckChain, collateral: TdxCollateral) -> None:
+        self._read = dict(zip(pck_chain.ders, pck_chain.certificates, strict=True))
+        for certificate in pck_chain.certificates:
             public_key_of(certificate, "PCK")
         self._chains = {
-            "PCK certificate": (pck_chain, _PCK_CHAIN),
+            "PCK certificate": (pck_chain.certificates, _PCK_CHAIN),
             "TCB info signer": (
                 self._load("TCB info signer's", collateral.tcb_info_chain),
                 _SIGNING_CHAIN,
@@ -79,9 +77,10 @@ class Certificates:
     def check(self, now: int) -> list[Check]:
         """All checks of the chains and of revocation, at `now` (unix seconds)."""
         walker = Walker()
+        last = {id(chain[-1]): chain[-1] for chain, _ in self._chains.values()}
         checks = [
             check_equal("root key", roots.INTEL_SGX.spki_sha256, spki_sha256(root), _PIN)
-            for root in dict.fromkeys(chain[-1] for chain, _ in self._chains.values())
+            for root in last.values()
         ]
         for name, (chain, profile) in self._chains.items():
             fault = walker.first_fault(chain, profile)

@@ -129,7 +129,7 @@ def test_bytes_are_bounded(
 
 
 def test_many_writers_and_readers(folder: Path, reports: list[str]) -> None:
-    """Whoever reads gets one of what was written, whole, while others replace and remove."""
+    """A reader gets one of the values that were written, whole, while others replace and remove."""
     items = [Item(bytes([n]) * 20_000, n) for n in range(8)]
 
     def write(number: int) -> None:

@@ -211,7 +211,7 @@ def test_the_old_one_is_good_while_the_vendor_is_down(
 def test_a_bundle_from_the_future_does_not_stop_renewal(
     production: Production, vendors: SimulatedVendors, make_finder: MakeFinder
 ) -> None:
-    """Whoever made the bundle chose its times of fetching."""
+    """The maker of a bundle chose the times of fetching that it states."""
     asked = machine(production, "SEV-SNP")
     whole = find(make_finder(), asked)
     ahead = Bundle({name: replace(item, fetched=2**60) for name, item in whole.items.items()})

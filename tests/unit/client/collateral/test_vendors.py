@@ -193,7 +193,7 @@ def test_whatever_comes_is_an_item_or_a_format_error(bundle: Bundle, data: st.Da
 def test_answers_without_an_end_are_of_no_use(made: Production) -> None:
     certificate, issuer = made.nvidia.rim_chain[:2]
     response = ocsp_response(certificate, issuer, next_update=None)
-    with pytest.raises(FormatError, match="a time at which it ends"):
+    with pytest.raises(FormatError, match="a time at which it expires"):
         end_of("nvidia/ocsp/00", Item(response, 0))
 
 

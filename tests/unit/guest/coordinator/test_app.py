@@ -151,7 +151,7 @@ def test_few_may_bring_collateral_at_once() -> None:
 
 
 def test_manifests_that_race() -> None:
-    """Whoever is first wins, and all that is served afterwards belongs to the winner."""
+    """The first caller wins, and all that is served afterwards belongs to the winner."""
     model = manifest_value()["models"][0]
     manifests = [manifest_bytes(models=[model | {"name": f"model-{n}"}]) for n in range(8)]
     coordinator = new_coordinator()

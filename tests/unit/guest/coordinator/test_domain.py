@@ -285,7 +285,7 @@ def test_garbage_evidence(setting: Setting, worker: SimulatedMachine, evidence: 
 
 
 def test_the_latest_refused_evidence_is_kept(setting: Setting) -> None:
-    """Whoever looks for collateral has to see what was refused; what was not judged is not kept."""
+    """A person who looks for collateral sees what was refused; what was not judged is not kept."""
     with pytest.raises(UnavailableError) as error:
         setting.coordinator.refused()
     assert error.value.code == "none-refused"

@@ -203,7 +203,7 @@ def test_another_gpu_that_answers_for_this_one(setting: Setting) -> None:
 
 
 def test_a_debug_report(setting: Setting) -> None:
-    """Its signature, its chain and all it binds are right: only the policy speaks against it."""
+    """Its signature, its chain and all it binds are right: only the policy refuses it."""
     setting.attester.chip = setting.production.chip.but(
         policy=setting.production.chip.policy | DEBUG
     )

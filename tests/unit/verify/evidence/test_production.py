@@ -205,7 +205,7 @@ def test_gpus_without_nvidias_statements(production: Production, verify: Call, p
 
 
 def test_a_bundle_from_somebody_else(production: Production, verify: Call) -> None:
-    """Whoever brings collateral is trusted with nothing: another vendor's key is not the pinned."""
+    """The carrier of collateral is trusted with nothing: only the pinned vendor key counts."""
     other = Production().bundle()
     assert not verify(production.tdx(REPORT_DATA), collateral=other).passed
 

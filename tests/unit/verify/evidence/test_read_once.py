@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 
+from confide.client.collateral.cache import Cache
+from confide.client.collateral.finder import Finder
 from confide.encoding import x509
 from confide.encoding.canonical import json_encode
 from confide.guest.coordinator.domain import Coordinator
@@ -20,12 +23,14 @@ from confide.guest.mesh.join import Node
 from confide.protocol.coordinator import JoinReply, JoinRequest
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.gpu import GpuEvidence
+from confide.protocol.manifest import Manifest
 from confide.vendors.amd import report as amd
 from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.intel import quote as intel
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.nvidia import spdm
 from confide.vendors.tpm import structures as tpm
+from confide.verify.service import verify_coordinator
 from measure import eventlog
 from tests.support import intel_certificates
 from tests.support.joining import Relay, Setting
@@ -59,15 +64,15 @@ class Counted(Relay):
         return reply
 
     def check(self, *parsers: str) -> None:
-        """Each of these was called, and none twice with the same bytes."""
         ignored = {digest_of(der) for der in self.collateral_certificates}
-        twice = [
-            name
-            for (name, digest), times in self.counts.items()
-            if times > 1 and digest not in ignored
-        ]
-        assert twice == []
-        assert {name for name, _ in self.counts} >= set(parsers)
+        check(self.counts, *parsers, ignored=ignored)
+
+
+def check(counts: Counts, *parsers: str, ignored: Collection[bytes] = ()) -> None:
+    """Each of these parsers was called, and none twice with the same bytes."""
+    twice = [name for (name, read), times in counts.items() if times > 1 and read not in ignored]
+    assert twice == []
+    assert {name for name, _ in counts} >= set(parsers)
 
 
 MakeRelay = Callable[[Coordinator], Counted]
@@ -163,4 +168,37 @@ def test_sev_snp_with_a_gpu(setting: Setting, relay_to: MakeRelay) -> None:
         "protocol.gpu.GpuEvidence",
         "vendors.nvidia.spdm.Report",
         "load_certificate",
+    )
+
+
+def test_a_client_that_looks_up_collateral(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, relay_to: MakeRelay
+) -> None:
+    production, clock = Production(), Clock(intel_certificates.NOW)
+    production.pin(monkeypatch)
+    coordinator = Coordinator(SimpleNamespace(evidence=production.tdx), now=clock)
+    pinned = json_encode(manifest_value())
+    coordinator.set_manifest(pinned)
+    counts = relay_to(coordinator).counts
+    attestation = coordinator.attest(bytes(32))
+    finder = Finder(
+        production.bundle(), cache=Cache(tmp_path, print), fetcher=None, report=print, clock=clock
+    )
+    counts.clear()
+    found = finder(attestation.evidence, Manifest.parse(pinned))
+    verify_coordinator(
+        attestation,
+        manifest_pinned=pinned,
+        nonce=bytes(32),
+        collateral=found,
+        now=intel_certificates.NOW,
+    ).require()
+    mesh = (attestation.root_ca, attestation.mesh_ca)
+    check(
+        counts,
+        "protocol.evidence.Evidence",
+        "vendors.intel.quote.Quote",
+        "vendors.intel.pck.PckExtension",
+        "parse",
+        ignored={digest_of(der) for der in mesh},
     )

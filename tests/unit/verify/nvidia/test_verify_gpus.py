@@ -154,7 +154,7 @@ def test_a_chain_out_of_order(nvidia: SimulatedNvidia, gpu: SimulatedGpu) -> Non
 
 
 def test_a_leaf_that_is_no_ca_cannot_issue(nvidia: SimulatedNvidia, gpu: SimulatedGpu) -> None:
-    """Else whoever has one GPU's signing key could make GPUs."""
+    """Else the holder of one GPU's signing key could make GPUs."""
     extensions = [composite_fwid(FWID)]
     rom = issue("GH100 A01 GSP BROM", gpu.chain[2], ca=False)
     leaf = issue("GH100 A01 GSP FMC LF", rom, ca=False, extensions=extensions)

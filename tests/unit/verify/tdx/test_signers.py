@@ -69,7 +69,7 @@ def test_other_ca_of_the_root_in_the_place_of_the_pck_ca(
 def test_root_with_the_right_key_that_did_not_sign_itself(
     intel: SimulatedIntel, verify: Verify
 ) -> None:
-    """Its time and extensions are then nobody's word."""
+    """Its time and extensions are then signed by nobody."""
     key = intel.root.key
     forged = issue("Intel SGX Root CA", SimulatedIntel().root, ca=True, key=key)
     intel.root = forged

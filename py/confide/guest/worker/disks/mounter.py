@@ -43,7 +43,8 @@ from confide.guest.worker.role import read_role
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.coordinator import MeshReply
 from confide.protocol.hash_tree import BLOCK, root_hash
-from confide.protocol.manifest import Manifest, Model
+from confide.protocol.manifest import Manifest
+from confide.protocol.model import Model
 
 SERIAL_PREFIX = "confide-model-"
 MOUNTS = Path("/run/confide/models")

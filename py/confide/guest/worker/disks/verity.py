@@ -9,7 +9,7 @@ from __future__ import annotations
 from confide.errors import FormatError
 from confide.protocol import hash_tree
 from confide.protocol.hash_tree import BLOCK, SALT
-from confide.protocol.manifest import Model
+from confide.protocol.model import Model
 
 SECTOR = 512
 

@@ -22,7 +22,8 @@ from confide.guest.worker.engine.models_file import ServedModel, encode_models, 
 from confide.protocol import hash_tree
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.coordinator import MeshReply
-from confide.protocol.manifest import Manifest, Model, Platforms, RoleEntry
+from confide.protocol.manifest import Manifest, Platforms, RoleEntry
+from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.roles import Role
 from tests.support.simulated_disks import BLOCK, SimulatedSystem, model_disk, verity_disk

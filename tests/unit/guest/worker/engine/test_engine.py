@@ -269,7 +269,7 @@ def test_states_are_what_was_written(tmp_path: Path) -> None:
     [None, b"", b"{}\n", b"[]\n", b'{\n  "a": "the patient has"\n}\n', b'{\n  "a": 1\n}\n'],
 )
 def test_states_that_are_none(tmp_path: Path, content: bytes | None) -> None:
-    """Whoever writes the file cannot say anything with it but the known words."""
+    """The writer of the file cannot say anything with it but the known words."""
     file = tmp_path / "states.json"
     if content is not None:
         file.write_bytes(content)
