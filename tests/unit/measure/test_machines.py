@@ -38,12 +38,12 @@ def parse(value: Any) -> machines.Machines:
     return machines.parse(json.dumps(value).encode(), "shapes.json")
 
 
-@pytest.mark.parametrize(("name", "gpus"), [("shapes", {0}), ("shapes-gpu", {1, 2, 4, 8})])
+@pytest.mark.parametrize(("name", "gpus"), [("shapes", {0}), ("shapes-gpu", {1})])
 def test_the_published_machines(name: str, gpus: set[int]) -> None:
     published = machines.parse((IMAGES / f"{name}.json").read_bytes(), name)
     assert shapes.OVMF_DISK in published.vtpm
     assert len(published.vtpm) + len(published.sev_snp) + len(published.tdx) >= 16
-    assert {s.vcpu_type for s in published.sev_snp} == {"EPYC-Milan", "EPYC-Genoa", "EPYC-Turin"}
+    assert {s.vcpu_type for s in published.sev_snp} == {"EPYC-Genoa", "EPYC-Turin"}
     assert {s.guest_features for s in published.sev_snp} == {1}
     assert {s.start.gpus for s in published.tdx if s.start} == gpus
 
