@@ -95,7 +95,7 @@ def test_block_that_changes_after_the_disk_was_accepted(
         with disk.open("r+b") as file:
             file.seek(weights)
             file.write(b"#")
-        line = said(worker, "is not the manifest's")
+        line = said(worker, "has a wrong block")
         assert build.model_name in line
         # What was served through it has ended, and nothing begins.
         time.sleep(5)
