@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files pages shell manifest-current production-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest production reproduce release fetch lock bootstrap
+.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest production policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -73,10 +73,14 @@ reproduce: bootstrap
 	nix/reproduce.py $(OUTPUTS)
 
 # What a release is: both manifests made anew, everything checked, built twice and tested.
-release: manifest production
+release: policy-age manifest production
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
 	$(MAKE) test-install test test-gpu-image
+
+# Floors of firmware age: the policy must be at most 180 days old.
+policy-age:
+	nix/check_policy_age.py release/policy.json
 
 # Everything, or OUTPUTS='proxy measure'.
 fetch: bootstrap

@@ -2,7 +2,7 @@
 
     {"format": "confide-shapes/1",
      "vtpm": ["ovmf-disk", ...],
-     "sev-snp": [{"vmm": "qemu", "vcpu_type": "EPYC-Milan", "vcpus": [1, 2], "guest_features": 1}],
+     "sev-snp": [{"vmm": "qemu", "vcpu_type": "EPYC-Genoa", "vcpus": [1, 2], "guest_features": 1}],
      "tdx": [{"name": "qemu-2", "vcpus": 2, "disks": 1, "gpus": 0, "machine": "q35,...", ...}]}
 
 How a TDX machine is started (`vcpus`, `disks`, `gpus`, QEMU's `machine`) shows in its ACPI tables;

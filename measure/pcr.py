@@ -2,8 +2,7 @@
 
 Source for which events there are and in which order: TCG PC Client Platform Firmware Profile 1.06,
 section 3.3.4; edk2 stable202502 (Tcg2Pei, Tcg2Dxe, DxeTpm2MeasureBootLib); systemd-stub; Linux' EFI
-stub (efi_measure_tagged_event); for Google's cloud, "Confidential VM measurement register contents"
-in its documentation. The machines that this holds for are in `shapes`.
+stub (efi_measure_tagged_event). The machines that this holds for are in `shapes`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from measure import direct, eventlog, gpt, pe, uki
-from measure.errors import InputError, UnsupportedError
+from measure.errors import UnsupportedError
 from measure.firmware import Measured
 from measure.image import DiskImage
-from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DIRECT, Shape
+from measure.shapes import OVMF_DIRECT, Shape
 from measure.uki import digest
 
 _GLOBAL_VARIABLE = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
@@ -32,9 +31,6 @@ _SECURE_BOOT_VARIABLES = (
 )
 _SEPARATOR = bytes(4)
 CALLING_APPLICATION = "Calling EFI Application from Boot Option"
-# Google's names for the technology, and the version of its virtual firmware that is documented.
-_GCE_TECHNOLOGY = {GCE_TDX.name: 3, GCE_SEV_SNP.name: 4}
-_GCE_FIRMWARE = 2
 
 
 class Component(StrEnum):
@@ -104,39 +100,24 @@ class Prediction:
         }
 
 
-def predict(shape: Shape, image: DiskImage, firmware: Measured | None) -> Prediction:
+def predict(shape: Shape, image: DiskImage, firmware: Measured) -> Prediction:
     """The events of booting `image` in a machine of `shape`.
 
     Args:
         shape: the machine.
         image: the disk that it boots.
-        firmware: the machine's; None for a cloud's machine, whose registers do not cover it.
+        firmware: the machine's.
 
     Raises:
         UnsupportedError: a register that the shape covers cannot be predicted for this image.
-        InputError: no firmware, or one that does not go with the shape.
     """
-    if (firmware is None) != (shape.name in _GCE_TECHNOLOGY):
-        raise InputError(
-            f"shape {shape.name} {'needs a' if firmware is None else 'takes no'} firmware"
-        )
-    if firmware is None:
-        events = _gce_boot(image, _GCE_TECHNOLOGY[shape.name])
-    elif shape.name == OVMF_DIRECT.name:
-        events = _direct_boot(image, firmware)
-    else:
-        events = _disk_boot(image, firmware)
+    boot = _direct_boot if shape.name == OVMF_DIRECT.name else _disk_boot
+    events = boot(image, firmware)
     return Prediction(shape, tuple(event for event in events if event.pcr in shape.covers))
 
 
 def _disk_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
-    yield from firmware_events(firmware)
-    yield from secure_boot_events()
-    yield from _from_boot_option(image)
-
-
-def _from_boot_option(image: DiskImage) -> Iterator[PcrEvent]:
-    """What does not depend on the firmware when it starts the UKI from the disk."""
+    """The firmware starts the UKI from the disk."""
     if image.uki.stub.adds_secret:
         predictable = (str(n) for n, stub in uki.STUBS.items() if not stub.adds_secret)
         raise UnsupportedError(
@@ -145,6 +126,8 @@ def _from_boot_option(image: DiskImage) -> Iterator[PcrEvent]:
             expected=f"systemd-stub {' or '.join(predictable)}",
             seen=str(image.uki.stub.version),
         )
+    yield from firmware_events(firmware)
+    yield from secure_boot_events()
     yield from _ready_to_boot()
     yield from partition_events(image.table)
     yield PcrEvent(4, Component.UKI, "PE image of the UKI", image.uki.image.authenticode())
@@ -162,24 +145,6 @@ def _direct_boot(image: DiskImage, firmware: Measured) -> Iterator[PcrEvent]:
     command_line = direct.load_options(image.uki.command_line, release)
     yield from kernel_input_events(command_line, image.uki.sections[uki.Section.INITRD])
     yield from exit_boot_services_events()
-
-
-def _gce_boot(image: DiskImage, technology: int) -> Iterator[PcrEvent]:
-    yield from gce_firmware_events(_GCE_FIRMWARE, technology)
-    yield from _from_boot_option(image)
-
-
-def gce_firmware_events(version: int, technology: int) -> Iterator[PcrEvent]:
-    """PCR 0, before its separator, on Google's cloud: no code of the firmware is measured.
-
-    Args:
-        version: of the cloud's virtual firmware.
-        technology: 0 none, 1 SEV, 2 SEV-ES, 3 TDX, 4 SEV-SNP.
-    """
-    name = f"GCE Virtual Firmware v{version}"
-    yield _firmware(f"version {name}", (name + "\0").encode("utf-16-le"))
-    note = b"GCE NonHostInfo\0" + bytes([technology]) + bytes(15)
-    yield _firmware(f"technology {technology}", note)
 
 
 def _ready_to_boot() -> Iterator[PcrEvent]:

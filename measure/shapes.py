@@ -100,38 +100,4 @@ OVMF_DIRECT = Shape(
     left_out=_NOT_COVERED,
 )
 
-_GCE_LEFT_OUT = {
-    **_NOT_COVERED,
-    5: "partition table: the cloud makes the disk larger than the image",
-    7: "Secure Boot settings: the cloud enrolls its keys, and its list of revoked ones changes",
-}
-
-
-def _gce(name: str, technology: str) -> Shape:
-    """A Google Compute Engine confidential machine; docs/decisions/060 says what is not known."""
-    return Shape(
-        name=name,
-        requirements=(
-            f"a Compute Engine Confidential VM with {technology} and virtual firmware version 2",
-            "Secure Boot off: with it on, PCR 4 has no event for the inner kernel",
-            "the image is the boot disk, with no further bootable disk (PCR 4)",
-            _GUEST,
-        ),
-        covers={
-            0: "firmware's version number and the machine's technology, not the firmware's code",
-            2: "device firmware (option ROMs)",
-            3: "device firmware's configuration",
-            4: "boot path: the unified kernel image and the kernel in it",
-            8: "commands of a boot loader (there is none)",
-            9: "command line and initrd that the kernel was given",
-            11: "unified kernel image: kernel, initrd, command line with the layers' root hashes",
-            **_ADDED_AT_BOOT,
-        },
-        left_out=_GCE_LEFT_OUT,
-    )
-
-
-GCE_SEV_SNP = _gce("gce-sev-snp", "AMD SEV-SNP")
-GCE_TDX = _gce("gce-tdx", "Intel TDX")
-
-VTPM_SHAPES = {s.name: s for s in (OVMF_DISK, OVMF_DIRECT, GCE_SEV_SNP, GCE_TDX)}
+VTPM_SHAPES = {s.name: s for s in (OVMF_DISK, OVMF_DIRECT)}

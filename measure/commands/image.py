@@ -21,7 +21,7 @@ from measure.commands.common import (
 from measure.errors import InputError
 from measure.image import DiskImage
 from measure.machines import Machines
-from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DISK, Shape
+from measure.shapes import OVMF_DISK, Shape
 from measure.snp import firmware as snp_firmware
 from measure.snp import prediction as snp
 from measure.snp.kernel import KernelHashes
@@ -31,7 +31,6 @@ from measure.tdx.shape import TdxShape
 from measure.uki import Section
 
 _DEFAULT = Machines(vtpm=(OVMF_DISK,))
-_CLOUDS = (GCE_SEV_SNP, GCE_TDX)  # bring their own firmware, which their registers do not cover
 
 
 @dataclass(frozen=True)
@@ -134,10 +133,11 @@ def _vtpm(
     files: dict[str, bytes | memoryview],
 ) -> list[pcr.Prediction]:
     """The vtpm predictions; adds the firmware to `files`."""
-    own = [shape for shape in shapes if shape not in _CLOUDS]
-    flash = _firmware(report.VTPM, own, path, files)
-    measured = None if flash is None else firmware.measure(flash, str(path))
-    return [pcr.predict(s, parsed, None if s in _CLOUDS else measured) for s in shapes]
+    flash = _firmware(report.VTPM, shapes, path, files)
+    if flash is None:
+        return []
+    measured = firmware.measure(flash, str(path))
+    return [pcr.predict(shape, parsed, measured) for shape in shapes]
 
 
 def _sev_snp(

@@ -20,9 +20,7 @@ def add(commands: Commands) -> None:
         "pcrs --disk disk.raw --firmware OVMF_CODE_4M.fd",
     )
     parser.add_argument("--disk", metavar="FILE", required=True, help="the disk image")
-    parser.add_argument(
-        "--firmware", metavar="FILE", help="OVMF_CODE_4M.fd (a cloud's machine has its own)"
-    )
+    parser.add_argument("--firmware", metavar="FILE", required=True, help="OVMF_CODE_4M.fd")
     parser.add_argument(
         "--shape",
         choices=VTPM_SHAPES,
@@ -37,9 +35,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     disk = map_file(options.disk)
     parsed = image.parse(disk, options.disk)
     verity.check_layers(disk, parsed, options.disk)
-    measured = None
-    if options.firmware is not None:
-        measured = firmware.measure(read(options.firmware), options.firmware)
+    measured = firmware.measure(read(options.firmware), options.firmware)
     pcrs = pcr.predict(VTPM_SHAPES[options.shape], parsed, measured).pcrs()
     if options.json:
         print_json({str(number): value.hex() for number, value in pcrs.items()})

@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         "snp",
         run,
         "print SEV-SNP launch digests of a disk image's kernel, or of given files",
-        "snp --disk disk.raw --firmware OVMF.amdsev.fd --vcpu-type EPYC-Milan --vcpus 1-8 "
+        "snp --disk disk.raw --firmware OVMF.amdsev.fd --vcpu-type EPYC-Genoa --vcpus 1-8 "
         "--guest-features 0x1",
     )
     parser.add_argument("--firmware", required=True, help="the firmware (OVMF.amdsev.fd)")

@@ -198,7 +198,7 @@ def _sources(measured: dict[str, Any], panels: Sequence[Panel]) -> Iterator[Sour
         yield Source(f"layer {layer.name}", LAYERS, title, detail, layer.data_blocks * BLOCK)
     for panel in dict.fromkeys(panel.platform for panel in panels):
         name = report.FIRMWARE[panel]
-        detail = f"OVMF{sha256(name)}" if name in files else "the cloud's own"
+        detail = f"OVMF{sha256(name)}"
         yield Source(f"{_FIRMWARE} {panel}", MACHINE, f"Firmware for {panel}", detail, size(name))
     yield from _machine_sources(panels)
 

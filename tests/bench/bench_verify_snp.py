@@ -59,11 +59,13 @@ def median_ms(verify: Callable[[], Verdict]) -> float:
 
 
 def simulated(product: Product) -> Callable[[], Verdict]:
-    hardware_id = bytes(8 if product is Product.TURIN else 64)
+    hardware_id = b"\1" * (8 if product is Product.TURIN else 64)
     chip = SimulatedChip(product=product, version=5, hardware_id=hardware_id)
     evidence = chip.evidence(REPORT_DATA)
     crl = make_crl([revoked_entry(serial) for serial in range(100, 110)], issuer=root(product))
-    policy = from_map(SnpPolicy, policy_json(chip_ids=["00" * 64]), "policy")
+    policy = from_map(
+        SnpPolicy, policy_json(chip_ids=[hardware_id.ljust(64, b"\0").hex()]), "policy"
+    )
     return lambda: verify_snp(
         SnpEvidence.parse(evidence),
         report_data=REPORT_DATA,

@@ -33,7 +33,6 @@ PCS = "api.trustedservices.intel.com"
 PCS_ROOT = "certificates.trustedservices.intel.com"
 RIMS = "rim.attestation.nvidia.com"
 OCSP = "ocsp.ndis.nvidia.com"
-STORAGE = "privateca-content.storage.googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,15 @@ def pages_of(production: Production) -> dict[str, Page]:
         header = {}
         match name.split("/"):
             case ["intel", "tcb-info", fmspc]:
-                address, header_name = f"{tdx}/tcb?fmspc={fmspc.upper()}", "TCB-Info-Issuer-Chain"
+                address, header_name = (
+                    f"{tdx}/tcb?fmspc={fmspc.upper()}&update=early",
+                    "TCB-Info-Issuer-Chain",
+                )
             case ["intel", "qe-identity"]:
-                address, header_name = f"{tdx}/qe/identity", "SGX-Enclave-Identity-Issuer-Chain"
+                address, header_name = (
+                    f"{tdx}/qe/identity?update=early",
+                    "SGX-Enclave-Identity-Issuer-Chain",
+                )
             case ["nvidia", "rim", rim_id]:
                 rim = base64.b64encode(item.data).decode()
                 body = {"id": rim_id, "rim": rim, "sha256": "00" * 32}

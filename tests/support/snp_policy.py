@@ -8,33 +8,30 @@ from confide.encoding.messages import from_map
 from confide.protocol.policy.snp import SnpPolicy
 
 REPORT_DATA = bytes(range(64))
+_FOUR = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}
+MINIMUM_TCB = {"milan": _FOUR, "genoa": _FOUR, "turin": {"fmc": 9, **_FOUR}}
+
+
+def products_json(**changes: object) -> dict[str, Any]:
+    """What simulated chips of each product fulfil, with other values where `changes` has some."""
+    return {
+        product: {
+            "minimum_tcb": minimum,
+            "mitigations": 0,
+            "guest_policy": [["smt"]],
+            "platform_info": [["smt", "ecc", "alias-check"]],
+        }
+        | changes
+        for product, minimum in MINIMUM_TCB.items()
+    }
 
 
 def policy_json(**changes: object) -> dict[str, Any]:
     """What the simulated chip fulfils, with other values where `changes` has some."""
-    four = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}
     return {
-        "minimum_tcb": {"milan": four, "genoa": four, "turin": {"fmc": 9, **four}},
-        "guest_policy": {
-            "set": ["smt"],
-            "clear": [
-                "single-socket",
-                "cxl",
-                "aes-256-xts",
-                "rapl-disabled",
-                "ciphertext-hiding",
-                "page-swap-disabled",
-            ],
-            "insecure_any": [],
-        },
-        "platform_info": {
-            "set": ["smt", "ecc", "alias-check"],
-            "clear": ["tsme", "rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
-            "insecure_any": [],
-        },
+        "products": products_json(),
         "vmpl": 0,
         "minimum_guest_svn": 3,
-        "mitigations": 0,
         "id_key_digests": ["00" * 48],
         "author_key_digests": ["00" * 48],
         "family_ids": ["00" * 16],
@@ -49,3 +46,8 @@ def policy_json(**changes: object) -> dict[str, Any]:
 def policy(**changes: object) -> SnpPolicy:
     """The same, read."""
     return from_map(SnpPolicy, policy_json(**changes), "policy")
+
+
+def policy_of_products(**changes: object) -> SnpPolicy:
+    """The same, with other values in the policy of each product."""
+    return policy(products=products_json(**changes))

@@ -79,8 +79,8 @@ def test_what_to_ask_for(vectors: Path) -> None:
     quote = Quote.parse(read_quote(vectors, "go-tdx-guest/tdx_prod_quote_SPR_E4.dat"))
     assert platform_of(quote) == PLATFORM
     assert urls(PLATFORM, "https://cache.example") == {
-        Item.TCB_INFO: "https://cache.example/tdx/certification/v4/tcb?fmspc=50806F000000",
-        Item.QE_IDENTITY: "https://cache.example/tdx/certification/v4/qe/identity",
+        Item.TCB_INFO: "https://cache.example/tdx/certification/v4/tcb?fmspc=50806F000000&update=early",
+        Item.QE_IDENTITY: "https://cache.example/tdx/certification/v4/qe/identity?update=early",
         Item.PCK_CRL: "https://cache.example/sgx/certification/v4/pckcrl?ca=platform&encoding=der",
         Item.ROOT_CRL: "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der",
     }

@@ -190,25 +190,6 @@ def test_upstream_reads_the_same_events(vectors: Path) -> None:
     assert compared > 100
 
 
-@pytest.mark.parametrize(
-    ("name", "technology"),
-    [
-        ("coreos_36_shielded_vm_no_secure_boot_eventlog", 1),
-        ("cos-101-amd-sev.bin", 1),
-        ("cos-85-amd-sev.bin", 1),
-        ("rhel8-uefi.bin", 0),
-        ("ubuntu-1804-amd-sev.bin", 1),
-        ("ubuntu-2104-no-secure-boot.bin", 0),
-    ],
-)
-def test_googles_register_0_is_a_version_and_a_technology(
-    vectors: Path, name: str, technology: int
-) -> None:
-    log = eventlog.parse((vectors / "go-eventlog" / name).read_bytes(), name)
-    events = [*pcr.gce_firmware_events(1, technology), pcr.separator_event(0)]
-    assert eventlog.extend([event.digest for event in events], 0) == log.replay()[0]
-
-
 def test_googles_boot_path_begins_as_predicted(vectors: Path) -> None:
     """Registers 2, 3 and 4 up to the first program, in every log of a machine of Google's."""
     compared = 0

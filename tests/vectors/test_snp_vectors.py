@@ -32,7 +32,7 @@ from confide.verify.x509 import spki_sha256
 from tests.support.judged import judge_snp
 from tests.support.mutations import Parts, single_bytes, structural
 from tests.support.simulated_amd import P384_ORDER, with_signature
-from tests.support.snp_policy import policy_json
+from tests.support.snp_policy import policy_json, products_json
 from tests.support.verdicts import failed
 
 AT = 1_750_000_000  # 2025-06-15, when all these certificates were valid
@@ -190,12 +190,16 @@ def evidence_of(folder: Path, vector_name: str) -> Evidence:
 def policy_of(vector: Vector, **changes: Any) -> SnpPolicy:
     old = {"bootloader": 2, "tee": 0, "snp": 5, "microcode": 68}
     genoa = {"bootloader": 9, "tee": 0, "snp": 21, "microcode": 70}
+    # Bits that tell nothing about authenticity: each machine has its own.
+    platforms = [
+        [name for at, name in enumerate(("smt", "tsme", "ecc", "alias-check")) if number >> at & 1]
+        for number in range(16)
+    ]
+    products = products_json(platform_info=platforms)
     value = policy_json(
-        minimum_tcb={"milan": old, "genoa": genoa},
-        platform_info={
-            "set": [],
-            "clear": ["rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
-            "insecure_any": ["smt", "tsme", "ecc", "alias-check"],
+        products={
+            "milan": products["milan"] | {"minimum_tcb": old},
+            "genoa": products["genoa"] | {"minimum_tcb": genoa},
         },
         minimum_guest_svn=0,
         chip_ids=[],
@@ -244,9 +248,7 @@ def test_debug_enabled_report_verifies_and_is_refused(vectors: Path) -> None:
 def test_report_for_another_product_than_wanted(vectors: Path) -> None:
     """Version 2 does not name its processor, so upstream must be told; here the chain tells."""
     evidence = evidence_of(vectors, "debug")
-    only_genoa = policy_of(
-        DEBUG, minimum_tcb={"genoa": {"bootloader": 0, "tee": 0, "snp": 0, "microcode": 0}}
-    )
+    only_genoa = policy_of(DEBUG, products={"genoa": products_json()["genoa"]})
     assert "product" in failed(verify(evidence, DEBUG, evidence, policy=only_genoa))
 
 

@@ -87,6 +87,10 @@ CODES = {
         PolicyError,
         status=401,
     ),
+    "uncited-floor": Code(
+        "A floor of the policy has no source, or a source of another value. Cite it or remove it.",
+        FormatError,
+    ),
     "unreadable-model": Code("The folder of the model cannot be read.", ConfigError),
     "wrong-block": Code(
         "A block of the model disk is damaged. Copy the disk again.", VerificationError

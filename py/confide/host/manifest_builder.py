@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from confide.encoding.files import read_file
-from confide.encoding.messages import JsonMessage, from_map
+from confide.encoding.messages import from_map
 from confide.errors import ConfigError
 from confide.host.development_ca import development_ca_spki_sha256
+from confide.host.policy_file import MAX_POLICY, PolicyFile
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
 from confide.protocol.policy.gpu import GpuPolicy
@@ -25,23 +25,10 @@ from confide.protocol.policy.tdx import TdxReference
 from confide.protocol.policy.vtpm import DevelopmentCa, VtpmReference
 from confide.protocol.roles import Role
 from measure import report
-from measure.declare import Nested
 from measure.errors import MeasureError
-from measure.kinds import MapOf, Text, Word
 
-POLICY_FORMAT = "confide-policy/1"
-MAX_POLICY = 1 << 18
 MAX_MODEL_FILE = 65536
 DIFFERENCES_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class _PolicyFile(JsonMessage, what="the policy", limit=MAX_POLICY):
-    """A production policy: `platforms` and `gpus` of each role as they stand in a manifest."""
-
-    format: Annotated[str, Word((POLICY_FORMAT,))] = field(default=POLICY_FORMAT, init=False)
-    platforms: Platforms
-    gpus: Annotated[Mapping[str, GpuPolicy], MapOf(Text(), Nested(GpuPolicy))]
 
 
 @dataclass(frozen=True)
@@ -55,7 +42,7 @@ class Policy:
     @classmethod
     def read(cls, path: Path) -> Policy:
         """The production policy in a file. Raises ConfigError or FormatError."""
-        file = _PolicyFile.parse(read_file(path, "policy", MAX_POLICY))
+        file = PolicyFile.parse(read_file(path, "policy", MAX_POLICY))
         file.platforms.check_mode("production")
         return cls("production", file.platforms, file.gpus)
 

@@ -12,7 +12,6 @@ Items have names, so that a verifier asks for exactly what some evidence needs:
     intel/crl/{root,processor,platform}     DER
     nvidia/rim/ID                           XML
     nvidia/ocsp/CERTIFICATE                 DER; SHA-256 of the certificate it is about, in hex
-    google/issuer/KEY                       DER; a vTPM's issuer, by its key identifier in hex
 """
 
 from __future__ import annotations

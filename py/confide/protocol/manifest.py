@@ -23,12 +23,7 @@ from confide.protocol.model import Model
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.protocol.policy.tdx import TdxPolicy, TdxReference
-from confide.protocol.policy.vtpm import (
-    VTPM_AUTHORITY,
-    DevelopmentCa,
-    VtpmAuthority,
-    VtpmReference,
-)
+from confide.protocol.policy.vtpm import DevelopmentCa, VtpmReference
 from confide.protocol.roles import WORKERS, Role
 from measure.declare import Nested, Wire
 from measure.kinds import (
@@ -53,21 +48,20 @@ MAX_MANIFEST = 1 << 20
 class Platforms:
     """What is demanded of each platform. A platform that is left out is not accepted."""
 
-    vtpm: Annotated[VtpmAuthority | None, Optional(VTPM_AUTHORITY)] = None
+    vtpm: Annotated[DevelopmentCa | None, Optional(Nested(DevelopmentCa))] = None
     snp: Annotated[SnpPolicy | None, Optional(Nested(SnpPolicy)), Wire("sev-snp")] = None
     tdx: Annotated[TdxPolicy | None, Optional(Nested(TdxPolicy))] = None
 
     def check_mode(self, mode: str) -> None:
         """Raises FormatError `manifest-mode` if a manifest of this mode may not accept these."""
-        is_development = isinstance(self.vtpm, DevelopmentCa)
-        if mode == "development" and (not is_development or self.snp or self.tdx):
+        if mode == "development" and (self.vtpm is None or self.snp or self.tdx):
             raise FormatError(
                 "manifest-mode",
                 "a development manifest accepts a platform of production",
                 expected="vtpm with the development CA, and nothing else",
                 next="build a manifest of mode production, without the development CA",
             )
-        if mode == "production" and is_development:
+        if mode == "production" and self.vtpm is not None:
             raise FormatError(
                 "manifest-mode",
                 "a production manifest names a development CA",
@@ -217,14 +211,8 @@ class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
         "allOf": [
             {
                 "if": {"properties": {"mode": {"const": "development"}}},
-                "then": _platforms(
-                    {
-                        "required": ["vtpm"],
-                        "maxProperties": 1,
-                        "properties": {"vtpm": {"required": ["development_ca"]}},
-                    }
-                ),
-                "else": _platforms({"properties": {"vtpm": {"required": ["insecure_cloud"]}}}),
+                "then": _platforms({"required": ["vtpm"], "maxProperties": 1}),
+                "else": _platforms({"properties": {"vtpm": False}}),
             },
             *map(_without, ("vtpm", "sev-snp", "tdx")),
         ]

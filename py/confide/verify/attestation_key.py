@@ -4,11 +4,10 @@ Rules that hold when every check passes:
 - The chain ends in a self-signed certificate whose public key is the authority's; every certificate
   above the leaf may sign certificates, as deep as that goes, and did sign the one below it; all are
   valid at `now`, and none has a critical extension that is not understood.
-- The leaf is not a CA, and its issuer says that it is an attestation key: by the usage that the TCG
-  has for this, or, with a cloud, by the cloud's own statement of the machine it belongs to.
+- The leaf is not a CA, and its issuer says that it is an attestation key, by the usage that the TCG
+  has for this.
 
-Source: TCG EK Credential Profile 2.5, 3.2 and 3.6 (usages); RFC 5280, 4.2.1 (extensions); Google's
-certificates are as its own verifier reads them (go-tpm-tools, server/verify.go).
+Source: TCG EK Credential Profile 2.5, 3.2 and 3.6 (usages); RFC 5280, 4.2.1 (extensions).
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
 from confide.errors import FormatError
-from confide.protocol.policy.vtpm import DevelopmentCa, VtpmAuthority
+from confide.protocol.policy.vtpm import DevelopmentCa
 from confide.vendors.tpm.structures import AK_USAGE_OID
 from confide.verify.chain import Place, Profile, Walker
-from confide.verify.roots import GOOGLE_TPM_ROOT
-from confide.verify.verdict import COLLATERAL, FORMAT, Check, check_equal
+from confide.verify.verdict import FORMAT, Check, check_equal
 from confide.verify.x509 import check_validity, extension, spki_sha256, subject
 
 MAX_CHAIN = 4
-# What machine a key belongs to, in each certificate that Google issues for a vTPM.
-GOOGLE_INSTANCE_OID = "1.3.6.1.4.1.11129.2.1.21"
 _SIGNATURES = (
     SignatureAlgorithmOID.ECDSA_WITH_SHA256,
     SignatureAlgorithmOID.ECDSA_WITH_SHA384,
@@ -39,18 +35,19 @@ _SIGNATURES = (
 
 
 def check_chain(
-    chain: Sequence[x509.Certificate], authority: VtpmAuthority, now: int
+    chain: Sequence[x509.Certificate], authority: DevelopmentCa, now: int
 ) -> list[Check]:
     """The checks of a chain, leaf first, root last, at `now` (unix seconds)."""
-    if isinstance(authority, DevelopmentCa):
-        root, source, profile = authority.spki_sha256, "manifest", _DEVELOPMENT
-    else:
-        root, source = GOOGLE_TPM_ROOT.spki_sha256, f"manifest, insecure_cloud {authority.name}"
-        profile = _CLOUD
-    leaf_fault, *faults = Walker().faults(chain, profile)
+    leaf_fault, *faults = Walker().faults(chain, _PROFILE)
     checks = [
-        _check_whole(chain, authority),
-        check_equal("issuer", root, spki_sha256(chain[-1]), source),
+        Check(
+            "attestation key's chain",
+            f"2 to {MAX_CHAIN} certificates",
+            f"{len(chain)}",
+            len(chain) in _PROFILE.lengths,
+            FORMAT,
+        ),
+        check_equal("issuer", authority.spki_sha256, spki_sha256(chain[-1]), "manifest"),
         *(
             _check(
                 "issuer certificate",
@@ -95,23 +92,13 @@ def attestation_key(
     )
 
 
-def _check_whole(chain: Sequence[x509.Certificate], authority: VtpmAuthority) -> Check:
-    """The chain has a possible length; a cloud's, completed with collateral, goes up to a root."""
-    seen, passed, source = f"{len(chain)}", len(chain) in _LENGTHS, FORMAT
-    if not isinstance(authority, DevelopmentCa):
-        source = COLLATERAL
-        if chain[-1].issuer != chain[-1].subject:
-            seen, passed = f"{seen}, without the root", False
-    return Check("attestation key's chain", f"2 to {MAX_CHAIN} certificates", seen, passed, source)
-
-
 def _check(
     name: str, expected: str, certificate: x509.Certificate, fault: str, source: str
 ) -> Check:
     return Check(name, expected, fault or subject(certificate), not fault, source)
 
 
-def _development_leaf(certificate: x509.Certificate) -> str:
+def _leaf_fault(certificate: x509.Certificate) -> str:
     usage = extension(certificate, x509.ExtendedKeyUsage)
     if usage is None or [oid.dotted_string for oid in usage] != [AK_USAGE_OID]:
         return "is not for an attestation key"
@@ -119,18 +106,7 @@ def _development_leaf(certificate: x509.Certificate) -> str:
     return "does not say that it is not a CA" if constraints is None or constraints.ca else ""
 
 
-def _cloud_leaf(certificate: x509.Certificate) -> str:
-    oids = [e.oid.dotted_string for e in certificate.extensions]
-    if GOOGLE_INSTANCE_OID not in oids:
-        return "does not name the machine that the key belongs to"
-    # Without the extension it is not a CA either (RFC 5280, 4.2.1.9).
-    constraints = extension(certificate, x509.BasicConstraints)
-    return "is a CA" if constraints and constraints.ca else ""
-
-
-_LENGTHS = range(2, MAX_CHAIN + 1)
 _USAGE = (ExtensionOID.EXTENDED_KEY_USAGE,)
-_DEVELOPMENT, _CLOUD = (
-    Profile(_LENGTHS, _SIGNATURES, (Place(known_critical=_USAGE, rule=rule), Place()))
-    for rule in (_development_leaf, _cloud_leaf)
+_PROFILE = Profile(
+    range(2, MAX_CHAIN + 1), _SIGNATURES, (Place(known_critical=_USAGE, rule=_leaf_fault), Place())
 )

@@ -10,32 +10,27 @@ Evidence that cannot be read needs nothing: its verifier says what is wrong with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import pairwise
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import OptOut, SnpPolicy
-from confide.protocol.policy.vtpm import InsecureCloud
 from confide.vendors.amd.report import Product, SigningKey
 from confide.vendors.intel import pcs
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.vendors.nvidia.spdm import NONCE_SIZE
-from confide.verify.machine import SNP_CERTIFICATES, SnpEvidence, TdxEvidence, VtpmEvidence
+from confide.verify.machine import SNP_CERTIFICATES, SnpEvidence, TdxEvidence
 from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
 from confide.verify.nvidia.device import Device, wanted_rims
 from confide.verify.nvidia.rim import rim_signers
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.snp.collateral import SnpCollateral
-from confide.verify.x509 import extension
 
-MAX_ISSUERS = 3
 _TURIN_CHIP_ID_SIZE = 8
 
 About = tuple[x509.Certificate, ...]
@@ -79,8 +74,6 @@ def missing_for(
             snp_collateral(machine, platforms.snp, shelf)
         case TdxEvidence() if role.tdx and platforms.tdx is not None:
             tdx_collateral(machine, shelf)
-        case VtpmEvidence() if role.vtpm and isinstance(platforms.vtpm, InsecureCloud):
-            with_issuers(machine, shelf)
         case _:
             return {}
     if role.gpus is not None:
@@ -166,24 +159,6 @@ def gpu_collateral(
     answers = [shelf.take(name, *about) for name, about in questions.items()]
     ocsp = tuple(OcspAnswer(a.data, a.nonce.ljust(NONCE_SIZE, b"\0")) for a in answers if a)
     return GpuCollateral(rims, ocsp)
-
-
-def with_issuers(evidence: VtpmEvidence, shelf: Shelf) -> VtpmEvidence:
-    """The evidence with the issuers of its attestation key, as far as they are there."""
-    chain = list(evidence.chain)
-    try:
-        while len(chain) <= MAX_ISSUERS:
-            key = extension(chain[-1], x509.AuthorityKeyIdentifier)
-            is_root = chain[-1].issuer == chain[-1].subject
-            if is_root or key is None or not key.key_identifier:
-                break
-            issuer = shelf.data(f"google/issuer/{key.key_identifier.hex()}", chain[-1])
-            if issuer is None:
-                break
-            chain.append(load_certificate(issuer, "attestation key"))
-    except FormatError:
-        return evidence
-    return replace(evidence, chain=tuple(chain))
 
 
 def _questions(chain: About) -> dict[str, About]:

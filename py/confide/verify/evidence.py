@@ -6,13 +6,11 @@ from confide.errors import FormatError, PolicyError
 from confide.protocol.collateral import Bundle
 from confide.protocol.gpu import gpu_nonce
 from confide.protocol.manifest import Manifest, RoleEntry
-from confide.protocol.policy.vtpm import InsecureCloud
 from confide.verify.collateral import (
     Shelf,
     gpu_collateral,
     snp_collateral,
     tdx_collateral,
-    with_issuers,
 )
 from confide.verify.machine import SnpEvidence, TdxEvidence, VtpmEvidence
 from confide.verify.nvidia import verify_gpus
@@ -96,8 +94,6 @@ def _verify_machine(
     machine = evidence.machine
     match machine:
         case VtpmEvidence() if platforms.vtpm is not None:
-            if isinstance(platforms.vtpm, InsecureCloud):
-                machine = with_issuers(machine, shelf)
             return accepted + verify_vtpm(
                 machine,
                 report_data=report_data,

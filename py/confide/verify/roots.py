@@ -18,13 +18,6 @@ class Root:
     spki_sha256: bytes
 
 
-# Certifies the keys of the vTPMs of one cloud (subject "EK/AK CA Root", valid until 2122).
-GOOGLE_TPM_ROOT = Root(
-    "Google",
-    "vTPM",
-    bytes.fromhex("56a613f57126a385dd6949294e93b0b566f96ab0573be0c2368e6f5ca779831f"),
-)
-
 # AMD's root keys (ARK), one for each family of processors. Each signs an ASK, which certifies the
 # keys of chips (VCEK), an ASVK, which certifies those of clouds (VLEK), and the revocation list.
 AMD_MILAN = Root(

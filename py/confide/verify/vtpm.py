@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confide.protocol.binding import TPM_EXTRA_DATA_SIZE
-from confide.protocol.policy.vtpm import REQUIRED_PCRS, VtpmAuthority, VtpmReference
+from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.vendors.tpm.structures import EcdsaSignature, RsassaSignature, pcr_digest
 from confide.verify.attestation_key import check_chain
 from confide.verify.machine import VtpmEvidence
@@ -61,7 +61,7 @@ def verify_vtpm(
     *,
     report_data: bytes,
     references: Sequence[VtpmReference],
-    authority: VtpmAuthority,
+    authority: DevelopmentCa,
     now: int,
 ) -> Verdict:
     """Checks everything; bad evidence makes a verdict that has not passed, never an exception.

@@ -6,10 +6,10 @@ import hashlib
 
 import pytest
 
-from measure import direct, image, pcr, shapes, uki
-from measure.errors import FormatError, InputError, UnsupportedError
+from measure import direct, pcr, shapes, uki
+from measure.errors import FormatError, UnsupportedError
 from measure.pcr import Component
-from measure.shapes import GCE_SEV_SNP, GCE_TDX, OVMF_DIRECT, OVMF_DISK
+from measure.shapes import OVMF_DIRECT
 from tests.support.measurement import builders
 from tests.support.measurement.samples import changed_uki, predict
 
@@ -130,24 +130,6 @@ def test_a_stub_of_262_does_not_load_the_kernel_as_an_image() -> None:
     """What a host sees that passes the whole UKI with -kernel: the stub itself is predicted."""
     parsed = uki.parse(changed_uki(sdmagic=STUB_262), "f")
     assert [event.pcr for event in pcr.uki_events(parsed)] == [11] * 12 + [9, 9]
-
-
-def test_googles_shapes_need_no_firmware() -> None:
-    disk = image.parse(builders.bootable_disk(), "disk")
-    predicted = {s.name: pcr.predict(s, disk, None).pcrs() for s in (GCE_SEV_SNP, GCE_TDX)}
-    snp, tdx = predicted.values()
-    assert {n for n in snp if snp[n] != tdx[n]} == {0}
-    ours = predict().pcrs()
-    assert {n for n in snp if snp[n] != ours[n]} == {0}
-    assert set(ours) - set(snp) == {5, 7}
-
-
-def test_a_firmware_goes_with_the_machines_that_have_one() -> None:
-    disk = image.parse(builders.bootable_disk(), "disk")
-    with pytest.raises(InputError, match="ovmf-disk needs a firmware"):
-        pcr.predict(OVMF_DISK, disk, None)
-    with pytest.raises(InputError, match="gce-tdx takes no firmware"):
-        predict(shape=GCE_TDX)
 
 
 def test_every_shape_says_what_each_register_is() -> None:

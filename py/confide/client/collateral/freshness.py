@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cryptography import x509
 from cryptography.x509 import ocsp
 
 from confide.encoding.x509 import UNREADABLE, load_certificate
@@ -53,8 +52,6 @@ def end_of(name: str, item: Item) -> int | None:
             signing_certificates(document)
         case ["amd", "vcek", *_]:
             _check_vcek(name, item)
-        case ["google", "issuer", key]:
-            _check_issuer(name, item, key)
         case _:
             load_certificate(item.data, name)
     return None
@@ -74,14 +71,6 @@ def _check_vcek(name: str, item: Item) -> None:
         tcb[at] = levels[part]
     if key.chip_id is None or vcek_name(key.product, key.chip_id, bytes(tcb)) != name:
         raise _bad(name, "the certificate of this chip and TCB version", "that of another")
-
-
-def _check_issuer(name: str, item: Item, key: str) -> None:
-    """It is kept for good, and evidence says where it is: it must have the key in its name."""
-    certificate = load_certificate(item.data, name)
-    seen = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest.hex()
-    if seen != key:
-        raise _bad(name, "the certificate of the issuer with this key", f"that of {seen}")
 
 
 def _signed(kind: pcs.Item, item: Item) -> bytes:

@@ -3,19 +3,18 @@
 Pure: requests are described, answers are taken apart, nothing is sent. Nothing in an answer is
 verified either: it is kept as it came, and a verifier checks it each time it is used.
 
-Evidence, which anyone may write, decides what is asked for. So hosts are constants, or of one
-cloud's storage, and evidence puts nothing into a URL but hex digits, numbers, a quoted id or path.
+Evidence, which anyone may write, decides what is asked for. So hosts are constants, and evidence
+puts nothing into a URL but hex digits, numbers or a quoted id.
 
 Source: AMD 57230 "VCEK Certificate and KDS Interface Specification"; Intel's Provisioning
 Certification Service API, version 4; NVIDIA's RIM service, and OCSP (RFC 6960, 4.1 and appendix A;
-RFC 8954: the nonce); RFC 5280, 4.2.2.1 (where an issuer's certificate is).
+RFC 8954: the nonce).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import secrets
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -25,7 +24,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
@@ -35,7 +33,6 @@ from confide.vendors.intel import pcs
 from confide.vendors.intel.pck import FMSPC_SIZE
 from confide.vendors.nvidia.spdm import NONCE_SIZE
 from confide.verify.collateral import About
-from confide.verify.x509 import extension
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,10 @@ AMD = Vendor("AMD's key distribution service", f"{_HELD}, and TDX machines and G
 INTEL = Vendor("Intel's certification service", f"{_HELD}, and SEV-SNP machines and GPUs need none")
 NVIDIA_RIM = Vendor("NVIDIA's RIM service", f"{_HELD}, and machines without GPUs need none")
 NVIDIA_OCSP = Vendor("NVIDIA's OCSP service", f"{_HELD}, and machines without GPUs need none")
-GOOGLE = Vendor("Google's certificate storage", f"{_HELD}, and only this cloud's vTPMs need it")
 
 _AMD_URL = "https://kdsintf.amd.com"
 _NVIDIA_RIM_URL = "https://rim.attestation.nvidia.com/v1/rim"
 _NVIDIA_OCSP_URL = "https://ocsp.ndis.nvidia.com/"
-# Certificates say http; nothing else that evidence might name is ever asked.
-_GOOGLE_URL = re.compile(r"https?://([a-z0-9-]+\.storage\.googleapis\.com/[A-Za-z0-9/._-]*)")
 _SPL = {
     "fmc": "fmcSPL",
     "bootloader": "blSPL",
@@ -116,8 +110,6 @@ def request_for(name: str, about: About) -> Request | None:
             return Request(NVIDIA_RIM, url, lambda answer: {name: _rim(answer)})
         case ["nvidia", "ocsp", _]:
             return _ocsp(name, *about)
-        case ["google", "issuer", _]:
-            return _issuer(name, *about)
     return None
 
 
@@ -181,18 +173,6 @@ def _ocsp(name: str, certificate: x509.Certificate, issuer: x509.Certificate) ->
         body=question.public_bytes(Encoding.DER),
         content_type="application/ocsp-request",
     )
-
-
-def _issuer(name: str, certificate: x509.Certificate) -> Request | None:
-    """A certificate says where its issuer's is; only Google's own storage is asked."""
-    access = extension(certificate, x509.AuthorityInformationAccess) or ()
-    for description in access:
-        if description.access_method != AuthorityInformationAccessOID.CA_ISSUERS:
-            continue
-        found = _GOOGLE_URL.fullmatch(str(description.access_location.value))
-        if found:
-            return Request(GOOGLE, f"https://{found[1]}", lambda answer: {name: answer.item()})
-    return None
 
 
 def _rim(answer: Answer) -> Item:

@@ -1,7 +1,7 @@
-"""The vTPM attester: the attestation key that the cloud certified quotes the boot registers.
+"""The vTPM attester: the attestation key that the runner certified quotes the boot registers.
 
-As on a large cloud, the platform stores two items in the TPM's NV memory: the template from which
-the TPM makes its attestation key, and a certificate for that key. Our runner adds the issuer's.
+The runner stores three items in the TPM's NV memory: the template from which the TPM makes its
+attestation key, a certificate for that key, and the issuer's certificate.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ class VtpmAttester:
         with self._connect() as exchange:
             key, certificate = _find_key(exchange)
             report = _quote(exchange, key, report_data[:TPM_EXTRA_DATA_SIZE])
-            # A cloud's issuers are not in the TPM: they reach the verifier as collateral.
             issuer = _read(exchange, AK_ISSUER_NV)
         chain = (certificate,) if issuer is None else (certificate, issuer)
         return Evidence("vtpm", report.encode(), chain, read_event_log(self._event_log))
@@ -131,7 +130,7 @@ def _not_provisioned(what: str, index: int) -> UnavailableError:
         f"the TPM has no {what}",
         expected=f"NV index {index:#010x}",
         seen="no such index",
-        next="start the machine with `confide run`, or on a cloud that certifies vTPMs",
+        next="start the machine with `confide run`",
     )
 
 

@@ -3,7 +3,9 @@
 Rules that hold for every policy:
 - Everything that a report states and a host could choose has a reference value. An empty list
   accepts nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
-- A product of AMD's is accepted only with a minimum for each component of its TCB version.
+- A product of AMD's is accepted only with a policy of its own: a minimum for each component of its
+  TCB version, the mitigations, and the sets of bits that guest policy and platform may have.
+- A set of bits is accepted as a whole: what is in no listed set is refused.
 - Debugging and migration agents need an opt-out of their own: with either, a host can read memory.
 
 Source: AMD 56860 "SEV Secure Nested Paging Firmware ABI", rev. 1.58, tables 10, 23 and 24.
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any
 
 from confide.errors import FormatError
 from confide.protocol.policy.accepted import Accepted
@@ -29,14 +31,14 @@ from confide.vendors.amd.report import (
     bit_name,
 )
 from measure.declare import Keyed
-from measure.kinds import Choices, Converted, Hex, Integer, Kind, Name, Text, bad_field
+from measure.kinds import Choices, Converted, Hex, Integer, Kind, ListOf, Name, Text
 
 MAX_VMPL = 3
+MAX_SETS = 128
 # A text in a manifest is shorter than the manifest itself.
 MAX_CSP_ID = 1 << 20
 
 _CODE = "bad-snp-policy"
-_EACH_BIT = "Each bit stands in exactly one of the lists."
 
 
 class OptOut(StrEnum):
@@ -53,9 +55,8 @@ OPT_OUT_BITS = {
     GuestPolicy.DEBUG: OptOut.ALLOW_DEBUG,
     GuestPolicy.MIGRATION_AGENT: OptOut.ALLOW_MIGRATION_AGENT,
 }
-_PINNED_POLICY = GuestPolicy(sum(bit for bit in GuestPolicy if bit not in OPT_OUT_BITS))
-
-_Flags = TypeVar("_Flags", GuestPolicy, PlatformInfo)
+PINNED_POLICY = GuestPolicy(sum(bit for bit in GuestPolicy if bit not in OPT_OUT_BITS))
+"""The bits of a guest policy that an accepted set decides about."""
 
 
 @dataclass(frozen=True)
@@ -67,52 +68,63 @@ class SnpReference:
 
 
 @dataclass(frozen=True)
-class Bits(Generic[_Flags]):
-    """Which bits must be set, which clear; `insecure_any` may be either."""
+class ProductPolicy:
+    """What machines of one product must be like.
 
-    set: _Flags
-    clear: _Flags
-    insecure_any: _Flags
+    Attributes:
+        minimum_tcb: the least version of every component.
+        mitigations: the bits that both vectors, at launch and now, must have. A report without
+            vectors fails, unless this is 0.
+        guest_policy: the accepted sets of bits, beside those of `OPT_OUT_BITS`.
+        platform_info: the accepted sets of bits.
+    """
+
+    minimum_tcb: Tcb
+    mitigations: int
+    guest_policy: tuple[GuestPolicy, ...]
+    platform_info: tuple[PlatformInfo, ...]
 
 
-def _bits(all_bits: _Flags) -> Kind:
-    """`Bits` as three lists of names; each of `all_bits` is in exactly one list."""
+def _sets(all_bits: GuestPolicy | PlatformInfo) -> Kind:
+    """Sets of bits, each as a list of names; in the order of their numbers, so each once."""
+    flags = type(all_bits)
     bits = {bit_name(bit): bit for bit in all_bits}
-    lists = ("set", "clear", "insecure_any")
 
-    def read(names: dict[str, tuple[str, ...]]) -> Bits[_Flags]:
-        listed = [name for key in lists for name in names[key]]
-        if len(set(listed)) != len(listed):
-            raise bad_field("the SEV-SNP policy", "each bit in one list", "a bit in two lists")
-        left = [name for name in bits if name not in listed]
-        if left:
-            raise _wrong("bits", f"each in one list: {', '.join(lists)}", f"no {', '.join(left)}")
-        flags = {key: type(all_bits)(sum(bits[name] for name in names[key])) for key in lists}
-        return Bits(**flags)
+    def read(lists: tuple[tuple[str, ...], ...]) -> tuple[GuestPolicy | PlatformInfo, ...]:
+        sets = tuple(flags(sum(bits[name] for name in names)) for names in lists)
+        if list(sets) != sorted(set(sets)):
+            raise _wrong("bits", "each set once, in the order of their numbers", "another order")
+        return sets
 
-    def write(value: Bits[_Flags]) -> dict[str, list[str]]:
-        return {key: [bit_name(bit) for bit in getattr(value, key)] for key in lists}
+    def write(sets: tuple[GuestPolicy | PlatformInfo, ...]) -> list[list[str]]:
+        return [[bit_name(bit) for bit in members] for members in sets]
 
-    return Converted(Keyed(dict.fromkeys(lists, Choices(tuple(bits)))), read, write)
+    return Converted(ListOf(Choices(tuple(bits)), MAX_SETS), read, write)
 
 
-def _read_tcbs(values: dict[str, dict[str, int]]) -> dict[Product, Tcb]:
-    tcbs = (Tcb(Product(name), tuple(parts.values())) for name, parts in values.items())
-    return {tcb.product: tcb for tcb in tcbs}
+def _product(product: Product) -> Kind:
+    """A `ProductPolicy`: its `minimum_tcb` has the components of this product."""
+
+    def read(fields: dict[str, Any]) -> ProductPolicy:
+        tcb = Tcb(product, tuple(fields["minimum_tcb"].values()))
+        return ProductPolicy(**fields | {"minimum_tcb": tcb})
+
+    def write(value: ProductPolicy) -> dict[str, Any]:
+        return vars(value) | {"minimum_tcb": value.minimum_tcb.to_dict()}
+
+    fields = {
+        "minimum_tcb": Keyed(dict.fromkeys(TCB_LAYOUTS[product], Integer(maximum=255))),
+        "mitigations": Integer(),
+        "guest_policy": _sets(PINNED_POLICY),
+        "platform_info": _sets(PlatformInfo(sum(PlatformInfo))),
+    }
+    return Converted(Keyed(fields), read, write)
 
 
-def _write_tcbs(tcbs: Mapping[Product, Tcb]) -> dict[str, dict[str, int]]:
-    return {product.value: dict(tcb.to_dict()) for product, tcb in tcbs.items()}
-
-
-def _components(product: Product) -> Kind:
-    return Keyed(dict.fromkeys(TCB_LAYOUTS[product], Integer(maximum=255)))
-
-
-_MINIMUM_TCB = Converted(
-    Keyed({product.value: _components(product) for product in Product}, required=False),
-    _read_tcbs,
-    _write_tcbs,
+_PRODUCTS = Converted(
+    Keyed({product.value: _product(product) for product in Product}, required=False),
+    read=lambda values: {Product(name): value for name, value in values.items()},
+    write=lambda products: {product.value: value for product, value in products.items()},
 )
 
 
@@ -124,24 +136,21 @@ def _values(size: int) -> Kind:
 class SnpPolicy:
     """Reference values beside the launch digest, for all SEV-SNP machines of a manifest.
 
-    `minimum_tcb` names the accepted products. Digests are SHA-384 (48 bytes), family and image ids
-    16 bytes, host data 32 bytes: zeros stand for "none given", and are accepted only if they
-    are listed. `chip_ids` (64 bytes each) are the accepted chips where a VCEK signs, `csp_ids` the
-    accepted clouds where a VLEK signs; an empty list refuses that kind of key, except that the
-    opt-out `insecure_any_chip` accepts every chip. `mitigations` is the vector whose bits must be
-    set both at launch and now; a report without vectors then fails, unless it is 0.
+    `products` names the accepted products. Digests are SHA-384 (48 bytes), family and image ids 16
+    bytes, host data 32 bytes: zeros stand for "none given", and are accepted only if they are
+    listed. `chip_ids` (64 bytes each) are the accepted chips, `csp_ids` the accepted clouds where a
+    VLEK signs. Without chip ids a VCEK is refused, except that the opt-out `insecure_any_chip`
+    accepts every chip; a VLEK then says only whose machine it is. Zeros are no chip's id: a host
+    shows them if it masks the id, and then no listed chip is there.
     """
 
-    minimum_tcb: Annotated[
-        Mapping[Product, Tcb],
-        _MINIMUM_TCB,
-        "The accepted products, each with the least version of every component.",
+    products: Annotated[
+        Mapping[Product, ProductPolicy],
+        _PRODUCTS,
+        "The accepted products: least TCB versions, mitigations, and accepted sets of bits.",
     ]
-    guest_policy: Annotated[Bits[GuestPolicy], _bits(_PINNED_POLICY), _EACH_BIT]
-    platform_info: Annotated[Bits[PlatformInfo], _bits(PlatformInfo(sum(PlatformInfo))), _EACH_BIT]
     vmpl: Annotated[int, Integer(maximum=MAX_VMPL)]
     minimum_guest_svn: Annotated[int, Integer(maximum=2**32 - 1)]
-    mitigations: Annotated[int, Integer()]
     id_key_digests: Annotated[tuple[bytes, ...], _values(DIGEST_SIZE)]
     author_key_digests: Annotated[tuple[bytes, ...], _values(DIGEST_SIZE)]
     family_ids: Annotated[tuple[bytes, ...], _values(16)]
@@ -152,6 +161,8 @@ class SnpPolicy:
     opt_outs: Annotated[frozenset[OptOut], Choices(OptOut, collect=frozenset)]
 
     def __post_init__(self) -> None:
+        if bytes(CHIP_ID_SIZE) in self.chip_ids:
+            raise _wrong("chip_ids", "ids of chips", "zeros, which a chip shows that masks its id")
         if self.chip_ids and OptOut.ANY_CHIP in self.opt_outs:
             raise _wrong("chip_ids", f"an empty list, because of {OptOut.ANY_CHIP}", "some")
 

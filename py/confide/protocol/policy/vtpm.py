@@ -1,8 +1,7 @@
 """What a manifest says of vTPMs: who vouches for their keys, and which registers are accepted.
 
-A vTPM is software of the host, so it does not protect against the host. A manifest that names an
-authority for one trusts that host: the published development CA lets anybody be the host, and a
-cloud is an opt-out that says so in its name.
+A vTPM is software of the host, so it does not protect against the host. It is for development: only
+the published development CA vouches for one, and that CA lets anybody be the host.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from typing import Annotated
 
 from confide.errors import FormatError
 from confide.protocol.evidence import PCR_SIZE, PcrNumber
-from measure.declare import Either, Wire
-from measure.kinds import Converted, Hex, MapOf, Name, Word
+from measure.declare import Wire
+from measure.kinds import Converted, Hex, MapOf, Name
 
 # docs/protocol.md says what each covers. Nothing in 1, 6, 10 and 15 to 23 depends on the image.
 REQUIRED_PCRS = (0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14)
-CLOUDS = ("google",)
 
 
 def _check_required(pcrs: dict[int, bytes]) -> dict[int, bytes]:
@@ -59,24 +57,3 @@ class DevelopmentCa:
         Wire("development_ca"),
         "SHA-256 of the SubjectPublicKeyInfo (DER) of the published development CA.",
     ]
-
-
-@dataclass(frozen=True)
-class InsecureCloud:
-    """A cloud that puts its TPMs' certificates into their NV memory.
-
-    Insecure in the sense of this project: that cloud's hypervisor is then trusted.
-    """
-
-    name: Annotated[
-        str,
-        Word(CLOUDS),
-        Wire("insecure_cloud"),
-        "A cloud whose vTPMs are trusted, and so its hypervisor.",
-    ]
-
-
-VtpmAuthority = DevelopmentCa | InsecureCloud
-
-VTPM_AUTHORITY = Either(InsecureCloud, DevelopmentCa)
-"""The kind of a field that holds a `VtpmAuthority`."""

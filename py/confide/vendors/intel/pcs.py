@@ -93,13 +93,17 @@ class Answer:
 
 
 def urls(platform: Platform, service: str = SERVICE, root_crl: str = ROOT_CRL) -> dict[Item, str]:
-    """Where each item is; `service` is Intel's, or the base URL of a cache with the same paths."""
+    """Where each item is; `service` is Intel's, or the base URL of a cache with the same paths.
+
+    Intel gives two TCB evaluations, and these URLs ask for the newest: the other one becomes the
+    newest only months later, and a manifest that demands the newest could not be fulfilled by it.
+    """
     tdx, sgx = f"{service}/tdx/certification/v4", f"{service}/sgx/certification/v4"
     if len(platform.fmspc) != FMSPC_SIZE:
         raise FormatError("bad-fmspc", "the FMSPC has another size", expected=f"{FMSPC_SIZE} bytes")
     return {
-        Item.TCB_INFO: f"{tdx}/tcb?fmspc={platform.fmspc.hex().upper()}",
-        Item.QE_IDENTITY: f"{tdx}/qe/identity",
+        Item.TCB_INFO: f"{tdx}/tcb?fmspc={platform.fmspc.hex().upper()}&update=early",
+        Item.QE_IDENTITY: f"{tdx}/qe/identity?update=early",
         Item.PCK_CRL: f"{sgx}/pckcrl?ca={platform.ca}&encoding=der",
         Item.ROOT_CRL: root_crl,
     }

@@ -27,7 +27,7 @@ class AkIndices:
     template: int
 
 
-# As on Google's cloud (go-tpm-tools, client/handles.go)
+# Where go-tpm-tools looks for them, too (client/handles.go)
 RSA_AK = AkIndices(0x01C10000, 0x01C10001)
 ECC_AK = AkIndices(0x01C10002, 0x01C10003)
 AK_ISSUER_NV = 0x01C10010  # the runner's own: the certificate of that certificate's issuer, DER
@@ -83,7 +83,7 @@ AK_ATTRIBUTES = (
     | KeyAttributes.RESTRICTED
     | KeyAttributes.SIGN_ENCRYPT
 )
-# The least that a key must have that a cloud provisioned
+# The least that a provisioned key must have
 AK_REQUIRED = (
     KeyAttributes.FIXED_TPM
     | KeyAttributes.FIXED_PARENT

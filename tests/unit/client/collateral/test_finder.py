@@ -13,14 +13,10 @@ from confide.client.collateral.freshness import RENEW_AFTER
 from confide.errors import ConfigError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest, Platforms, RoleEntry
-from confide.protocol.roles import Role
+from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
 from tests.support import intel_certificates
-from tests.support.cloud_tpm import CLOUD, CloudTpm, der, issue, pin_root
-from tests.support.cloud_tpm import ROOT as CLOUD_ROOT
-from tests.support.fake_tpm import REPORT_DATA as CLOUD_DATA
 from tests.support.production import Production, manifest
 from tests.support.simulated_amd import MADE, NOW, make_crl, root
 from tests.support.simulated_machine import SimulatedMachine, manifest_bytes
@@ -29,7 +25,6 @@ from tests.support.simulated_vendors import (
     OCSP,
     PCS,
     RIMS,
-    STORAGE,
     MakeFinder,
     Reply,
     SimulatedVendors,
@@ -40,11 +35,6 @@ REPORT_DATA = bytes(range(32)) + bytes(32)
 CRL = "amd/milan/crl"
 
 Machine = tuple[Evidence, str, int]
-
-
-@pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    pin_root(monkeypatch)
 
 
 def machine(production: Production, kind: str) -> Machine:
@@ -97,35 +87,6 @@ def test_from_nothing_to_a_verdict(
     carried = Bundle.parse(found.encode())
     assert failed(find(make_finder(asked[2], carried, online=False), asked), asked) == []
     assert problems == []
-
-
-@pytest.mark.usefixtures("pinned")
-def test_the_issuers_of_a_clouds_vtpm(vendors: SimulatedVendors, make_finder: MakeFinder) -> None:
-    """Each certificate says where the next one is; the root says nothing."""
-    ca = issue("ca", "root", issuer_at=f"http://{STORAGE}/1/ca.crt")
-    ak = issue("ak", "ca", ca=False, issuer_at=f"http://{STORAGE}/2/ca.crt")
-    vendors.pages |= {
-        f"{STORAGE}/1/ca.crt": always(der(CLOUD_ROOT)),
-        f"{STORAGE}/2/ca.crt": always(der(ca)),
-    }
-    by = Manifest(
-        "production",
-        Platforms(vtpm=CLOUD),
-        {Role.COORDINATOR: RoleEntry((CloudTpm().reference(),))},
-        (),
-    )
-    evidence = replace(CloudTpm().evidence(), endorsements=(der(ak),))
-    found = find(make_finder(), (evidence, "coordinator", NOW), by)
-    verdict = verify_evidence(
-        ParsedEvidence(evidence),
-        report_data=CLOUD_DATA,
-        manifest=by,
-        role="coordinator",
-        collateral=found,
-        now=NOW,
-    )
-    assert verdict.passed
-    assert vendors.asked == [f"GET {STORAGE}/2/ca.crt", f"GET {STORAGE}/1/ca.crt"]
 
 
 def test_a_development_machine_needs_nothing(tmp_path: Path) -> None:

@@ -10,24 +10,26 @@ from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
 from confide.protocol.policy.snp import OptOut, SnpPolicy, SnpReference
 from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Product, Tcb
-from tests.support.snp_policy import policy, policy_json
+from tests.support.snp_policy import MINIMUM_TCB, policy, policy_json, products_json
 
 
 def test_round_trip() -> None:
     for value in (
         policy_json(),
         policy_json(chip_ids=[], opt_outs=[option.value for option in OptOut]),
-        policy_json(minimum_tcb={}, csp_ids=[], host_data=["ab" * 32, "cd" * 32]),
+        policy_json(products={}, csp_ids=[], host_data=["ab" * 32, "cd" * 32]),
     ):
         assert to_map(from_map(SnpPolicy, value, "policy")) == value
 
 
 def test_values() -> None:
     read = policy()
-    assert read.minimum_tcb[Product.TURIN] == Tcb(Product.TURIN, (9, 1, 2, 3, 4))
-    assert read.guest_policy.set == GuestPolicy.SMT
-    assert read.platform_info.set == PlatformInfo.SMT | PlatformInfo.ECC | PlatformInfo.ALIAS_CHECK
-    assert read.platform_info.insecure_any == PlatformInfo(0)
+    assert list(read.products) == list(Product)
+    turin = read.products[Product.TURIN]
+    assert turin.minimum_tcb == Tcb(Product.TURIN, (9, 1, 2, 3, 4))
+    assert turin.guest_policy == (GuestPolicy.SMT,)
+    assert turin.platform_info == (PlatformInfo.SMT | PlatformInfo.ECC | PlatformInfo.ALIAS_CHECK,)
+    assert turin.mitigations == 0
     assert read.opt_outs == frozenset()
 
 
@@ -41,8 +43,13 @@ def test_reference() -> None:
             from_map(SnpReference, bad, "reference")
 
 
-ALL_BITS = policy_json()["platform_info"]
-MILAN = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}
+MILAN = products_json()["milan"]
+FOUR = MINIMUM_TCB["milan"]
+
+
+def milan(**changes: object) -> dict[str, Any]:
+    """A policy for Milan alone, with these values."""
+    return {"products": {"milan": MILAN | changes}}
 
 
 @pytest.mark.parametrize(
@@ -53,27 +60,32 @@ MILAN = {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}
         {"vmpl": None},
         {"vmpl": True},
         {"minimum_guest_svn": -1},
-        {"mitigations": "0x1"},
-        {"minimum_tcb": {"rome": MILAN}},
-        {"minimum_tcb": {"milan": MILAN | {"fmc": 1}}},
-        {"minimum_tcb": {"turin": MILAN}},
-        {"minimum_tcb": {"milan": {"bootloader": 1, "tee": 2, "snp": 3}}},
-        {"minimum_tcb": {"milan": MILAN | {"snp": 256}}},
-        {"platform_info": ALL_BITS | {"clear": ["tsme"]}},
-        {"platform_info": ALL_BITS | {"insecure_any": ["smt"]}},
-        {"platform_info": ALL_BITS | {"set": ["alias-check", "ecc", "smt"]}},
-        {"platform_info": ALL_BITS | {"set": ["smt", "smt", "ecc", "alias-check"]}},
-        {"platform_info": ALL_BITS | {"set": ["smt", "ecc", "alias-check", "debug"]}},
-        {"platform_info": ALL_BITS | {"more": []}},
-        {"platform_info": {"set": [], "clear": []}},
-        {"guest_policy": policy_json()["guest_policy"] | {"insecure_any": ["debug"]}},
-        {"guest_policy": policy_json()["guest_policy"] | {"insecure_any": ["migration-agent"]}},
+        {"products": None},
+        {"products": {"rome": MILAN}},
+        {"products": {"milan": {name: MILAN[name] for name in MILAN if name != "mitigations"}}},
+        {"products": {"turin": MILAN}},
+        milan(more=1),
+        milan(mitigations="0x1"),
+        milan(minimum_tcb=FOUR | {"fmc": 1}),
+        milan(minimum_tcb={"bootloader": 1, "tee": 2, "snp": 3}),
+        milan(minimum_tcb=FOUR | {"snp": 256}),
+        milan(platform_info=["smt"]),
+        milan(platform_info=[["smt"], ["smt"]]),
+        milan(platform_info=[["ecc"], ["smt"]]),
+        milan(platform_info=[["ecc", "smt"]]),
+        milan(platform_info=[["smt", "smt"]]),
+        milan(platform_info=[["debug"]]),
+        milan(platform_info=None),
+        milan(guest_policy=[["debug"]]),
+        milan(guest_policy=[["migration-agent"]]),
+        milan(guest_policy=[["smt", "page-swap-disabled"], ["smt"]]),
         {"id_key_digests": ["00" * 32]},
         {"id_key_digests": ["AB" * 48]},
         {"id_key_digests": [0]},
         {"host_data": ["00" * 32, "00" * 32]},
         {"host_data": None},
         {"chip_ids": ["00" * 8]},
+        {"chip_ids": ["00" * 64]},  # masked
         {"csp_ids": [b"cloud"]},
         {"opt_outs": ["insecure_anything"]},
         {"opt_outs": ["insecure_allow_migration_agent", "insecure_allow_debug"]},

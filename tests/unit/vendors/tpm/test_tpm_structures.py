@@ -13,15 +13,19 @@ from confide.errors import FormatError
 from confide.vendors.tpm.structures import (
     AK_ATTRIBUTES,
     AK_TEMPLATE,
+    Alg,
     EccPublic,
     EcdsaSignature,
     KeyAttributes,
     Quote,
     TpmReader,
+    check_ak_template,
     encode_pcr_selection,
     parse_pcr_selection,
     parse_signature,
     pcr_digest,
+    u16,
+    u32,
 )
 
 # Made by swtpm 0.7.1: PCRs 0 to 15 right after TPM2_Startup, extra data 32 times "x"
@@ -161,3 +165,18 @@ def test_random_bytes_raise_only_format_errors(data: bytes) -> None:
 def test_oversized_structure_is_refused() -> None:
     with pytest.raises(FormatError, match="at most 4096"):
         Quote.parse(QUOTE + bytes(4096))
+
+
+def template(kind: Alg, attributes: int) -> bytes:
+    return u16(kind) + u16(Alg.SHA256) + u32(attributes) + bytes(20)
+
+
+def test_templates_of_restricted_signing_keys() -> None:
+    check_ak_template(AK_TEMPLATE)
+    check_ak_template(template(Alg.RSA, AK_ATTRIBUTES))
+
+
+@pytest.mark.parametrize("bit", [1 << 1, 1 << 4, 1 << 5, 1 << 16, 1 << 17, 1 << 18])
+def test_templates_of_keys_that_could_sign_anything(bit: int) -> None:
+    with pytest.raises(FormatError, match="attributes"):
+        check_ak_template(template(Alg.RSA, AK_ATTRIBUTES ^ bit))

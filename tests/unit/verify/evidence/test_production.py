@@ -246,7 +246,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "a platform without its policy": _drop(*SNP),
     "a development CA beside hardware": _set({"development_ca": "ab" * 32}, "platforms", "vtpm"),
     "an unknown platform": _set({}, "platforms", "sgx"),
-    "an unknown cloud": _set({"insecure_cloud": "other"}, "platforms", "vtpm"),
+    "a cloud's vTPM": _set({"insecure_cloud": "google"}, "platforms", "vtpm"),
     "no GPU policy": _drop(*GPUS),
     "a GPU policy of a role without GPUs": lambda value: value["roles"]["coordinator"].update(
         gpus=value["roles"]["worker-gpu"]["gpus"]

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.errors import VerificationError
-from confide.protocol.policy.snp import SnpReference
+from confide.protocol.policy.snp import PINNED_POLICY, SnpReference
 from confide.vendors.amd.report import Product
 from confide.verify.snp.collateral import SnpCollateral
 from tests.support.simulated_amd import (
@@ -22,7 +22,7 @@ from tests.support.simulated_amd import (
     make_crl,
     root,
 )
-from tests.support.snp_policy import REPORT_DATA, policy
+from tests.support.snp_policy import REPORT_DATA, policy, policy_of_products, products_json
 from tests.support.verdicts import Verify, failed
 
 VLEK = SimulatedChip(csp_id=CSP_ID, chip_id=bytes(64))
@@ -57,29 +57,16 @@ def test_good_evidence_passes_every_check(chip: SimulatedChip, verify: Verify) -
         "launch digest",
         "guest policy: debug",
         "guest policy: migration-agent",
-        "guest policy: smt",
-        "guest policy: single-socket",
-        "guest policy: cxl",
-        "guest policy: aes-256-xts",
-        "guest policy: rapl-disabled",
-        "guest policy: ciphertext-hiding",
-        "guest policy: page-swap-disabled",
         "VMPL",
         "product",
+        "guest policy",
+        "platform information",
         "reported TCB",
         "committed TCB",
         "current TCB",
         "launch TCB",
         "launch mitigations",
         "current mitigations",
-        "platform: smt",
-        "platform: tsme",
-        "platform: ecc",
-        "platform: rapl-disabled",
-        "platform: ciphertext-hiding",
-        "platform: alias-check",
-        "platform: iommu-write-safe",
-        "platform: tio",
         "chip",
         "guest SVN",
         "id key",
@@ -103,11 +90,20 @@ def test_every_version_and_product(verify: Verify, version: int, product: Produc
 
 
 def test_leased_key(verify: Verify) -> None:
-    verdict = verify(VLEK)
+    verdict = verify(VLEK, policy=policy(chip_ids=[]))
     verdict.require()
     assert {"chip id", "chip key", "chip"}.isdisjoint(check.name for check in verdict.checks)
-    assert failed(verify(VLEK, policy=policy(csp_ids=[]))) == ["cloud"]
-    assert failed(verify(VLEK, policy=policy(csp_ids=["CN=another.cloud"]))) == ["cloud"]
+    for csp_ids in ([], ["CN=another.cloud"]):
+        assert failed(verify(VLEK, policy=policy(chip_ids=[], csp_ids=csp_ids))) == ["cloud"]
+
+
+def test_masked_chip_id_is_refused_where_chips_are_listed(verify: Verify) -> None:
+    """A VLEK names no chip, so without this check a host could mask the id of any chip."""
+    verdict = verify(VLEK)
+    assert failed(verdict) == ["chip"]
+    assert verdict.first_failed and verdict.first_failed.seen == "a masked chip id (zeros)"
+    assert failed(verify(VLEK.but(chip_id=b"\xee" * 64))) == ["chip"]
+    verify(VLEK.but(chip_id=bytes(range(1, 65)))).require()
 
 
 def test_certificates_from_collateral(chip: SimulatedChip, verify: Verify) -> None:
@@ -222,9 +218,9 @@ def test_vmpl(chip: SimulatedChip, verify: Verify) -> None:
 def test_each_component_of_each_tcb_has_a_minimum(
     verify: Verify, product: Product, which: str
 ) -> None:
-    hardware_id = bytes(8) if product is Product.TURIN else bytes(64)
+    hardware_id = b"\1" * (8 if product is Product.TURIN else 64)
     good = SimulatedChip(product=product, hardware_id=hardware_id)
-    accepted = policy(chip_ids=["00" * 64])
+    accepted = policy(chip_ids=[hardware_id.ljust(64, b"\0").hex()])
     tcb = TCBS[product]
     for at in (at for at in range(8) if tcb[at]):
         lower = good.but(**{f"{which}_tcb": raised(tcb, at, -1)})
@@ -241,72 +237,64 @@ def test_higher_component_does_not_make_up_for_a_lower_one(
     assert failed(verify(chip.but(launch_tcb=mixed))) == ["launch TCB"]
 
 
-def test_product_without_a_minimum(chip: SimulatedChip, verify: Verify) -> None:
-    accepted = policy(minimum_tcb={"genoa": {"bootloader": 0, "tee": 0, "snp": 0, "microcode": 0}})
-    tcbs = ["reported TCB", "committed TCB", "current TCB", "launch TCB"]
-    assert failed(verify(chip, policy=accepted)) == ["product", *tcbs]
+def test_product_without_a_policy(chip: SimulatedChip, verify: Verify) -> None:
+    """There is nothing to compare its versions and bits with: the one check says so."""
+    accepted = policy(products={"genoa": products_json()["genoa"]})
+    assert failed(verify(chip, policy=accepted)) == ["product"]
+    verify(SimulatedChip(product=Product.GENOA), policy=accepted).require()
 
 
-@pytest.mark.parametrize(
-    ("bit", "name"),
-    [
-        (16, "smt"),
-        (18, "migration-agent"),
-        (19, "debug"),
-        (20, "single-socket"),
-        (21, "cxl"),
-        (22, "aes-256-xts"),
-        (23, "rapl-disabled"),
-        (24, "ciphertext-hiding"),
-        (25, "page-swap-disabled"),
-    ],
-)
-def test_each_bit_of_the_guest_policy(
-    chip: SimulatedChip, verify: Verify, bit: int, name: str
-) -> None:
+@pytest.mark.parametrize("bit", [bit.bit_length() - 1 for bit in PINNED_POLICY])
+def test_each_bit_of_the_guest_policy(chip: SimulatedChip, verify: Verify, bit: int) -> None:
     other = chip.but(policy=chip.policy ^ 1 << bit)
-    assert failed(verify(other)) == [f"guest policy: {name}"]
+    verdict = verify(other)
+    assert failed(verdict) == ["guest policy"]
+    assert verdict.first_failed
+    assert verdict.first_failed.expected == "exactly smt (the closest of 1 accepted sets)"
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_each_bit_of_the_platform(chip: SimulatedChip, verify: Verify, bit: int) -> None:
+    other = chip.but(platform_info=chip.platform_info ^ 1 << bit)
+    assert failed(verify(other)) == ["platform information"]
+
+
+def test_sets_of_bits_are_accepted_as_a_whole(chip: SimulatedChip, verify: Verify) -> None:
+    """Two sets that differ in two bits: neither bit may differ alone."""
+    accepted = policy_of_products(platform_info=[["ecc"], ["smt", "ecc", "alias-check"]])
+    for info, is_accepted in ((0b100, True), (0b100101, True), (0b101, False), (0b100100, False)):
+        verdict = verify(chip.but(platform_info=info), policy=accepted)
+        assert failed(verdict) == ([] if is_accepted else ["platform information"])
 
 
 @pytest.mark.parametrize(
-    ("bit", "name"),
-    list(
-        enumerate(
-            [
-                "smt",
-                "tsme",
-                "ecc",
-                "rapl-disabled",
-                "ciphertext-hiding",
-                "alias-check",
-                "iommu-write-safe",
-                "tio",
-            ]
-        )
-    ),
+    ("field", "check"),
+    [("guest_policy", "guest policy"), ("platform_info", "platform information")],
 )
-def test_each_bit_of_the_platform(chip: SimulatedChip, verify: Verify, bit: int, name: str) -> None:
-    other = chip.but(platform_info=chip.platform_info ^ 1 << bit)
-    assert failed(verify(other)) == [f"platform: {name}"]
-
-
-def test_bit_that_may_be_either_is_named_in_the_verdict(
-    chip: SimulatedChip, verify: Verify
+def test_no_set_of_bits_accepts_nothing(
+    chip: SimulatedChip, verify: Verify, field: str, check: str
 ) -> None:
-    bits = {
-        "set": ["smt", "ecc", "alias-check"],
-        "clear": ["rapl-disabled", "ciphertext-hiding", "iommu-write-safe", "tio"],
-        "insecure_any": ["tsme"],
-    }
-    for info in (chip.platform_info, chip.platform_info | 2):
-        verdict = verify(chip.but(platform_info=info), policy=policy(platform_info=bits))
-        verdict.require()
-        tsme = next(check for check in verdict.checks if check.name == "platform: tsme")
-        assert tsme.expected == "anything, because of insecure_any"
+    verdict = verify(chip, policy=policy_of_products(**{field: []}))
+    assert failed(verdict) == [check]
+    assert verdict.first_failed and verdict.first_failed.expected == "nothing is accepted"
+
+
+def test_each_product_has_its_own_sets(verify: Verify) -> None:
+    """A set of another product's does not count."""
+    products = products_json()
+    products["milan"]["platform_info"] = [["ecc"]]
+    accepted = policy(products=products)
+    milan, genoa = (SimulatedChip(product=product) for product in (Product.MILAN, Product.GENOA))
+    verify(genoa, policy=accepted).require()
+    assert failed(verify(milan, policy=accepted)) == ["platform information"]
+    verify(milan.but(platform_info=0b100), policy=accepted).require()
+    assert failed(verify(genoa.but(platform_info=0b100), policy=accepted)) == [
+        "platform information"
+    ]
 
 
 def test_mitigations(chip: SimulatedChip, verify: Verify) -> None:
-    demanding = policy(mitigations=0b101)
+    demanding = policy_of_products(mitigations=0b101)
     five = chip.but(version=5)
     both = ["launch mitigations", "current mitigations"]
     assert failed(verify(chip, policy=demanding)) == both, "version 3 states none"

@@ -86,8 +86,8 @@ def test_turin_has_an_eight_byte_hardware_id(verify: Verify) -> None:
 
 
 def test_turin_has_another_tcb_layout(verify: Verify) -> None:
-    turin = SimulatedChip(product=Product.TURIN, hardware_id=bytes(8))
-    accepted = policy(chip_ids=["00" * 64])
+    turin = SimulatedChip(product=Product.TURIN, hardware_id=b"\xaa" * 8)
+    accepted = policy(chip_ids=[(b"\xaa" * 8 + bytes(56)).hex()])
     milan_layout = TCBS[Product.MILAN]
     assert failed(verify(turin.but(launch_tcb=milan_layout), policy=accepted)) == ["evidence"]
     milan = SimulatedChip(launch_tcb=TCBS[Product.TURIN])
@@ -125,7 +125,7 @@ def test_unset_policy_is_an_error(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "check"),
     [
-        ("minimum_tcb", "product"),
+        ("products", "product"),
         ("id_key_digests", "id key"),
         ("author_key_digests", "author key"),
         ("family_ids", "family id"),
@@ -137,7 +137,7 @@ def test_unset_policy_is_an_error(name: str) -> None:
 def test_empty_list_accepts_nothing(
     chip: SimulatedChip, verify: Verify, name: str, check: str
 ) -> None:
-    empty = policy(**{name: {} if name == "minimum_tcb" else []})
+    empty = policy(**{name: {} if name == "products" else []})
     verdict = verify(chip, policy=empty)
     assert check in failed(verdict)
 
