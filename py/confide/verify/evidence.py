@@ -87,7 +87,7 @@ def _verify_machine(
     shelf: Shelf,
     now: int,
 ) -> Verdict:
-    platforms, machine = manifest.platforms, evidence.machine
+    platforms, machine = role.narrow(manifest.platforms), evidence.machine
     names = _names(role, manifest)
     if evidence.platform not in names:
         return _refused("platform", " or ".join(names) or "none", evidence.platform)

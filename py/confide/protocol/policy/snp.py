@@ -152,6 +152,8 @@ class SnpPolicy:
     opt_outs: Annotated[frozenset[OptOut], Choices(OptOut, collect=frozenset)]
 
     def __post_init__(self) -> None:
+        if bytes(CHIP_ID_SIZE) in self.chip_ids:
+            raise _wrong("chip_ids", "ids of chips", "zeros, which a chip shows that masks its id")
         if self.chip_ids and OptOut.ANY_CHIP in self.opt_outs:
             raise _wrong("chip_ids", f"an empty list, because of {OptOut.ANY_CHIP}", "some")
 

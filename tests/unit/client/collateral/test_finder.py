@@ -113,6 +113,8 @@ def test_the_issuers_of_a_clouds_vtpm(vendors: SimulatedVendors, make_finder: Ma
         Platforms(vtpm=CLOUD),
         {Role.COORDINATOR: RoleEntry((CloudTpm().reference(),))},
         (),
+        0,
+        1,
     )
     evidence = replace(CloudTpm().evidence(), endorsements=(der(ak),))
     found = find(make_finder(), (evidence, "coordinator", NOW), by)

@@ -86,8 +86,8 @@ def test_turin_has_an_eight_byte_hardware_id(verify: Verify) -> None:
 
 
 def test_turin_has_another_tcb_layout(verify: Verify) -> None:
-    turin = SimulatedChip(product=Product.TURIN, hardware_id=bytes(8))
-    accepted = policy(chip_ids=["00" * 64])
+    turin = SimulatedChip(product=Product.TURIN, hardware_id=b"\xaa" * 8)
+    accepted = policy(chip_ids=[(b"\xaa" * 8 + bytes(56)).hex()])
     milan_layout = TCBS[Product.MILAN]
     assert failed(verify(turin.but(launch_tcb=milan_layout), policy=accepted)) == ["evidence"]
     milan = SimulatedChip(launch_tcb=TCBS[Product.TURIN])

@@ -40,7 +40,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def manifest() -> Manifest:
     roles = {Role.COORDINATOR: RoleEntry((CloudTpm().reference(),))}
-    return Manifest("production", Platforms(vtpm=CLOUD), roles, ())
+    return Manifest("production", Platforms(vtpm=CLOUD), roles, (), 0, 1)
 
 
 def bundle(*certificates: x509.Certificate) -> Bundle:
