@@ -6,10 +6,10 @@ FETCH = nix/fetch.py $(MIRROR) $(if $(DRIVER),--folder "$$DRIVER")
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
-CHECKS = contracts lint nix-files pages shell manifest-current production-current worker-gpu-current
+CHECKS = contracts lint nix-files pages shell manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest production policy-age reproduce release fetch lock bootstrap
+.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -42,7 +42,7 @@ test-install: bootstrap
 vectors:
 	python3 -m tests.vectors.fetch $(if $(FROM),--from "$$FROM") $(ARGS)
 
-# The committed manifests are what the source builds; Python, shell and Nix are checked.
+# The committed manifest and references are what the source builds; Python, shell and Nix are checked.
 check: bootstrap
 	$(FETCH) $(CHECKS:%=.#checks.x86_64-linux.%)
 	nix/run nix flake check .#
@@ -58,8 +58,9 @@ manifest: bootstrap
 	cp --no-preserve=mode result-manifest release/development.json
 	git --no-pager diff --stat -- release/development.json
 
-# The same for production, with the GPU worker in it: fetches 5 GB, and builds for ten minutes the first time.
-production: bootstrap
+# The same for the references of all images, the GPU worker's too, of which an operator makes his site's manifest:
+# fetches 5 GB, and builds for ten minutes the first time.
+references: bootstrap
 	$(FETCH) release
 	$(BUILD) -o result-release .#release
 	cp --no-preserve=mode result-release/* release/
@@ -72,8 +73,11 @@ reproduce: bootstrap
 	$(FETCH) $(OUTPUTS)
 	nix/reproduce.py $(OUTPUTS)
 
-# What a release is: both manifests made anew, everything checked, built twice and tested.
-release: policy-age manifest production
+# What a release is: dated today (UTC), manifest and references made anew, everything checked, built twice and tested.
+# Manifests expire 180 days after this date.
+release: bootstrap policy-age
+	echo $$(($$(date -u +%s) / 86400 * 86400)) >release/released
+	$(MAKE) manifest references
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
 	$(MAKE) test-install test test-gpu-image

@@ -35,18 +35,18 @@ in
 
   # The other roles' measurements are made anew, the GPU worker's are those of the last release: right only as long as
   # `worker-gpu-current` holds, too.
-  production-current = current {
-    name = "production-current";
-    file = "production.json";
-    built = manifests.recorded.production;
-    renew = "make production";
+  references-current = current {
+    name = "references-current";
+    file = "references.json";
+    built = manifests.recorded.references;
+    renew = "make references";
   };
 
   worker-gpu-current = current {
     name = "worker-gpu-current";
     file = "worker-gpu.inputs";
     built = manifests.recorded.inputs;
-    renew = "make production (it builds the GPU worker)";
+    renew = "make references (it builds the GPU worker)";
   };
 
   # Nix does not run inside a build. But to import a file is to parse it, so the evaluation of this check fails where

@@ -112,8 +112,7 @@ let
   # gigabytes of a GPU's engine: the demo and the development manifest must not depend on those.
   forRunner = imagesFor rolesWithoutGpu runnersMachine { };
 
-  # The disk is the same for every role that serves it; its entry for a manifest names the roles.
-  tiny = roles: image.modelDisk {
+  tiny = image.modelDisk {
     name = "tiny";
     description = "Disk with a tiny model that always gives the same legible answer";
     model = builders.runInRoot {
@@ -122,7 +121,7 @@ let
       script = "${./model-tiny.py} $out";
     };
     tasks = [ "chat" "completion" ];
-    inherit roles;
+    roles = [ "worker-cpu" ];
   };
 in
 {
@@ -133,7 +132,7 @@ in
     inherit (firmware) acpi-tables firmware;
     driver-modules = driver.modules;
     engine-gpu-check = (builtins.head rolesWithGpu).check guestCode;
-    model-tiny = tiny [ "worker-cpu" ];
+    model-tiny = tiny;
     worker = withGpu.worker-gpu; # the one that the service is for
 
     images = builders.links {

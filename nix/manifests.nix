@@ -1,4 +1,4 @@
-# Manifests of the images, and what of them is committed in release/.
+# The development manifest, the references of all images, and what of them is committed in release/.
 { builders, host, programs, images }:
 let
   python = host.pythonEnv {
@@ -7,21 +7,23 @@ let
     code = [ programs.code ];
   };
 
-  manifest = { name, description, measured, roles, options ? [ ] }: builders.build {
+  # Unix seconds; `make release` moves it.
+  released = toString (builtins.fromJSON (builtins.readFile ../release/released));
+
+  make = { name, description, command, measured, options ? [ ] }: builders.build {
     inherit name description;
     builder = "${python}/bin/python3";
     env.PATH = "${python}/bin"; # Nix starts a builder by its bare name, and Python looks for itself
-    args = [ "-m" "confide" "manifest" "build" "--model" (images.tiny roles) "--output" (builtins.placeholder "out") ]
+    args = [ "-m" "confide" "manifest" command "--released" released "--output" (builtins.placeholder "out") ]
       ++ options ++ [ "--measurements" ] ++ builtins.attrValues measured;
   };
 
-  # Production manifest; `worker` is the GPU worker's image, or a file of its measurements.
-  production = worker: manifest {
-    name = "production.json";
-    description = "Production manifest of these images: SEV-SNP and TDX, by release/policy.json";
+  # What a site's manifest is made of; `worker` is the GPU worker's image, or a file of its measurements.
+  references = worker: make {
+    name = "references.json";
+    description = "What these images measure to on every machine";
+    command = "references";
     measured = images.withoutGpu // { worker-gpu = worker; };
-    roles = [ "worker-cpu" "worker-gpu" ];
-    options = [ "--policy" "${builders.folder "policy.json" ../release/policy.json}" ];
   };
   inherit (images.withGpu) worker-gpu;
 
@@ -34,20 +36,21 @@ let
 in
 {
   packages = {
-    manifest = manifest {
+    manifest = make {
       name = "manifest.json";
       description = "Development manifest of the images without GPU and the tiny model";
+      command = "build";
       measured = images.forRunner;
-      roles = [ "worker-cpu" ];
+      options = [ "--model" images.tiny ];
     };
 
-    manifest-production = production worker-gpu;
+    references = references worker-gpu;
 
     release = builders.links {
       name = "release";
-      description = "The files in release/ that follow from the source";
+      description = "The files in release/ that follow from the source and from the time of the release";
       links = {
-        "production.json" = production worker-gpu;
+        "references.json" = references worker-gpu;
         "worker-gpu.inputs" = inputs;
         "worker-gpu.measurements.json" = "${worker-gpu}/measurements.json";
       };
@@ -57,6 +60,6 @@ in
   # The same without building the GPU worker, as long as it is the one that was measured for the release.
   recorded = {
     inherit inputs;
-    production = production (builders.folder "worker-gpu.measurements.json" ../release/worker-gpu.measurements.json);
+    references = references (builders.folder "worker-gpu.measurements.json" ../release/worker-gpu.measurements.json);
   };
 }

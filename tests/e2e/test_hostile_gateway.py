@@ -170,10 +170,10 @@ def test_recorded_attestation_does_not_convince_another_client(
 
 
 def test_another_manifest_than_the_pinned_one(
-    system: System, build: Build, gateway: Program, tmp_path: Path
+    system: System, gateway: Program, tmp_path: Path
 ) -> None:
     other = tmp_path / "manifest.json"
-    other.write_bytes(build.manifest.read_bytes().replace(b'"tiny"', b'"tony"'))
+    other.write_bytes(system.manifest.read_bytes().replace(b'"tiny"', b'"tony"'))
     with pytest.raises(UnavailableError, match="the check 'manifest' failed"):
         system.start_proxy(gateway.url, options=["--manifest", str(other)])
 
@@ -182,7 +182,7 @@ def test_key_for_a_model_that_the_manifest_does_not_name(
     system: System, build: Build, gateway: Program
 ) -> None:
     """The secret service does not take it, so a worker that is sent its id gets nothing."""
-    client = SealedClient(gateway.url, build.manifest.read_bytes(), key_models=("another",))
+    client = SealedClient(gateway.url, system.manifest.read_bytes(), key_models=("another",))
     assert client.accepted.json()["error"]["code"] == "unknown-model"
     answer = client.post(CHAT, build.model_name, b"{}")
     assert answer[0] == RECORD_ERROR

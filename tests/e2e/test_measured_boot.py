@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from confide.client.collateral.finder import offline
 from confide.client.service import set_manifest
 from confide.commands.system import ROLES, Build, System
 from confide.errors import ConfideError, UnavailableError
+from confide.host.manifest_builder import stamp
 from confide.host.runner.vm import Machine
 from confide.protocol.manifest import Manifest
 from measure import eventlog, gpt, image, uki
@@ -116,8 +118,9 @@ def refusal(build: Build, folder: Path, run_dir: Path, extra: tuple[str, ...] = 
     machine = Machine(folder, "coordinator", run_dir=run_dir, tools=build.tools, extra=extra)
     with machine:
         machine.wait_ready(BOOT_SECONDS)
+        manifest = stamp(build.manifest.read_bytes(), now=int(time.time()))
         with pytest.raises(ConfideError) as caught:
-            set_manifest(machine.url, build.manifest.read_bytes(), offline())
+            set_manifest(machine.url, manifest, offline())
     return str(caught.value)
 
 

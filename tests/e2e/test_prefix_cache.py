@@ -22,10 +22,8 @@ def prompt() -> str:
     return f"{uuid.uuid4()} " * 20
 
 
-def new_client(gateway: Program, build: Build) -> SealedClient:
-    return SealedClient(
-        gateway.url, build.manifest.read_bytes(), key_models=(build.model_name,)
-    )  # fmt: skip
+def new_client(gateway: Program, system: System) -> SealedClient:
+    return SealedClient(gateway.url, system.manifest.read_bytes(), key_models=system.models)
 
 
 def cached_tokens(client: SealedClient, build: Build, prompt: str, **fields: str) -> int:
@@ -41,7 +39,7 @@ def cached_tokens(client: SealedClient, build: Build, prompt: str, **fields: str
 def test_one_key_finds_its_own_prompts(
     system: System, gateway: Program, build: Build, prompt: str
 ) -> None:
-    client = new_client(gateway, build)
+    client = new_client(gateway, system)
     assert cached_tokens(client, build, prompt) == 0
     assert cached_tokens(client, build, prompt) >= BLOCK
 
@@ -49,7 +47,7 @@ def test_one_key_finds_its_own_prompts(
 def test_another_key_never_does(
     system: System, gateway: Program, build: Build, prompt: str
 ) -> None:
-    one, other = new_client(gateway, build), new_client(gateway, build)
+    one, other = new_client(gateway, system), new_client(gateway, system)
     cached_tokens(one, build, prompt)
     assert cached_tokens(one, build, prompt) >= BLOCK
     assert cached_tokens(other, build, prompt) == 0
@@ -58,7 +56,7 @@ def test_another_key_never_does(
 def test_keys_share_only_under_a_salt_that_both_know(
     system: System, gateway: Program, build: Build, prompt: str
 ) -> None:
-    one, other = new_client(gateway, build), new_client(gateway, build)
+    one, other = new_client(gateway, system), new_client(gateway, system)
     agreed, another = uuid.uuid4().hex, uuid.uuid4().hex
     assert cached_tokens(one, build, prompt, cache_salt=agreed) == 0
     assert cached_tokens(other, build, prompt, cache_salt=agreed) >= BLOCK

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from confide.client.collateral.finder import offline
 from confide.client.service import set_manifest
 from confide.host.manifest_builder import Policy, build_manifest, development_policy
+from confide.host.references import measured
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
 from tests.support.refused import Refused, wait_refused
@@ -33,7 +35,8 @@ def manifest(
     model.write_text(json.dumps(entry | {"roles": ["worker-gpu"]}))
     production = Policy.read(ROOT / "release/policy.json")
     policy = Policy("development", development_policy().platforms, production.gpus)
-    return build_manifest([images / "coordinator", gpu_image], [model], policy)
+    references = measured([images / "coordinator", gpu_image], released=int(time.time()))
+    return build_manifest(references, [model], policy)
 
 
 @pytest.fixture(scope="session")

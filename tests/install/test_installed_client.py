@@ -32,13 +32,21 @@ def test_a_command_starts(installed: Installed, command: list[str]) -> None:
     assert "usage" in ended.stdout
 
 
-def test_it_is_small_and_holds_the_release(installed: Installed) -> None:
+def test_it_is_small_and_holds_the_release(installed: Installed, tmp_path: Path) -> None:
     assert not (installed.folder / "pynvml.py").exists()
     release = installed.folder / "confide/client/release"
-    for name in ("development.json", "production.json"):
-        shown = installed.run("confide", "manifest", "show", str(release / name))
-        assert shown.returncode == 0, shown.stderr
-        assert f"mode     {name.removesuffix('.json')}" in shown.stdout
+    shown = installed.run("confide", "manifest", "show", str(release / "development.json"))
+    assert shown.returncode == 0, shown.stderr
+    assert "mode     development" in shown.stdout
+    made = tmp_path / "manifest.json"
+    built = installed.run(
+        "confide", "manifest", "build", "--references", str(release / "references.json"),
+        "--policy", str(release / "policy.json"), "--insecure-any-platform",
+        "--role", "coordinator", "secret-service", "-o", str(made),
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    shown = installed.run("confide", "manifest", "show", str(made))
+    assert "opt-out  insecure_any_platform" in shown.stdout
     for package in ("confide", "measure"):
         assert (installed.folder / package / "py.typed").exists()
 

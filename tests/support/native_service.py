@@ -18,7 +18,7 @@ from typing import Self
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import Upstream
 from tests.support.programs import ROOT, free_port
-from tests.support.simulated_machine import MODEL, manifest_bytes
+from tests.support.simulated_machine import MODEL, current_manifest
 
 
 class Processes:
@@ -105,7 +105,7 @@ class NativeService(Processes):
     ) -> None:
         super().__init__(folder)
         self.models = models
-        self.manifest = manifest or manifest_bytes()
+        self.manifest = manifest or current_manifest()
 
     def __enter__(self) -> Self:
         try:

@@ -22,6 +22,7 @@ from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_nonce
 from confide.protocol.manifest import Manifest
+from confide.protocol.validity import DAY
 from confide.vendors.amd.report import Product
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.vendors.intel.pck import PckExtension
@@ -53,7 +54,7 @@ def manifest_value(**changes: Any) -> dict[str, Any]:
     gpus = to_map(simulated_gpu.policy())
     model = {"name": "large", "root_hash": "cd" * 32, "hash_offset": 4096}
     return {
-        "format": "confide-manifest/3",
+        "format": "confide-manifest/4",
         "mode": "production",
         "platforms": {"sev-snp": policy_json(), "tdx": to_map(POLICY)},
         "roles": {
@@ -62,6 +63,8 @@ def manifest_value(**changes: Any) -> dict[str, Any]:
             "worker-gpu": machine | {"gpus": gpus},
         },
         "models": [model | {"tasks": ["chat"], "roles": ["worker-gpu"], "engine": {}}],
+        "released": MADE - DAY,
+        "expires": MADE + 365 * DAY,
         "update_keys": [],
         "recovery_keys": [],
     } | changes

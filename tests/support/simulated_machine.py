@@ -7,6 +7,7 @@ wire format of a real TPM and firmware, so the real verifier runs on them. Nothi
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,9 +23,11 @@ from confide.host.development_ca import (
     development_ca_spki_sha256,
     issue_ak_certificate,
 )
+from confide.host.manifest_builder import stamp
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.manifest import Manifest
 from confide.protocol.policy.vtpm import REQUIRED_PCRS
+from confide.protocol.validity import DAY, DEFAULT_DAYS
 from confide.vendors.tpm.structures import (
     TPM_GENERATED,
     TPM_ST_ATTEST_QUOTE,
@@ -71,7 +74,7 @@ def manifest_value(models: Iterable[dict[str, Any]] | None = None) -> dict[str, 
         "engine": {},
     }
     return {
-        "format": "confide-manifest/3",
+        "format": "confide-manifest/4",
         "mode": "development",
         "platforms": {"vtpm": {"development_ca": development_ca_spki_sha256().hex()}},
         "roles": {
@@ -89,6 +92,8 @@ def manifest_value(models: Iterable[dict[str, Any]] | None = None) -> dict[str, 
             for role in ("coordinator", "secret-service", "worker-cpu")
         },
         "models": [tiny] if models is None else list(models),
+        "released": NOW - DAY,
+        "expires": NOW + DEFAULT_DAYS * DAY,
         "update_keys": [],
         "recovery_keys": [],
     }
@@ -99,6 +104,11 @@ def manifest_bytes(**changes: Any) -> bytes:
     data = json_encode(manifest_value() | changes)
     Manifest.parse(data)
     return data
+
+
+def current_manifest(**changes: Any) -> bytes:
+    """The same for programs, whose clock is the real one."""
+    return stamp(manifest_bytes(**changes), now=int(time.time()))
 
 
 class SimulatedMachine:

@@ -43,6 +43,7 @@ from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmRefer
 from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
 from confide.protocol.roles import Role
 from confide.protocol.sealed import RequestHeaders, RequestOpener, RequestSealer, clear_error
+from confide.protocol.validity import DAY, DEFAULT_DAYS
 
 FILE = Path(__file__).with_name("protocol.json")
 NOW = 1_800_000_000
@@ -86,7 +87,9 @@ def manifest() -> Manifest:
         EngineOptions(max_model_len=4096, dtype="float32"),
     )
     platforms = Platforms(vtpm=DevelopmentCa(octets("development CA")))
-    return Manifest("development", platforms, roles, (model,))
+    return Manifest(
+        "development", platforms, roles, (model,), released=NOW, expires=NOW + DEFAULT_DAYS * DAY
+    )
 
 
 def certificates(old: Vector | None, kem_public: bytes) -> Vector:

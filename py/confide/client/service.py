@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +23,7 @@ from confide.protocol.collateral import MAX_BUNDLE, Bundle
 from confide.protocol.coordinator import MAX_ATTESTATION, Attestation
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
+from confide.protocol.opt_outs import require_given
 from confide.protocol.secret_service import MAX_REPLY, KeyExchangeReply
 from confide.verify.service import (
     verify_coordinator,
@@ -145,21 +146,32 @@ def set_manifest(
     manifest: bytes,
     find_collateral: FindCollateral,
     *,
+    opt_outs: Collection[str] = (),
     now: Callable[[], float] = time.time,
 ) -> Verdict:
     """Verify the coordinator at this URL, give it the manifest, and verify it again.
 
     A coordinator that already has exactly this manifest is only verified.
 
+    Args:
+        coordinator: The address.
+        manifest: The bytes that it must have or get.
+        find_collateral: Finds the collateral that its evidence needs.
+        opt_outs: The opt-outs of the manifest, as the person gave them.
+        now: The clock, in Unix seconds.
+
     Returns:
         The last verdict, which passed.
 
     Raises:
+        PolicyError: The manifest is not valid now, or has an opt-out that was not given.
         VerificationError: A check failed, or the coordinator took another manifest.
         UnavailableError: The coordinator is unreachable.
     """
     client = CoordinatorClient(coordinator)
     parsed = Manifest.parse(manifest)
+    require_given(parsed.opt_outs, opt_outs)
+    parsed.require_current(int(now()))
     nonce = secrets.token_bytes(NONCE_SIZE)
     attestation = Attestation.parse(client.attest(nonce))
     collateral = find_collateral(attestation.evidence, parsed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from confide.commands.output import progress, say
 from confide.encoding.files import read_file
 from confide.protocol.manifest import MAX_MANIFEST
+from confide.protocol.opt_outs import OPT_OUTS, as_option
 
 if TYPE_CHECKING:
     from confide.client.collateral.finder import Finder
@@ -23,6 +24,23 @@ def add_manifest(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the manifest, which says what to trust",
     )
+
+
+def add_opt_outs(parser: argparse.ArgumentParser) -> None:
+    """An option for each opt-out that a manifest can name; `options.opt_outs` has those given."""
+    group = parser.add_argument_group(
+        "opt-outs",
+        "A manifest with opt-outs protects less. It is taken only if each one is given here.",
+    )
+    for opt_out in OPT_OUTS:
+        group.add_argument(
+            as_option(opt_out),
+            dest="opt_outs",
+            action="append_const",
+            const=opt_out,
+            default=[],
+            help=f"take a manifest with {opt_out}",
+        )
 
 
 def add_api_key(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from confide.commands.status import ExitStatus
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
+    from confide.protocol.manifest import Manifest
     from confide.verify.verdict import Verdict
 
 
@@ -43,14 +45,22 @@ def warning(mode: str) -> str:
     return " (protects nothing against its host)" if mode == "development" else ""
 
 
+def say_remarks(manifest: Manifest) -> None:
+    """Tell a person what the manifest leaves unchecked, and that it expires soon."""
+    from confide.client.remarks import remarks
+
+    for line in remarks(manifest, now=int(time.time())):
+        say(line)
+
+
 def print_verdict(
-    verdict: Verdict, manifest: bytes, *, title: str, now: int, as_json: bool
+    verdict: Verdict, manifest: Manifest, *, title: str, now: int, as_json: bool
 ) -> ExitStatus:
     """Print every check and the verdict.
 
     Args:
         verdict: All checks.
-        manifest: The bytes of the manifest that the service was judged by.
+        manifest: The manifest that the service was judged by.
         title: What was verified.
         now: The time of the judgement in Unix seconds.
         as_json: Print JSON in place of a table.
@@ -63,12 +73,11 @@ def print_verdict(
     from rich.markup import escape
 
     from confide.client.verdict_table import verdict_table
-    from confide.protocol.manifest import Manifest
 
     status = ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED
-    mode = Manifest.parse(manifest).mode
+    mode, opt_outs = manifest.mode, manifest.opt_outs
     if as_json:
-        print_json({**verdict.to_dict(), "mode": mode, "time": now})
+        print_json({**verdict.to_dict(), "mode": mode, "opt_outs": opt_outs, "time": now})
         return status
     console = Console()
     console.print(verdict_table(verdict, title=title))
@@ -80,4 +89,6 @@ def print_verdict(
         failed = ", ".join(check.name for check in verdict.checks if not check.passed)
         sentence = escape(f"do not trust this service ({failed})")
         console.print(f"[bold red]NOT verified[/bold red]: {sentence}")
+    if opt_outs:
+        console.print(f"not checked, because the manifest says so: {', '.join(opt_outs)}")
     return status

@@ -13,7 +13,13 @@ from confide.client.proxy.loopback import loopback_address
 from confide.client.proxy.program import Settings, run
 from confide.client.release import released_manifest
 from confide.client.service import read_api_key
-from confide.commands.options import add_api_key, add_collateral, make_finder, read_manifest
+from confide.commands.options import (
+    add_api_key,
+    add_collateral,
+    add_opt_outs,
+    make_finder,
+    read_manifest,
+)
 from confide.commands.status import ExitStatus
 from confide.errors import ConfigError
 
@@ -49,6 +55,7 @@ Every request is encrypted for the verified service."""
         "--verbose", action="store_true", help="show every check, not one line for each party"
     )
     add_collateral(parser)
+    add_opt_outs(parser)
     parser.set_defaults(run=_run)
 
 
@@ -64,6 +71,7 @@ def settings(options: argparse.Namespace) -> Settings:
         gateway=options.gateway,
         listen=loopback_address(options.listen),
         manifest=read_manifest(Path(options.manifest)),
+        opt_outs=tuple(options.opt_outs),
         api_key=read_api_key(options.api_key_file),
         receipts=options.receipts,
         verbose=options.verbose,

@@ -10,11 +10,13 @@ from confide.commands.options import (
     add_collateral,
     add_json,
     add_manifest,
+    add_opt_outs,
     make_finder,
     read_manifest,
 )
-from confide.commands.output import print_verdict, progress
+from confide.commands.output import print_verdict, progress, say_remarks
 from confide.commands.status import ExitStatus
+from confide.protocol.manifest import Manifest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,17 +29,22 @@ A coordinator takes a manifest once; it never takes a second one."""
         "--coordinator", required=True, metavar="URL", help="the coordinator's address"
     )
     add_collateral(parser)
+    add_opt_outs(parser)
     add_json(parser, "the verdict")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> ExitStatus:
     manifest = read_manifest(options.manifest)
+    parsed = Manifest.parse(manifest)
+    say_remarks(parsed)
     progress(f"verifying {options.coordinator}")
-    verdict = set_manifest(options.coordinator, manifest, make_finder(options))
+    verdict = set_manifest(
+        options.coordinator, manifest, make_finder(options), opt_outs=options.opt_outs
+    )
     return print_verdict(
         verdict,
-        manifest,
+        parsed,
         title=options.coordinator,
         now=int(time.time()),
         as_json=options.json,

@@ -24,6 +24,7 @@ import requests
 from confide.client.collateral.finder import offline
 from confide.client.service import set_manifest
 from confide.errors import UnavailableError
+from confide.host.manifest_builder import stamp
 from confide.host.runner.qemu import Tools, free_port
 from confide.host.runner.vm import Machine
 from confide.protocol.roles import WORKERS, Role
@@ -101,7 +102,9 @@ class Program:
 class System:
     """A running service: entering it boots the three machines and sets the manifest.
 
-    The worker serves `models`, by default the one that the model disk was built for.
+    The worker serves `models`, by default the one that the model disk was built for. `manifest` is
+    the file of the build's manifest, stamped with the time of this start: what was built long ago
+    can still be shown.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class System:
         progress: Progress = lambda _: None,
     ) -> None:
         self.build, self.run_dir, self.progress = build, run_dir, progress
+        self.manifest = run_dir / "manifest.json"
         self.models = tuple(models) or (build.model_name,)
         self.machines: dict[str, Machine] = {}
         self.seconds: dict[str, float] = {}
@@ -120,6 +124,8 @@ class System:
 
     def __enter__(self) -> Self:
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        stamped = stamp(self.build.manifest.read_bytes(), now=int(time.time()))
+        self.manifest.write_bytes(stamped)
         try:
             self._boot()
         except BaseException:
@@ -169,7 +175,7 @@ class System:
         )
         coordinator.wait_ready(300)
         self._ready(Role.COORDINATOR, start)
-        set_manifest(coordinator.url, self.build.manifest.read_bytes(), offline())
+        set_manifest(coordinator.url, self.manifest.read_bytes(), offline())
         self.progress("coordinator: verified, has the manifest")
         secret_service.wait_ready(300)
         self._ready(Role.SECRET_SERVICE, start)
@@ -193,10 +199,10 @@ class System:
     def start_proxy(
         self, gateway_url: str, *, listen: str = "", options: Sequence[str] = ()
     ) -> Program:
-        """Start a proxy that pins the build's manifest; ready: it has verified the service."""
+        """Start a proxy that pins the service's manifest; ready: it has verified the service."""
         listen = listen or f"127.0.0.1:{free_port()}"
         argv = ["proxy", "--gateway", gateway_url, "--listen", listen]
-        argv += ["--manifest", os.fspath(self.build.manifest), *options]
+        argv += ["--manifest", os.fspath(self.manifest), *options]
         return self._program("proxy", argv, listen, timeout=60)
 
     def _program(self, name: str, argv: Sequence[str], listen: str, *, timeout: float) -> Program:

@@ -14,10 +14,11 @@ from confide.commands.options import (
     add_collateral,
     add_json,
     add_manifest,
+    add_opt_outs,
     make_finder,
     read_manifest,
 )
-from confide.commands.output import print_verdict, progress
+from confide.commands.output import print_verdict, progress, say_remarks
 from confide.commands.status import ExitStatus
 from confide.encoding.files import write_file
 from confide.errors import ConfigError
@@ -25,8 +26,10 @@ from confide.protocol.binding import REPORT_DATA_SIZE
 from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
+from confide.protocol.opt_outs import require_given
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
+from confide.verify.service import check_validity
 from confide.verify.verdict import Check, Verdict
 from confide.verify.x509 import utc
 
@@ -52,6 +55,7 @@ proof is judged by the collateral in it, and no peer or vendor is asked."""
         help="judge as of this time in Unix seconds (default: now, or the time that a saved proof "
         "states); evidence then needs --collateral, because no cache and no vendor is asked",
     )
+    add_opt_outs(parser)
     add_json(parser, "the verdict")
     evidence = parser.add_argument_group("for the evidence of one machine")
     evidence.add_argument("--role", metavar="ROLE", help="the role that the machine must have")
@@ -70,8 +74,12 @@ def _hex(text: str) -> bytes:
 
 def _run(options: argparse.Namespace) -> ExitStatus:
     manifest = read_manifest(options.manifest)
+    parsed = Manifest.parse(manifest)
+    require_given(parsed.opt_outs, options.opt_outs)
     live = "://" in options.service
     if live:
+        say_remarks(parsed)
+        parsed.require_current(int(time.time()))
         api_key = read_api_key(options.api_key_file)
         progress(f"asking {options.service} for its proof")
         proof: Record | Evidence = fetch_record(
@@ -80,7 +88,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     else:
         proof = read_proof(Path(options.service))
     if isinstance(proof, Evidence):
-        return _verify_evidence(proof, manifest, options)
+        return _verify_evidence(proof, parsed, options)
     if options.role is not None or options.report_data is not None:
         raise ConfigError(
             "not-evidence",
@@ -98,7 +106,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     verdict = verify_record(proof, manifest, now=now)
     if not live and options.at is None:
         verdict += Verdict((_stated_time(now),))
-    return print_verdict(verdict, manifest, title=options.service, now=now, as_json=options.json)
+    return print_verdict(verdict, parsed, title=options.service, now=now, as_json=options.json)
 
 
 def _stated_time(now: int) -> Check:
@@ -108,7 +116,7 @@ def _stated_time(now: int) -> Check:
 
 
 def _verify_evidence(
-    evidence: Evidence, manifest_bytes: bytes, options: argparse.Namespace
+    evidence: Evidence, manifest: Manifest, options: argparse.Namespace
 ) -> ExitStatus:
     if options.role is None or len(options.report_data or b"") != REPORT_DATA_SIZE:
         raise ConfigError(
@@ -116,7 +124,6 @@ def _verify_evidence(
             "the file is the evidence of one machine, and does not say what it is for",
             expected=f"--role ROLE and --report-data HEX ({REPORT_DATA_SIZE} bytes)",
         )
-    manifest = Manifest.parse(manifest_bytes)
     parsed = ParsedEvidence(evidence)
     if options.at is None:
         now = int(time.time())
@@ -125,7 +132,7 @@ def _verify_evidence(
         # The cache and the vendors know today's state only.
         now = options.at
         collateral = read_bundle(options.collateral) if options.collateral else Bundle()
-    verdict = verify_evidence(
+    verdict = Verdict((check_validity(manifest, now),)) + verify_evidence(
         parsed,
         report_data=options.report_data,
         manifest=manifest,
@@ -133,6 +140,4 @@ def _verify_evidence(
         collateral=collateral,
         now=now,
     )
-    return print_verdict(
-        verdict, manifest_bytes, title=options.service, now=now, as_json=options.json
-    )
+    return print_verdict(verdict, manifest, title=options.service, now=now, as_json=options.json)

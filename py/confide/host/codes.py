@@ -21,6 +21,7 @@ CODES = {
     "bad-model-file": Code(
         "A file of the model cannot be packed. Remove or replace it.", ConfigError
     ),
+    "bad-site": Code("The file that lists a site's machines is malformed.", ConfigError),
     "being-packed": Code("Another process is packing this disk.", ConfigError),
     "disk-exists": Code(
         "The disk exists, and is never overwritten. Remove it or choose another name.", ConfigError
@@ -63,8 +64,12 @@ CODES = {
     ),
     "no-disk": Code("A disk of the machine is missing. Build the image.", ConfigError),
     "no-keys": Code("The file of API keys lists no key.", FormatError),
+    "no-machines": Code(
+        "A role of the manifest would accept no machine. List yours in the file of --site.",
+        ConfigError,
+    ),
     "no-measurements": Code(
-        "The file has no measurements for the platforms of the policy.", ConfigError
+        "There are no measurements for the platforms of the policy.", ConfigError
     ),
     "no-model-tools": Code(
         "The tools that pack models are missing. Run `nix build .#model-tools`.", ConfigError
@@ -76,6 +81,9 @@ CODES = {
     "no-worker": Code("No worker serves this model now. Try again later.", UnavailableError),
     "not-a-model-disk": Code(
         "The file is not a model disk, or its first block is damaged.", VerificationError
+    ),
+    "policy-machines": Code(
+        "The policy says whose machines. List them in the file of --site instead.", ConfigError
     ),
     "rate-limited": Code(
         "The API key has used up its requests per minute. Wait.", PolicyError, status=429

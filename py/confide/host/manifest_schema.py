@@ -15,7 +15,7 @@ from measure.declare import json_schema
 
 def schema_text() -> str:
     """What manifest.schema.json holds."""
-    schema = json_schema(Manifest, id="urn:confide:manifest:3", title="Confide manifest, format 3")
+    schema = json_schema(Manifest, id="urn:confide:manifest:4", title="Confide manifest, format 4")
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -57,14 +57,24 @@ CODES = {
     "engine-option": Code(
         "An option for the engine is malformed or not allowed.", FormatError, ConfigError
     ),
+    "manifest-expired": Code(
+        "The manifest has expired. Get the manifest of a newer release, or build a new one.",
+        PolicyError,
+    ),
     "manifest-gpus": Code("A role of the manifest does not fit its policy for GPUs.", FormatError),
     "manifest-keys": Code(
         "The manifest holds keys that this version does not support.", FormatError
+    ),
+    "manifest-machines": Code(
+        "A role of the manifest has machines that the manifest does not list.", FormatError
     ),
     "manifest-mode": Code(
         "The manifest's mode does not fit its platforms or its development CA.", FormatError
     ),
     "manifest-models": Code("A model of the manifest is wrong.", FormatError),
+    "manifest-not-valid-yet": Code(
+        "The manifest was released in the future. Check the clock of this computer.", PolicyError
+    ),
     "manifest-pcrs": Code(
         "The manifest leaves registers of a vTPM without a reference value.", FormatError
     ),
@@ -72,11 +82,19 @@ CODES = {
         "A role of the manifest accepts a platform for which there is no policy.", FormatError
     ),
     "manifest-role": Code("A role of the manifest is missing or has no measurements.", FormatError),
+    "manifest-times": Code(
+        "The manifest does not expire within a year of its release.", FormatError
+    ),
     "no-manifest": Code(
         "There is no manifest yet. Set one, or name one with an option.",
         UnavailableError,
         ConfigError,
         status=404,
+    ),
+    "opt-out-not-given": Code(
+        "The manifest leaves something unchecked. Give the same words as options, or get another "
+        "manifest.",
+        PolicyError,
     ),
     "stale-key": Code(
         "The sealed key is older than one hour. Check the clock and seal a new key.",

@@ -7,29 +7,36 @@ Rules that hold for every manifest:
 - The published development CA protects nothing. So only a manifest of mode "development" names it,
   and such a manifest names no other platform.
 - A worker with GPUs says what is demanded of them; no other role does.
+- It is valid from its release until it expires, at most a year later.
+- A role may have machines of its own: some of those that the manifest lists for the platform.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
-from confide.encoding.messages import JsonMessage
+from confide.encoding.messages import JsonMessage, to_map
 from confide.errors import FormatError, PolicyError
+from confide.protocol import opt_outs, validity
 from confide.protocol.model import Model
 from confide.protocol.policy.gpu import GpuPolicy
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
 from confide.protocol.policy.tdx import TdxPolicy, TdxReference
 from confide.protocol.policy.vtpm import DevelopmentCa, VtpmReference
 from confide.protocol.roles import WORKERS, Role
+from confide.vendors.amd.report import CHIP_ID_SIZE
+from confide.vendors.intel.pck import INSTANCE_SIZE
 from measure.declare import Nested, Wire
 from measure.kinds import (
     Anything,
     Converted,
     Definitions,
+    Hex,
+    Integer,
     Kind,
     ListOf,
     MapOf,
@@ -39,7 +46,7 @@ from measure.kinds import (
     Word,
 )
 
-FORMAT = "confide-manifest/3"
+FORMAT = "confide-manifest/4"
 MODES = ("development", "production")
 MAX_MANIFEST = 1 << 20
 
@@ -87,24 +94,52 @@ class _References(ListOf):
 
 
 @dataclass(frozen=True)
-class RoleEntry:
-    """One role: the measurements it may have on each platform, at least one, and its GPUs."""
+class RoleReferences:
+    """One role: the measurements of its image on each platform, at least one."""
 
     vtpm: Annotated[tuple[VtpmReference, ...], Optional(_References(Nested(VtpmReference)))] = ()
     snp: Annotated[
         tuple[SnpReference, ...], Optional(_References(Nested(SnpReference))), Wire("sev-snp")
     ] = ()
     tdx: Annotated[tuple[TdxReference, ...], Optional(_References(Nested(TdxReference)))] = ()
-    gpus: Annotated[GpuPolicy | None, Optional(Nested(GpuPolicy))] = None
 
     SCHEMA_RULES: ClassVar[Schema] = {
         "anyOf": [{"required": [platform]} for platform in ("vtpm", "sev-snp", "tdx")]
     }
 
+
+@dataclass(frozen=True)
+class RoleEntry(RoleReferences):
+    """One role: the measurements it may have on each platform, at least one, its GPUs, and its own
+    machines. A role without machines of its own may run on all that the platform's policy lists.
+    """
+
+    gpus: Annotated[GpuPolicy | None, Optional(Nested(GpuPolicy))] = None
+    chip_ids: Annotated[
+        tuple[bytes, ...],
+        Optional(ListOf(Hex(CHIP_ID_SIZE), min_items=1, unique=True)),
+        "The only SEV-SNP chips that may have this role: some of the policy's.",
+    ] = ()
+    platform_instances: Annotated[
+        tuple[bytes, ...],
+        Optional(ListOf(Hex(INSTANCE_SIZE), min_items=1, unique=True)),
+        "The only TDX machines that may have this role: some of the policy's.",
+    ] = ()
+
+    def narrow(self, platforms: Platforms) -> Platforms:
+        """What is demanded of a machine of this role: of its own machines, if it has any."""
+        snp, tdx = platforms.snp, platforms.tdx
+        if snp is not None and self.chip_ids:
+            snp = replace(snp, chip_ids=self.chip_ids, csp_ids=())
+        if tdx is not None and self.platform_instances:
+            tdx = replace(tdx, platform_instances=self.platform_instances)
+        return replace(platforms, snp=snp, tdx=tdx)
+
     def check(self, role: Role, platforms: Platforms) -> None:
         """The rules for the entry of this role, in a manifest with these platforms.
 
-        Raises FormatError `manifest-role`, `manifest-gpus` or `manifest-platform`.
+        Raises FormatError `manifest-role`, `manifest-gpus`, `manifest-platform` or
+        `manifest-machines`.
         """
         if not (self.vtpm or self.snp or self.tdx):
             raise FormatError("manifest-role", f"role {role} has no measurements")
@@ -126,10 +161,26 @@ class RoleEntry:
                     f"role {role} accepts {platform}, and the manifest has no policy for it",
                     expected=f"an entry {platform!r} in platforms",
                 )
+        for name, own, listed in (
+            ("chip_ids", self.chip_ids, platforms.snp.chip_ids if platforms.snp else ()),
+            (
+                "platform_instances",
+                self.platform_instances,
+                platforms.tdx.platform_instances if platforms.tdx else (),
+            ),
+        ):
+            strange = set(own) - set(listed)
+            if strange:
+                raise FormatError(
+                    "manifest-machines",
+                    f"role {role} has machines that the manifest does not list",
+                    expected=f"some of {name} in the policy of the platform",
+                    seen=min(strange).hex(),
+                )
 
 
 @dataclass(frozen=True)
-class _RoleName(Kind):
+class RoleName(Kind):
     """The name of a role, as a key."""
 
     def decode(self, value: object, what: str) -> Role:
@@ -164,7 +215,7 @@ def _no_keys(keys: tuple[Any, ...]) -> tuple[()]:
 
 
 _NO_KEYS = Converted(ListOf(Anything()), read=_no_keys, write=list)
-_ROLES = MapOf(_RoleName(), Nested(RoleEntry), max_items=MAX_MANIFEST)
+_ROLES = MapOf(RoleName(), Nested(RoleEntry), max_items=MAX_MANIFEST)
 # The schema's part of `RoleEntry.check`.
 _ROLE_RULES: Schema = {
     "required": [str(Role.COORDINATOR)],
@@ -195,8 +246,8 @@ def _platforms(rule: Schema) -> Schema:
 @dataclass(frozen=True)
 class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
     """What a client trusts. The bytes must also be canonical JSON (docs/protocol.md), shapes and
-    model names distinct, a model's roles among the manifest's own, and a platform that a role
-    accepts among the platforms.
+    model names distinct, a model's roles among the manifest's own, a platform that a role accepts
+    among the platforms, and a role's own machines among those of its platform.
     """
 
     format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
@@ -204,6 +255,14 @@ class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
     platforms: Platforms
     roles: Annotated[Mapping[Role, RoleEntry], _ROLES, _ROLE_RULES]
     models: Annotated[tuple[Model, ...], ListOf(Nested(Model))]
+    released: Annotated[
+        int, Integer(maximum=validity.LAST_TIME), "When it was released, in Unix seconds."
+    ]
+    expires: Annotated[
+        int,
+        Integer(maximum=validity.LAST_TIME),
+        "When it expires, in Unix seconds: at most 366 days after its release.",
+    ]
     update_keys: Annotated[tuple[()], _NO_KEYS, {"maxItems": 0}] = ()
     recovery_keys: Annotated[tuple[()], _NO_KEYS, {"maxItems": 0}] = ()
 
@@ -219,6 +278,7 @@ class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
     }
 
     def __post_init__(self) -> None:
+        validity.check_times(self.released, self.expires)
         self.platforms.check_mode(self.mode)
         for role, entry in self.roles.items():
             entry.check(role, self.platforms)
@@ -239,6 +299,16 @@ class Manifest(JsonMessage, what="the manifest", limit=MAX_MANIFEST):
     def sha256(self) -> bytes:
         """SHA-256 of the canonical bytes, which are hashed, bound, served and pinned: 32 bytes."""
         return hashlib.sha256(self.encode()).digest()
+
+    @cached_property
+    def opt_outs(self) -> tuple[str, ...]:
+        """The names of all that it leaves unchecked, sorted (see `protocol.opt_outs`)."""
+        value = to_map(self)
+        return tuple(sorted({*opt_outs.named_in([value["platforms"], value["roles"]])}))
+
+    def require_current(self, now: int) -> None:
+        """Raises PolicyError `manifest-expired` or `manifest-not-valid-yet` at `now` (Unix)."""
+        validity.require_current(self.released, self.expires, now=now)
 
     @property
     def workers(self) -> tuple[Role, ...]:

@@ -86,12 +86,12 @@ def _verify_machine(
     shelf: Shelf,
     now: int,
 ) -> Verdict:
-    platforms, names = manifest.platforms, _names(role, manifest)
+    platforms, machine = role.narrow(manifest.platforms), evidence.machine
+    names = _names(role, manifest)
     expected = " or ".join(names) or "none"
     if evidence.platform not in names:
         return _refused("platform", expected, evidence.platform)
     accepted = Verdict((Check("platform", expected, evidence.platform, True, "manifest"),))
-    machine = evidence.machine
     match machine:
         case VtpmEvidence() if platforms.vtpm is not None:
             return accepted + verify_vtpm(

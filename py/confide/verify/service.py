@@ -16,7 +16,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from confide.encoding.x509 import load_certificate
-from confide.errors import ConfideError, FormatError
+from confide.errors import ConfideError, FormatError, PolicyError
 from confide.protocol.binding import coordinator_report_data
 from confide.protocol.certificates import public_key_of
 from confide.protocol.collateral import Bundle
@@ -25,6 +25,7 @@ from confide.protocol.history import encode_history, parse_history, verify_histo
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.protocol.secret_service import KeyExchangeReply
+from confide.protocol.validity import date
 from confide.verify.evidence import verify_evidence
 from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
 from confide.verify.parsed import ParsedEvidence
@@ -85,12 +86,23 @@ def verify_coordinator(
     return Verdict(
         (
             served,
+            check_validity(manifest, now),
             *evidence.checks,
             _check_root_ca(attestation, now),
             _check("mesh CA", "signed by the root CA, for the manifest", check_mesh_ca, _PINNED),
             _check("history", "signed, ends with the manifest", check_history, _PINNED),
         )
     )
+
+
+def check_validity(manifest: Manifest, now: int) -> Check:
+    """Whether the manifest has been released and has not expired at `now` (Unix seconds)."""
+    expected = f"a time from {date(manifest.released)} to {date(manifest.expires)}"
+    try:
+        manifest.require_current(now)
+    except PolicyError as error:
+        return Check("manifest validity", expected, f"{error.code}: {error}", False, _PINNED)
+    return Check("manifest validity", expected, date(now), True, _PINNED)
 
 
 def verify_unset_coordinator(
@@ -111,6 +123,7 @@ def verify_unset_coordinator(
                 not attestation.manifest and not attestation.mesh_ca,
                 "the coordinator is new",
             ),
+            check_validity(manifest, now),
             *_verify_evidence(attestation, b"", manifest, nonce, collateral, now).checks,
             _check_root_ca(attestation, now),
             check_equal("history", encode_history([]), attestation.history, "no manifest yet"),

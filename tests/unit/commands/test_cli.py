@@ -26,7 +26,7 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
-from tests.support.simulated_machine import manifest_bytes
+from tests.support.simulated_machine import current_manifest
 
 PACKAGE = Path(confide.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -164,6 +164,7 @@ WRONG = {
     "verify": [NOTHING, "--manifest", NOTHING],
     "set": ["--manifest", NOTHING, "--coordinator", PEER],
     "manifest build": ["--measurements", NOTHING, "-o", "out"],
+    "manifest references": ["--measurements", NOTHING, "-o", "out"],
     "manifest show": [NOTHING],
     "manifest check": [NOTHING],
     "collateral fetch": [NOTHING, "--manifest", NOTHING],
@@ -272,7 +273,7 @@ def test_files_without_an_api_key(
 ) -> None:
     """Every command that takes one refuses the same files, before it asks anybody."""
     monkeypatch.chdir(tmp_path)
-    Path("manifest.json").write_bytes(manifest_bytes())
+    Path("manifest.json").write_bytes(current_manifest())
     if content is not None:
         Path("key").write_bytes(content)
     assert main([*command, "--api-key-file", "key"]) == ExitStatus.USAGE

@@ -26,7 +26,7 @@ from confide.verify.parsed import ParsedEvidence
 from tests.support.production import Production, manifest
 from tests.support.programs import free_port, program
 from tests.support.simulated_amd import MADE, NOW, make_crl, root
-from tests.support.simulated_machine import manifest_bytes
+from tests.support.simulated_machine import current_manifest
 from tests.support.simulated_vendors import KDS, Reply, SimulatedVendors
 
 PASSED, FAILED, USAGE, _ = ExitStatus
@@ -293,7 +293,7 @@ def test_a_running_coordinator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It takes what it is given; it is a development machine itself, and needs nothing."""
-    Path("development.json").write_bytes(manifest_bytes())
+    Path("development.json").write_bytes(current_manifest())
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))

@@ -164,7 +164,7 @@ def test_by_a_manifest(packed: Path, capsys: pytest.CaptureFixture[str]) -> None
     roles = dict.fromkeys((Role.COORDINATOR, Role.WORKER_CPU), RoleEntry((reference,)))
     platforms = Platforms(vtpm=DevelopmentCa(bytes(32)))
     manifest = packed.with_name("manifest.json")
-    manifest.write_bytes(Manifest("development", platforms, roles, (right, wrong)).encode())
+    manifest.write_bytes(Manifest("development", platforms, roles, (right, wrong), 0, 1).encode())
     argv = ["verify", str(packed), "--manifest", str(manifest)]
     assert main([*argv, "--model", "a"]) == 0
     capsys.readouterr()

@@ -14,13 +14,13 @@ from confide.commands.proxy import settings
 from confide.errors import ConfigError
 from tests.support.native_service import NativeService
 from tests.support.programs import free_port
-from tests.support.simulated_machine import manifest_bytes
+from tests.support.simulated_machine import current_manifest
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     file = tmp_path / "manifest.json"
-    file.write_bytes(manifest_bytes())
+    file.write_bytes(current_manifest())
     return file
 
 

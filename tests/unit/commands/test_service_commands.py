@@ -16,7 +16,7 @@ from confide.commands.status import ExitStatus
 from confide.protocol.secret_service import KeyExchangeReply
 from tests.support.native_service import NativeService
 from tests.support.programs import Program, free_port, program
-from tests.support.simulated_machine import manifest_bytes, manifest_value
+from tests.support.simulated_machine import current_manifest, manifest_value
 
 PASSED, FAILED, USAGE, _ = ExitStatus
 
@@ -31,7 +31,7 @@ def coordinator(tmp_path: Path) -> Iterator[Program]:
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     file = tmp_path / "manifest.json"
-    file.write_bytes(manifest_bytes())
+    file.write_bytes(current_manifest())
     return file
 
 
@@ -41,7 +41,7 @@ def stricter(tmp_path: Path) -> Path:
     roles = json.loads(json.dumps(manifest_value()["roles"]))
     roles["coordinator"]["vtpm"][0]["pcrs"]["11"] = "00" * 32
     file = tmp_path / "stricter.json"
-    file.write_bytes(manifest_bytes(roles=roles))
+    file.write_bytes(current_manifest(roles=roles))
     return file
 
 

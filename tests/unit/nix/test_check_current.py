@@ -21,7 +21,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     for name in ("committed", "built"):
         (tmp_path / name).write_text("coordinator\nworker\n")
     paths = {name: str(tmp_path / name) for name in ("committed", "built", "out")}
-    return paths | {"seed": str(tmp_path), "file": "production.json", "renew": "make production"}
+    return paths | {"seed": str(tmp_path), "file": "references.json", "renew": "make references"}
 
 
 def check(files: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -41,6 +41,6 @@ def test_a_stale_file_fails_and_names_the_remedy(files: dict[str, str]) -> None:
     result = check(files)
     assert result.returncode == 1
     assert "-worker\n+other worker" in result.stdout
-    assert "release/production.json (-) is not what this source builds (+)" in result.stderr
-    assert "make production, review the difference, commit it" in result.stderr
+    assert "release/references.json (-) is not what this source builds (+)" in result.stderr
+    assert "make references, review the difference, commit it" in result.stderr
     assert not Path(files["out"]).exists()

@@ -25,7 +25,7 @@ def manifest_value() -> dict[str, Any]:
     registers = (0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14)
     role = {"vtpm": [{"shape": "q35-2", "pcrs": {str(i): f"{i:064x}" for i in registers}}]}
     return {
-        "format": "confide-manifest/3",
+        "format": "confide-manifest/4",
         "mode": "development",
         "platforms": {"vtpm": {"development_ca": "ab" * 32}},
         "roles": {"coordinator": role, "secret-service": role, "worker-cpu": role},
@@ -39,6 +39,8 @@ def manifest_value() -> dict[str, Any]:
                 "engine": {},
             }
         ],
+        "released": 1_800_000_000,
+        "expires": 1_815_552_000,
         "update_keys": [],
         "recovery_keys": [],
     }

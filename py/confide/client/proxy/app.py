@@ -34,10 +34,11 @@ from confide.errors import (
 from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
+from confide.protocol.manifest import Manifest
 
 
-def create_app(completions: Completions, session: Session) -> Flask:
-    """The WSGI application."""
+def create_app(completions: Completions, session: Session, manifest: Manifest) -> Flask:
+    """The WSGI application of a proxy that pins this manifest."""
     app = flask_app(__name__, codes=CODES, max_body=MAX_BODY)
     watcher = DisconnectWatcher()
 
@@ -49,7 +50,13 @@ def create_app(completions: Completions, session: Session) -> Flask:
     def health() -> tuple[Response, int]:
         left = session.seconds_left()
         state = "ready" if left else "not-verified"
-        answer = jsonify(role="proxy", state=state, verified_for_seconds=int(left))
+        answer = jsonify(
+            role="proxy",
+            state=state,
+            verified_for_seconds=int(left),
+            manifest_expires=manifest.expires,
+            opt_outs=manifest.opt_outs,
+        )
         return answer, 200 if left else 503
 
     @app.get("/v1/models")

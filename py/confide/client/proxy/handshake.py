@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from confide.client.collateral.finder import FindCollateral
@@ -23,6 +23,7 @@ from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, Nonce
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_SIZE, InferenceKey, seal_key
 from confide.protocol.manifest import Manifest
+from confide.protocol.opt_outs import require_given
 from confide.protocol.secret_service import MAX_REPLY, KeyAccepted, KeyExchangeReply
 from confide.verify.service import verify_coordinator, verify_key_exchange
 from confide.verify.verdict import Verdict
@@ -53,11 +54,16 @@ class Handshake:
         api_key: str,
         find_collateral: FindCollateral,
         clock: Callable[[], float],
+        opt_outs: Collection[str] = (),
     ) -> None:
-        """`manifest` are the pinned bytes. Raises FormatError if they are malformed."""
+        """`manifest` are the pinned bytes, `opt_outs` those of it that the person gave.
+
+        Raises FormatError for malformed bytes, PolicyError for an opt-out that was not given.
+        """
         self._gateway = gateway
         self._pinned = manifest
         self._manifest = Manifest.parse(manifest)
+        require_given(self._manifest.opt_outs, opt_outs)
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._find_collateral = find_collateral
         self._clock = clock
@@ -69,10 +75,12 @@ class Handshake:
             report: Gets every check that was made, also if one failed.
 
         Raises:
+            PolicyError: The manifest has expired.
             VerificationError: A check failed: do not trust what answered.
             FormatError: An answer is malformed: do not trust what answered.
             UnavailableError: The gateway is unreachable or refuses.
         """
+        self._manifest.require_current(self._now())
         found = ServiceVerdict(coordinator=Verdict(()), secret_service=Verdict(()))
         try:
             nonce = os.urandom(NONCE_SIZE)
@@ -121,8 +129,8 @@ class Handshake:
             root_ca=attestation.root_ca,
             key=key.key,
             key_id=sealed.key_id,
-            # Not authenticated, so it can only shorten.
-            key_seconds=min(accepted.expires_in, KEY_LIFETIME),
+            # Not authenticated, so it can only shorten. Nothing is sent under an expired manifest.
+            key_seconds=min(accepted.expires_in, KEY_LIFETIME, manifest.expires - self._now()),
         )
 
     def _now(self) -> int:

@@ -14,6 +14,7 @@ from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions
 from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
+from confide.client.remarks import remarks
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
 from confide.errors import ConfigError
@@ -25,11 +26,16 @@ from confide.protocol.manifest import Manifest
 
 @dataclass(frozen=True)
 class Settings:
-    """What the proxy is to do, checked. `listen` is what `loopback_address` returns."""
+    """What the proxy is to do, checked.
+
+    `listen` is what `loopback_address` returns, `opt_outs` are those of the manifest that the
+    person gave.
+    """
 
     gateway: str
     listen: str
     manifest: bytes
+    opt_outs: tuple[str, ...]
     api_key: str
     receipts: Path | None
     verbose: bool
@@ -45,11 +51,17 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     manifest = Manifest.parse(settings.manifest)
     workers = [str(role) for role in manifest.workers]
     keep_receipt = receipt_keeper(settings.receipts)
-    # Before anything is sent: a port that is in use must not cost a handshake.
-    listener = listen_on(settings.listen)
+    told: set[str] = set()
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False)
+
+    def tell() -> None:
+        # At the start, and again each day shortly before the manifest expires.
+        for line in remarks(manifest, now=int(time.time())):
+            if line not in told:
+                told.add(line)
+                say(line)
 
     handshake = Handshake(
         Caller(settings.gateway),
@@ -57,9 +69,13 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         api_key=settings.api_key,
         find_collateral=find_collateral,
         clock=time.time,
+        opt_outs=settings.opt_outs,
     )
+    # Before anything is sent: a port that is in use must not cost a handshake.
+    listener = listen_on(settings.listen)
 
     def show(verdict: ServiceVerdict) -> None:
+        tell()
         # Once at the start; later only what has failed.
         if not verdict.whole.checks or (verdict.passed and session.seconds_left()):
             return
@@ -70,6 +86,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
             console.print(parties_table(verdict, workers=workers, title=title))
 
     session = Session(lambda: handshake.run(show), report=say)
+    tell()
     session.establish()
 
     def factory() -> Service:
@@ -77,7 +94,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         completions = Completions(
             session, gateway, api_key=settings.api_key, keep_receipt=keep_receipt
         )
-        service = Service(create_app(completions, session))
+        service = Service(create_app(completions, session, manifest))
         if manifest.mode == "development":
             say("DEVELOPMENT manifest: shows which images run, hides nothing from the host.")
         models = ", ".join(model.name for model in manifest.models)

@@ -90,11 +90,14 @@ class Coordinator:
     def set_manifest(self, data: bytes) -> bytes:
         """Set the manifest, or confirm that it has these bytes. Returns its SHA-256.
 
-        Raises FormatError for a malformed manifest, PolicyError if another one is set.
+        Raises FormatError for a malformed manifest, PolicyError if another one is set, or if it has
+        expired. That is for the operator: this machine's clock is its host's, and clients look at
+        their own.
         """
         manifest = Manifest.parse(data)
         with self._lock:
             if self._mesh is None:
+                manifest.require_current(int(self._now()))
                 self._mesh = self._start_mesh(manifest, data)
             elif self._mesh.manifest_bytes != data:
                 raise PolicyError(

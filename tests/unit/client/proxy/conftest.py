@@ -10,14 +10,14 @@ import pytest
 from tests.support.app import ANSWER, App
 from tests.support.hostile_gateway import HostileGateway, hostile_gateway
 from tests.support.native_service import NativeService
-from tests.support.simulated_machine import manifest_bytes, manifest_value
+from tests.support.simulated_machine import current_manifest, manifest_value
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeService]:
     tiny = manifest_value()["models"][0]
     models = [tiny, tiny | {"name": "second"}, tiny | {"name": "chat-only", "tasks": ["chat"]}]
-    manifest = manifest_bytes(models=models)
+    manifest = current_manifest(models=models)
     served = ("tiny", "second", "chat-only")
     folder = tmp_path_factory.mktemp("service")
     with NativeService(folder, manifest=manifest, models=served) as native:

@@ -34,7 +34,9 @@ class Lab:
         completions = Completions(
             self.session, gateway, api_key="", keep_receipt=lambda _hash, _receipt: None
         )
-        self.http: FlaskClient = create_app(completions, self.session).test_client()
+        self.manifest = Manifest.parse(manifest_bytes())
+        app = create_app(completions, self.session, self.manifest)
+        self.http: FlaskClient = app.test_client()
 
     def _handshake(self) -> Established:
         if self.error is not None:
@@ -86,6 +88,8 @@ def test_ready(lab: Lab) -> None:
         "role": "proxy",
         "state": "ready",
         "verified_for_seconds": LIFETIME_SECONDS,
+        "manifest_expires": lab.manifest.expires,
+        "opt_outs": [],
     }
 
 

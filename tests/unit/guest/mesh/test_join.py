@@ -31,6 +31,7 @@ from tests.support.simulated_machine import (
     NOW,
     Clock,
     SimulatedMachine,
+    current_manifest,
     manifest_bytes,
     manifest_value,
 )
@@ -300,7 +301,7 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     while node.reason != "no-manifest":
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    coordinator.set_manifest(MANIFEST)
+    coordinator.set_manifest(current_manifest())
     while node.state != "ready":
         assert time.monotonic() < deadline
         time.sleep(0.01)

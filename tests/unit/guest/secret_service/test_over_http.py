@@ -33,9 +33,14 @@ from confide.protocol.keyexchange import InferenceKey, SealedKey, seal_key
 from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
 from tests.support.programs import Program, program
-from tests.support.simulated_machine import MODEL, SimulatedMachine, manifest_bytes, manifest_value
+from tests.support.simulated_machine import (
+    MODEL,
+    SimulatedMachine,
+    current_manifest,
+    manifest_value,
+)
 
-MANIFEST = manifest_bytes()
+MANIFEST = current_manifest()
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +260,7 @@ def test_body_without_a_length(coordinator: Program) -> None:
 def test_second_manifest_over_http(coordinator: Program) -> None:
     other = manifest_value()["models"][0] | {"name": "other"}
     with pytest.raises(ConfideError) as caught:
-        CoordinatorClient(coordinator.url).set_manifest(manifest_bytes(models=[other]))
+        CoordinatorClient(coordinator.url).set_manifest(current_manifest(models=[other]))
     assert caught.value.code == "manifest-already-set"
     set_manifest(coordinator.url, MANIFEST, offline())
 

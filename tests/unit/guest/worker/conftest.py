@@ -12,7 +12,7 @@ from confide.guest.mesh.join import Membership, Node
 from confide.net.http_client import Upstream
 from tests.support.native_service import Processes
 from tests.support.sealed_worker import Client, Worker
-from tests.support.simulated_machine import SimulatedMachine, manifest_bytes, manifest_value
+from tests.support.simulated_machine import SimulatedMachine, current_manifest, manifest_value
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def membership() -> Membership:
     tiny = manifest_value()["models"][0]
     now = int(time.time())
     coordinator = Coordinator(SimulatedMachine("coordinator", now=now))
-    coordinator.set_manifest(manifest_bytes(models=[tiny, tiny | {"name": "second"}]))
+    coordinator.set_manifest(current_manifest(models=[tiny, tiny | {"name": "second"}]))
     machine = SimulatedMachine("worker-cpu", now=now)
     return Node("worker-cpu", machine, coordinator, models=("second", "tiny")).join()
 

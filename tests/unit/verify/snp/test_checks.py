@@ -218,7 +218,7 @@ def test_vmpl(chip: SimulatedChip, verify: Verify) -> None:
 def test_each_component_of_each_tcb_has_a_minimum(
     verify: Verify, product: Product, which: str
 ) -> None:
-    hardware_id = b"\1" * (8 if product is Product.TURIN else 64)
+    hardware_id = b"\xaa" * (8 if product is Product.TURIN else 64)
     good = SimulatedChip(product=product, hardware_id=hardware_id)
     accepted = policy(chip_ids=[hardware_id.ljust(64, b"\0").hex()])
     tcb = TCBS[product]

@@ -26,7 +26,7 @@ REPORT_DATA = b"\x5a" * 32 + bytes(32)
 def manifest(tpm: FakeTpm) -> Manifest:
     roles = {Role.COORDINATOR: RoleEntry((tpm.reference(),))}
     platforms = Platforms(vtpm=DevelopmentCa(development_ca_spki_sha256()))
-    return Manifest("development", platforms, roles, ())
+    return Manifest("development", platforms, roles, (), 0, 1)
 
 
 def call(evidence: Evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:

@@ -35,7 +35,7 @@ OTHER, OTHER_DISK = model_disk("other", blocks=200)
 def manifest(*models: Model) -> Manifest:
     reference = VtpmReference("any", {register: bytes(32) for register in REQUIRED_PCRS})
     roles = dict.fromkeys((Role.COORDINATOR, Role.WORKER_CPU), RoleEntry((reference,)))
-    return Manifest("development", Platforms(vtpm=DevelopmentCa(bytes(32))), roles, models)
+    return Manifest("development", Platforms(vtpm=DevelopmentCa(bytes(32))), roles, models, 0, 1)
 
 
 def flip(data: bytes, offset: int) -> bytes:
