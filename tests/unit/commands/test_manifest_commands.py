@@ -20,6 +20,7 @@ from measure.pcr import Component
 from measure.shapes import OVMF_DISK
 
 PASSED, FAILED, USAGE, _ = ExitStatus
+RELEASED = "1800000000"
 CPU_ROLES = ("coordinator", "secret-service", "worker-cpu")
 MODEL = {
     "name": "tiny",
@@ -81,7 +82,7 @@ def build(output: Path, images: list[Path], models: list[Path]) -> int:
     arguments = ["--measurements", *map(str, images)]
     if models:
         arguments += ["--model", *map(str, models)]
-    return main(["manifest", "build", *arguments, "-o", str(output)])
+    return main(["manifest", "build", *arguments, "--released", RELEASED, "-o", str(output)])
 
 
 def test_build(images: list[Path], model: Path, tmp_path: Path) -> None:
@@ -210,3 +211,46 @@ def test_show_and_check(
     assert result["manifest"] == json.loads(other.read_bytes())
     output.write_bytes(output.read_bytes()[:-1])
     assert main(["manifest", "check", str(output)]) == FAILED
+
+
+def test_references_give_the_same_manifest(
+    images: list[Path], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No image is needed for a manifest, and none of it is lost on the way."""
+    references, direct, made = (tmp_path / name for name in ("references", "direct", "made"))
+    measured = ["--measurements", *map(str, images), "--released", RELEASED]
+    assert main(["manifest", "references", *measured, "-o", str(references)]) == PASSED
+    build(direct, images, [model])
+    command = ["manifest", "build", "--references", str(references), "--model", str(model)]
+    assert main([*command, "-o", str(made)]) == PASSED
+    assert made.read_bytes() == direct.read_bytes()
+    assert main([*command, "--days", "10", "-o", str(made)]) == PASSED
+    manifest = Manifest.parse(made.read_bytes())
+    assert manifest.expires - manifest.released == 10 * 86400
+    capsys.readouterr()
+    for wrong in (["--released", RELEASED], ["--site", "x"], ["--insecure-any-chip"]):
+        assert main([*command, *wrong, "-o", str(tmp_path / "never")]) == USAGE
+        assert "bad-options" in capsys.readouterr().err
+    assert main([*command, "--days", "367", "-o", str(tmp_path / "never")]) == FAILED
+    assert "manifest-times" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_production_manifest_needs_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release, output = Path(__file__).parents[3] / "release", tmp_path / "manifest.json"
+    command = ["manifest", "build", "--references", str(release / "references.json")]
+    command += ["--policy", str(release / "policy.json"), "-o", str(output)]
+    assert main(command) == USAGE
+    assert "no-machines" in capsys.readouterr().err
+    site = tmp_path / "site.json"
+    machine = {"format": "confide-site/1", "platform_instances": ["cc" * 16]}
+    site.write_text(json.dumps(machine))
+    assert main([*command, "--site", str(site)]) == PASSED
+    assert main(["manifest", "show", str(output)]) == PASSED
+    shown = capsys.readouterr().out
+    assert f"coordinator, TDX platform instance {'cc' * 16}" in shown and "opt-out" not in shown
+    assert main([*command, "--insecure-any-platform"]) == PASSED
+    assert main(["manifest", "show", str(output)]) == PASSED
+    assert "opt-out  insecure_any_platform" in capsys.readouterr().out

@@ -21,7 +21,9 @@ from confide.protocol.history import encode_history, parse_history
 from confide.protocol.keyexchange import KemPrivateKey
 from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import KeyExchangeReply
+from confide.protocol.validity import DAY
 from confide.verify.service import (
+    check_validity,
     verify_coordinator,
     verify_key_exchange,
     verify_unset_coordinator,
@@ -327,3 +329,35 @@ Change = Callable[[bytes], bytes]
 def test_garbage_certificate(exchange: Exchange, change: Change) -> None:
     reply = replace(exchange.reply, certificate=change(exchange.reply.certificate))
     assert failed(exchange.verify(reply)) == {"secret service"}
+
+
+@pytest.mark.parametrize(
+    ("now", "code"),
+    [(NOW + 400 * DAY, "manifest-expired"), (NOW - 400 * DAY, "manifest-not-valid-yet")],
+)
+def test_the_verdict_has_a_row_for_the_time_of_the_manifest(now: int, code: str) -> None:
+    passed = check_validity(Manifest.parse(MANIFEST), NOW)
+    assert (passed.name, passed.passed) == ("manifest validity", True)
+    failed = check_validity(Manifest.parse(MANIFEST), now)
+    assert not failed.passed and failed.seen.startswith(code)
+
+
+def test_both_verdicts_look_at_the_time_of_the_manifest(coordinator: Coordinator) -> None:
+    later = NOW + 400 * DAY
+    attestation = coordinator.attest(NONCE)
+    names = [
+        [check.name for check in verdict.checks if not check.passed]
+        for verdict in (
+            verify_coordinator(
+                attestation, manifest_pinned=MANIFEST, nonce=NONCE, collateral=Bundle(), now=later
+            ),
+            verify_unset_coordinator(
+                attestation,
+                manifest=Manifest.parse(MANIFEST),
+                nonce=NONCE,
+                collateral=Bundle(),
+                now=later,
+            ),
+        )
+    ]
+    assert all("manifest validity" in failed for failed in names)

@@ -6,7 +6,7 @@ Real coordinator and secret service, SIMULATED machines, a gateway that answers 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +15,27 @@ import pytest
 from confide.client.collateral.finder import offline
 from confide.client.proxy.handshake import Handshake
 from confide.client.service_verdict import ServiceVerdict
-from confide.errors import ConfideError, FormatError, UnavailableError, VerificationError
+from confide.encoding.canonical import json_encode
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.guest.secret_service.domain import SecretService
 from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
+from tests.support import production
 from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
+from tests.support.snp_policy import policy_json
 
 MANIFEST = manifest_bytes()
+ANY_CHIP = production.manifest_value()["platforms"] | {
+    "sev-snp": policy_json(chip_ids=[], opt_outs=["insecure_any_chip"])
+}
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
@@ -33,11 +45,13 @@ def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
 class Gateway:
     """Stands for `Upstream`: asks coordinator and secret service, then lets a test lie."""
 
-    def __init__(self, *, coordinator: SimulatedMachine | None = None) -> None:
+    def __init__(
+        self, *, coordinator: SimulatedMachine | None = None, manifest: bytes = MANIFEST
+    ) -> None:
         clock = Clock()
         machine = coordinator or SimulatedMachine("coordinator")
         self.coordinator = Coordinator(machine, now=clock)
-        self.coordinator.set_manifest(MANIFEST)
+        self.coordinator.set_manifest(manifest)
         self.secrets = SecretService(now=clock)
         self.member = join(
             self.coordinator, "secret-service", kem_public_key=self.secrets.kem_public_key
@@ -77,13 +91,20 @@ class Gateway:
         return self.secrets.put(body, self.member.manifest)
 
 
-def handshake(gateway: Gateway, *, manifest: bytes = MANIFEST, now: int = NOW) -> Handshake:
+def handshake(
+    gateway: Gateway,
+    *,
+    manifest: bytes = MANIFEST,
+    now: int = NOW,
+    opt_outs: Collection[str] = (),
+) -> Handshake:
     return Handshake(
         gateway,  # type: ignore[arg-type]
         manifest=manifest,
         api_key="",
         find_collateral=offline(),
         clock=Clock(now),
+        opt_outs=opt_outs,
     )
 
 
@@ -222,3 +243,36 @@ def test_the_api_key_goes_with_every_call() -> None:
 def test_a_pinned_manifest_that_is_none() -> None:
     with pytest.raises(ConfideError):
         handshake(Gateway(), manifest=b"{}")
+
+
+def until(seconds: int) -> bytes:
+    """The manifest with this many seconds left."""
+    return manifest_bytes(released=NOW - 10, expires=NOW + seconds)
+
+
+def test_an_expired_manifest_is_refused_before_anything_is_sent() -> None:
+    gateway = Gateway()
+    shown: list[ServiceVerdict] = []
+    with pytest.raises(PolicyError) as caught:
+        handshake(gateway, manifest=until(5), now=NOW + 5).run(shown.append)
+    assert caught.value.code == "manifest-expired"
+    assert gateway.headers == []
+
+
+def test_a_clock_that_goes_wrong_is_noticed() -> None:
+    with pytest.raises(PolicyError) as caught:
+        handshake(Gateway(), now=NOW - 7 * 86400).run(lambda _: None)
+    assert caught.value.code == "manifest-not-valid-yet"
+
+
+def test_no_key_outlives_the_manifest() -> None:
+    gateway = Gateway(manifest=until(100))
+    assert handshake(gateway, manifest=until(100)).run(lambda _: None).key_seconds == 100
+
+
+def test_an_opt_out_needs_its_word() -> None:
+    manifest = json_encode(production.manifest_value(platforms=ANY_CHIP))
+    with pytest.raises(PolicyError) as caught:
+        handshake(Gateway(), manifest=manifest)
+    assert caught.value.code == "opt-out-not-given"
+    handshake(Gateway(), manifest=manifest, opt_outs=["insecure_any_chip"])

@@ -134,3 +134,14 @@ def test_a_crash_says_nothing(lab: Lab, capfd: pytest.CaptureFixture[str]) -> No
     answer = lab.http.post(CHAT, data=HELLO)
     assert answer.status_code == 500
     assert "prompt" not in answer.get_data(as_text=True) + "".join(capfd.readouterr())
+
+
+def test_a_manifest_that_expires_while_the_proxy_runs(lab: Lab) -> None:
+    """The next renewal ends the state at once, and the app is told why."""
+    lab.error = PolicyError("manifest-expired", "the manifest expired on 2027-05-27")
+    lab.clock.now += 2700
+    lab.session.renew_if_due()
+    answer = lab.http.post(CHAT, data=HELLO)
+    assert answer.status_code == 503
+    assert "the manifest expired on 2027-05-27" in answer.get_json()["error"]["message"]
+    assert lab.sent == 0

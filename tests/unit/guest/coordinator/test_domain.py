@@ -364,3 +364,11 @@ def test_a_challenge_that_became_stale_since_it_was_checked_admits_nobody() -> N
     clock.now = LIFETIME + 0.1
     with pytest.raises(VerificationError, match="not answer an open challenge"):
         challenges.use(challenge)
+
+
+def test_an_expired_manifest_is_not_set(empty: Setting) -> None:
+    """By the clock of the host: a convenience for the operator, and nothing that clients need."""
+    with pytest.raises(PolicyError) as caught:
+        empty.coordinator.set_manifest(manifest_bytes(released=NOW - 100, expires=NOW))
+    assert caught.value.code == "manifest-expired"
+    assert empty.coordinator.state == "no-manifest"

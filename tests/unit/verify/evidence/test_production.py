@@ -331,3 +331,27 @@ def test_what_failed_before_collateral_was_needed_is_shown_first(
     evidence = replace(production.snp(REPORT_DATA), event_log=b"a log that SEV-SNP does not have")
     names = failed(verify(evidence, collateral=Bundle()))
     assert names == ["event log", "collateral", "revocation list"]
+
+
+def narrowed(field: str, own: str, listed: str) -> Manifest:
+    """A manifest whose coordinator runs on one of two listed machines."""
+    value = copy.deepcopy(manifest_value())
+    platform = "sev-snp" if field == "chip_ids" else "tdx"
+    value["platforms"][platform][field] = sorted((own, listed))
+    value["roles"]["coordinator"] = value["roles"]["coordinator"] | {field: [own]}
+    return Manifest.parse(json_encode(value))
+
+
+@pytest.mark.parametrize("field", ["chip_ids", "platform_instances"])
+def test_a_role_on_machines_of_its_own(production: Production, verify: Call, field: str) -> None:
+    if field == "chip_ids":
+        evidence, name = production.snp(REPORT_DATA), "chip"
+        this, other = production.chip.hardware_id.hex(), "ee" * 64
+    else:
+        evidence, name = production.tdx(REPORT_DATA), "platform instance"
+        this, other = intel_certificates.INSTANCE.hex(), "ee" * 16
+    right = narrowed(field, own=this, listed=other)
+    assert failed(verify(evidence, manifest=right)) == []
+    wrong = narrowed(field, own=other, listed=this)
+    assert failed(verify(evidence, manifest=wrong)) == [name]
+    assert failed(verify(evidence, "secret-service", manifest=wrong)) == []
