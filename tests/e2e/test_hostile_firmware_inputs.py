@@ -20,12 +20,13 @@ import pytest
 
 from confide.commands.system import Build
 from confide.host.runner.qemu import Tools
-from measure import pe, uki
+from measure import pe
+from measure.pcr import CALLING_APPLICATION, action_event, separator_event
 from measure.tdx.shape import Boot
 from tests.support import rehashed
 from tests.support.attested import predicted_pcrs
 from tests.support.firmware_machine import Launch, Said, one_file, run, software_tpm, two_files
-from tests.support.host_programs import BOOT_DRIVER, option_rom, program
+from tests.support.host_programs import BOOT_DRIVER, ROM_HEADER, option_rom, program
 
 HOSTILE = "the program of the host runs"
 GENUINE = r"EFI stub: Loaded initrd"  # the measured kernel has started, and asked for its initrd
@@ -77,13 +78,13 @@ def hostile_file(folder: Path) -> Path:
     return path
 
 
-def disk(folder: Path, order: str = ",bootindex=0") -> list[str]:
-    """A disk with a loader of the host's where firmware looks for one; first in boot order."""
+def disk(folder: Path) -> list[str]:
+    """A disk with a loader of the host's where firmware looks for one, named in the boot order."""
     loader = folder / "esp/EFI/BOOT/BOOTX64.EFI"
     loader.parent.mkdir(parents=True)
     loader.write_bytes(program(HOSTILE))
     drive = f"if=none,id=d,format=raw,readonly=on,file=fat:{folder / 'esp'}"
-    return ["-drive", drive, "-device", f"virtio-blk-pci,drive=d{order}"]
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=d,bootindex=1"]
 
 
 def card(folder: Path) -> list[str]:
@@ -183,9 +184,9 @@ def test_a_kernel_that_fails_for_lack_of_memory_leads_to_no_disk(
     name, image = amd
     given = [*one_file(image), *launch.hashes(image.read_bytes(), tmp_path / "page")]
     given += [*launch.arguments(), *disk(tmp_path)]
-    seconds = BOOT_SECONDS if name == "debian" else SETTLE * patience
-    said = run(tools, tmp_path, given, HOSTILE, seconds, LITTLE_MIB)
-    assert "failed" in said.text
+    until = HOSTILE if name == "debian" else FAILED
+    said = run(tools, tmp_path, given, until, BOOT_SECONDS, LITTLE_MIB, then=patience / SETTLE)
+    assert "efi_stub_entry() failed" in said.text
     assert (HOSTILE in said.text) == (name == "debian")
 
 
@@ -235,29 +236,52 @@ def test_tdx_firmware_starts_a_shim_and_the_predicted_rtmr_is_another(
 
     disk_image = rehashed.read_disk(build.images / "coordinator")
     predicted = rehashed.predicted(disk_image, Boot.DIRECT, firmware, acpi_tables)[1]
-    kernel = pe.parse(disk_image.uki.sections[uki.Section.LINUX], "kernel").authenticode("sha384")
-    hostile = pe.parse(program(HOSTILE), "hostile").authenticode("sha384")
+    kernel = digest(launch.kernel.read_bytes(), "sha384")
     assert predicted.count(kernel) == 1
-    shown = [hostile if digest == kernel else digest for digest in predicted]
-    assert extended(shown) != extended(predicted)
+    hostile = digest(program(HOSTILE), "sha384")
+    shown = [hostile if event == kernel else event for event in predicted]
+    assert extended(shown, "sha384") != extended(predicted, "sha384")
 
 
-def extended(digests: list[bytes]) -> bytes:
-    """The RTMR (48 bytes) after these events."""
-    register = bytes(48)
-    for digest in digests:
-        register = hashlib.sha384(register + digest).digest()
+def digest(image: bytes, bank: str) -> bytes:
+    """What firmware measures of a program."""
+    return pe.parse(image, "program").authenticode(bank)
+
+
+def extended(digests: list[bytes], bank: str) -> bytes:
+    """A register after these events."""
+    register = bytes(hashlib.new(bank).digest_size)
+    for event in digests:
+        register = hashlib.new(bank, register + event).digest()
     return register
 
 
-@pytest.mark.parametrize(("way", "register"), [(shim, 4), (named_shim, 4), (rom, 2)])
-def test_vtpm_registers_show_the_host_s_program(
-    build: Build, tools: Tools, launch: Launch, tmp_path: Path, way: Way, register: int
+def registers(tools: Tools, folder: Path, launch: Launch, way: Way) -> dict[int, bytes]:
+    """The vTPM's PCR 2 and 4 while the host's program runs."""
+    with software_tpm(tools, folder) as tpm:
+        given = [*two_files(tools, folder), *tpm.arguments, *way(folder, launch)]
+        assert HOSTILE in run(tools, folder, given, HOSTILE, BOOT_SECONDS).text
+        return tpm.registers([2, 4])
+
+
+@pytest.mark.parametrize("way", [shim, named_shim])
+def test_pcr_4_shows_a_shim(
+    build: Build, tools: Tools, launch: Launch, tmp_path: Path, way: Way
 ) -> None:
-    with software_tpm(tools, tmp_path) as tpm:
-        given = [*two_files(tools, tmp_path), *tpm.arguments, *way(tmp_path, launch)]
-        assert HOSTILE in run(tools, tmp_path, given, HOSTILE, BOOT_SECONDS).text
-        seen = tpm.registers([0, register])
+    seen = registers(tools, tmp_path, launch, way)
+    started = digest(program(HOSTILE), "sha256")
+    assert seen[4] == extended([started, *ready_to_boot()], "sha256")
     predicted = predicted_pcrs(build.images / "coordinator")["ovmf-direct"]
-    assert seen[0].hex() == predicted["0"]  # the same firmware
-    assert seen[register].hex() != predicted[str(register)]
+    kernel = digest(launch.kernel.read_bytes(), "sha256")
+    assert extended([kernel, *ready_to_boot()], "sha256").hex() == predicted["4"]
+
+
+def ready_to_boot() -> list[bytes]:
+    """What firmware measures into PCR 4 before it starts a program."""
+    return [action_event(4, CALLING_APPLICATION).digest, separator_event(4).digest]
+
+
+def test_pcr_2_shows_an_option_rom(tools: Tools, launch: Launch, tmp_path: Path) -> None:
+    seen = registers(tools, tmp_path, launch, rom)
+    image = option_rom(program(HOSTILE, BOOT_DRIVER), *NETWORK_CARD)[ROM_HEADER:]
+    assert seen[2] == extended([digest(image, "sha256")], "sha256")

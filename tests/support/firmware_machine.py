@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import os
 import re
 import shutil
 import socket
@@ -85,8 +84,17 @@ def run(
     until: str,
     seconds: float,
     memory_mib: int = MEMORY_MIB,
+    then: float = 0,
 ) -> Said:
-    """Boots until the machine writes a text (regular expression), ends, or the time is over."""
+    """Boots until the machine writes a text (regular expression), ends, or the time is over.
+
+    Args:
+        tools, folder: QEMU, and where its logs go.
+        arguments: of QEMU: firmware and what else the host gives.
+        until, seconds: the text, and how long to wait for it at most.
+        memory_mib: of the machine.
+        then: seconds to watch it further after the text.
+    """
     serial = folder / "serial.log"
     serial.unlink(missing_ok=True)
     argv = [
@@ -101,6 +109,9 @@ def run(
                 if qemu.poll() is not None or time.monotonic() > start + seconds:
                     break
                 time.sleep(POLL_SECONDS)
+            else:
+                time.sleep(then)
+                text = _read(serial)
         finally:
             qemu.kill()  # at once, so that a TPM keeps its registers
     assert qemu.returncode == -9, (folder / "qemu.log").read_text()
@@ -156,7 +167,7 @@ def software_tpm(tools: Tools, folder: Path) -> Iterator[Tpm]:
     with (folder / "swtpm.log").open("wb") as log, subprocess.Popen(argv, stderr=log) as process:
         try:
             end = time.monotonic() + START_SECONDS
-            while not os.path.exists(path):
+            while not path.exists():
                 assert time.monotonic() < end, (folder / "swtpm.log").read_text()
                 time.sleep(POLL_SECONDS)
             yield tpm

@@ -1,4 +1,4 @@
-"""Programs that a hostile host hands to firmware: an EFI application, and the same as an option ROM.
+"""Programs that a hostile host hands to firmware: EFI applications and option ROMs.
 
 They write a line to the serial port and stop there. Sources: Microsoft PE format (headers);
 UEFI specification 2.10, 14.4.2 and PCI firmware specification 3.3, 5.1 (option ROM images).
@@ -10,6 +10,7 @@ import struct
 
 APPLICATION, BOOT_DRIVER = 10, 11  # PE subsystems
 SERIAL_PORT = 0x3F8
+ROM_HEADER = 0x40  # bytes before the program in an option ROM
 _X86_64 = 0x8664
 _PAGE, _ALIGNMENT = 0x1000, 0x200
 _TEXT_AT, _TEXT_SIZE, _RELOCATIONS_AT = 0x400, 0x400, 0x800
@@ -35,14 +36,14 @@ def program(line: str, subsystem: int = APPLICATION) -> bytes:
 
 def option_rom(image: bytes, vendor: int, device: int) -> bytes:
     """An expansion ROM with one EFI driver, uncompressed, for a PCI device."""
-    structure, header = 0x1C, 0x40
-    blocks = -(-(header + len(image)) // _BLOCK)
+    structure = 0x1C
+    blocks = -(-(ROM_HEADER + len(image)) // _BLOCK)
     rom = bytearray(blocks * _BLOCK)
     struct.pack_into("<HHIHHH", rom, 0, 0xAA55, blocks, 0x0EF1, BOOT_DRIVER, _X86_64, 0)
-    struct.pack_into("<HH", rom, 0x16, header, structure)
+    struct.pack_into("<HH", rom, 0x16, ROM_HEADER, structure)
     struct.pack_into("<4sHHHHB", rom, structure, b"PCIR", vendor, device, 0, 0x18, 3)
     struct.pack_into("<HHBB", rom, structure + 0x10, blocks, 0, 3, 0x80)  # EFI, the last image
-    rom[header : header + len(image)] = image
+    rom[ROM_HEADER : ROM_HEADER + len(image)] = image
     return bytes(rom)
 
 
