@@ -1,10 +1,10 @@
 """Build a folder with the firmware of each platform, as machines start with it.
 
-OVMF_CODE_4M.fd (vTPM) and OVMF.amdsev.fd (SEV-SNP) are the packages' own files. OVMF.tdx.fd is the
-package's firmware for TDX, with the configuration volume of OVMF.amdsev.fd: Debian enrols Secure
-Boot keys there, and the same release's other image carries the volume as the build left it. The
-volume is no part of MRTD; RTMR0 shows it. Reads the environment: vtpm (file), cvm (unpacked root),
-out.
+OVMF_CODE_4M.fd (vTPM) is the package's own file. OVMF.amdsev.fd (SEV-SNP) is the package's, with
+the edits of edit_firmware.py. OVMF.tdx.fd is the package's firmware for TDX, with the configuration
+volume of OVMF.amdsev.fd: Debian enrols Secure Boot keys there, and the same release's other image
+carries the volume as the build left it. The volume is no part of MRTD; RTMR0 shows it. Reads the
+environment: vtpm (file), cvm (unpacked root), out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 import shutil
 import sys
 from pathlib import Path
+
+from edit_firmware import FirmwareError, edited
 
 from measure import ovmf
 from measure.errors import MeasureError
@@ -27,10 +29,6 @@ VIRGIN_VOLUME = (
 )
 SIGNATURE = slice(40, 44)  # of a firmware volume (PI specification, volume 3, 3.2.1)
 LENGTH = slice(32, 40)
-
-
-class FirmwareError(Exception):
-    """The packages' firmware is not what this script knows."""
 
 
 def volume(image: bytes, name: str) -> bytes:
@@ -71,7 +69,7 @@ def main() -> None:
             f"seen {digest}"
         )
     name = "OVMF.inteltdx.ms.fd"
-    (out / "OVMF.amdsev.fd").write_bytes(amd)
+    (out / "OVMF.amdsev.fd").write_bytes(edited(amd, "OVMF.amdsev.fd"))
     (out / "OVMF.tdx.fd").write_bytes(with_volume((folder / name).read_bytes(), virgin, name))
 
 

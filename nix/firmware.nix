@@ -17,12 +17,15 @@ rec {
   # Debian stable's alone, for what must not depend on packages of Debian testing and backports.
   vtpm = "${unpacked "firmware" "trixie"}/usr/share/OVMF/OVMF_CODE_4M.fd";
 
+  # As Debian built it: what the tests compare the edited firmware with.
+  debian-firmware = unpacked "firmware-cvm" "forky";
+
   firmware = host.runPython {
     name = "firmware";
     description = "Firmware of each platform: vTPM, SEV-SNP and TDX";
-    script = ./build_firmware.py;
+    script = "${builders.scripts [ "build_firmware.py" "edit_firmware.py" ]}/build_firmware.py";
     modules = [ measure ];
-    env = { inherit vtpm; cvm = unpacked "firmware-cvm" "forky"; };
+    env = { inherit vtpm; cvm = debian-firmware; };
   };
 
   acpi-tables = host.runPython {

@@ -129,7 +129,7 @@ in
   inherit (firmware) acpi-tables firmware;
 
   packages = all // forDebugging // {
-    inherit (firmware) acpi-tables firmware;
+    inherit (firmware) acpi-tables debian-firmware firmware;
     driver-modules = driver.modules;
     engine-gpu-check = (builtins.head rolesWithGpu).check guestCode;
     model-tiny = tiny;

@@ -73,6 +73,12 @@ def firmware() -> Path:
 
 
 @pytest.fixture(scope="session")
+def debian_firmware() -> Path:
+    """Debian's packages of firmware for confidential machines, unpacked, before any edit."""
+    return _built("result-test/debian-firmware")
+
+
+@pytest.fixture(scope="session")
 def acpi_tables() -> Path:
     """The flake's ACPI tables: a folder for each TDX machine in images/shapes*.json."""
     return _built("result-test/acpi-tables")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import build_firmware
 import pytest
+from edit_firmware import FirmwareError
 
 from measure import ovmf
 
@@ -56,17 +57,17 @@ def test_nothing_but_the_volume_changes() -> None:
     ],
 )
 def test_a_volume_elsewhere_or_measured_is_refused(image: bytes, message: str) -> None:
-    with pytest.raises(build_firmware.FirmwareError, match=message):
+    with pytest.raises(FirmwareError, match=message):
         build_firmware.with_volume(image, volume(), "tdx")
 
 
 def test_a_volume_of_another_size_is_refused() -> None:
-    with pytest.raises(build_firmware.FirmwareError, match="expected one configuration volume"):
+    with pytest.raises(FirmwareError, match="expected one configuration volume"):
         build_firmware.with_volume(tdx_firmware(), volume() + b"\xff", "tdx")
 
 
 def test_a_volume_longer_than_its_image_is_refused() -> None:
-    with pytest.raises(build_firmware.FirmwareError, match="does not begin with a firmware volume"):
+    with pytest.raises(FirmwareError, match="does not begin with a firmware volume"):
         build_firmware.volume(volume()[:-1], "amd")
 
 
@@ -81,7 +82,7 @@ def test_a_volume_with_variables_is_refused(
     (tmp_path / "code").write_bytes(b"vtpm")
     for name, path in (("out", "out"), ("vtpm", "code"), ("cvm", "cvm")):
         monkeypatch.setenv(name, str(tmp_path / path))
-    with pytest.raises(build_firmware.FirmwareError, match="without variables"):
+    with pytest.raises(FirmwareError, match="without variables"):
         build_firmware.main()
 
 
