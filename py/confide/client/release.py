@@ -1,6 +1,7 @@
-"""The release that an installed client came with: its manifests are files of this package.
+"""The release that an installed client came with, as files of this package.
 
-A checkout has none here. The wheel takes them from the folder release/.
+These are the manifest that it pins, and what an operator makes his own manifest of. A checkout has
+none here. The wheel takes them from the folder release/.
 """
 
 from __future__ import annotations
