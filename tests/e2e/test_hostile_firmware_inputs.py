@@ -31,6 +31,7 @@ from tests.support.host_programs import BOOT_DRIVER, ROM_HEADER, option_rom, pro
 HOSTILE = "the program of the host runs"
 GENUINE = r"EFI stub: Loaded initrd"  # the measured kernel has started, and asked for its initrd
 FAILED = r"efi_stub_entry\(\) failed"  # the measured kernel returned to the firmware
+STARTED = "Linux version"
 BOOT_SECONDS = 120
 SETTLE = 2  # a machine that says nothing is given this many times the time of a good boot
 LITTLE_MIB = 96  # memory for the firmware, and too little for the kernel
@@ -241,6 +242,44 @@ def test_tdx_firmware_starts_a_shim_and_the_predicted_rtmr_is_another(
     hostile = digest(program(HOSTILE), "sha384")
     shown = [hostile if event == kernel else event for event in predicted]
     assert extended(shown, "sha384") != extended(predicted, "sha384")
+
+
+@pytest.fixture
+def unmeasured(launch: Launch, tmp_path: Path) -> Launch:
+    """A kernel that is no EFI program any more: the firmware has a loader for such, too."""
+    data = bytearray(launch.kernel.read_bytes())
+    header = int.from_bytes(data[0x3C:0x40], "little")
+    assert data[header : header + 4] == b"PE\0\0"
+    data[header] ^= 1
+    (tmp_path / "kernel").write_bytes(data)
+    return Launch(tmp_path / "kernel", launch.initrd, "console=ttyS0 earlyprintk=ttyS0 panic=-1")
+
+
+def test_a_kernel_that_nothing_measures_has_not_the_registers_of_a_direct_boot(
+    build: Build,
+    tools: Tools,
+    firmware: Path,
+    acpi_tables: Path,
+    launch: Launch,
+    unmeasured: Launch,
+    tmp_path: Path,
+) -> None:
+    """It could extend what is missing, but only behind what the firmware has extended before.
+
+    In a direct boot the kernel's digest comes first. In a boot from disk it comes last, so such
+    registers prove nothing (advisory 002). Read from a vTPM; the TDX firmware starts it, too.
+    """
+    with software_tpm(tools, tmp_path) as tpm:
+        given = [*two_files(tools, tmp_path), *tpm.arguments, *unmeasured.arguments()]
+        assert STARTED in run(tools, tmp_path, given, STARTED, BOOT_SECONDS).text
+        seen = tpm.registers([4])
+    assert seen[4] == extended(ready_to_boot(), "sha256")
+
+    given = [*one_file(firmware / "OVMF.tdx.fd"), *unmeasured.arguments()]
+    assert STARTED in run(tools, tmp_path, given, STARTED, BOOT_SECONDS).text
+    disk_image = rehashed.read_disk(build.images / "coordinator")
+    predicted = rehashed.predicted(disk_image, Boot.DIRECT, firmware, acpi_tables)[1]
+    assert predicted[0] == digest(launch.kernel.read_bytes(), "sha384")
 
 
 def digest(image: bytes, bank: str) -> bytes:
