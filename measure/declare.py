@@ -237,7 +237,8 @@ def _missing(what: str, name: str) -> FieldError:
 
 
 def _unknown(what: str, names: set[Any]) -> FieldError:
-    seen = ascii(min(map(str, names))[:80])
+    texts = sorted(name for name in names if type(name) is str)
+    seen = ascii(texts[0][:80]) if texts else "a name that is not a text"
     return FieldError("unknown-field", f"{what} has an unknown field", seen=seen)
 
 

@@ -88,7 +88,9 @@ class Integer(Kind):
         """An int."""
         number = _exact(int, value, what)
         if not self.minimum <= number <= self.maximum:
-            raise bad_field(what, f"{self.minimum} to {self.maximum}", str(number))
+            # Python writes no number of more than 4,300 digits.
+            seen = str(number) if number.bit_length() < 65 else "a number of more than 64 bits"
+            raise bad_field(what, f"{self.minimum} to {self.maximum}", seen)
         if number % self.multiple_of:
             raise bad_field(what, f"a multiple of {self.multiple_of}", str(number))
         return number
@@ -270,7 +272,8 @@ class Choices(Kind):
         chosen = [text for text in self.known if text in items]
         if items != chosen:
             expected = f"some of these, in order: {' '.join(self.known)}"
-            raise bad_field(what, expected, ascii(items)[:200])
+            shown = [item if type(item) is str else type(item).__name__ for item in items[:9]]
+            raise bad_field(what, expected, ascii(shown)[:200])
         return self.collect(chosen)
 
     def encode(self, value: Iterable[str]) -> list[str]:
@@ -281,12 +284,8 @@ class Choices(Kind):
     def schema(self, definitions: Definitions) -> Schema:
         """`array` of an `enum`."""
         known = [str(text) for text in self.known]
-        return {
-            "type": "array",
-            "items": {"enum": known},
-            "maxItems": len(known),
-            "uniqueItems": True,
-        }
+        rest = {"maxItems": len(known), "uniqueItems": True}
+        return {"type": "array", "items": {"enum": known}, **rest}
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from confide.host.runner.qemu import Tools
 from tests.support import vectors as recorded
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A machine under load is slow, which is no failure, and a test run leaves no files behind.
+settings.register_profile(
+    "confide", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("confide")
 
 
 @pytest.fixture(scope="session")

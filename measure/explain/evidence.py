@@ -92,7 +92,7 @@ def parse(data: bytes, file: str) -> Evidence:
         log = eventlog.parse(data, file)
     except NotEventLogError as error:
         raise FormatError(
-            "this is no evidence of a known kind",
+            "the file is not evidence of a known kind",
             file=file,
             expected="an event log, an SEV-SNP report, a TDX quote or TDREPORT, or CBOR",
             seen=error.seen,

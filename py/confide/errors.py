@@ -90,15 +90,13 @@ class Code:
         self.status = status
 
 
-def error_from_dict(value: Mapping[str, str], kind: type[ConfideError]) -> ConfideError:
+def error_from_dict(value: Mapping[str, object], kind: type[ConfideError]) -> ConfideError:
     """Rebuild a peer's error as `kind`. Its text is not authenticated.
 
-    Raises KeyError for a map without a code or a message.
+    Raises KeyError for a map without a code or a message, TypeError for a part that is not text.
     """
-    return kind(
-        value["code"],
-        value["message"],
-        expected=value.get("expected", ""),
-        seen=value.get("seen", ""),
-        next=value.get("next", ""),
-    )
+    parts = [value["code"], value["message"]]
+    rest = {name: value.get(name, "") for name in ("expected", "seen", "next")}
+    if not all(isinstance(part, str) for part in (*parts, *rest.values())):
+        raise TypeError("a part of the error is not text")
+    return kind(*map(str, parts), **{name: str(part) for name, part in rest.items()})

@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT / "py"), str(ROOT)]
 from confide.encoding.messages import from_map  # noqa: E402
 from confide.protocol.policy.snp import SnpPolicy, SnpReference  # noqa: E402
 from confide.vendors.amd.report import Product  # noqa: E402
-from confide.verify.parsed import SnpEvidence  # noqa: E402
+from confide.verify.machine import SnpEvidence  # noqa: E402
 from confide.verify.snp import verify_snp  # noqa: E402
 from confide.verify.snp.collateral import SnpCollateral  # noqa: E402
 from confide.verify.verdict import Verdict  # noqa: E402

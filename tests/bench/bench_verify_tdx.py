@@ -25,7 +25,7 @@ import dcap_qvl  # noqa: E402
 
 from confide.protocol.evidence import Evidence  # noqa: E402
 from confide.vendors.intel.quote import Quote  # noqa: E402
-from confide.verify.parsed import TdxEvidence  # noqa: E402
+from confide.verify.machine import TdxEvidence  # noqa: E402
 from confide.verify.tdx import verify_quote  # noqa: E402
 from tests.support import vectors as recorded  # noqa: E402
 from tests.support.tdx_vectors import (  # noqa: E402

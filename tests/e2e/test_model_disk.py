@@ -91,11 +91,11 @@ def test_block_that_changes_after_the_disk_was_accepted(
     disk.write_bytes(data)
     weights = data.index(b'"lm_head.weight"')
     with worker_with(build, system, disk, tmp_path / "run") as worker:
-        said(worker, "verified while it is read")
+        said(worker, "each read is verified")
         with disk.open("r+b") as file:
             file.seek(weights)
             file.write(b"#")
-        line = said(worker, "is not the manifest's")
+        line = said(worker, "has a wrong block")
         assert build.model_name in line
         # What was served through it has ended, and nothing begins.
         time.sleep(5)

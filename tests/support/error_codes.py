@@ -14,6 +14,7 @@ from pathlib import Path
 
 from confide import errors
 from confide.client.codes import PROXY_STATUS
+from confide.client.proxy.app import status_for_app
 from confide.errors import Code, ConfideError
 
 ROOT = Path(__file__).parents[2]
@@ -180,7 +181,8 @@ def page() -> str:
 
 def _room_section(room: str, table: Mapping[str, Code]) -> str:
     rows = "\n".join(
-        f"| `{code}` | {_status(entry)} | {entry.sentence} |" for code, entry in table.items()
+        f"| `{code}` | {status_on_page(room, code, entry)} | {entry.sentence} |"
+        for code, entry in table.items()
     )
     package = import_module(f"confide.{room}.codes").__doc__ or ""
     title = re.sub(r"^Error codes of |\.$", "", package.strip())
@@ -193,11 +195,14 @@ def _kind_status(kind: type[ConfideError]) -> str:
     return "none: the program ends" if kind is errors.ConfigError else str(kind.status)
 
 
-def _status(entry: Code) -> str:
+def status_on_page(room: str, code: str, entry: Code) -> str:
+    """The HTTP statuses that the page names for a code; the client's are those of the proxy."""
     if entry.status is not None:
         return str(entry.status)
-    statuses = [str(kind.status) for kind in entry.kinds if kind is not errors.ConfigError]
-    return " or ".join(sorted(set(statuses))) or "none"
+    made = [kind(code, "") for kind in entry.kinds if kind is not errors.ConfigError]
+    proxy = room == "client"
+    statuses = {str(status_for_app(error) if proxy else error.status) for error in made}
+    return " or ".join(sorted(statuses)) or "none"
 
 
 _PAGE = """\

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 from confide.errors import FormatError
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import GpuEvidence
+from confide.verify.machine import SnpEvidence, TdxEvidence, VtpmEvidence
 from confide.verify.nvidia import verify_gpus
 from confide.verify.nvidia.device import Device
-from confide.verify.parsed import ParsedEvidence, SnpEvidence, TdxEvidence, VtpmEvidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.snp import verify_snp
 from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import Verdict, unreadable

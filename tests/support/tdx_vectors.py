@@ -12,7 +12,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.policy.tdx import Masked, OptOut, TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import TcbStatus, TdxCollateral
 from confide.vendors.intel.quote import TdReport
-from confide.verify.parsed import TdxEvidence
+from confide.verify.machine import TdxEvidence
 from confide.verify.tdx import verify_quote
 from confide.verify.verdict import Verdict
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from confide.errors import ConfideError, FormatError, PolicyError, error_from_dict
 
 
@@ -22,3 +24,11 @@ def test_round_trip() -> None:
     assert again.to_dict() == error.to_dict() == {
         "code": "no", "message": "not allowed", "expected": "e", "seen": "s", "next": "n",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["code", "message", "expected", "seen", "next"])
+@pytest.mark.parametrize("part", [None, 1, [], {}])
+def test_every_part_of_a_peer_s_error_is_text(name: str, part: object) -> None:
+    """Else the thread that shows the error would end with another one."""
+    with pytest.raises(TypeError):
+        error_from_dict({"code": "no", "message": "not allowed", name: part}, PolicyError)

@@ -26,7 +26,7 @@ from confide.vendors.intel.pcs import (
     urls,
 )
 from confide.vendors.intel.quote import Quote
-from confide.verify.parsed import PckChain
+from confide.verify.machine import PckChain
 from tests.support.intel_certificates import issue
 from tests.support.simulated_intel import SimulatedIntel
 from tests.support.tdx_vectors import (

@@ -167,15 +167,24 @@ def set_manifest(
         verify_unset_coordinator(
             attestation, manifest=parsed, nonce=nonce, collateral=collateral, now=int(now())
         ).require()
-        if client.set_manifest(manifest) != parsed.sha256:
-            raise VerificationError("wrong-manifest", "the coordinator took another manifest")
+        taken = client.set_manifest(manifest)
+        if taken != parsed.sha256:
+            raise VerificationError(
+                "wrong-manifest",
+                "the coordinator took another manifest",
+                expected=f"SHA-256 {parsed.sha256.hex()}",
+                seen=f"SHA-256 {taken.hex()}",
+                next="do not use this coordinator; boot a new one",
+            )
         # Again, now that the evidence binds the manifest: the same coordinator must answer.
         nonce = secrets.token_bytes(NONCE_SIZE)
         root_ca = attestation.root_ca
         attestation = Attestation.parse(client.attest(nonce))
         if attestation.root_ca != root_ca:
             raise VerificationError(
-                "coordinator-changed", "a different coordinator answers than a moment ago"
+                "coordinator-changed",
+                "a different coordinator answers than a moment ago",
+                next="run the command again; if it repeats, two machines share this address",
             )
     verdict = verify_coordinator(
         attestation,

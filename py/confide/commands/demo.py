@@ -124,7 +124,12 @@ def run(
             answer = ask(proxy.url, build.model_name, console)
         console.print(steps.summary(), highlight=False)
         if not answer:
-            raise UnavailableError("no-answer", "the model said nothing", seen="an empty stream")
+            raise UnavailableError(
+                "no-answer",
+                "the model gave an empty answer",
+                expected="text",
+                seen="an empty stream",
+            )
         if once:
             return
         body = (

@@ -164,5 +164,5 @@ def _port_pair(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError("expected GUEST:HOST, two numbers")
     pair = int(guest), int(host)
     if not (1 <= pair[0] <= 65535 and 0 <= pair[1] <= 65535):
-        raise argparse.ArgumentTypeError("a port is at most 65535")
+        raise argparse.ArgumentTypeError("GUEST is 1 to 65535, HOST is 0 to 65535")
     return pair

@@ -1,26 +1,31 @@
-"""Addresses of HTTP peers."""
+"""Addresses of HTTP peers, and ports."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from confide.errors import ConfigError
+
+_LABEL = "[0-9A-Za-z_-]{1,63}"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 def split_base_url(url: str) -> SplitResult:
     """The parts of ``http://host:port`` or ``https://host:port``; the port may be left out.
 
-    Raises ConfigError "bad-url" for anything else, such as a path, a query or a user.
+    Raises ConfigError "bad-url" for anything else, such as a path, a query or a user. A host is an
+    IP address or a name in ASCII: whatever passes here, no HTTP client stumbles over.
     """
-    parts = urlsplit(url)
     try:
-        good = parts.port != 0
+        parts = urlsplit(url)
+        good = parts.port != 0 and _is_host(parts.hostname or "")
     except ValueError:
         good = False
     if (
         not good
         or parts.scheme not in ("http", "https")
-        or not parts.hostname
         or parts.username is not None
         or parts.path.rstrip("/")
         or parts.query
@@ -30,6 +35,19 @@ def split_base_url(url: str) -> SplitResult:
             "bad-url",
             "the address of a peer is not usable",
             expected="http://HOST:PORT or https://HOST:PORT without a path",
-            seen=url,
+            seen=url if url.isprintable() else ascii(url),
         )
     return parts
+
+
+def is_port(text: str) -> bool:
+    """Whether a text is a number from 1 to 65535."""
+    return re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) < 65536
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return len(text) < 254 and _NAME.fullmatch(text) is not None
+    return True

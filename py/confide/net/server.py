@@ -40,6 +40,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-
 from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
 from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
+from confide.net.address import is_port
 from confide.net.codes import SHARED
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def listen_on(address: str) -> socket.socket:
     """
     host, _, port = address.rpartition(":")
     try:
-        if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        if not is_port(port):
             raise OSError(errno.EINVAL, "the port is not a number from 1 to 65535")
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, bound = found[0]
@@ -268,12 +269,13 @@ def listen_on(address: str) -> socket.socket:
             sock.bind(bound)
             sock.listen(LISTEN_QUEUE)
             return sock.dup()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host that cannot be a name
+        reason = error.strerror if isinstance(error, OSError) else None
         raise ConfigError(
             "cannot-listen",
             "the program cannot listen on this address",
             expected="HOST:PORT, an address of this computer and a free port",
-            seen=f"{address}: {error.strerror or error}",
+            seen=f"{address}: {reason or error}",
             next="choose another port, or stop the program that uses it",
         ) from error
 

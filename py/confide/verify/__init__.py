@@ -32,17 +32,23 @@ Stability: the names in `__all__` are provisional until protocol 2. They may cha
 before it. What a verdict means will not: it has passed only if there were checks and all passed.
 """
 
-from confide.verify.collateral import missing_for
-from confide.verify.evidence import verify_evidence, verify_gpu_evidence
-from confide.verify.mesh import verify_leaf
-from confide.verify.parsed import ParsedEvidence
-from confide.verify.receipt import verify_receipt
-from confide.verify.service import (
-    verify_coordinator,
-    verify_key_exchange,
-    verify_unset_coordinator,
-)
-from confide.verify.verdict import Check, Verdict
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from confide.verify.collateral import missing_for
+    from confide.verify.evidence import verify_evidence, verify_gpu_evidence
+    from confide.verify.mesh import verify_leaf
+    from confide.verify.parsed import ParsedEvidence
+    from confide.verify.receipt import verify_receipt
+    from confide.verify.service import (
+        verify_coordinator,
+        verify_key_exchange,
+        verify_unset_coordinator,
+    )
+    from confide.verify.verdict import Check, Verdict
 
 __all__ = [
     "Check",
@@ -57,3 +63,24 @@ __all__ = [
     "verify_receipt",
     "verify_unset_coordinator",
 ]
+
+_MODULES = {
+    "Check": "verdict",
+    "ParsedEvidence": "parsed",
+    "Verdict": "verdict",
+    "missing_for": "collateral",
+    "verify_coordinator": "service",
+    "verify_evidence": "evidence",
+    "verify_gpu_evidence": "evidence",
+    "verify_key_exchange": "service",
+    "verify_leaf": "mesh",
+    "verify_receipt": "receipt",
+    "verify_unset_coordinator": "service",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loads what is asked for: a program that needs one module does not load all."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -27,16 +27,11 @@ from confide.vendors.amd.report import Product, SigningKey
 from confide.vendors.intel import pcs
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.vendors.nvidia.spdm import NONCE_SIZE
+from confide.verify.machine import SNP_CERTIFICATES, SnpEvidence, TdxEvidence, VtpmEvidence
 from confide.verify.nvidia.collateral import GpuCollateral, OcspAnswer
 from confide.verify.nvidia.device import Device, wanted_rims
 from confide.verify.nvidia.rim import rim_signers
-from confide.verify.parsed import (
-    SNP_CERTIFICATES,
-    ParsedEvidence,
-    SnpEvidence,
-    TdxEvidence,
-    VtpmEvidence,
-)
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.x509 import extension
 

@@ -14,8 +14,9 @@ from confide.verify.collateral import (
     tdx_collateral,
     with_issuers,
 )
+from confide.verify.machine import SnpEvidence, TdxEvidence, VtpmEvidence
 from confide.verify.nvidia import verify_gpus
-from confide.verify.parsed import ParsedEvidence, SnpEvidence, TdxEvidence, VtpmEvidence
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.snp import verify_snp
 from confide.verify.tdx import verify_tdx
 from confide.verify.verdict import COLLATERAL, Check, Verdict, unreadable
@@ -87,12 +88,12 @@ def _verify_machine(
     shelf: Shelf,
     now: int,
 ) -> Verdict:
-    platforms, machine = manifest.platforms, evidence.machine
-    names = _names(role, manifest)
+    platforms, names = manifest.platforms, _names(role, manifest)
+    expected = " or ".join(names) or "none"
     if evidence.platform not in names:
-        return _refused("platform", " or ".join(names) or "none", evidence.platform)
-    source = "manifest"
-    accepted = Verdict((Check("platform", " or ".join(names), evidence.platform, True, source),))
+        return _refused("platform", expected, evidence.platform)
+    accepted = Verdict((Check("platform", expected, evidence.platform, True, "manifest"),))
+    machine = evidence.machine
     match machine:
         case VtpmEvidence() if platforms.vtpm is not None:
             if isinstance(platforms.vtpm, InsecureCloud):

@@ -26,7 +26,7 @@ from confide.protocol.binding import TPM_EXTRA_DATA_SIZE
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, VtpmAuthority, VtpmReference
 from confide.vendors.tpm.structures import EcdsaSignature, RsassaSignature, pcr_digest
 from confide.verify.attestation_key import check_chain
-from confide.verify.parsed import VtpmEvidence
+from confide.verify.machine import VtpmEvidence
 from confide.verify.verdict import FORMAT, Check, Verdict, check_equal
 from measure import eventlog
 from measure.errors import MeasureError

@@ -109,3 +109,9 @@ def test_no_status_has_changed() -> None:
 
 def test_the_page_is_current() -> None:
     assert PAGE.read_text() == page(), f"docs/errors.md is old: run `{RENEW}`"
+
+
+def test_the_page_has_the_statuses_that_the_proxy_answers_with() -> None:
+    assert "| `body-too-large` | 413 |" in page()
+    assert "| `not-implemented` | 501 |" in page()
+    assert "| `unknown-task` | 400 |" in page()

@@ -323,3 +323,18 @@ def test_errors_name_the_file() -> None:
     with pytest.raises(FieldError, match=r"^a\.json: the sample is not a map") as caught:
         decode(Sample, None, "the sample", file="a.json")
     assert caught.value.file == "a.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"count": 10**5000}, "expected 2 to 8, seen a number of more than 64 bits"),
+        ({"colors": [10**5000]}, "some of these, in order: red green, seen ['int']"),
+        ({10**5000: 1}, "an unknown field; seen a name that is not a text"),
+    ],
+    ids=["number", "choice", "name"],
+)
+def test_numbers_that_python_does_not_write(change: dict[Any, Any], text: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        decode(Sample, MAP | change, "the sample")
+    assert text in str(caught.value)

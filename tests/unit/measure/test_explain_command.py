@@ -118,7 +118,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         (("@quote", *JSON, "--event-log", "@snp"), 2, "not an event log"),
         (("@snp", *JSON, "--event-log", "@ccel"), 2, "takes no event log"),
         (("@quote", *JSON, "--event-log", "@log"), 2, "the event log is of another platform"),
-        (("@x", *JSON), 2, "no evidence of a known kind"),
+        (("@x", *JSON), 2, "not evidence of a known kind"),
         (
             ("@log", "--image", "@disk.raw"),
             2,

@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tests.support.mesh import Mesh, make_mesh
-
-# A machine under load is slow, which is no failure, and a test run leaves no files behind.
-settings.register_profile("confide", deadline=None, database=None)
-settings.load_profile("confide")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,22 @@ def test_the_page_lists_every_name() -> None:
     assert "provisional until protocol 2" in (confide.verify.__doc__ or "")
 
 
-def test_every_name_is_there() -> None:
+def test_every_name_is_there_and_no_other() -> None:
     for name in confide.verify.__all__:
-        assert hasattr(confide.verify, name)
+        assert getattr(confide.verify, name).__name__ == name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        confide.verify.no_such_name  # noqa: B018
+
+
+def test_one_module_does_not_load_all() -> None:
+    """Every process has error codes; few verify XML signatures."""
+    program = "import sys, confide.verify.codes; print('lxml' in sys.modules)"
+    paths = os.pathsep.join(filter(None, sys.path))
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "False\n"

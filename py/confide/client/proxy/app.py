@@ -103,7 +103,7 @@ def _local_only() -> None:
 
 
 def _failed(error: ConfideError) -> Response:
-    status = PROXY_STATUS.get(error.code) or _status_of(error)
+    status = status_for_app(error)
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
     if isinstance(error, VerificationError) and status == 502:
@@ -112,7 +112,10 @@ def _failed(error: ConfideError) -> Response:
     return response
 
 
-def _status_of(error: ConfideError) -> int:
+def status_for_app(error: ConfideError) -> int:
+    """HTTP status with which the proxy answers an app."""
+    if error.code in PROXY_STATUS:
+        return PROXY_STATUS[error.code]
     if isinstance(error, GatewayRefusal):
         return error.status
     if isinstance(error, (VerificationError, UnavailableError, ReportedError)):

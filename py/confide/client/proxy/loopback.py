@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from confide.errors import ConfigError
+from confide.net.address import is_port
 
 
 def is_loopback(host: str) -> bool:
@@ -28,7 +29,7 @@ def loopback_address(listen: str) -> str:
     """
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (is_loopback(host) and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    if not (is_loopback(host) and is_port(port)):
         raise ConfigError(
             "not-loopback",
             "the proxy listens on loopback only, because everybody who reaches it can use it",

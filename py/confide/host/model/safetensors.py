@@ -10,7 +10,6 @@ Source: safetensors 0.8, README ("Format") and `Metadata::validate`.
 from __future__ import annotations
 
 import json
-import math
 import struct
 from typing import Any
 
@@ -19,6 +18,9 @@ from confide.host.model.source import SourceFile
 
 MAX_HEADER = 100_000_000
 """Bytes of JSON; the library that the engine uses refuses more."""
+
+MAX_COUNT = 2**64 - 1
+"""The most elements of a tensor, and of each of its dimensions."""
 
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -74,16 +76,27 @@ def _span(file: SourceFile, name: str, tensor: object) -> tuple[int, int, str]:
     """Where a tensor's data begins and ends, once its dtype and shape agree with that."""
     match tensor:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(first), int(last)]}:
-            sizes = [size for size in shape if type(size) is int and size >= 0]
-            bits = math.prod(sizes) * DTYPE_BITS.get(dtype, 0)
-            known = dtype in DTYPE_BITS and len(sizes) == len(shape)
-            if known and bits == 8 * (last - first):
+            bits = _count(shape) * DTYPE_BITS.get(dtype, -1)
+            plain = type(first) is int and type(last) is int  # not true and false
+            if plain and bits >= 0 and bits == 8 * (last - first):
                 return first, last, name
     raise _bad(
         file,
         f"tensor {name[:80]!a} with a dtype and a shape that fill its data_offsets",
         ascii(json.dumps(tensor)[:120]),
     )
+
+
+def _count(shape: list[object]) -> int:
+    """How many elements a tensor has; -1 for what the library refuses: it counts in 64 bits."""
+    count = 1
+    for size in shape:
+        if type(size) is not int or not 0 <= size <= MAX_COUNT:
+            return -1
+        count *= size
+        if count > MAX_COUNT:
+            return -1
+    return count
 
 
 def _bad(file: SourceFile, expected: str, seen: str) -> ConfigError:

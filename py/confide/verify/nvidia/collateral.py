@@ -15,7 +15,7 @@ MAX_ANSWER = 16384
 class OcspAnswer:
     """A DER OCSP response, and the nonce (32 bytes) that was asked with.
 
-    A response of more than `MAX_ANSWER` bytes is none.
+    A response of more than `MAX_ANSWER` bytes does not count.
     """
 
     response: bytes

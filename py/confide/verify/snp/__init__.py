@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from confide.errors import FormatError
 from confide.protocol.policy.snp import SnpPolicy, SnpReference
-from confide.verify.parsed import SnpEvidence
+from confide.verify.machine import SnpEvidence
 from confide.verify.snp.chain import check_chain, check_revoked, load_chain
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.snp.origin import Tcbs, check_origin

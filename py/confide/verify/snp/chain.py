@@ -16,7 +16,7 @@ from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import Product
 from confide.verify.chain import Place, Profile, Walker
 from confide.verify.claims import InsecureAny
-from confide.verify.parsed import SNP_CERTIFICATES
+from confide.verify.machine import SNP_CERTIFICATES
 from confide.verify.roots import AMD_GENOA, AMD_MILAN, AMD_TURIN
 from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import COLLATERAL, Check, check_equal

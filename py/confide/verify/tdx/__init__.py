@@ -13,7 +13,7 @@ from confide.errors import FormatError
 from confide.protocol.policy.tdx import TdxPolicy, TdxReference
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.vendors.intel.quote import TdReport
-from confide.verify.parsed import TdxEvidence
+from confide.verify.machine import TdxEvidence
 from confide.verify.tdx.chain import Certificates
 from confide.verify.tdx.policy import check_platform, check_report, check_tcb
 from confide.verify.tdx.signatures import check_documents, check_qe, check_quote, check_tcb_info

@@ -23,7 +23,7 @@ from confide.protocol.certificates import public_key_of
 from confide.vendors.intel.collateral import TdxCollateral
 from confide.verify import roots
 from confide.verify.chain import Place, Profile, Walker
-from confide.verify.parsed import PckChain
+from confide.verify.machine import PckChain
 from confide.verify.verdict import Check, check_equal
 from confide.verify.x509 import (
     check_revocation,

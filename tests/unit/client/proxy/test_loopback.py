@@ -36,6 +36,7 @@ def test_loopback_addresses(given: str, wanted: str) -> None:
         "127.0.0.1:65536",
         "127.0.0.1:x",
         "127.0.0.1: 80",
+        "127.0.0.1:" + "1" * 5000,
         "8080",
         "",
     ],

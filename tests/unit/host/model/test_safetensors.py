@@ -108,6 +108,19 @@ def test_tensors_that_do_not_fill_their_bytes(tmp_path: Path, change: dict[str, 
     refused(tmp_path, with_header(json.dumps({"a": {**F32, **change}}).encode(), bytes(8)))
 
 
+def test_offsets_are_numbers(tmp_path: Path) -> None:
+    """To Python, true equals 1."""
+    tensor = {"dtype": "U8", "shape": [1], "data_offsets": [False, True]}
+    refused(tmp_path, with_header(json.dumps({"a": tensor}).encode(), bytes(1)))
+
+
+@pytest.mark.parametrize("shape", [[0, 2**64], [2**32, 2**32, 0], [10**2000] * 5000])
+def test_a_shape_beyond_64_bits(tmp_path: Path, shape: list[int]) -> None:
+    """The library refuses it. Multiplied out, the last one would take minutes."""
+    tensor = {"dtype": "U8", "shape": shape, "data_offsets": [8, 8]}
+    refused(tmp_path, with_header(json.dumps({"a": F32, "b": tensor}).encode(), bytes(8)))
+
+
 @pytest.mark.parametrize("first", [4, 12])
 def test_tensors_that_overlap_or_leave_a_gap(tmp_path: Path, first: int) -> None:
     second = {**F32, "data_offsets": [first, first + 8]}
