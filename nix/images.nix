@@ -7,6 +7,7 @@ let
     shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
   };
   driver = import ./driver.nix { inherit sources builders; };
+  linux = import ./kernel.nix { inherit sources builders; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -132,6 +133,8 @@ in
   packages = all // forDebugging // {
     inherit (firmware) acpi-tables firmware;
     driver-modules = driver.modules;
+    linux = linux.plain;
+    linux-gpu = linux.gpu;
     engine-gpu-check = (builtins.head rolesWithGpu).check guestCode;
     model-tiny = tiny [ "worker-cpu" ];
     worker = withGpu.worker-gpu; # the one that the service is for
