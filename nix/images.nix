@@ -7,6 +7,7 @@ let
     shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
   };
   driver = import ./driver.nix { inherit sources builders; };
+  linux = import ./kernel.nix { inherit sources builders; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -131,6 +132,8 @@ in
   packages = all // forDebugging // {
     inherit (firmware) acpi-tables debian-firmware firmware;
     driver-modules = driver.modules;
+    linux = linux.plain;
+    linux-gpu = linux.gpu;
     engine-gpu-check = (builtins.head rolesWithGpu).check guestCode;
     model-tiny = tiny;
     worker = withGpu.worker-gpu; # the one that the service is for
