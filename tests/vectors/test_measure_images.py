@@ -131,7 +131,7 @@ def test_the_readmes_launch_digest(
     (tmp_path / "m.json").write_bytes(report.encode(measured))
     started = firmware / "OVMF.amdsev.fd"
     machines = [m for m in measured["platforms"]["sev-snp"] if m["vcpus"] == 4]
-    assert len(machines) == 3
+    assert len(machines) == 2, "one for each processor"
     for machine in machines:
         digest = run_by_hand(tmp_path, "launch.py", "m.json", started, machine["shape"])
         assert digest == machine["launch_digest"], machine["shape"]

@@ -52,16 +52,19 @@ def firmware_with(temporary: int) -> tdvf.Tdvf:
 # --- MRTD -------------------------------------------------------------------------------------
 
 
-def test_mrtd_of_debians_firmware(vectors: Path, firmware: Path) -> None:
+def test_mrtd_of_debians_firmware(vectors: Path, firmware: Path, debian_firmware: Path) -> None:
     """The flake's TDX firmware is Debian's with another variable store, which MRTD leaves out."""
     recorded = load(vectors / "debian-firmware" / "expected.json")["firmware"]
     checked = 0
     for file, package in (
-        ("OVMF.tdx.fd", "debian sid ovmf-inteltdx_2026.08+ds-2 OVMF.inteltdx.ms.fd"),
-        ("OVMF.amdsev.fd", "debian sid ovmf-amdsev_2026.08+ds-2 OVMF.amdsev.fd"),
+        (firmware / "OVMF.tdx.fd", "debian sid ovmf-inteltdx_2026.08+ds-2 OVMF.inteltdx.ms.fd"),
+        (
+            debian_firmware / "usr/share/ovmf/OVMF.amdsev.fd",
+            "debian sid ovmf-amdsev_2026.08+ds-2 OVMF.amdsev.fd",
+        ),
     ):
         expected = recorded[package]
-        found = tdvf.parse((firmware / file).read_bytes(), file)
+        found = tdvf.parse(file.read_bytes(), file.name)
         fields = ("data_offset", "raw_size", "gpa", "memory_size", "type", "attributes")
         assert [[hex(getattr(s, field)) for field in fields] for s in found.sections] == expected[
             "tdvf_sections[data_off,raw,gpa,memsize,type,attr]"

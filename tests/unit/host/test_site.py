@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from confide.encoding.canonical import json_encode
-from confide.encoding.messages import to_map
 from confide.errors import ConfideError, ConfigError
 from confide.host.manifest_builder import Policy, build_manifest, stamp
+from confide.host.policy_file import PolicyFile, Source, floors
 from confide.host.references import References
 from confide.host.site import Site
 from confide.protocol.manifest import Manifest, Platforms, RoleReferences
@@ -206,12 +206,11 @@ def test_a_policy_file_does_not_say_whose_machines(
         opt_outs = frozenset({tdx.OptOut.ANY_PLATFORM})
         platforms = Platforms(tdx=replace(platforms.tdx, opt_outs=opt_outs))
     path = tmp_path / "policy.json"
-    file: dict[str, Any] = {
-        "format": "confide-policy/1",
-        "platforms": to_map(platforms),
-        "gpus": {},
+    sources = {
+        name: {floor: Source(value, "2026-01-01", "a bulletin") for floor, value in each.items()}
+        for name, each in floors(platforms).items()
     }
-    path.write_bytes(json_encode(file))
+    path.write_bytes(PolicyFile("2026-01-01", platforms, {}, sources).encode())
     with pytest.raises(ConfigError) as caught:
         Policy.read(path)
     assert caught.value.code == "policy-machines"
