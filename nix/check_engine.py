@@ -19,9 +19,9 @@ import tree
 ASK = """
 import json
 from pathlib import Path
-from confide.protocol.engine_options import CHOICES, EngineOptions
-from confide.guest.worker import engine_gpu
+from confide.guest.worker.engine import gpu
 from confide.guest.worker.engine.models_file import ServedModel
+from confide.protocol.engine_options import OPTIONS, EngineOptions
 
 every = EngineOptions(
     max_model_len=4096, max_num_seqs=64, max_num_batched_tokens=8192, tensor_parallel_size=2,
@@ -31,9 +31,9 @@ every = EngineOptions(
 commands = []
 for options, gpus in ((EngineOptions(), [0]), (every, [2, 3])):
     model = ServedModel("m", Path("/run/confide/models/m"), bytes(32), ("chat",), engine=options)
-    commands.append(engine_gpu.command(model, port=8100, gpus=gpus))
-parsers = {name: CHOICES[name] for name in ("tool_call_parser", "reasoning_parser")}
-environment = dict(engine_gpu.environment([0]))
+    commands.append(gpu.command(model, port=8100, gpus=gpus))
+parsers = {name: list(OPTIONS[name].known) for name in ("tool_call_parser", "reasoning_parser")}
+environment = dict(gpu.environment([0]))
 print(json.dumps({"commands": commands, "parsers": parsers, "environment": environment}))
 """
 BUSYBOX = f"{os.environ['seed']}/bin/busybox"
@@ -62,7 +62,8 @@ def make_root(root: Path, layers: list[str], code: Path) -> None:
         command = ["fsck.erofs", f"--extract={root / target}", "--overwrite", "--no-preserve"]
         subprocess.run([*command, f"{layer}/layer.img"], check=True, stdout=subprocess.DEVNULL)
     (root / "opt/confide").mkdir(parents=True, exist_ok=True)
-    (root / "opt/confide/confide").symlink_to(code)  # in the store, which is mounted below
+    for package in ("confide", "measure"):
+        (root / "opt/confide" / package).symlink_to(code / package)  # in the store, mounted below
     for folder in ("proc", "dev", "tmp", "nix/store"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for folder in ("proc", "dev", "nix/store"):

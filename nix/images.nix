@@ -134,7 +134,10 @@ in
     driver-modules = driver.modules;
     linux = linux.plain;
     linux-gpu = linux.gpu;
-    engine-gpu-check = (builtins.head rolesWithGpu).check guestCode;
+    engine-gpu-check = (builtins.head rolesWithGpu).check (builders.links {
+      name = "guest-code";
+      links = { confide = guestCode; measure = guestMeasure; };
+    });
     model-tiny = tiny;
     worker = withGpu.worker-gpu; # the one that the service is for
 
