@@ -30,7 +30,7 @@ def test_every_machine_is_measured() -> None:
     for platform, shapes in (("sev-snp", MACHINES.sev_snp), ("tdx", MACHINES.tdx)):
         measured = [one["shape"] for one in RELEASE["platforms"][platform]]
         assert measured == [shape.name for shape in shapes]
-        assert measured
+        assert len(measured) == {"sev-snp": 18, "tdx": 1}[platform]
 
 
 def test_sev_snp_launch_digests(firmware: Path) -> None:
