@@ -30,6 +30,7 @@ ALIGN = 1 << 20
 DISK_GUID = "C0F1DE00-0000-4000-8000-0000000000D1"
 ESP_GUID = "C0F1DE00-0000-4000-8000-0000000000E5"
 FAT_SERIAL = "C0F1DE00"
+FAT16_SMALL = 16 << 20  # bytes
 ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 LINUX_DATA_TYPE = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
@@ -58,7 +59,9 @@ def make_esp(uki: Path, image: Path) -> None:
     size = (uki.stat().st_size * 104 // 100 + (256 << 10)) // ALIGN * ALIGN + ALIGN
     with image.open("wb") as file:
         file.truncate(size)
-    run("mkfs.vfat", "--invariant", "-i", FAT_SERIAL, "-n", "ESP", "-F", "16", image)
+    # FAT16 wants 4085 clusters at least: in a small volume, clusters of one sector.
+    cluster = ("-s", "1") if size < FAT16_SMALL else ()
+    run("mkfs.vfat", "--invariant", "-i", FAT_SERIAL, "-n", "ESP", "-F", "16", *cluster, image)
     # mtools takes file times from the source and writes them in the time zone of the process.
     os.utime(uki, (int(os.environ["SOURCE_DATE_EPOCH"]),) * 2)
     environment = {**os.environ, "TZ": "UTC"}

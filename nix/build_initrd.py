@@ -1,9 +1,10 @@
 """Build the kernel image and the initrd: busybox, dmsetup, kernel modules in order, one script.
 
-The output folder gets vmlinuz (as packaged), initrd.img (newc cpio, zstd), kernel-release and
-packages.txt (the package files that brought something). A module list has one module a line with
-its parameters, "?" before it if the machine may do without. It is checked: a module that another
-one needs must stand before it, and each must have been built for this kernel.
+The kernel is a folder of build_kernel.py, or Debian's package. The output folder gets vmlinuz (as
+it is there), initrd.img (newc cpio, zstd), kernel-release and packages.txt (the package files that
+brought something). A module list has one module a line with its parameters, "?" before it if the
+machine may do without. It is checked: a module that another one needs must stand before it, and
+each must have been built for this kernel. Without a list, the kernel has all that it needs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import tree
 
@@ -96,6 +98,26 @@ def install_modules(files: Mapping[str, Path], release: str, listed: list[str], 
         (to / f"{name}.ko").write_bytes(data)
 
 
+class Kernel(NamedTuple):
+    """A kernel: its image, its release, where its modules are, the packages that brought it."""
+
+    vmlinuz: Path
+    release: str
+    folder: Path
+    packages: set[str]
+
+
+def unpack_kernel(source: Path, scratch: Path) -> Kernel:
+    """The kernel in a folder of build_kernel.py, or in Debian's package (unpacked to `scratch`)."""
+    if source.is_dir():
+        release = (source / "kernel-release").read_text().strip()
+        packages = set((source / "packages.txt").read_text().splitlines())
+        return Kernel(source / "vmlinuz", release, source, packages)
+    tree.unpack([source], scratch)
+    (vmlinuz,) = (scratch / "boot").glob("vmlinuz-*")
+    return Kernel(vmlinuz, vmlinuz.name.removeprefix("vmlinuz-"), scratch, {source.name})
+
+
 def read_lists(files: Iterable[Path]) -> list[str]:
     """The lines of some module lists, one after the other, without comments."""
     lines = [line.split("#", 1)[0].strip() for f in files for line in f.read_text().splitlines()]
@@ -105,8 +127,10 @@ def read_lists(files: Iterable[Path]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, nargs="+", help="busybox, dmsetup, libraries")
-    parser.add_argument("--kernel", type=Path, nargs=1, help="the kernel's package")
-    parser.add_argument("--modules", type=Path, nargs="+", help="lists of modules in load order")
+    parser.add_argument("--kernel", type=Path, required=True, help="our own build, or a package")
+    parser.add_argument(
+        "--modules", type=Path, nargs="*", default=[], help="lists of modules in load order"
+    )
     parser.add_argument("--driver", type=Path, help="folder of modules that we have built")
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--setup", type=Path, help="what init does for them once they are loaded")
@@ -115,9 +139,9 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory() as scratch:
-        unpacked, kernel, root = (Path(scratch, n) for n in ("unpacked", "kernel", "root"))
+        unpacked, root = Path(scratch, "unpacked"), Path(scratch, "root")
         owner = tree.unpack(args.package, unpacked)
-        tree.unpack(args.kernel, kernel)
+        kernel = unpack_kernel(args.kernel, Path(scratch, "kernel"))
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True)
         paths = tree.with_libraries(unpacked, ["usr/sbin/dmsetup"], tree.LIBRARY_FOLDERS)
@@ -125,7 +149,7 @@ def main() -> None:
         (root / "lib64").symlink_to("usr/lib64")  # ELF files name their interpreter through it
         (root / "bin/dmsetup").symlink_to("../usr/sbin/dmsetup")
         tree.copy(unpacked, ["usr/bin/busybox"], root)
-        brought = {owner[p] for p in [*paths, "usr/bin/busybox"]} | {p.name for p in args.kernel}
+        brought = {owner[p] for p in [*paths, "usr/bin/busybox"]} | kernel.packages
         if args.driver:
             brought |= set((args.driver / "packages.txt").read_text().splitlines())
         (args.output / "packages.txt").write_text("".join(f"{p}\n" for p in sorted(brought)))
@@ -137,14 +161,12 @@ def main() -> None:
         if args.setup:
             shutil.copyfile(args.setup, root / "driver")
 
-        (vmlinuz,) = (kernel / "boot").glob("vmlinuz-*")
-        release = vmlinuz.name.removeprefix("vmlinuz-")
-        shutil.copyfile(vmlinuz, args.output / "vmlinuz")
-        (args.output / "kernel-release").write_text(release + "\n")
-        listed = read_lists(args.modules)
-        (root / "modules").write_text("".join(f"{m}\n" for m in listed))
-        files = module_files([kernel, args.driver] if args.driver else [kernel])
-        install_modules(files, release, listed, root / "modules.d")
+        shutil.copyfile(kernel.vmlinuz, args.output / "vmlinuz")
+        (args.output / "kernel-release").write_text(kernel.release + "\n")
+        if listed := read_lists(args.modules):
+            (root / "modules").write_text("".join(f"{m}\n" for m in listed))
+            folders = [kernel.folder, args.driver] if args.driver else [kernel.folder]
+            install_modules(module_files(folders), kernel.release, listed, root / "modules.d")
         subprocess.run(
             [
                 "zstd",

@@ -12,15 +12,20 @@ let
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
 
-  # The kernel and initrd of every image; some have modules of their own.
-  kernelWith = { modules ? [ ], driver ? "", setup ? "" }: image.kernel {
+  initrd = arguments: image.kernel ({
     packages = sources.debs "trixie" [ "initrd" ];
-    kernel = sources.debs "trixie" [ "kernel" ];
-    modules = [ ../images/initrd/modules.list ] ++ modules;
     init = ../images/initrd/init;
+  } // arguments);
+
+  # The kernel and initrd of the roles without a GPU: our own kernel, which has everything built in.
+  kernel = initrd { kernel = linux.plain; modules = [ ]; };
+
+  # Those of a role with modules of its own, which are compiled for Debian's kernel.
+  kernelWith = { modules, driver, setup }: initrd {
+    kernel = builtins.head (sources.debs "trixie" [ "kernel" ]);
+    modules = [ ../images/initrd/modules.list ] ++ modules;
     inherit driver setup;
   };
-  kernel = kernelWith { };
 
   # What runs in machines, and so what their measurements cover: these rooms of Confide, and these modules of
   # measure/. An edit of anything else moves no measurement.
@@ -82,7 +87,7 @@ let
         disk = image.disk {
           inherit name;
           inherit (role) role;
-          kernel = kernelWith (role.initrd or { });
+          kernel = if role ? initrd then kernelWith role.initrd else kernel;
           layers = [ base ] ++ role.layers ++ layers ++ [ (app role files) ];
           cmdline = ../images/cmdline.txt;
           osRelease = ../images/base/tree/usr/lib/os-release;

@@ -91,3 +91,14 @@ def test_archive_depends_on_names_and_contents_alone(tmp_path: Path) -> None:
     assert build_initrd.cpio(one) == build_initrd.cpio(two)
     (two / "b").write_bytes(b"other")
     assert build_initrd.cpio(one) != build_initrd.cpio(two)
+
+
+def test_our_own_kernel_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(b"MZ")
+    (tmp_path / "kernel-release").write_text("6.12.1-confide\n")
+    (tmp_path / "packages.txt").write_text("hash-linux-source.deb\n")
+    kernel = build_initrd.unpack_kernel(tmp_path, tmp_path / "unused")
+    assert kernel.release == "6.12.1-confide"
+    assert kernel.vmlinuz.read_bytes() == b"MZ"
+    assert kernel.packages == {"hash-linux-source.deb"}
+    assert not (tmp_path / "unused").exists()
