@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 
 from tests.fuzz import devices
-from tests.fuzz.machine import ACPI, MEMORY, TABLES, TABLES_SIZE, USABLE, Inputs, plain_memory
+from tests.fuzz.machine import ACPI, MEMORY, TABLES, USABLE, Inputs, plain_memory
 from tests.support import aml
 
 Tables = dict[bytes, bytes]  # signature to table, checksums as they come
@@ -24,8 +24,25 @@ PAGE = 4096
 OTHERS = (b"BOOT", b"CEDT", b"ECDT", b"IVRS", b"LPIT", b"STAO", b"TCPA", b"TPM2", b"CCEL", b"BERT")
 SRAT_SIZES = {0: 16, 1: 40, 2: 24, 3: 20, 4: 12, 5: 32, 6: 32}
 MADT_SIZES = {
-    **{0: 8, 1: 12, 2: 10, 3: 8, 4: 6, 5: 12, 6: 16, 7: 22, 8: 16, 9: 16, 10: 12},
-    **{11: 80, 12: 24, 13: 24, 14: 16, 15: 20, 16: 16, 17: 16, 24: 36},
+    0: 8,
+    1: 12,
+    2: 10,
+    3: 8,
+    4: 6,
+    5: 12,
+    6: 16,
+    7: 22,
+    8: 16,
+    9: 16,
+    10: 12,
+    11: 80,
+    12: 24,
+    13: 24,
+    14: 16,
+    15: 20,
+    16: 16,
+    17: 16,
+    24: 36,
 }
 FADT_POINTERS = (
     (36, "<I", b"FACS"),
@@ -34,7 +51,7 @@ FADT_POINTERS = (
     (140, "<Q", b"DSDT"),
 )
 EDGES = (0, 1, 2, 3, 4, 7, 8, 0x7F, 0x80, 0xFE, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
-# Addresses that a host could mean: our tables, the kernel, its parameters, registers, nothing, ends.
+# Addresses that a host could mean: our tables, the kernel, its parameters, registers, ends.
 ADDRESSES = (
     *(
         0,
@@ -103,11 +120,11 @@ def place(
     for name, table in tables.items():
         if name not in (b"FACP", b"RSDT", b"XSDT"):
             put(name, table if name == b"FACS" else with_checksum(table))
-    table = bytearray(tables[b"FACP"])
+    pointing = bytearray(tables[b"FACP"])
     for at, form, name in FADT_POINTERS:
-        if at + struct.calcsize(form) <= len(table):
-            struct.pack_into(form, table, at, where[name])
-    put(b"FACP", with_checksum(fadt(bytes(table))))
+        if at + struct.calcsize(form) <= len(pointing):
+            struct.pack_into(form, pointing, at, where[name])
+    put(b"FACP", with_checksum(fadt(bytes(pointing))))
     listed = [address for name, address in where.items() if name not in (b"FACS", b"DSDT")]
     xsdt = header(b"XSDT", struct.pack(f"<{len(listed)}Q", *listed))
     put(b"XSDT", with_checksum(root(xsdt)))

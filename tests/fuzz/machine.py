@@ -139,6 +139,10 @@ def _record(name: str, data: bytes, mode: int) -> bytes:
     return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
 
 
+class RefusedError(Exception):
+    """QEMU does not make such a machine; the message is QEMU's."""
+
+
 class Bench:
     """Boots one kernel again and again, in one folder."""
 
@@ -173,7 +177,7 @@ class Bench:
         """Runs the machine until its words match a regular expression, it ends, or time is over.
 
         Raises:
-            RuntimeError: QEMU refused the machine; the message is QEMU's.
+            RefusedError: QEMU makes no such machine.
         """
         serial, log = self._folder / "serial.log", self._folder / "qemu.log"
         serial.unlink(missing_ok=True)
@@ -191,7 +195,7 @@ class Bench:
             process.kill()
             process.wait()
         if ended:
-            raise RuntimeError(log.read_text())
+            raise RefusedError(log.read_text())
         return Said(_read(serial), ended is None, time.monotonic() - begin)
 
 
