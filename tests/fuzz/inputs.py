@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 
 from tests.fuzz import devices
+from tests.fuzz.lying import Liar
 from tests.fuzz.machine import ACPI, MEMORY, TABLES, USABLE, Inputs, plain_memory
 from tests.support import aml
 
@@ -299,6 +300,14 @@ def _pci(genuine: Tables, chance: random.Random) -> Inputs:
     return Inputs(inputs.tables, inputs.rsdp, inputs.e820, devices.some(chance))
 
 
+def _lies(genuine: Tables, chance: random.Random) -> Inputs:
+    """A disk or a network card that lies about what it did."""
+    inputs = place(genuine)
+    liar = Liar(chance.choice(("disk", "network")), chance.random())
+    return Inputs(inputs.tables, inputs.rsdp, inputs.e820, liar=liar)
+
+
 KINDS: tuple[Callable[[Tables, random.Random], Inputs], ...] = (
-    *(_madt, _byte_code, _numa, _fadt, _byte_code, _others, _e820, _bytes, _byte_code, _root, _pci),
+    *(_madt, _byte_code, _numa, _fadt, _lies, _others, _byte_code, _e820, _bytes, _lies, _root),
+    *(_byte_code, _pci, _lies),
 )

@@ -8,6 +8,7 @@ that enter the kernel at its 32-bit entry point. SeaBIOS only assigns PCI resour
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.host.runner.qemu import Tools
+from tests.fuzz.lying import Liar
 
 MEMORY = 256 << 20
 # Where things lie, in bytes from the start of memory. Tables are kept from other uses by the e820.
@@ -47,12 +49,14 @@ class Inputs:
         rsdp: the address of the root of the ACPI tables.
         e820: the memory that the kernel is told of, 128 entries at most.
         arguments: further arguments of QEMU.
+        liar: a virtio device whose host lies.
     """
 
     tables: dict[int, bytes]
     rsdp: int
     e820: Memory
     arguments: tuple[str, ...] = ()
+    liar: Liar | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,25 @@ def parameters(vmlinuz: bytes, inputs: Inputs, initrd: int) -> bytes:
 
 
 def initrd() -> bytes:
-    """An archive with one program, /init, which says BOOTED and then waits."""
+    """An archive with one program, /init: switches the network card on and waits for a second.
+
+    Then it says BOOTED and waits for ever. Without a card it says so at once.
+    """
+    card = b"eth0".ljust(16, b"\0") + struct.pack("<H22x", 0x101)  # up, takes each packet
+    second = struct.pack("<QQ", 1, 0)
     text = BOOTED.encode() + b"\n"
     code = (
-        b"\xb8\x01\0\0\0\xbf\x01\0\0\0"  # write(1,
-        + (b"\x48\x8d\x35" + struct.pack("<i", 16))  # the text behind this code,
+        b"\xb8\x29\0\0\0\xbf\x02\0\0\0\xbe\x02\0\0\0\x31\xd2\x0f\x05"  # socket(IPv4, datagrams)
+        b"\x89\xc7\xbe\x14\x89\0\0"  # ioctl(it, set flags,
+        + (b"\x48\x8d\x15" + struct.pack("<i", 60))  # the card's,
+        + b"\xb8\x10\0\0\0\x0f\x05\x85\xc0\x75\x10"  # ); if that worked:
+        + (
+            b"\x48\x8d\x3d" + struct.pack("<i", 82) + b"\x31\xf6\xb8\x23\0\0\0\x0f\x05"
+        )  # sleep(a second)
+        + b"\xb8\x01\0\0\0\xbf\x01\0\0\0"  # write(1,
+        + (b"\x48\x8d\x35" + struct.pack("<i", 72))  # the text,
         + (b"\xba" + struct.pack("<I", len(text)) + b"\x0f\x05")  # its length)
-        + b"\xb8\x22\0\0\0\x0f\x05\xeb\xf7"  # pause() without end
+        + (b"\xb8\x22\0\0\0\x0f\x05\xeb\xf7" + card + second)  # pause() without end
     )
     base, head = 0x400000, 64 + 56
     size = head + len(code) + len(text)
@@ -182,18 +198,20 @@ class Bench:
         serial, log = self._folder / "serial.log", self._folder / "qemu.log"
         serial.unlink(missing_ok=True)
         begin = time.monotonic()
-        with log.open("wb") as errors:
-            process = subprocess.Popen(self.arguments(inputs), stderr=errors)
-        try:
+        with contextlib.ExitStack() as stack:
+            argv = self.arguments(inputs)
+            if inputs.liar:
+                argv += stack.enter_context(inputs.liar.serve(self._folder / "socket", MEMORY))
+            errors = stack.enter_context(log.open("wb"))
+            process = subprocess.Popen(argv, stderr=errors)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
             while (ended := process.poll()) is None:
                 text = _read(serial)
                 if re.search(until, text) or time.monotonic() > begin + seconds:
                     time.sleep(4 * POLL_SECONDS)
                     break
                 time.sleep(POLL_SECONDS)
-        finally:
-            process.kill()
-            process.wait()
         if ended:
             raise RefusedError(log.read_text())
         return Said(_read(serial), ended is None, time.monotonic() - begin)
