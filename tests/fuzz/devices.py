@@ -33,21 +33,19 @@ DISK = (
 )
 DISK_SIZES = (0, 1, 511, 512, 4095, 1 << 20, 1 << 40, (1 << 62) - 512)  # bytes
 BAR_BITS = (4, 12, 20, 28, 32, 38, 44, 62)
-PORTS = (
-    "pcie-root-port,chassis={0},id=b{0}",
-    "pci-bridge,chassis_nr={0},id=b{0}",
-    "pcie-pci-bridge,id=b{0}",
-)
 
 
 def some(chance: random.Random) -> tuple[str, ...]:
     """QEMU's arguments for one to six devices, some of them behind bridges behind bridges."""
     argv = ["-object", "cryptodev-backend-builtin,id=crypto", "-audiodev", "none,id=silence"]
     buses = ["pcie.0"]
-    for number in range(1, chance.randrange(1, 4)):
-        port = chance.choice(PORTS).format(number)
-        argv += ["-device", f"{port},bus={chance.choice(buses)}"]
-        buses.append(f"b{number}")
+    if chance.randrange(2):
+        argv += ["-device", "pcie-root-port,id=port,chassis=1"]
+        argv += ["-device", "pcie-pci-bridge,id=b0,bus=port"]
+        depth = chance.choice((0, 1, 2, 12))
+        for number in range(1, depth + 1):
+            argv += ["-device", f"pci-bridge,id=b{number},chassis_nr={number},bus=b{number - 1}"]
+        buses.append(f"b{depth}")
     for number in range(chance.randrange(1, 7)):
         kind = chance.choice((_other, _registers, _network, _disk))
         *before, device = kind(chance, number)
