@@ -29,7 +29,7 @@ DISK = (
         "logical_block_size=4096,physical_block_size=4096",
         "logical_block_size=32768,physical_block_size=32768",
     ),
-    *("opt_io_size=512", "min_io_size=512", "cyls=1,heads=1,secs=1", "config-wce=off"),
+    *("opt_io_size=32768", "min_io_size=32768", "cyls=1,heads=1,secs=1", "config-wce=off"),
 )
 DISK_SIZES = (0, 1, 511, 512, 4095, 1 << 20, 1 << 40, (1 << 62) - 512)  # bytes
 BAR_BITS = (4, 12, 20, 28, 32, 38, 44, 62)
