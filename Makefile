@@ -38,18 +38,19 @@ test-install: bootstrap
 	$(PYTEST) tests/install $(ARGS)
 
 # The kernel on machines of a hostile host: tables, memory and devices by chance, from a seed. Ends after so many
-# machines or minutes, with an error if one damaged its memory. First a kernel that checks each of its own accesses,
-# then the one of the images.
+# machines or minutes, with an error if one damaged its memory. With KERNELS='linux linux-checked': also one that checks
+# each of its own accesses.
 test-kernel-fuzz: SEED = 1
 test-kernel-fuzz: CASES = 500
 test-kernel-fuzz: MINUTES = 45
+test-kernel-fuzz: KERNELS = linux
 test-kernel-fuzz: bootstrap
-	$(FETCH) test-inputs linux-checked
+	$(FETCH) test-inputs $(KERNELS)
 	$(BUILD) -o result-test .#test-inputs
-	$(BUILD) -o result-linux-checked .#linux-checked
-	for kernel in result-linux-checked result-test/linux; do \
-		PYTHONPATH=py:.:nix result-test/python/bin/python -m tests.fuzz.kernel --tools result-test/qemu \
-			--kernel $$kernel/vmlinuz --seed $(SEED) --cases $(CASES) --minutes $(MINUTES) $(ARGS) || exit 1; \
+	for kernel in $(KERNELS); do \
+		$(BUILD) -o result-$$kernel .#$$kernel && PYTHONPATH=py:.:nix result-test/python/bin/python \
+			-m tests.fuzz.kernel --tools result-test/qemu --kernel result-$$kernel/vmlinuz \
+			--seed $(SEED) --cases $(CASES) --minutes $(MINUTES) $(ARGS) || exit 1; \
 	done
 
 # The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
