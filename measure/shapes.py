@@ -52,7 +52,7 @@ _OVMF = (
     "OVMF without Secure Boot as the only pflash code, an empty variable store (PCR 0, 7)",
     "no PCI option ROMs: romfile= empty for network cards (PCR 2)",
 )
-_GUEST = "the guest extends no register itself: no systemd-pcrphase, no IMA policy (PCR 11)"
+_GUEST = "the guest extends none of these registers: no systemd-pcrphase, no IMA policy (PCR 11)"
 
 OVMF_DISK = Shape(
     name="ovmf-disk",

@@ -216,6 +216,7 @@ def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any
         "report_data": report[0x50:0x90],
         "references": [SnpReference("published", report[0x90:0xC0])],
         "policy": policy_of(vector),
+        "binding": report[0xC0:0xE0],
         "collateral": SnpCollateral(),
         "now": AT,
     }
@@ -229,6 +230,7 @@ def test_genuine_evidence(vectors: Path, name: str) -> None:
     assert report.version == vector.version
     assert report.measurement.hex().startswith(vector.measurement)
     verify(evidence, vector, evidence).require()
+    assert failed(verify(evidence, vector, evidence, binding=b"\xab" * 32)) == ["launch binding"]
 
 
 @each_vector
