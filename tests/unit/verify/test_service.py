@@ -49,7 +49,7 @@ def new_coordinator(
     manifest: bytes | None = MANIFEST, machine: SimulatedMachine | None = None
 ) -> Coordinator:
     machine = machine or SimulatedMachine("coordinator", manifest=manifest)
-    coordinator = Coordinator(machine, now=Clock())
+    coordinator = Coordinator(machine, binding=machine.binding, now=Clock())
     if manifest is not None:
         coordinator.set_manifest(manifest)
     return coordinator

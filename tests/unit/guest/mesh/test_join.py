@@ -79,7 +79,8 @@ def node(relay: Relay, clock: Clock, monotonic: Clock) -> Node:
 
 
 def new_coordinator(clock: Clock, manifest: bytes = MANIFEST) -> Coordinator:
-    coordinator = Coordinator(SimulatedMachine("coordinator", manifest=manifest), now=clock)
+    machine = SimulatedMachine("coordinator", manifest=manifest)
+    coordinator = Coordinator(machine, binding=machine.binding, now=clock)
     coordinator.set_manifest(manifest)
     return coordinator
 
@@ -290,9 +291,8 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
 ) -> None:
     now = Clock(int(time.time()))
     manifest = current_manifest()
-    coordinator = Coordinator(
-        SimulatedMachine("coordinator", manifest=manifest, now=int(now())), now=now
-    )
+    machine = SimulatedMachine("coordinator", manifest=manifest, now=int(now()))
+    coordinator = Coordinator(machine, binding=machine.binding, now=now)
     node = Node(
         "worker-cpu",
         SimulatedMachine("worker-cpu", manifest=manifest, now=int(now())),
