@@ -126,7 +126,7 @@ def test_a_register_extended_once_more_is_seen(
 def test_a_binding_cannot_be_extended_to_another(
     attester: VtpmAttester, tpm: SwtpmConnection
 ) -> None:
-    extend(tpm.exchange, BINDING_PCR, BINDING)
+    run(tpm.exchange, pcr_extend(BINDING_PCR, BINDING))
     verdict = verify(attester.evidence(REPORT_DATA))
     assert [check.name for check in verdict.checks if not check.passed] == ["launch binding"]
 
