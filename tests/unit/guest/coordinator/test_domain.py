@@ -73,11 +73,16 @@ def spki() -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def new_coordinator(now: Clock, monotonic: Clock) -> Coordinator:
+    """A coordinator that does not have its manifest yet."""
+    machine = SimulatedMachine("coordinator", manifest=MANIFEST)
+    return Coordinator(machine, binding=machine.binding, now=now, monotonic=monotonic)
+
+
 @pytest.fixture
 def empty() -> Setting:
     now, monotonic = Clock(), Clock(1000)
-    coordinator = Coordinator(SimulatedMachine("coordinator"), now=now, monotonic=monotonic)
-    return Setting(coordinator, now, monotonic)
+    return Setting(new_coordinator(now, monotonic), now, monotonic)
 
 
 @pytest.fixture
@@ -89,34 +94,6 @@ def setting(empty: Setting) -> Setting:
 @pytest.fixture
 def worker() -> SimulatedMachine:
     return SimulatedMachine("worker-cpu")
-
-
-def test_manifest_is_set_once(empty: Setting) -> None:
-    coordinator = empty.coordinator
-    assert coordinator.state == "no-manifest"
-    sha256 = coordinator.set_manifest(MANIFEST)
-    assert sha256 == Manifest.parse(MANIFEST).sha256
-    assert coordinator.state == "ready"
-    before = coordinator.mesh()
-    assert coordinator.set_manifest(MANIFEST) == sha256
-    assert coordinator.mesh() == before
-
-
-def test_other_manifest_is_refused(setting: Setting) -> None:
-    before = setting.coordinator.mesh()
-    with pytest.raises(PolicyError) as caught:
-        setting.coordinator.set_manifest(manifest_bytes(models=[OTHER_MODEL]))
-    assert caught.value.code == "manifest-already-set"
-    assert setting.coordinator.mesh() == before
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"{}\n", MANIFEST[:-1], MANIFEST + b" ", MANIFEST.replace(b"  ", b"\t"), b"\xff"]
-)
-def test_malformed_manifest_is_refused(empty: Setting, data: bytes) -> None:
-    with pytest.raises(FormatError):
-        empty.coordinator.set_manifest(data)
-    assert empty.coordinator.state == "no-manifest"
 
 
 def test_nothing_is_served_without_manifest(empty: Setting) -> None:
@@ -261,7 +238,7 @@ def test_what_was_bound_cannot_be_swapped(
 
 def test_relayed_join_of_another_mesh(setting: Setting, worker: SimulatedMachine) -> None:
     """A man in the middle shows a node his own mesh CA, and relays challenge and join to us."""
-    attacker = Coordinator(SimulatedMachine("coordinator"), now=setting.now)
+    attacker = new_coordinator(setting.now, setting.monotonic)
     attacker.set_manifest(MANIFEST)
     node_view = Setting(attacker, setting.now, setting.monotonic)
     relayed = node_view.request(worker, nonce=setting.coordinator.challenge())
@@ -364,11 +341,3 @@ def test_a_challenge_that_became_stale_since_it_was_checked_admits_nobody() -> N
     clock.now = LIFETIME + 0.1
     with pytest.raises(VerificationError, match="not answer an open challenge"):
         challenges.use(challenge)
-
-
-def test_an_expired_manifest_is_not_set(empty: Setting) -> None:
-    """By the clock of the host: a convenience for the operator, and nothing that clients need."""
-    with pytest.raises(PolicyError) as caught:
-        empty.coordinator.set_manifest(manifest_bytes(released=NOW - 100, expires=NOW))
-    assert caught.value.code == "manifest-expired"
-    assert empty.coordinator.state == "no-manifest"
