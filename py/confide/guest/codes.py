@@ -22,6 +22,11 @@ CODES = {
     "bad-verity-status": Code(
         "The device mapper's status is not one of a verity device.", FormatError
     ),
+    "coordinator-not-verified": Code(
+        "A check of the coordinator failed. The machine tries again. Give the coordinator its "
+        "collateral with `confide set`, and check the address.",
+        VerificationError,
+    ),
     "corrupt-model-disk": Code(
         "A model disk does not hold the bytes that the manifest names. Replace the disk.",
         VerificationError,
@@ -81,7 +86,7 @@ CODES = {
         status=409,
     ),
     "mesh-changed": Code(
-        "The coordinator or its manifest has changed. Restart the machine if this is meant.",
+        "The coordinator has another mesh than this machine. If it stays so, the machine ends.",
         VerificationError,
     ),
     "model-mismatch": Code(
