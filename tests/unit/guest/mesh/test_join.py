@@ -169,10 +169,12 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now, manifest = Clock(int(time.time())), current_manifest()
-    coordinator = Coordinator(SimulatedMachine("coordinator", now=int(now())), now=now)
+    coordinator = Coordinator(
+        SimulatedMachine("coordinator", manifest=manifest, now=int(now())), now=now
+    )
     node = Node(
         "worker-cpu",
-        SimulatedMachine("worker-cpu", now=int(now())),
+        SimulatedMachine("worker-cpu", manifest=manifest, now=int(now())),
         LocalCoordinator(coordinator),
         binding=sha256(manifest).digest(),
         models=(MODEL,),
