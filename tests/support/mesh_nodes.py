@@ -18,7 +18,7 @@ def new_coordinator(
 ) -> Coordinator:
     """A coordinator that has its manifest, on a genuine machine unless another is given."""
     machine = machine or SimulatedMachine("coordinator", manifest=manifest)
-    coordinator = Coordinator(machine, now=clock)
+    coordinator = Coordinator(machine, binding=sha256(manifest).digest(), now=clock)
     coordinator.set_manifest(manifest)
     return coordinator
 

@@ -33,7 +33,7 @@ def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
 
 def coordinator(arguments: argparse.Namespace) -> Service:
     machine = machine_of("coordinator", arguments)
-    return Service(coordinator_app.create_app(Coordinator(machine)))
+    return Service(coordinator_app.create_app(Coordinator(machine, binding=machine.binding)))
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:

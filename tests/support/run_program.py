@@ -24,7 +24,7 @@ def machine_of(role: str) -> SimulatedMachine:
 
 def coordinator() -> Service:
     machine = machine_of("coordinator")
-    return Service(create_app(Coordinator(machine)))
+    return Service(create_app(Coordinator(machine, binding=machine.binding)))
 
 
 def hasty_monotonic() -> float:

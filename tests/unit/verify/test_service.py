@@ -51,7 +51,9 @@ def new_coordinator(
     manifest: bytes | None = MANIFEST, machine: SimulatedMachine | None = None
 ) -> Coordinator:
     machine = machine or SimulatedMachine("coordinator", manifest=manifest)
-    coordinator = Coordinator(machine, now=Clock())
+    # Its program believes what it is told. What the machine's evidence shows is another thing.
+    binding = sha256(manifest or MANIFEST).digest()
+    coordinator = Coordinator(machine, binding=binding, now=Clock())
     if manifest is not None:
         coordinator.set_manifest(manifest)
     return coordinator

@@ -109,7 +109,8 @@ def test_nodes_can_verify_a_coordinator_that_was_set(
     """The collateral for its own evidence comes with the manifest, or with the next `set`."""
     production, manifest = Production(), json_encode(manifest_value())
     production.pin(monkeypatch)
-    client = Client(Coordinator(Attester(production), now=Clock(NOW)))
+    attester, binding = Attester(production), production.binding
+    client = Client(Coordinator(attester, binding=binding, now=Clock(NOW)))
     monkeypatch.setattr(service, "CoordinatorClient", lambda _: client)
     own = Bundle({n: i for n, i in production.bundle().items.items() if n.startswith("amd/")})
     of_nodes = {n: i for n, i in production.bundle().items.items() if n.startswith("nvidia/rim/")}

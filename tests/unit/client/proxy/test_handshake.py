@@ -53,7 +53,7 @@ class Gateway:
     ) -> None:
         clock = Clock()
         machine = coordinator or SimulatedMachine("coordinator", manifest=manifest)
-        self.coordinator = Coordinator(machine, now=clock)
+        self.coordinator = Coordinator(machine, binding=machine.binding, now=clock)
         self.coordinator.set_manifest(manifest)
         self.secrets = SecretService(now=clock)
         self.member = join(

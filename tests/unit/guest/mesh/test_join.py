@@ -126,7 +126,8 @@ class LawlessCoordinator(Coordinator):
 
 
 def lawless(clock: Clock, changes: Mapping[str, object]) -> LocalCoordinator:
-    coordinator = LawlessCoordinator(SimulatedMachine("coordinator"), now=clock)
+    machine = SimulatedMachine("coordinator")
+    coordinator = LawlessCoordinator(machine, binding=BINDING, now=clock)
     coordinator.set_manifest(MANIFEST)
     coordinator.changes = changes
     return LocalCoordinator(coordinator)
@@ -169,9 +170,8 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now, manifest = Clock(int(time.time())), current_manifest()
-    coordinator = Coordinator(
-        SimulatedMachine("coordinator", manifest=manifest, now=int(now())), now=now
-    )
+    machine = SimulatedMachine("coordinator", manifest=manifest, now=int(now()))
+    coordinator = Coordinator(machine, binding=machine.binding, now=now)
     node = Node(
         "worker-cpu",
         SimulatedMachine("worker-cpu", manifest=manifest, now=int(now())),
@@ -202,10 +202,17 @@ def test_config_disk(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(copy)
     assert caught.value.code == "no-config"
-    disk = ConfigDisk("http://10.0.2.2:1", "https://10.0.2.2:2", (MODEL,))
+    disk = ConfigDisk(bytes(32), "http://10.0.2.2:1", "https://10.0.2.2:2", (MODEL,))
     copy.write_bytes(disk.encode())
     assert read_config(copy) == disk
     for hostile in (disk.encode()[:-1], disk.encode() + b"\0", b"\xff" * 65536, b""):
         copy.write_bytes(hostile)
         with pytest.raises(FormatError):
             read_config(copy)
+
+
+def test_config_disk_of_a_node_names_a_coordinator(tmp_path: Path) -> None:
+    (tmp_path / "config").write_bytes(ConfigDisk(bytes(32)).encode())
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "config")
+    assert caught.value.code == "no-coordinator"

@@ -264,7 +264,7 @@ def test_second_manifest_over_http(coordinator: Program) -> None:
     other = manifest_value()["models"][0] | {"name": "other"}
     with pytest.raises(ConfideError) as caught:
         CoordinatorClient(coordinator.url).set_manifest(current_manifest(models=[other]))
-    assert caught.value.code == "manifest-already-set"
+    assert caught.value.code == "wrong-manifest"
     set_manifest(coordinator.url, MANIFEST, offline())
 
 

@@ -37,7 +37,8 @@ def membership() -> Membership:
     tiny = manifest_value()["models"][0]
     now = int(time.time())
     manifest = current_manifest(models=[tiny, tiny | {"name": "second"}])
-    coordinator = Coordinator(SimulatedMachine("coordinator", manifest=manifest, now=now))
+    host = SimulatedMachine("coordinator", manifest=manifest, now=now)
+    coordinator = Coordinator(host, binding=host.binding)
     coordinator.set_manifest(manifest)
     machine = SimulatedMachine("worker-cpu", manifest=manifest, now=now)
     node = Node(

@@ -52,7 +52,7 @@ class Program:
             return nodes[0]
 
         patch.setattr(program, "read_role", lambda: role)
-        patch.setattr(program, "read_config", lambda: ConfigDisk("http://coordinator"))
+        patch.setattr(program, "read_config", lambda: ConfigDisk(bytes(32), "http://coordinator"))
         patch.setattr(program, "read_binding", lambda: manifest)
         patch.setattr(program, "MODELS_FILE", models_file)
         patch.setattr(program, "detect_attester", lambda: None)
