@@ -33,11 +33,12 @@ def hasty_monotonic() -> float:
 
 
 def secret_service() -> Service:
-    service = SecretService()
+    service, machine = SecretService(), machine_of("secret-service")
     node = Node(
         "secret-service",
-        machine_of("secret-service"),
+        machine,
         CoordinatorClient(sys.argv[5]),
+        binding=machine.binding,
         kem_public_key=service.kem_public_key,
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )

@@ -94,3 +94,15 @@ def test_drop_ins_that_undo_come_after_the_common_one() -> None:
     undo = IMAGES / "debug/app/systemd/confide-debug.service.d/undo.conf"
     assert undo.name > HARDENING.name
     assert {name for name, _ in settings(undo)} < {name for name, _ in settings(HARDENING)}
+
+
+def test_the_machine_ends_with_the_program_of_its_role() -> None:
+    """Whatever the reason, a clean exit too: nothing of one mesh may meet another process."""
+    role = IMAGES / "common/systemd/confide-role.service"
+    assert values(role, "Restart") == ["no"]
+    lines = role.read_text().splitlines()
+    assert {"SuccessAction=poweroff-force", "FailureAction=poweroff-force"} < set(lines)
+    for drop_in in IMAGES.glob("**/confide-role.service.d/*"):
+        assert not {"Restart", "SuccessAction", "FailureAction"} & {
+            line.partition("=")[0] for line in drop_in.read_text().splitlines()
+        }

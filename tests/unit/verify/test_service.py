@@ -30,6 +30,7 @@ from confide.verify.service import (
     verify_unset_coordinator,
 )
 from confide.verify.verdict import Verdict
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import (
     MODEL,
     NOW,
@@ -272,8 +273,9 @@ class Exchange:
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
+    client, binding = LocalCoordinator(coordinator), sha256(coordinator.mesh().manifest).digest()
     machine = SimulatedMachine(role)
-    return Node(role, machine, coordinator, now=Clock(), **options).join()
+    return Node(role, machine, client, binding=binding, now=Clock(), **options).join()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.net.http_client import Upstream
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.native_service import Processes
 from tests.support.sealed_worker import Client, Worker
 from tests.support.simulated_machine import SimulatedMachine, current_manifest, manifest_value
@@ -40,7 +41,14 @@ def membership() -> Membership:
     coordinator = Coordinator(host, binding=host.binding)
     coordinator.set_manifest(manifest)
     machine = SimulatedMachine("worker-cpu", manifest=manifest, now=now)
-    return Node("worker-cpu", machine, coordinator, models=("second", "tiny")).join()
+    node = Node(
+        "worker-cpu",
+        machine,
+        LocalCoordinator(coordinator),
+        binding=machine.binding,
+        models=("second", "tiny"),
+    )
+    return node.join()
 
 
 @pytest.fixture
