@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 from confide.guest.coordinator import app as coordinator_app
 from confide.guest.coordinator.domain import Coordinator
@@ -26,14 +27,18 @@ from confide.protocol.secret_service import ReleasedKey
 from tests.support.simulated_machine import SimulatedMachine
 
 
-def coordinator(_: argparse.Namespace) -> Service:
-    machine = SimulatedMachine("coordinator", now=int(time.time()))
+def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
+    return SimulatedMachine(role, manifest=arguments.manifest.read_bytes(), now=int(time.time()))
+
+
+def coordinator(arguments: argparse.Namespace) -> Service:
+    machine = machine_of("coordinator", arguments)
     return Service(coordinator_app.create_app(Coordinator(machine)))
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:
     service = SecretService()
-    machine = SimulatedMachine("secret-service", now=int(time.time()))
+    machine = machine_of("secret-service", arguments)
     node = Node(
         "secret-service",
         machine,
@@ -49,7 +54,7 @@ def secret_service(arguments: argparse.Namespace) -> Service:
 
 def worker(arguments: argparse.Namespace) -> Service:
     models = tuple(arguments.model)
-    machine = SimulatedMachine("worker-cpu", now=int(time.time()))
+    machine = machine_of("worker-cpu", arguments)
     node = Node("worker-cpu", machine, CoordinatorClient(arguments.coordinator), models=models)
     node.start()
 
@@ -66,6 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("coordinator", "secret-service", "worker"))
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="what the machine was launched for"
+    )
     parser.add_argument("--tls-port", type=int)
     parser.add_argument("--coordinator")
     parser.add_argument("--secret-service")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
@@ -17,8 +18,12 @@ from confide.net.server import Service, serve
 from tests.support.simulated_machine import SimulatedMachine
 
 
+def machine_of(role: str) -> SimulatedMachine:
+    return SimulatedMachine(role, manifest=Path(sys.argv[4]).read_bytes(), now=int(time.time()))
+
+
 def coordinator() -> Service:
-    machine = SimulatedMachine("coordinator", now=int(time.time()))
+    machine = machine_of("coordinator")
     return Service(create_app(Coordinator(machine)))
 
 
@@ -31,8 +36,8 @@ def secret_service() -> Service:
     service = SecretService()
     node = Node(
         "secret-service",
-        SimulatedMachine("secret-service", now=int(time.time())),
-        CoordinatorClient(sys.argv[4]),
+        machine_of("secret-service"),
+        CoordinatorClient(sys.argv[5]),
         kem_public_key=service.kem_public_key,
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )

@@ -297,7 +297,7 @@ def test_a_running_coordinator(
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    with program("coordinator", tmp_path) as coordinator:
+    with program("coordinator", tmp_path, Path("development.json").read_bytes()) as coordinator:
         coordinator.wait("no-manifest")
         assert main(["collateral", "push", "--coordinator", coordinator.url, "all"]) == PASSED
         assert CoordinatorClient(coordinator.url).collateral() == read("all")

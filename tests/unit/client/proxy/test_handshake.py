@@ -39,7 +39,8 @@ ANY_CHIP = production.manifest_value()["platforms"] | {
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
-    return Node(role, SimulatedMachine(role), coordinator, now=Clock(), **options).join()
+    machine = SimulatedMachine(role, manifest=coordinator.mesh().manifest)
+    return Node(role, machine, coordinator, now=Clock(), **options).join()
 
 
 class Gateway:
@@ -49,7 +50,7 @@ class Gateway:
         self, *, coordinator: SimulatedMachine | None = None, manifest: bytes = MANIFEST
     ) -> None:
         clock = Clock()
-        machine = coordinator or SimulatedMachine("coordinator")
+        machine = coordinator or SimulatedMachine("coordinator", manifest=manifest)
         self.coordinator = Coordinator(machine, now=clock)
         self.coordinator.set_manifest(manifest)
         self.secrets = SecretService(now=clock)

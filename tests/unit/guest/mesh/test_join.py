@@ -79,7 +79,7 @@ def node(relay: Relay, clock: Clock, monotonic: Clock) -> Node:
 
 
 def new_coordinator(clock: Clock, manifest: bytes = MANIFEST) -> Coordinator:
-    coordinator = Coordinator(SimulatedMachine("coordinator"), now=clock)
+    coordinator = Coordinator(SimulatedMachine("coordinator", manifest=manifest), now=clock)
     coordinator.set_manifest(manifest)
     return coordinator
 
@@ -289,10 +289,13 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now = Clock(int(time.time()))
-    coordinator = Coordinator(SimulatedMachine("coordinator", now=int(now())), now=now)
+    manifest = current_manifest()
+    coordinator = Coordinator(
+        SimulatedMachine("coordinator", manifest=manifest, now=int(now())), now=now
+    )
     node = Node(
         "worker-cpu",
-        SimulatedMachine("worker-cpu", now=int(now())),
+        SimulatedMachine("worker-cpu", manifest=manifest, now=int(now())),
         Relay(coordinator),
         models=(MODEL,),
     )
@@ -301,7 +304,7 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     while node.reason != "no-manifest":
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    coordinator.set_manifest(current_manifest())
+    coordinator.set_manifest(manifest)
     while node.state != "ready":
         assert time.monotonic() < deadline
         time.sleep(0.01)

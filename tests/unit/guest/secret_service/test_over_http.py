@@ -45,7 +45,7 @@ MANIFEST = current_manifest()
 
 @pytest.fixture(scope="module")
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with program("coordinator", tmp_path_factory.mktemp("coordinator")) as started:
+    with program("coordinator", tmp_path_factory.mktemp("coordinator"), MANIFEST) as started:
         started.wait("no-manifest")
         set_manifest(started.url, MANIFEST, offline())
         yield started
@@ -56,7 +56,7 @@ def secret_service(
     coordinator: Program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("secret-service")
-    with program("secret-service", folder, coordinator.url) as started:
+    with program("secret-service", folder, MANIFEST, coordinator.url) as started:
         started.wait("ready")
         yield started
 
@@ -67,7 +67,7 @@ def worker(coordinator: Program) -> Membership:
 
 
 def join(coordinator: Program, role: str, **options: Any) -> Membership:
-    machine = SimulatedMachine(role, now=int(time.time()))
+    machine = SimulatedMachine(role, manifest=MANIFEST, now=int(time.time()))
     return Node(role, machine, CoordinatorClient(coordinator.url), **options).join()
 
 
@@ -324,7 +324,7 @@ def server_certificate(secret_service: Program, worker: Membership) -> bytes:
 def test_new_connections_use_the_newest_certificate(
     coordinator: Program, worker: Membership, tmp_path: Path
 ) -> None:
-    with program("secret-service", tmp_path, coordinator.url, "renewing") as started:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url, "renewing") as started:
         started.wait("ready")
         first = server_certificate(started, worker)
         deadline = time.monotonic() + 20
@@ -336,7 +336,7 @@ def test_new_connections_use_the_newest_certificate(
 def test_expired_secret_service_serves_nothing(
     coordinator: Program, worker: Membership, tmp_path: Path
 ) -> None:
-    with program("secret-service", tmp_path, coordinator.url, "expiring") as started:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url, "expiring") as started:
         started.wait("expired")
         status, body = call(started.port, "GET", "/v1/key-exchange")
         assert (status, error_code(body)) == (503, "not-attested")

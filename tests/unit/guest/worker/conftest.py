@@ -35,9 +35,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def membership() -> Membership:
     tiny = manifest_value()["models"][0]
     now = int(time.time())
-    coordinator = Coordinator(SimulatedMachine("coordinator", now=now))
-    coordinator.set_manifest(current_manifest(models=[tiny, tiny | {"name": "second"}]))
-    machine = SimulatedMachine("worker-cpu", now=now)
+    manifest = current_manifest(models=[tiny, tiny | {"name": "second"}])
+    coordinator = Coordinator(SimulatedMachine("coordinator", manifest=manifest, now=now))
+    coordinator.set_manifest(manifest)
+    machine = SimulatedMachine("worker-cpu", manifest=manifest, now=now)
     return Node("worker-cpu", machine, coordinator, models=("second", "tiny")).join()
 
 
