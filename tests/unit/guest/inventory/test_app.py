@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,7 +18,7 @@ from confide.protocol.coordinator import Nonce
 from confide.protocol.evidence import Evidence
 from confide.vendors.amd.report import Report
 from tests.support.simulated_amd import SimulatedChip
-from tests.support.simulated_machine import Clock, SimulatedMachine
+from tests.support.simulated_machine import SimulatedMachine
 
 NONCE = bytes(range(32))
 
@@ -66,7 +67,7 @@ def test_anything_but_a_nonce_is_refused(client: FlaskClient, body: bytes, statu
 
 def test_no_other_door(client: FlaskClient) -> None:
     """None of a coordinator's, which has the most."""
-    coordinator = coordinator_app(Coordinator(SimulatedMachine("coordinator"), now=Clock()))
+    coordinator = coordinator_app(cast(Coordinator, None))  # which no rule of its app needs
     paths = {rule.rule for rule in coordinator.url_map.iter_rules()}
     doors = {rule.rule for rule in client.application.url_map.iter_rules()}
     assert doors == {"/healthz", "/v1/attest"}
