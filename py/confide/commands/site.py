@@ -102,20 +102,23 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     is_new = verdict.passed and _list(machine, options.site, options.role)
     status = ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED
     if options.json:
+        # What was not verified is no name that a script may use.
+        named = machine if verdict.passed else Machines()
         print_json(
             {
                 **verdict.to_dict(),
                 "opt_outs": manifest.opt_outs,
                 "time": now,
                 "added": is_new,
-                "chip_ids": [chip.hex() for chip in machine.chip_ids],
-                "platform_instances": [i.hex() for i in machine.platform_instances],
+                "chip_ids": [chip.hex() for chip in named.chip_ids],
+                "platform_instances": [i.hex() for i in named.platform_instances],
             }
         )
         return status
     print_checks(verdict, title=options.source, now=now, refusal="not added")
     if verdict.passed:
-        print(f"{options.site}: {'added' if is_new else 'has had'} {_name(machine)}")
+        done = "is listed now" if is_new else "was listed already, nothing is changed"
+        print(f"{options.site}: {_name(machine)} {done}")
     if manifest.opt_outs:
         say(f"not checked, because the policy says so: {', '.join(manifest.opt_outs)}")
     return status

@@ -46,7 +46,7 @@ def test_a_chip_and_a_tdx_machine(
 ) -> None:
     assert add(machines.snp(DATA)) == PASSED
     shown = capsys.readouterr()
-    assert f"site.json: added chip {CHIP}\n" in shown.out
+    assert f"site.json: chip {CHIP} is listed now\n" in shown.out
     assert "verified as of 2027-01-15" in shown.out
     assert "launch binding" in shown.out
     assert listed() == {"format": "confide-site/1", "chip_ids": [CHIP]}
@@ -69,7 +69,10 @@ def test_twice_changes_nothing_and_says_so(
 ) -> None:
     before = write_site(chip_ids=[OTHER, CHIP])
     assert add(machines.snp(DATA)) == PASSED
-    assert f"site.json: has had chip {CHIP}\n" in capsys.readouterr().out
+    assert (
+        f"site.json: chip {CHIP} was listed already, nothing is changed\n"
+        in capsys.readouterr().out
+    )
     assert add(machines.snp(DATA), "--json") == PASSED
     assert json.loads(capsys.readouterr().out)["added"] is False
     assert Path("site.json").read_bytes() == before
