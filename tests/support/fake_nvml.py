@@ -1,8 +1,7 @@
 """A FAKE NVML, for tests only: the functions of pynvml that attestation uses, over SIMULATED GPUs.
 
 It keeps NVML's manners: fixed-size buffers with the length beside them, errors as NVMLError, one
-function that returns its status and does not raise it, nothing works before nvmlInit, and GPUs that
-were taken back are never ready again.
+function that returns its status and does not raise it, and nothing works before nvmlInit.
 """
 
 from __future__ import annotations
@@ -46,7 +45,6 @@ class FakeNvml(ModuleType):
         self.calls: list[str] = []
         self.opened = 0
         self.ready: int = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
-        self.taken_back = False
         self.failing: dict[str, int] = {}
         self.after_report = b""
         self.settings = {
@@ -129,9 +127,6 @@ class FakeNvml(ModuleType):
         self._call("nvmlSystemSetConfComputeGpusReadyState")
         if self.settings["ccFeature"] != pynvml.NVML_CC_SYSTEM_FEATURE_ENABLED:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        if self.taken_back:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        self.taken_back = self.ready > state
         self.ready = state
 
     def nvmlSystemGetConfComputeGpusReadyState(self) -> int:

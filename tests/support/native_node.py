@@ -33,7 +33,7 @@ def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
 
 def coordinator(arguments: argparse.Namespace) -> Service:
     machine = machine_of("coordinator", arguments)
-    return Service(coordinator_app.create_app(Coordinator(machine)))
+    return Service(coordinator_app.create_app(Coordinator(machine, binding=machine.binding)))
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:
@@ -43,6 +43,7 @@ def secret_service(arguments: argparse.Namespace) -> Service:
         "secret-service",
         machine,
         CoordinatorClient(arguments.coordinator),
+        binding=machine.binding,
         kem_public_key=service.kem_public_key,
     )
     node.start()
@@ -55,7 +56,13 @@ def secret_service(arguments: argparse.Namespace) -> Service:
 def worker(arguments: argparse.Namespace) -> Service:
     models = tuple(arguments.model)
     machine = machine_of("worker-cpu", arguments)
-    node = Node("worker-cpu", machine, CoordinatorClient(arguments.coordinator), models=models)
+    node = Node(
+        "worker-cpu",
+        machine,
+        CoordinatorClient(arguments.coordinator),
+        binding=machine.binding,
+        models=models,
+    )
     node.start()
 
     def fetch(key_id: bytes) -> ReleasedKey:

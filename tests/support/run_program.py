@@ -24,7 +24,7 @@ def machine_of(role: str) -> SimulatedMachine:
 
 def coordinator() -> Service:
     machine = machine_of("coordinator")
-    return Service(create_app(Coordinator(machine)))
+    return Service(create_app(Coordinator(machine, binding=machine.binding)))
 
 
 def hasty_monotonic() -> float:
@@ -33,11 +33,12 @@ def hasty_monotonic() -> float:
 
 
 def secret_service() -> Service:
-    service = SecretService()
+    service, machine = SecretService(), machine_of("secret-service")
     node = Node(
         "secret-service",
-        machine_of("secret-service"),
+        machine,
         CoordinatorClient(sys.argv[5]),
+        binding=machine.binding,
         kem_public_key=service.kem_public_key,
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )

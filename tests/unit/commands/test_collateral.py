@@ -164,7 +164,7 @@ class _Attester:
 def test_a_saved_record_carries_its_collateral(
     production: Production, vendors: SimulatedVendors, cache: Path
 ) -> None:
-    coordinator = Coordinator(_Attester(production), now=at(NOW))
+    coordinator = Coordinator(_Attester(production), binding=production.binding, now=at(NOW))
     coordinator.set_manifest(manifest().encode())
     nonce = bytes(32)
     attestation = coordinator.attest(nonce).encode()

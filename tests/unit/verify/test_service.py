@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from confide.verify.service import (
     verify_unset_coordinator,
 )
 from confide.verify.verdict import Verdict
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import (
     MODEL,
     NOW,
@@ -49,7 +51,9 @@ def new_coordinator(
     manifest: bytes | None = MANIFEST, machine: SimulatedMachine | None = None
 ) -> Coordinator:
     machine = machine or SimulatedMachine("coordinator", manifest=manifest)
-    coordinator = Coordinator(machine, now=Clock())
+    # Its program believes what it is told. What the machine's evidence shows is another thing.
+    binding = sha256(manifest or MANIFEST).digest()
+    coordinator = Coordinator(machine, binding=binding, now=Clock())
     if manifest is not None:
         coordinator.set_manifest(manifest)
     return coordinator
@@ -269,8 +273,9 @@ class Exchange:
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
+    client, binding = LocalCoordinator(coordinator), sha256(coordinator.mesh().manifest).digest()
     machine = SimulatedMachine(role)
-    return Node(role, machine, coordinator, now=Clock(), **options).join()
+    return Node(role, machine, client, binding=binding, now=Clock(), **options).join()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from confide.errors import UnavailableError
 from confide.guest.attest.hardware import detect_attester
+from confide.guest.binding import read_binding
 from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
@@ -32,8 +33,14 @@ def create_service() -> Service:
     manifest_sha256, served = parse_models(MODELS_FILE.read_bytes())
     models = tuple(model.name for model in served)
     coordinator = CoordinatorClient(config.coordinator)
-    gpus = _attested_gpus(role, coordinator) if role.has_gpus else None
-    node = Node(role, detect_attester(), coordinator, models=models, gpus=gpus)
+    node = Node(
+        role,
+        detect_attester(),
+        coordinator,
+        binding=read_binding(),
+        models=models,
+        gpus=_attested_gpus(role) if role.has_gpus else None,
+    )
     node.start()
     membership = under_manifest(node.membership, manifest_sha256)
     engines = Engines(models)
@@ -55,12 +62,12 @@ def create_service() -> Service:
     return Service(create_app(proxy, role=role, states=states))
 
 
-def _attested_gpus(role: str, coordinator: CoordinatorClient) -> Gpus:
-    # Imported here: the verifier of GPUs costs seconds on an emulated machine, which has no GPU.
+def _attested_gpus(role: str) -> Gpus:
+    # Imported here: an emulated machine has no GPU.
     from confide.guest.attest.gpus import RemoteGpus
     from confide.guest.mesh.gpus import AttestedGpus
 
-    return AttestedGpus(RemoteGpus(), role, coordinator.collateral)
+    return AttestedGpus(RemoteGpus(), role)
 
 
 if __name__ == "__main__":

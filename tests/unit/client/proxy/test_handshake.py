@@ -29,6 +29,7 @@ from confide.guest.secret_service.domain import SecretService
 from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
 from tests.support import production
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
 from tests.support.snp_policy import policy_json
 
@@ -40,7 +41,8 @@ ANY_CHIP = production.manifest_value()["platforms"] | {
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
     machine = SimulatedMachine(role, manifest=coordinator.mesh().manifest)
-    return Node(role, machine, coordinator, now=Clock(), **options).join()
+    client = LocalCoordinator(coordinator)
+    return Node(role, machine, client, binding=machine.binding, now=Clock(), **options).join()
 
 
 class Gateway:
@@ -51,7 +53,7 @@ class Gateway:
     ) -> None:
         clock = Clock()
         machine = coordinator or SimulatedMachine("coordinator", manifest=manifest)
-        self.coordinator = Coordinator(machine, now=clock)
+        self.coordinator = Coordinator(machine, binding=machine.binding, now=clock)
         self.coordinator.set_manifest(manifest)
         self.secrets = SecretService(now=clock)
         self.member = join(

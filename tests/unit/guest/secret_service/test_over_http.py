@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import secrets
+import signal
 import socket
 import ssl
 import threading
@@ -68,7 +70,8 @@ def worker(coordinator: Program) -> Membership:
 
 def join(coordinator: Program, role: str, **options: Any) -> Membership:
     machine = SimulatedMachine(role, manifest=MANIFEST, now=int(time.time()))
-    return Node(role, machine, CoordinatorClient(coordinator.url), **options).join()
+    client = CoordinatorClient(coordinator.url)
+    return Node(role, machine, client, binding=machine.binding, **options).join()
 
 
 def call(
@@ -261,7 +264,7 @@ def test_second_manifest_over_http(coordinator: Program) -> None:
     other = manifest_value()["models"][0] | {"name": "other"}
     with pytest.raises(ConfideError) as caught:
         CoordinatorClient(coordinator.url).set_manifest(current_manifest(models=[other]))
-    assert caught.value.code == "manifest-already-set"
+    assert caught.value.code == "wrong-manifest"
     set_manifest(coordinator.url, MANIFEST, offline())
 
 
@@ -333,16 +336,33 @@ def test_new_connections_use_the_newest_certificate(
             time.sleep(0.1)
 
 
-def test_expired_secret_service_serves_nothing(
-    coordinator: Program, worker: Membership, tmp_path: Path
-) -> None:
+def test_program_ends_with_its_certificate(coordinator: Program, tmp_path: Path) -> None:
+    """The whole program, not one of its processes: gunicorn would start another one."""
     with program("secret-service", tmp_path, MANIFEST, coordinator.url, "expiring") as started:
-        started.wait("expired")
-        status, body = call(started.port, "GET", "/v1/key-exchange")
-        assert (status, error_code(body)) == (503, "not-attested")
-        with pytest.raises(UnavailableError):
-            fetch_key(started.tls_url, worker, bytes(32))
-        started.wait("expired")
+        assert started.process.wait(30) == 1
+        lines = started.log.read_text()
+    assert "confide: this machine ends: its certificate has ended" in lines
+    assert lines.count("confide: joined the mesh as secret-service") == 1
+
+
+def test_program_ends_with_the_process_that_serves(coordinator: Program, tmp_path: Path) -> None:
+    """A process that is killed leaves no successor, which would have other keys and a mesh anew."""
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url) as started:
+        started.wait("ready")
+        children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
+        (child,) = children.read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        assert started.process.wait(30) == 1
+        assert started.log.read_text().count("joined the mesh") == 1
+
+
+def test_program_that_is_asked_to_stop_ends_without_an_error(
+    coordinator: Program, tmp_path: Path
+) -> None:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url) as started:
+        started.wait("ready")
+        started.process.terminate()
+        assert started.process.wait(30) == 0
 
 
 def test_stalled_peers_do_not_hold_the_service(coordinator: Program) -> None:

@@ -10,6 +10,7 @@ import pytest
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.net.http_client import Upstream
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.native_service import Processes
 from tests.support.sealed_worker import Client, Worker
 from tests.support.simulated_machine import SimulatedMachine, current_manifest, manifest_value
@@ -36,10 +37,18 @@ def membership() -> Membership:
     tiny = manifest_value()["models"][0]
     now = int(time.time())
     manifest = current_manifest(models=[tiny, tiny | {"name": "second"}])
-    coordinator = Coordinator(SimulatedMachine("coordinator", manifest=manifest, now=now))
+    host = SimulatedMachine("coordinator", manifest=manifest, now=now)
+    coordinator = Coordinator(host, binding=host.binding)
     coordinator.set_manifest(manifest)
     machine = SimulatedMachine("worker-cpu", manifest=manifest, now=now)
-    return Node("worker-cpu", machine, coordinator, models=("second", "tiny")).join()
+    node = Node(
+        "worker-cpu",
+        machine,
+        LocalCoordinator(coordinator),
+        binding=machine.binding,
+        models=("second", "tiny"),
+    )
+    return node.join()
 
 
 @pytest.fixture

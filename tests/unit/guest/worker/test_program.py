@@ -52,7 +52,8 @@ class Program:
             return nodes[0]
 
         patch.setattr(program, "read_role", lambda: role)
-        patch.setattr(program, "read_config", lambda: ConfigDisk("http://coordinator"))
+        patch.setattr(program, "read_config", lambda: ConfigDisk(bytes(32), "http://coordinator"))
+        patch.setattr(program, "read_binding", lambda: manifest)
         patch.setattr(program, "MODELS_FILE", models_file)
         patch.setattr(program, "detect_attester", lambda: None)
         patch.setattr(program, "Node", node)
@@ -72,6 +73,7 @@ def test_only_a_worker_with_gpus_attests_them(
     assert made.node.role == made.health()["role"] == role
     assert isinstance(made.node.options["gpus"], AttestedGpus) == (role == Role.WORKER_GPU)
     assert made.node.options["models"] == ("second", "tiny")
+    assert made.node.options["binding"] == bytes(32)
 
 
 def test_health_says_the_first_thing_that_is_missing(

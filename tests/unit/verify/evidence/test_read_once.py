@@ -33,7 +33,8 @@ from confide.vendors.tpm import structures as tpm
 from confide.verify.service import verify_coordinator
 from measure import eventlog
 from tests.support import intel_certificates
-from tests.support.joining import Relay, Setting
+from tests.support.joining import Setting
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.production import Production, manifest_value
 from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes
 
@@ -51,7 +52,7 @@ PARSERS: dict[type, str] = {
 Counts = Counter[tuple[str, bytes]]
 
 
-class Counted(Relay):
+class Counted(LocalCoordinator):
     """Counts what the coordinator reads for one join, not what the node read before."""
 
     counts: Counts
@@ -114,13 +115,21 @@ def digest_of(data: object) -> bytes:
     return sha256(repr(data).encode()).digest()
 
 
-def join_without_gpus(relay: Relay, attester: Any, clock: Clock) -> None:
-    node = Node("secret-service", attester, relay, kem_public_key=b"kem", now=clock)
+def join_without_gpus(relay: LocalCoordinator, attester: Any, clock: Clock) -> None:
+    node = Node(
+        "secret-service",
+        attester,
+        relay,
+        binding=sha256(relay.mesh().manifest).digest(),
+        kem_public_key=b"kem",
+        now=clock,
+    )
     node.join()
 
 
 def test_a_vtpm(relay_to: MakeRelay) -> None:
-    coordinator = Coordinator(SimulatedMachine("coordinator"), now=Clock())
+    machine = SimulatedMachine("coordinator")
+    coordinator = Coordinator(machine, binding=machine.binding, now=Clock())
     coordinator.set_manifest(manifest_bytes())
     relay = relay_to(coordinator)
     join_without_gpus(relay, SimulatedMachine("secret-service"), Clock())
@@ -138,7 +147,7 @@ def test_tdx(monkeypatch: pytest.MonkeyPatch, relay_to: MakeRelay) -> None:
     production, clock = Production(), Clock(intel_certificates.NOW)
     production.pin(monkeypatch)
     attester = SimpleNamespace(evidence=production.tdx)
-    coordinator = Coordinator(attester, now=clock)
+    coordinator = Coordinator(attester, binding=production.binding, now=clock)
     coordinator.set_manifest(json_encode(manifest_value()))
     coordinator.set_collateral(production.bundle().encode())
     relay = relay_to(coordinator)
@@ -176,7 +185,8 @@ def test_a_client_that_looks_up_collateral(
 ) -> None:
     production, clock = Production(), Clock(intel_certificates.NOW)
     production.pin(monkeypatch)
-    coordinator = Coordinator(SimpleNamespace(evidence=production.tdx), now=clock)
+    attester = SimpleNamespace(evidence=production.tdx)
+    coordinator = Coordinator(attester, binding=production.binding, now=clock)
     pinned = json_encode(manifest_value())
     coordinator.set_manifest(pinned)
     counts = relay_to(coordinator).counts

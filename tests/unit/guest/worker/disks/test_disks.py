@@ -272,7 +272,9 @@ class Worker:
 
         patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
         patch.setattr(disks, "read_role", lambda: Role.WORKER_CPU)
-        patch.setattr(disks, "read_config", lambda: ConfigDisk("http://coordinator", "", names))
+        patch.setattr(
+            disks, "read_config", lambda: ConfigDisk(bytes(32), "http://coordinator", "", names)
+        )
         patch.setattr(disks, "CoordinatorClient", Client)
         patch.setattr(disks, "MANIFEST_COPY", self.manifest_copy)
         patch.setattr(disks, "MODELS_FILE", self.models_file)
