@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from measure import binding
+from measure.binding import LaunchField
 from measure.errors import InputError
 from measure.status import ExitStatus
 
@@ -94,6 +96,39 @@ def write(path: str | None, data: bytes) -> None:
         Path(path).write_bytes(data)
     except OSError as error:
         raise InputError(f"cannot write: {error.strerror}", file=path) from None
+
+
+def add_manifest(parser: argparse.ArgumentParser) -> None:
+    """`--manifest`: its bytes say what a launch has to carry."""
+    parser.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="also print what binds a launch to this manifest: SHA-256 of the file's bytes",
+    )
+
+
+def bound(field: LaunchField, options: argparse.Namespace) -> bytes | None:
+    """What the launch has to carry in this field for `--manifest`, None without that option.
+
+    Raises:
+        InputError: the file cannot be read, is empty, or larger than a manifest can be.
+    """
+    if options.manifest is None:
+        return None
+    return field.value(read(options.manifest, binding.MAX_MANIFEST), options.manifest)
+
+
+def launch_json(field: LaunchField, value: bytes | None) -> dict[str, Any]:
+    """The same for scripts: nothing, or one entry."""
+    if value is None:
+        return {}
+    return {
+        "launch_binding": {
+            "field": field.name,
+            "value": value.hex(),
+            "qemu": field.argument(value),
+        }
+    }
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import image
-from measure.commands.common import Commands, map_file, print_json, read, register, write
+from measure.binding import HOST_DATA
+from measure.commands.common import (
+    Commands,
+    add_manifest,
+    bound,
+    launch_json,
+    map_file,
+    print_json,
+    read,
+    register,
+    write,
+)
 from measure.errors import InputError
 from measure.snp import cpu, features, firmware, idblock, kernel, qemu, vmsa
 from measure.snp.launch import MAX_VCPUS, Launch
@@ -71,6 +82,7 @@ def add(commands: Commands) -> None:
         default=vmsa.QEMU.name,
         help="; ".join(f"{v.name}: {v.text}" for v in vmsa.VMMS.values()) + " (default: qemu)",
     )
+    add_manifest(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     _add_launch_options(parser)
 
@@ -104,12 +116,13 @@ def run(options: argparse.Namespace) -> ExitStatus:
         signature=_signature(options),
         guest_features=options.guest_features,
     )
+    host_data = bound(HOST_DATA, options)
     counts = parse_vcpus(options.vcpus)
     digests = launch.digests_for(counts)
     if options.qemu or options.id_block or options.extract or options.id_check:
         if len(counts) != 1:
             raise InputError("a launch needs exactly one number of vCPUs", seen=options.vcpus)
-        _prepare_launch(options, parts, counts[0], digests[counts[0]])
+        _prepare_launch(options, parts, counts[0], digests[counts[0]], host_data)
     if options.qemu:
         return ExitStatus.OK
     if options.json:
@@ -124,10 +137,14 @@ def run(options: argparse.Namespace) -> ExitStatus:
                     for c in launch.components(max(counts))
                 ],
                 "launch_digests": {str(count): value.hex() for count, value in digests.items()},
+                **launch_json(HOST_DATA, host_data),
             }
         )
         return ExitStatus.OK
     _print_table(launch, digests)
+    if host_data is not None:
+        print(f"\n{'HOST_DATA':<14} {host_data.hex()}  SHA-256 of the manifest's bytes")
+        print(f"{'launch':<14} {HOST_DATA.argument(host_data)}  of QEMU's object sev-snp-guest")
     return ExitStatus.OK
 
 
@@ -145,7 +162,11 @@ def _print_table(launch: Launch, digests: dict[int, bytes]) -> None:
 
 
 def _prepare_launch(
-    options: argparse.Namespace, parts: _Parts | None, vcpus: int, digest: bytes
+    options: argparse.Namespace,
+    parts: _Parts | None,
+    vcpus: int,
+    digest: bytes,
+    host_data: bytes | None,
 ) -> None:
     """Writes the files that a launch needs, and prints QEMU's command line if wanted."""
     block = idblock.IdBlock(digest, options.policy, guest_svn=options.guest_svn).encode()
@@ -167,6 +188,7 @@ def _prepare_launch(
         policy=options.policy,
         boot=boot,
         id_properties=properties,
+        host_data=host_data,
     )
     print(qemu.render(qemu.arguments(machine)))
 

@@ -6,9 +6,13 @@ import argparse
 from dataclasses import fields
 
 from measure import image
+from measure.binding import MRCONFIGID
 from measure.commands.common import (
     MAX_BOOT_FILE,
     Commands,
+    add_manifest,
+    bound,
+    launch_json,
     map_file,
     print_json,
     read,
@@ -48,6 +52,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--initrd", help="an initrd (with --kernel)")
     parser.add_argument("--append", metavar="TEXT", help="the command line (with --kernel)")
     _add_shape_options(parser)
+    add_manifest(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with each event")
 
 
@@ -85,10 +90,17 @@ def run(options: argparse.Namespace) -> ExitStatus:
         machine.read(options.machine),
         _boots(options),
     )
+    mrconfigid = bound(MRCONFIGID, options)
     if options.json:
-        print_json({**encode(report.write(prediction)), "zero": list(rtmr.ZERO_FIELDS)})
+        print_json(
+            {
+                **encode(report.write(prediction)),
+                "zero": list(rtmr.ZERO_FIELDS),
+                **launch_json(MRCONFIGID, mrconfigid),
+            }
+        )
     else:
-        _print_table(prediction)
+        _print_table(prediction, mrconfigid)
     return ExitStatus.OK
 
 
@@ -113,7 +125,7 @@ def _boots(options: argparse.Namespace) -> DirectBoot | DiskImage:
     return DirectBoot(kernel, initrd, options.append)
 
 
-def _print_table(prediction: Prediction) -> None:
+def _print_table(prediction: Prediction, mrconfigid: bytes | None) -> None:
     shape = prediction.shape
     mrtd = prediction.mrtd[shape.page_order]
     print(f"MRTD        {mrtd.hex()}  {rtmr.MRTD_COVERS} ({shape.page_order.value})")
@@ -128,3 +140,8 @@ def _print_table(prediction: Prediction) -> None:
     print(f"XFAM        {shape.xfam:#x}  as stated; in the quote, not in a register")
     for name in rtmr.ZERO_FIELDS:
         print(f"{name:<14} zeros")
+    if mrconfigid is None:
+        print(f"{'MRCONFIGID':<14} of the manifest; --manifest says what")
+        return
+    print(f"{'MRCONFIGID':<14} {mrconfigid.hex()}  SHA-256 of the manifest's bytes, then zeros")
+    print(f"{'launch':<14} {MRCONFIGID.argument(mrconfigid)}  of QEMU's object tdx-guest")

@@ -8,11 +8,11 @@ words is shown, never believed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from measure import eventcheck, pcr, report
+from measure import binding, eventcheck, pcr, report
 from measure.errors import InputError
 from measure.eventlog import EventLog
 from measure.explain import sev_snp, tdx, vtpm
@@ -40,6 +40,23 @@ def explain(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -
             contradict the evidence.
         FormatError: malformed measurements, or a log without the platform's bank.
     """
+    found = _compare(seen, measured, file, clues)
+    return replace(found, notes=(*found.notes, *_launched_for(seen)))
+
+
+def _launched_for(seen: Evidence) -> Iterator[str]:
+    """Which manifest the machine was launched for. No measurements of an image say that."""
+    if isinstance(seen, VtpmEvidence):
+        if seen.pcrs:
+            yield binding.register_note(seen.pcrs.get(binding.PCR))
+    elif isinstance(seen, SnpEvidence):
+        if seen.host_data is not None:
+            yield binding.HOST_DATA.note(seen.host_data)
+    elif seen.mrconfigid is not None:
+        yield binding.MRCONFIGID.note(seen.mrconfigid)
+
+
+def _compare(seen: Evidence, measured: dict[str, Any], file: str, clues: Clues) -> Explanation:
     predictions, line = report.read(measured, file), measured["command_line"]
     if isinstance(seen, VtpmEvidence):
         _require("vtpm", predictions.vtpm, file)

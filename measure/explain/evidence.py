@@ -41,10 +41,13 @@ class VtpmEvidence:
 
 @dataclass(frozen=True)
 class SnpEvidence:
-    """The launch digest (48 bytes), and the processor's CPUID signature if the report has it."""
+    """The launch digest (48 bytes), the processor's CPUID signature if the report has it, and
+    HOST_DATA (32 bytes), None if it is not known.
+    """
 
     measurement: bytes
     signature: int | None
+    host_data: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class TdxEvidence:
         mrtd: 48 bytes.
         rtmrs: register 0 to 3 -> 48 bytes.
         attributes, xfam: 64 bits each.
+        mrconfigid: 48 bytes.
     """
 
     log: EventLog | None
@@ -62,6 +66,7 @@ class TdxEvidence:
     rtmrs: Mapping[int, bytes] | None
     attributes: int | None
     xfam: int | None
+    mrconfigid: bytes | None = None
 
 
 Evidence: TypeAlias = VtpmEvidence | SnpEvidence | TdxEvidence
@@ -156,7 +161,7 @@ def _map(data: bytes, file: str) -> Evidence:
     if platform == "sev-snp" and isinstance(parsed, SnpEvidence):
         return parsed
     if platform == "tdx" and isinstance(parsed, TdxEvidence):
-        return TdxEvidence(log, parsed.mrtd, parsed.rtmrs, parsed.attributes, parsed.xfam)
+        return replace(parsed, log=log)
     raise FormatError(
         "the report does not fit the evidence's platform",
         file=file,
@@ -198,12 +203,13 @@ def _is_digest(value: Any) -> bool:
 
 
 def _snp(data: bytes, file: str) -> SnpEvidence:
-    measurement = Reader(data, file, 0x90).take(48, "measurement")
+    reader = Reader(data, file, 0x90)
+    measurement, host_data = reader.take(48, "measurement"), reader.take(32, "HOST_DATA")
     signature = None
     if data[0] >= _SNP_CPUID_SINCE:
         family, model, stepping = Reader(data, file, 0x188).take(3, "processor")
         signature = cpu.signature(family, model, stepping & 15)
-    return SnpEvidence(measurement, signature)
+    return SnpEvidence(measurement, signature, host_data)
 
 
 def _quote(data: bytes, file: str) -> TdxEvidence:
@@ -226,6 +232,7 @@ def _quote(data: bytes, file: str) -> TdxEvidence:
 def _tdinfo(reader: Reader) -> TdxEvidence:
     attributes, xfam = reader.u64("attributes"), reader.u64("XFAM")
     mrtd = reader.take(48, "MRTD")
-    reader.skip(3 * 48, "MRCONFIGID, MROWNER, MROWNERCONFIG")
+    mrconfigid = reader.take(48, "MRCONFIGID")
+    reader.skip(2 * 48, "MROWNER, MROWNERCONFIG")
     rtmrs = {number: reader.take(48, f"RTMR {number}") for number in range(eventlog.RTMRS)}
-    return TdxEvidence(None, mrtd, rtmrs, attributes, xfam)
+    return TdxEvidence(None, mrtd, rtmrs, attributes, xfam, mrconfigid)

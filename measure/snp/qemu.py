@@ -9,6 +9,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from measure.binding import HOST_DATA
+
 PROGRAM = "qemu-system-x86_64"
 # SMT allowed, no debugging, no migration agent, any ABI version (ABI 4.3); bit 17 is always set.
 POLICY = 0x30000
@@ -38,6 +40,7 @@ class Machine:
         policy: guest policy (64 bits); not in the digest, but in reports and in the ID block.
         boot: what is booted directly, with hashes; None to boot from a disk.
         id_properties: of `idblock.qemu_properties`, or "".
+        host_data: what the launch carries for a manifest (32 bytes); None for no manifest.
     """
 
     firmware: str
@@ -47,6 +50,7 @@ class Machine:
     policy: int
     boot: Boot | None
     id_properties: str = ""
+    host_data: bytes | None = None
 
 
 def arguments(machine: Machine) -> list[str]:
@@ -60,6 +64,7 @@ def arguments(machine: Machine) -> list[str]:
             f"policy={machine.policy:#x}",
             f"kernel-hashes={'on' if machine.boot else 'off'}",
             *((machine.id_properties,) if machine.id_properties else ()),
+            *((HOST_DATA.argument(machine.host_data),) if machine.host_data else ()),
         )
     )
     argv = [

@@ -34,8 +34,9 @@ COVERS = {
     3: "nothing: left to the running system, which does not extend it (zeros)",
 }
 MRTD_COVERS = "firmware code, and the layout of memory when the machine starts"
-# Fields of the quote that the VMM sets at launch: 48 bytes each, zero in every shape.
-ZERO_FIELDS = ("MRCONFIGID", "MROWNER", "MROWNERCONFIG")
+# Fields of the quote that the VMM sets at launch: 48 bytes each, zero in every shape. MRCONFIGID is
+# another one; it has the manifest's hash (`measure.binding`).
+ZERO_FIELDS = ("MROWNER", "MROWNERCONFIG")
 
 
 _RELEASE = re.compile(r"20[0-9]{2}\.[0-9]{2}(?![0-9])", re.ASCII)

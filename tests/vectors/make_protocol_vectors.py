@@ -42,6 +42,7 @@ from confide.protocol.frames import Usage
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import NO_PREVIOUS, HistoryEntry, encode_history
 from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
+from confide.protocol.launch import UNBOUND, binding_pcr, mrconfigid
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
@@ -165,6 +166,21 @@ def key_exchange(old: Vector | None) -> Vector:
         "issued": key.issued,
         "message": message.hex(),
         "key_id": key_id.hex(),
+    }
+
+
+def launch() -> Vector:
+    """What a machine that is launched for the manifest carries on each platform."""
+    binding = manifest().sha256
+    return {
+        "host_data": binding.hex(),
+        "mrconfigid": mrconfigid(binding).hex(),
+        "pcr_15": binding_pcr(binding).hex(),
+        "unbound": {
+            "host_data": UNBOUND.hex(),
+            "mrconfigid": mrconfigid(UNBOUND).hex(),
+            "pcr_15": binding_pcr(UNBOUND).hex(),
+        },
     }
 
 
@@ -332,6 +348,7 @@ def build(old: Vector) -> bytes:
             "about": "Test vectors of docs/protocol.md. Byte strings are hex. No key is secret.",
             "encodings": encodings(),
             "manifest": {"text": manifest().encode().decode(), "sha256": manifest().sha256.hex()},
+            "launch": launch(),
             "binding": bindings(certs, history_bytes),
             "evidence": evidence(),
             "certificates": certs,

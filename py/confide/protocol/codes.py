@@ -76,7 +76,8 @@ CODES = {
         "The manifest was released in the future. Check the clock of this computer.", PolicyError
     ),
     "manifest-pcrs": Code(
-        "The manifest leaves registers of a vTPM without a reference value.", FormatError
+        "The manifest leaves registers of a vTPM without a reference value, or pins PCR 15.",
+        FormatError,
     ),
     "manifest-platform": Code(
         "A role of the manifest accepts a platform for which there is no policy.", FormatError

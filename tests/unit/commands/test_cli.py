@@ -180,7 +180,7 @@ WRONG = {
     "gateway": [
         "--coordinator", PEER, "--secret-service", PEER, "--worker", PEER, "--api-keys", NOTHING,
     ],
-    "run": [NOTHING, "--tools", NOTHING],
+    "run": [NOTHING, "--inventory", "--tools", NOTHING],
     "demo": ["--images", NOTHING, "--model", NOTHING, "--manifest", NOTHING],
 }  # fmt: skip
 LEAVES = [

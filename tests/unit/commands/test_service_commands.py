@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,26 @@ def test_set_and_verify(
     broken[60] ^= 1
     record.write_bytes(bytes(broken))
     assert main(["verify", str(record), *verify]) == FAILED
+
+
+def test_a_machine_that_was_launched_for_another_manifest(
+    manifest: Path, stricter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table names the check, and says which manifest's value was expected and seen."""
+    expected, seen = (sha256(file.read_bytes()).digest() for file in (manifest, stricter))
+    with program("coordinator", tmp_path, stricter.read_bytes()) as other:
+        other.wait("no-manifest")
+        assert main(["set", "--manifest", str(manifest), "--coordinator", other.url]) == FAILED
+        assert "the check 'launch binding' failed" in capsys.readouterr().err
+        other.wait("no-manifest")
+        assert main(["verify", other.url, "--manifest", str(manifest), "--json"]) == FAILED
+        checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+        assert main(["verify", other.url, "--manifest", str(manifest)]) == FAILED
+    (row,) = (row for row in capsys.readouterr().out.splitlines() if "launch binding" in row)
+    assert "FAIL" in row
+    check = checks["launch binding"]
+    assert check["expected"] == f"PCR 15 {sha256(bytes(32) + expected).hexdigest()}"
+    assert check["seen"] == sha256(bytes(32) + seen).hexdigest()
 
 
 def test_nobody_answers(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,19 +149,22 @@ def test_diff_names_the_inputs_that_differ() -> None:
         assert (found.expected, found.seen) == (KERNEL.initrd.hex(), other.initrd.hex())
 
 
-def snp_report(measurement: bytes, version: int = 3) -> bytes:
-    """The fields of an attestation report that are read: version, measurement, processor."""
+def snp_report(measurement: bytes, version: int = 3, host_data: bytes = bytes(32)) -> bytes:
+    """The fields of a report that are read: version, measurement, HOST_DATA, processor."""
     report = bytearray(1184)
     struct.pack_into("<I", report, 0, version)
     report[0x90:0xC0] = measurement
+    report[0xC0:0xE0] = host_data
     report[0x188:0x18B] = bytes([25, 33, 2])
     return bytes(report)
 
 
 def test_report() -> None:
-    digest = bytes(range(48))
-    assert evidence.parse(snp_report(digest), "r") == SnpEvidence(digest, 0xA20F12)
-    assert evidence.parse(snp_report(digest, version=2), "r") == SnpEvidence(digest, None)
+    digest, host_data = bytes(range(48)), bytes(range(100, 132))
+    report = snp_report(digest, host_data=host_data)
+    assert evidence.parse(report, "r") == SnpEvidence(digest, 0xA20F12, host_data)
+    old = evidence.parse(snp_report(digest, version=2), "r")
+    assert old == SnpEvidence(digest, None, bytes(32))
 
 
 @pytest.mark.parametrize(

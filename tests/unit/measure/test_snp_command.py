@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -112,6 +113,40 @@ def test_qemu_with_files(capsys: pytest.CaptureFixture[str]) -> None:
         "policy=0xb0000,kernel-hashes=on",
     ):
         assert part in text
+
+
+def test_what_binds_the_launch_to_a_manifest(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "manifest.json").write_bytes(b"{}\n")
+    value = hashlib.sha256(b"{}\n").digest()
+    argument = "host-data=" + base64.b64encode(value).decode()
+    cli.main([*DIRECT, *ONE, "--manifest", "manifest.json", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    expected = {"field": "HOST_DATA", "value": value.hex(), "qemu": argument}
+    assert found["launch_binding"] == expected
+    assert found["launch_digests"] == {"4": DIGESTS[4].hex()}
+    cli.main([*DIRECT, *ONE, "--manifest", "manifest.json"])
+    out = capsys.readouterr().out
+    assert value.hex() in out and argument in out.split()
+    cli.main([*DIRECT, *ONE, "--manifest", "manifest.json", "--qemu"])
+    assert f",kernel-hashes=on,{argument} " in capsys.readouterr().out
+    cli.main([*DIRECT, *ONE, "--qemu"])
+    assert "host-data" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read"), (b"", "manifest is empty"), (bytes((1 << 20) + 1), "too large")],
+)
+def test_a_manifest_that_is_none(
+    content: bytes | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        Path("manifest.json").write_bytes(content)
+    assert cli.main([*DIRECT, *ONE, "--manifest", "manifest.json"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_qemu_with_a_disk(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +58,8 @@ def test_command_for_a_disk(
     assert printed["mrtd"] == {o.value: v.hex() for o, v in expected.mrtd.items()}
     assert printed["rtmrs"] == {str(n): v.hex() for n, v in expected.rtmrs().items()}
     assert printed["attributes"] == "0x10000000"
-    assert printed["zero"] == ["MRCONFIGID", "MROWNER", "MROWNERCONFIG"]
+    assert printed["zero"] == ["MROWNER", "MROWNERCONFIG"]
+    assert "launch_binding" not in printed
     assert [e["digest"] for n in "0123" for e in printed["events"][n]] == [
         e.digest.hex() for n in range(4) for e in expected.of(n)
     ]
@@ -65,6 +68,28 @@ def test_command_for_a_disk(
         assert value.hex() in out
     for text in ("0x10000000", "0x602e7", "MRCONFIGID", *rtmr.COVERS.values()):
         assert text in out
+
+
+def test_what_binds_the_launch_to_a_manifest(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(b"{}\n")
+    value = hashlib.sha256(b"{}\n").digest() + bytes(16)
+    argument = "mrconfigid=" + base64.b64encode(value).decode()
+    arguments += ["--disk", str(tmp_path / "disk.raw"), "--boot", "direct"]
+    registers = json.loads(run([*arguments, "--json"], capsys)[1])["rtmrs"]
+    arguments += ["--manifest", str(manifest)]
+    printed = json.loads(run([*arguments, "--json"], capsys)[1])
+    assert printed["launch_binding"] == {
+        "field": "MRCONFIGID",
+        "value": value.hex(),
+        "qemu": argument,
+    }
+    assert printed["rtmrs"] == registers
+    status, out, _ = run(arguments, capsys)
+    assert status == 0
+    assert value.hex() in out and argument in out.split()
 
 
 def test_command_for_a_boot_from_disk(

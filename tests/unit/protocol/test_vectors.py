@@ -114,6 +114,16 @@ def test_manifest() -> None:
     assert sha256(data).hex() == VECTORS["manifest"]["sha256"]
 
 
+def test_launch() -> None:
+    for digest, vector in (
+        (sha256(manifest_bytes()), VECTORS["launch"]),
+        (bytes(32), VECTORS["launch"]["unbound"]),
+    ):
+        assert vector["host_data"] == digest.hex()
+        assert vector["mrconfigid"] == digest.hex() + "00" * 16
+        assert vector["pcr_15"] == sha256(bytes(32) + digest).hex()
+
+
 def test_binding() -> None:
     nonce = b("binding", "nonce")
     plain = VECTORS["binding"]["plain"]

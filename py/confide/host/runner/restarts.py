@@ -36,6 +36,8 @@ def run_anew(
         interrupted: Ends everything, also a pause.
         say: Prints a line for a person.
     """
+    if machine.console.exists():  # of an earlier run
+        keep_console(machine.console)
     pause = FIRST_PAUSE
     while True:
         started = time.monotonic()
@@ -60,8 +62,5 @@ def run_anew(
 def keep_console(console: Path) -> Path:
     """Give the console's file the next free number: `console.1.log`, `console.2.log`, ..."""
     console.touch()  # a machine that could not be started has none
-    for number in itertools.count(1):
-        kept = console.with_name(f"{console.stem}.{number}{console.suffix}")
-        if not kept.exists():
-            return console.rename(kept)
-    raise AssertionError("numbers do not end")
+    named = (console.with_name(f"{console.stem}.{n}{console.suffix}") for n in itertools.count(1))
+    return console.rename(next(path for path in named if not path.exists()))

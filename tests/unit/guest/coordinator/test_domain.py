@@ -23,7 +23,6 @@ from confide.protocol.binding import join_report_data
 from confide.protocol.coordinator import JoinRequest, RefusedJoin
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import parse_history
-from confide.protocol.launch import UNBOUND
 from confide.protocol.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from tests.support.simulated_machine import (
@@ -74,17 +73,16 @@ def spki() -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def launched_for(manifest: bytes) -> Setting:
-    """A coordinator whose machine was launched for these bytes. It does not have them yet."""
-    now, monotonic = Clock(), Clock(1000)
-    machine = SimulatedMachine("coordinator", manifest=manifest)
-    coordinator = Coordinator(machine, binding=machine.binding, now=now, monotonic=monotonic)
-    return Setting(coordinator, now, monotonic)
+def new_coordinator(now: Clock, monotonic: Clock) -> Coordinator:
+    """A coordinator that does not have its manifest yet."""
+    machine = SimulatedMachine("coordinator", manifest=MANIFEST)
+    return Coordinator(machine, binding=machine.binding, now=now, monotonic=monotonic)
 
 
 @pytest.fixture
 def empty() -> Setting:
-    return launched_for(MANIFEST)
+    now, monotonic = Clock(), Clock(1000)
+    return Setting(new_coordinator(now, monotonic), now, monotonic)
 
 
 @pytest.fixture
@@ -96,59 +94,6 @@ def setting(empty: Setting) -> Setting:
 @pytest.fixture
 def worker() -> SimulatedMachine:
     return SimulatedMachine("worker-cpu")
-
-
-def test_manifest_is_set_once(empty: Setting) -> None:
-    coordinator = empty.coordinator
-    assert coordinator.state == "no-manifest"
-    sha256 = coordinator.set_manifest(MANIFEST)
-    assert sha256 == Manifest.parse(MANIFEST).sha256
-    assert coordinator.state == "ready"
-    before = coordinator.mesh()
-    assert coordinator.set_manifest(MANIFEST) == sha256
-    assert coordinator.mesh() == before
-
-
-MALFORMED = [
-    b"",
-    b"{}\n",
-    MANIFEST[:-1],
-    MANIFEST + b" ",
-    MANIFEST.replace(b"  ", b"\t"),
-    b"\xff",
-]
-
-
-@pytest.mark.parametrize("other", [manifest_bytes(models=[OTHER_MODEL]), *MALFORMED])
-def test_what_the_machine_was_not_launched_for_is_refused(empty: Setting, other: bytes) -> None:
-    """Also if it comes first, and unread: bytes that are no manifest get the same answer."""
-    for _ in range(2):
-        with pytest.raises(PolicyError) as caught:
-            empty.coordinator.set_manifest(other)
-        assert caught.value.code == "wrong-manifest"
-    assert empty.coordinator.state == "no-manifest"
-    empty.coordinator.set_manifest(MANIFEST)
-    before = empty.coordinator.mesh()
-    with pytest.raises(PolicyError) as caught:
-        empty.coordinator.set_manifest(other)
-    assert caught.value.code == "wrong-manifest"
-    assert empty.coordinator.mesh() == before
-
-
-def test_a_machine_that_was_launched_for_no_manifest_takes_none() -> None:
-    coordinator = Coordinator(SimulatedMachine("coordinator"), binding=UNBOUND, now=Clock())
-    with pytest.raises(PolicyError) as caught:
-        coordinator.set_manifest(MANIFEST)
-    assert caught.value.code == "wrong-manifest"
-
-
-@pytest.mark.parametrize("data", MALFORMED)
-def test_malformed_manifest_is_refused(data: bytes) -> None:
-    """Although the machine was launched for it."""
-    coordinator = launched_for(data).coordinator
-    with pytest.raises(FormatError):
-        coordinator.set_manifest(data)
-    assert coordinator.state == "no-manifest"
 
 
 def test_nothing_is_served_without_manifest(empty: Setting) -> None:
@@ -293,7 +238,7 @@ def test_what_was_bound_cannot_be_swapped(
 
 def test_relayed_join_of_another_mesh(setting: Setting, worker: SimulatedMachine) -> None:
     """A man in the middle shows a node his own mesh CA, and relays challenge and join to us."""
-    attacker = launched_for(MANIFEST).coordinator
+    attacker = new_coordinator(setting.now, setting.monotonic)
     attacker.set_manifest(MANIFEST)
     node_view = Setting(attacker, setting.now, setting.monotonic)
     relayed = node_view.request(worker, nonce=setting.coordinator.challenge())
@@ -396,13 +341,3 @@ def test_a_challenge_that_became_stale_since_it_was_checked_admits_nobody() -> N
     clock.now = LIFETIME + 0.1
     with pytest.raises(VerificationError, match="not answer an open challenge"):
         challenges.use(challenge)
-
-
-def test_an_expired_manifest_is_not_set() -> None:
-    """By the clock of the host: a convenience for the operator, and nothing that clients need."""
-    expired = manifest_bytes(released=NOW - 100, expires=NOW)
-    coordinator = launched_for(expired).coordinator
-    with pytest.raises(PolicyError) as caught:
-        coordinator.set_manifest(expired)
-    assert caught.value.code == "manifest-expired"
-    assert coordinator.state == "no-manifest"

@@ -15,7 +15,7 @@ import pytest
 from confide.commands.cli import main
 from confide.errors import ConfigError, UnavailableError
 from confide.host.runner import restarts
-from confide.host.runner.restarts import keep_console, run_anew
+from confide.host.runner.restarts import run_anew
 from confide.host.runner.vm import Machine
 from tests.support.fake_tools import MakeTools
 
@@ -126,11 +126,11 @@ def test_a_machine_that_can_never_be_started(tmp_path: Path) -> None:
 
 
 def test_consoles_of_earlier_runs_stay(tmp_path: Path) -> None:
-    (tmp_path / "console.1.log").write_text("earlier")
-    (tmp_path / "console.log").write_text("now")
-    assert keep_console(tmp_path / "console.log") == tmp_path / "console.2.log"
-    assert (tmp_path / "console.1.log").read_text() == "earlier"
-    assert (tmp_path / "console.2.log").read_text() == "now"
+    (tmp_path / "console.1.log").write_text("first")
+    (tmp_path / "console.log").write_text("second")
+    run(SimulatedMachine(tmp_path), Interrupted(), error=False)
+    kept = [(tmp_path / f"console{number}.log").read_text() for number in (".1", ".2", "")]
+    assert kept == ["first", "second", "boot 1"]
 
 
 def test_the_command(
