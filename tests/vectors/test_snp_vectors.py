@@ -6,7 +6,6 @@ has its own tests, on simulated chips. Times are within the certificates' validi
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
