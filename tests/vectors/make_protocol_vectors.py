@@ -29,7 +29,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confide.encoding.canonical import cbor_encode, json_encode
 from confide.errors import PolicyError
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
-from confide.protocol.binding import coordinator_report_data, join_report_data, report_data
+from confide.protocol.binding import (
+    coordinator_report_data,
+    inventory_report_data,
+    join_report_data,
+    report_data,
+)
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.engine_options import EngineOptions
 from confide.protocol.evidence import Evidence, VtpmReport
@@ -180,7 +185,7 @@ def launch() -> Vector:
 
 
 def bindings(certs: Vector, history_bytes: bytes) -> Vector:
-    """report_data in general and for both purposes."""
+    """report_data in general and for each purpose."""
     nonce = octets("nonce")
     public_key = spki(private_key("worker"))
     return {
@@ -220,6 +225,7 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
                 gpus=gpu_binding([]),
             ).hex(),
         },
+        "inventory": {"report_data": inventory_report_data(nonce).hex()},
     }
 
 

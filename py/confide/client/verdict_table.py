@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from confide.client.service_verdict import ServiceVerdict
+from confide.encoding.printable import printable
 from confide.verify.verdict import Verdict
 
 
@@ -25,9 +26,8 @@ def verdict_table(verdict: Verdict, *, title: str) -> Table:
         seen = "the same" if check.passed and check.seen == check.expected else check.seen
         passed = Text("pass", style="green") if check.passed else Text("FAIL", style="bold red")
         # Text, not markup: what was seen is hostile input.
-        table.add_row(
-            Text(check.name), Text(check.expected), Text(seen), Text(check.source), passed
-        )
+        words = (check.name, check.expected, seen, check.source)
+        table.add_row(*(Text(printable(word)) for word in words), passed)
     return table
 
 

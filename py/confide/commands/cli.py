@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "check that a service is what a manifest says",
     "proxy": "serve the OpenAI API on this computer, verified and sealed",
     "manifest": "build, show and check manifests",
+    "site": "register the machines of a site",
     "collateral": "fetch, keep and show vendor collateral",
     "set": "give a new coordinator its manifest",
     "model": "make and verify model disks",

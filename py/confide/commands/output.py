@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from confide.commands.status import ExitStatus
+from confide.encoding.printable import printable
 from confide.errors import ConfideError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def say(line: str) -> None:
     """Print one line for a person on standard error."""
-    print(f"confide: {line}", file=sys.stderr, flush=True)
+    # It may have words of a peer.
+    print(f"confide: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def progress(line: str) -> None:
@@ -68,27 +70,42 @@ def print_verdict(
     Returns:
         PASSED or FAILED.
     """
+    mode, opt_outs = manifest.mode, manifest.opt_outs
+    if as_json:
+        print_json({**verdict.to_dict(), "mode": mode, "opt_outs": opt_outs, "time": now})
+        return _status(verdict)
+    print_checks(verdict, title=title, now=now, refusal="do not trust this service")
+    if verdict.passed:
+        print(f"manifest: {mode}{warning(mode)}")
+    if opt_outs:
+        print(f"not checked, because the manifest says so: {', '.join(opt_outs)}")
+    return _status(verdict)
+
+
+def print_checks(verdict: Verdict, *, title: str, now: int, refusal: str) -> None:
+    """Print every check, and whether all passed, for a person.
+
+    Args:
+        verdict: All checks.
+        title: What was verified.
+        now: The time of the judgement in Unix seconds.
+        refusal: What follows from a check that failed; the names of these stand behind it.
+    """
     # Imported here, so that `confide --help` needs none of it.
     from rich.console import Console
     from rich.markup import escape
 
     from confide.client.verdict_table import verdict_table
 
-    status = ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED
-    mode, opt_outs = manifest.mode, manifest.opt_outs
-    if as_json:
-        print_json({**verdict.to_dict(), "mode": mode, "opt_outs": opt_outs, "time": now})
-        return status
     console = Console()
     console.print(verdict_table(verdict, title=title))
     if verdict.passed:
         when = datetime.fromtimestamp(now, UTC)
         console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC")
-        console.print(f"manifest: {mode}{warning(mode)}")
     else:
         failed = ", ".join(check.name for check in verdict.checks if not check.passed)
-        sentence = escape(f"do not trust this service ({failed})")
-        console.print(f"[bold red]NOT verified[/bold red]: {sentence}")
-    if opt_outs:
-        console.print(f"not checked, because the manifest says so: {', '.join(opt_outs)}")
-    return status
+        console.print(f"[bold red]NOT verified[/bold red]: {escape(f'{refusal} ({failed})')}")
+
+
+def _status(verdict: Verdict) -> ExitStatus:
+    return ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
+import shutil
 from pathlib import Path
 
 from confide.errors import ConfigError
@@ -34,9 +38,38 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise ConfigError(
-            "unwritable-file",
-            "the file cannot be written",
-            expected=str(path),
-            seen=error.strerror or type(error).__name__,
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Make or replace a file as a whole: if that fails, the file has the bytes that it had.
+
+    It keeps its permissions, and a link still leads to it. A device or a pipe is refused: it would
+    be gone. Raises ConfigError.
+    """
+    target = path.resolve()
+    new = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        try:
+            with new.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, new)
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        "unwritable-file",
+        "the file cannot be written",
+        expected=str(path),
+        seen=error.strerror or type(error).__name__,
+    )

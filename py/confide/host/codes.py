@@ -64,6 +64,10 @@ CODES = {
     ),
     "no-disk": Code("A disk of the machine is missing. Build the image.", ConfigError),
     "no-keys": Code("The file of API keys lists no key.", FormatError),
+    "no-machine-identity": Code(
+        "The evidence names no machine. Show the chip id, or register the platform with Intel.",
+        PolicyError,
+    ),
     "no-machines": Code(
         "A role of the manifest would accept no machine. List yours in the file of --site.",
         ConfigError,
@@ -81,6 +85,10 @@ CODES = {
     "no-worker": Code("No worker serves this model now. Try again later.", UnavailableError),
     "not-a-model-disk": Code(
         "The file is not a model disk, or its first block is damaged.", VerificationError
+    ),
+    "not-inventory": Code(
+        "There is no evidence of a machine in inventory. Launch the machine without a manifest.",
+        FormatError,
     ),
     "policy-machines": Code(
         "The policy says whose machines. List them in the file of --site instead.", ConfigError

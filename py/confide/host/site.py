@@ -7,21 +7,22 @@
       "roles": {"coordinator": {"chip_ids": ["<128 hex digits>"]}}
     }
 
-The operator writes this file by hand. `chip_ids` are the SEV-SNP chips, `platform_instances` the
-TDX machines. Either may be left out, and so may `roles`: a role that lists machines of a platform
-runs on these alone, every other role on the machines at the top.
+The operator writes this file by hand, or lets `confide site add` do it. `chip_ids` are the SEV-SNP
+chips, `platform_instances` the TDX machines. Either may be left out, and so may `roles`: a role
+that lists machines of a platform runs on these alone, every other role on the machines at the top.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+from confide.encoding.canonical import json_encode
 from confide.encoding.files import read_file
-from confide.encoding.messages import from_map
+from confide.encoding.messages import from_map, to_map
 from confide.errors import ConfigError
 from confide.protocol.manifest import RoleName
 from confide.protocol.roles import Role
@@ -42,6 +43,19 @@ class Machines:
 
     chip_ids: Annotated[tuple[bytes, ...], _CHIPS] = ()
     platform_instances: Annotated[tuple[bytes, ...], _INSTANCES] = ()
+
+    def merged(self, other: Machines) -> Machines:
+        """These and the others, each once, in order."""
+        return Machines(
+            tuple(sorted({*self.chip_ids, *other.chip_ids})),
+            tuple(sorted({*self.platform_instances, *other.platform_instances})),
+        )
+
+    def has(self, other: Machines) -> bool:
+        """Whether all of the others are listed."""
+        return set(other.chip_ids) <= set(self.chip_ids) and set(other.platform_instances) <= set(
+            self.platform_instances
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,36 @@ class Site:
                 "bad-site", f"the site file {path} is not JSON", seen=ascii(str(error))[:200]
             ) from error
         return from_map(cls, value, str(path))
+
+    @classmethod
+    def read_or_new(cls, path: Path) -> Site:
+        """The site in a file; an empty one if there is no file. Raises ConfigError, FormatError."""
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return cls()
+        except OSError:
+            pass  # reading says what is wrong
+        return cls.read(path)
+
+    def encode(self) -> bytes:
+        """The site as canonical JSON."""
+        return json_encode(to_map(self))
+
+    def listed(self, role: Role | None) -> Machines:
+        """The machines at the top, or those that this role has for itself."""
+        if role is None:
+            return Machines(self.chip_ids, self.platform_instances)
+        return (self.roles or {}).get(role, Machines())
+
+    def with_machines(self, machines: Machines, role: Role | None) -> Site:
+        """The same site with these machines as well: at the top, or for this role alone."""
+        merged = self.listed(role).merged(machines)
+        if role is None:
+            return replace(
+                self, chip_ids=merged.chip_ids, platform_instances=merged.platform_instances
+            )
+        return replace(self, roles={**(self.roles or {}), role: merged})
 
     @property
     def has_chips(self) -> bool:

@@ -10,6 +10,7 @@ from confide.errors import FormatError
 
 COORDINATOR_LABEL = "confide/coordinator/1"
 JOIN_LABEL = "confide/join/2"
+INVENTORY_LABEL = "confide/inventory/1"
 
 NONCE_SIZE = 32
 REPORT_DATA_SIZE = 64
@@ -84,3 +85,11 @@ def join_report_data(
     names = cbor_encode(list(models))
     items = [role.encode(), public_key, kem_public_key, manifest, names, mesh_ca, gpus]
     return report_data(JOIN_LABEL, nonce, items)
+
+
+def inventory_report_data(nonce: bytes) -> bytes:
+    """The 64 bytes in the report of a machine that was launched for no manifest: the nonce alone.
+
+    Raises FormatError `bad-nonce` for a nonce of another size than 32 bytes.
+    """
+    return report_data(INVENTORY_LABEL, nonce, [])

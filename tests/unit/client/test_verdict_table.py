@@ -57,3 +57,10 @@ def test_values_of_a_peer_are_no_markup() -> None:
     hostile = replace(BAD, seen="[bold green]all is well[/]")
     text = "\n".join(rendered(ServiceVerdict(Verdict((hostile,)), Verdict(()))))
     assert "[bold" in text
+
+
+def test_values_of_a_peer_move_no_cursor() -> None:
+    hostile = replace(BAD, seen="\x1b[2K\x1b[1Gverified\r\n\x9b1A")
+    text = "\n".join(rendered(ServiceVerdict(Verdict((hostile,)), Verdict(()))))
+    assert all(c == "\n" or c.isprintable() for c in text)
+    assert "x1b" in text

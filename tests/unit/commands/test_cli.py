@@ -167,6 +167,7 @@ WRONG = {
     "manifest references": ["--measurements", NOTHING, "-o", "out"],
     "manifest show": [NOTHING],
     "manifest check": [NOTHING],
+    "site add": [PEER, "--references", NOTHING, "--policy", NOTHING],
     "collateral fetch": [NOTHING, "--manifest", NOTHING],
     "collateral bundle": [NOTHING, "-o", "out"],
     "collateral show": [NOTHING],

@@ -147,6 +147,9 @@ def test_binding() -> None:
         cbor({"devices": [], "refusal": ""}),
     ]
     assert independent.report_data("confide/join/2", nonce, joined).hex() == join["report_data"]
+    assert independent.report_data("confide/inventory/1", nonce, []) == b(
+        "binding", "inventory", "report_data"
+    )
 
 
 def test_gpu_binding() -> None:

@@ -6,6 +6,7 @@ from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
+from confide.guest.inventory.program import serve_if_unbound
 from confide.net.server import Service, serve
 
 
@@ -15,4 +16,5 @@ def create_service() -> Service:
 
 
 if __name__ == "__main__":
+    serve_if_unbound()
     serve(create_service, listen="0.0.0.0:8000")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context
@@ -33,4 +34,5 @@ def create_service() -> Service:
 
 
 if __name__ == "__main__":
+    serve_if_unbound()
     serve(create_service, listen="0.0.0.0:8000", tls_listen="0.0.0.0:8443")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from confide.errors import UnavailableError
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
 from confide.guest.secret_service.client import fetch_key
@@ -70,4 +71,5 @@ def _attested_gpus(role: str) -> Gpus:
 
 
 if __name__ == "__main__":
+    serve_if_unbound()
     serve(create_service, listen="0.0.0.0:8000", threads=STREAM_THREADS)

@@ -1,0 +1,1 @@
+"""A machine that was launched for no manifest: it attests, and does nothing else."""
