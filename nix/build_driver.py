@@ -31,13 +31,19 @@ LIBRARIES = (
     *("libcuda", "libnvidia-cfg", "libnvidia-ml"),
     *("libnvidia-pkcs11-openssl3", "libnvidia-ptxjitcompiler"),
 )
-# Warnings that are known. Of each function in the core, 9000 times: it was compiled without return
-# thunks.
-KNOWN = ("'naked' return found in MITIGATION_RETHUNK build",)
-# A feature of the kernel that the driver is told not to look for, and so does without: resizing a
-# GPU's window into memory. It is off unless asked for, a virtual machine's windows are its host's
-# affair, and the function's arguments are others since Linux 6.12.117 than driver 550 expects.
-NOT_LOOKED_FOR = "NV_CONFTEST_FUNCTION_COMPILE_TESTS += pci_rebar_get_possible_sizes\n"
+# Warnings that are known: one for each function in the core, 9000 times, which was compiled without
+# return thunks; and a macro of the driver's that the kernel has under the same name.
+KNOWN = ("'naked' return found in MITIGATION_RETHUNK build", '"BITS_TO_BYTES" redefined')
+# Features of the kernel that the driver is told not to look for, and so does without.
+NOT_LOOKED_FOR = {
+    # Resizing a GPU's window into memory is off unless asked for, a virtual machine's windows are
+    # its host's affair, and the function's arguments are others since Linux 6.12.117 than driver
+    # 550 expects.
+    "nvidia/nvidia.Kbuild": ("FUNCTION", "pci_rebar_get_possible_sizes"),
+    # The driver finds their declaration, which our kernel has without mmu notifiers, too. As with
+    # its parameter uvm_enable_va_space_mm=0, which turns off what confidential mode never has.
+    "nvidia-uvm/nvidia-uvm.Kbuild": ("TYPE", "mmu_notifier_ops_arch_invalidate_secondary_tlbs"),
+}
 BUILD = Path("/build/driver")  # the same in every build: paths end up in the modules
 
 
@@ -78,6 +84,14 @@ def check_versions(root: Path, version: str) -> None:
             )
 
 
+def leave_out(source: Path) -> None:
+    """Take out of the driver's makefiles what it shall not look for in a kernel."""
+    for name, (kind, feature) in NOT_LOOKED_FOR.items():
+        text = (source / name).read_text()
+        test = f"NV_CONFTEST_{kind}_COMPILE_TESTS += {feature}\n"
+        (source / name).write_text(text.replace(test, ""))
+
+
 def unknown_warnings(lines: Iterable[str]) -> Iterator[str]:
     """The warnings of compiler, objtool and modpost among these lines that are not known."""
     for line in lines:
@@ -95,8 +109,6 @@ def compile_modules(source: Path, kernel: Path) -> None:
     Raises:
         tree.BuildError: It does not compile, or not without a warning that is not known.
     """
-    kbuild = source / "nvidia/nvidia.Kbuild"
-    kbuild.write_text(kbuild.read_text().replace(NOT_LOOKED_FOR, ""))
     # A maintainer script would have made this link.
     programs = Path("/build/bin")
     programs.mkdir()
@@ -149,6 +161,7 @@ def main() -> None:
     print(f"driver: {version} for Linux {release}", flush=True)
 
     source_package = owner[str((source / "Kbuild").relative_to(unpacked))]
+    leave_out(source)
     source.rename(BUILD)
     compile_modules(BUILD, args.kernel / "build")
     for module in MODULES:

@@ -158,6 +158,17 @@ def test_a_source_without_version_is_refused(tmp_path: Path) -> None:
         build_driver.source_version(tmp_path)
 
 
+def test_some_features_of_the_kernel_are_not_looked_for(tmp_path: Path) -> None:
+    kept = "NV_CONFTEST_TYPE_COMPILE_TESTS += mmu_notifier_ops_invalidate_range\n"
+    for name, (kind, feature) in build_driver.NOT_LOOKED_FOR.items():
+        (tmp_path / name).parent.mkdir()
+        line = f"NV_CONFTEST_{kind}_COMPILE_TESTS += {feature}\n"
+        (tmp_path / name).write_text(kept + line + kept)
+    build_driver.leave_out(tmp_path)
+    for name in build_driver.NOT_LOOKED_FOR:
+        assert (tmp_path / name).read_text() == kept + kept
+
+
 def test_warnings_that_are_known_are_none() -> None:
     known = f"/build/driver/nvidia.o: warning: objtool: nvReadLoad(): {build_driver.KNOWN[0]}\n"
     assert list(build_driver.unknown_warnings(["  CC [M]  nvidia/nv.o\n", known])) == []
