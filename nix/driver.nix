@@ -30,7 +30,7 @@ in
       mkdir module $out
       cp $source module/crypto_check.c
       echo 'obj-m := crypto_check.o' >module/Kbuild
-      make -C $kernel/build M=$PWD/module ARCH=x86_64 CC=gcc-14 HOSTCC=gcc-14 modules
+      make -C $kernel/build M=$PWD/module ARCH=x86_64 CC=gcc-14 HOSTCC=gcc-14 AWK=mawk modules
       cp module/crypto_check.ko $out/
     '';
     env = { source = ../tests/gpu_image/crypto_check.c; inherit kernel; };

@@ -5,6 +5,7 @@
  */
 #include <crypto/aead.h>
 #include <crypto/akcipher.h>
+#include <crypto/ecdh.h>
 #include <crypto/hash.h>
 #include <crypto/internal/ecc.h>
 #include <linux/err.h>

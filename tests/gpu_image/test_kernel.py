@@ -23,6 +23,7 @@ LIST = Path(__file__).parents[2] / "images/driver/modules.list"
 COMMAND_LINE = "console=ttyS0 loglevel=7 lsm=lockdown,yama,landlock panic=-1 oops=panic"
 # What init runs when it has loaded and closed everything.
 LOOK_AROUND = """
+lockdown=/sys/kernel/security/lockdown
 insmod /modules.d/crypto_check.ko && say "a module came later" || say "no module comes later"
 echo 0 >/proc/sys/kernel/modules_disabled || say "modules stay disabled"
 for level in none integrity; do
