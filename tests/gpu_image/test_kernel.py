@@ -76,9 +76,9 @@ def test_what_the_kernel_has_not_is_seen(said: str) -> None:
 
 def test_proc_crypto_lists_them(said: str) -> None:
     listed = said.partition("<crypto>")[2].partition("</crypto>")[0]
-    drivers = dict(re.findall(r"^name +: (\S+)\s+driver +: (\S+)", listed, re.MULTILINE))
-    assert set(ALGORITHMS) <= set(drivers)
-    assert drivers["gcm(aes)"] == "generic-gcm-aesni"  # on the processor's own instructions
+    found = set(re.findall(r"^name +: (\S+)\s+driver +: (\S+)", listed, re.MULTILINE))
+    assert set(ALGORITHMS) <= {name for name, _ in found}
+    assert ("gcm(aes)", "generic-gcm-aesni") in found  # on the processor's own instructions
 
 
 def test_the_driver_looks_for_a_gpu_and_finds_none(said: str) -> None:
