@@ -99,6 +99,10 @@ CODES = {
         "The attestation service is unreachable. Read the console.", UnavailableError
     ),
     "no-certificate": Code("The peer showed no certificate.", VerificationError),
+    "no-binding": Code(
+        "The machine does not know the manifest that it was launched for. Start it anew.",
+        ConfigError,
+    ),
     "no-config": Code("The machine has no config disk. Start it with `confide run`.", ConfigError),
     "no-event-log": Code(
         "The firmware's event log cannot be read. Boot with UEFI firmware that measures.",
