@@ -117,7 +117,8 @@ def compile_modules(source: Path, kernel: Path) -> None:
     # Debug information, 200 MB of it, is dropped in the end: not linking it saves memory and time.
     subprocess.run(["strip", "--strip-debug", source / "nvidia/nv-kernel.o_binary"], check=True)
     jobs = os.environ.get("NIX_BUILD_CORES", "0")
-    command = ["make", f"-j{jobs if jobs != '0' else os.cpu_count()}", "modules"]
+    # Synchronized, or the lines of two programs run into each other.
+    command = ["make", f"-j{jobs if jobs != '0' else os.cpu_count()}", "--output-sync", "modules"]
     command += ["ARCH=x86_64", "CC=gcc-14", "HOSTCC=gcc-14", f"SYSSRC={kernel}", f"SYSOUT={kernel}"]
     command.append(f"NV_KERNEL_MODULES={' '.join(MODULES)}")
     command.append("KCFLAGS=-g0")  # the last one counts: no debug information
