@@ -1,7 +1,7 @@
 # NVIDIA's driver: what of it is in the initrd, and the layer with its firmware and libraries.
 { image, sources, base, driver }: {
   initrd = {
-    modules = [ ./driver/modules.list ];
+    modules = ./driver/modules.list;
     driver = driver.modules;
     setup = ./driver/initrd.sh;
   };

@@ -1,11 +1,12 @@
-"""Build nvidia.ko and nvidia-uvm.ko against a kernel's headers, from locked driver packages.
+"""Build nvidia.ko and nvidia-uvm.ko for our own kernel, from locked driver packages.
 
-Runs in a root with compiler and headers. The packages are those of one driver: kernel modules as
-source (usr/src/FOLDER with Kbuild), GSP firmware, libraries; Debian's or NVIDIA's, which have the
-same files in other folders. The output folder gets the modules without debug information, `version`
-(the driver's), `kernel-release` (that the modules are for) and packages.txt (the package file that
-brought the source). Everything is checked before anything is compiled: a driver only works with
-firmware and libraries of exactly its own version.
+Runs in a root with a compiler; the kernel is an output of build_kernel.py. The packages are those
+of one driver: kernel modules as source (usr/src/FOLDER with Kbuild), GSP firmware, libraries;
+Debian's or NVIDIA's, which have the same files in other folders. The output folder gets the modules
+without debug information, `version` (the driver's), `kernel-release` (that the modules are for) and
+packages.txt (the package file that brought the source). Versions are checked before anything is
+compiled: a driver only works with firmware and libraries of exactly its own. The build fails if a
+module uses what the kernel does not export, and at every warning that is not known here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tree
@@ -29,12 +31,19 @@ LIBRARIES = (
     *("libcuda", "libnvidia-cfg", "libnvidia-ml"),
     *("libnvidia-pkcs11-openssl3", "libnvidia-ptxjitcompiler"),
 )
-# objtool says so of each function in the core, 9000 times: it was compiled without return thunks.
-NOISE = "'naked' return found in MITIGATION_RETHUNK build"
-# A feature of the kernel that the driver is told not to look for, and so does without: resizing a
-# GPU's window into memory. It is off unless asked for, a virtual machine's windows are its host's
-# affair, and the function's arguments are others since Linux 6.12.117 than driver 550 expects.
-NOT_LOOKED_FOR = "NV_CONFTEST_FUNCTION_COMPILE_TESTS += pci_rebar_get_possible_sizes\n"
+# Warnings that are known: one for each function in the core, 9000 times, which was compiled without
+# return thunks; and a macro of the driver's that the kernel has under the same name.
+KNOWN = ("'naked' return found in MITIGATION_RETHUNK build", '"BITS_TO_BYTES" redefined')
+# Features of the kernel that the driver is told not to look for, and so does without.
+NOT_LOOKED_FOR = {
+    # Resizing a GPU's window into memory is off unless asked for, a virtual machine's windows are
+    # its host's affair, and the function's arguments are others since Linux 6.12.117 than driver
+    # 550 expects.
+    "nvidia/nvidia.Kbuild": ("FUNCTION", "pci_rebar_get_possible_sizes"),
+    # The driver finds their declaration, which our kernel has without mmu notifiers, too. As with
+    # its parameter uvm_enable_va_space_mm=0, which turns off what confidential mode never has.
+    "nvidia-uvm/nvidia-uvm.Kbuild": ("TYPE", "mmu_notifier_ops_arch_invalidate_secondary_tlbs"),
+}
 BUILD = Path("/build/driver")  # the same in every build: paths end up in the modules
 
 
@@ -75,19 +84,31 @@ def check_versions(root: Path, version: str) -> None:
             )
 
 
-def kernel_release(headers: Path) -> str:
-    """The one kernel that headers are there for."""
-    found = sorted(p.parent.name for p in headers.glob("*/build"))
-    if len(found) != 1:
-        names = ", ".join(found) or "none"
-        raise tree.BuildError(f"expected the headers of one kernel in {headers}, found {names}")
-    return found[0]
+def leave_out(source: Path) -> None:
+    """Take out of the driver's makefiles what it shall not look for in a kernel."""
+    for name, (kind, feature) in NOT_LOOKED_FOR.items():
+        text = (source / name).read_text()
+        test = f"NV_CONFTEST_{kind}_COMPILE_TESTS += {feature}\n"
+        (source / name).write_text(text.replace(test, ""))
 
 
-def compile_modules(source: Path, release: str) -> None:
-    """Run the driver's own makefile; what it does goes to the build log."""
-    kbuild = source / "nvidia/nvidia.Kbuild"
-    kbuild.write_text(kbuild.read_text().replace(NOT_LOOKED_FOR, ""))
+def unknown_warnings(lines: Iterable[str]) -> Iterator[str]:
+    """The warnings of compiler, objtool and modpost among these lines that are not known."""
+    for line in lines:
+        if "warning: " in line.lower() and not any(known in line for known in KNOWN):
+            yield line
+
+
+def compile_modules(source: Path, kernel: Path) -> None:
+    """Run the driver's own makefile; what it does goes to the build log.
+
+    Args:
+        source: of the driver.
+        kernel: what compiling modules takes of the kernel (build/ of build_kernel.py's output).
+
+    Raises:
+        tree.BuildError: It does not compile, or not without a warning that is not known.
+    """
     # A maintainer script would have made this link.
     programs = Path("/build/bin")
     programs.mkdir()
@@ -96,9 +117,12 @@ def compile_modules(source: Path, release: str) -> None:
     # Debug information, 200 MB of it, is dropped in the end: not linking it saves memory and time.
     subprocess.run(["strip", "--strip-debug", source / "nvidia/nv-kernel.o_binary"], check=True)
     jobs = os.environ.get("NIX_BUILD_CORES", "0")
-    command = ["make", f"-j{jobs if jobs != '0' else os.cpu_count()}", "modules"]
-    command += ["ARCH=x86_64", f"KERNEL_UNAME={release}", f"NV_KERNEL_MODULES={' '.join(MODULES)}"]
+    # Synchronized, or the lines of two programs run into each other.
+    command = ["make", f"-j{jobs if jobs != '0' else os.cpu_count()}", "--output-sync", "modules"]
+    command += ["ARCH=x86_64", "CC=gcc-14", "HOSTCC=gcc-14", f"SYSSRC={kernel}", f"SYSOUT={kernel}"]
+    command.append(f"NV_KERNEL_MODULES={' '.join(MODULES)}")
     command.append("KCFLAGS=-g0")  # the last one counts: no debug information
+    said: list[str] = []
     with subprocess.Popen(
         command,
         cwd=source,
@@ -108,16 +132,23 @@ def compile_modules(source: Path, release: str) -> None:
         text=True,
     ) as make:
         for line in make.stdout or ():
-            if NOISE not in line:
+            if not any(known in line for known in KNOWN):
                 print(line, end="", flush=True)
+                said.append(line)
     if make.returncode:
-        raise tree.BuildError(f"the driver does not compile for Linux {release}; see above")
+        raise tree.BuildError(f"the driver does not compile for the kernel {kernel}; see above")
+    if warnings := list(unknown_warnings(said)):
+        raise tree.BuildError(
+            "the driver compiles with warnings that are not known; look at each, then name it in "
+            f"KNOWN of nix/build_driver.py:\n  {'  '.join(warnings)}"
+        )
 
 
 def main() -> None:
     """Read the arguments and write the modules."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, nargs="+", help="packages of one driver")
+    parser.add_argument("--kernel", type=Path, required=True, help="output of build_kernel.py")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     args.output.mkdir(parents=True)
@@ -127,12 +158,13 @@ def main() -> None:
     source = find_source(unpacked)
     version = source_version(source)
     check_versions(unpacked, version)
-    release = kernel_release(Path("/usr/lib/modules"))
+    release = (args.kernel / "kernel-release").read_text().strip()
     print(f"driver: {version} for Linux {release}", flush=True)
 
     source_package = owner[str((source / "Kbuild").relative_to(unpacked))]
+    leave_out(source)
     source.rename(BUILD)
-    compile_modules(BUILD, release)
+    compile_modules(BUILD, args.kernel / "build")
     for module in MODULES:
         target = args.output / f"{module}.ko"
         shutil.copyfile(BUILD / f"{module}.ko", target)

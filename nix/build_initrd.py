@@ -1,25 +1,23 @@
 """Build the kernel image and the initrd: busybox, dmsetup, kernel modules in order, one script.
 
-The kernel is a folder of build_kernel.py, or Debian's package. The output folder gets vmlinuz (as
-it is there), initrd.img (newc cpio, zstd), kernel-release and packages.txt (the package files that
-brought something). A module list has one module a line with its parameters, "?" before it if the
-machine may do without. It is checked: a module that another one needs must stand before it, and
-each must have been built for this kernel. Without a list, the kernel has all that it needs.
+The kernel is a folder of build_kernel.py. The output folder gets vmlinuz (as it is there),
+initrd.img (newc cpio, zstd), kernel-release and packages.txt (the package files that brought
+something). A module list has one module a line with its parameters, "?" before it if the machine
+may do without. It is checked: a module that another one needs must stand before it, and each must
+have been built for this kernel. Without a list, the kernel has all that it needs.
 """
 
 from __future__ import annotations
 
 import argparse
-import lzma
 import os
 import re
 import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import tree
 
@@ -68,26 +66,19 @@ def module_fact(data: bytes, name: str) -> str:
     return found[1].decode() if found else ""
 
 
-def module_files(folders: Iterable[Path]) -> dict[str, Path]:
-    """Every module below the folders, as packaged (.ko.xz) or as built (.ko), by its name."""
-    return {
-        module_name(path.name.partition(".ko")[0]): path
-        for folder in folders
-        for ending in ("*.ko.xz", "*.ko")
-        for path in folder.rglob(ending)
-    }
+def module_files(folder: Path) -> dict[str, Path]:
+    """Every module in the folder, by its name."""
+    return {module_name(path.stem): path for path in folder.glob("*.ko")}
 
 
 def install_modules(files: Mapping[str, Path], release: str, listed: list[str], to: Path) -> None:
-    """Unpack the listed modules; check their order, and that they are for the kernel `release`."""
+    """Copy the listed modules; check their order, and that they are for the kernel `release`."""
     loaded: set[str] = set()
     for entry in listed:
         name = entry.removeprefix("?").split()[0]
         if (file := files.get(module_name(name))) is None:
-            raise tree.BuildError(f"neither the kernel package nor the driver has a module {name}")
+            raise tree.BuildError(f"the driver has no module {name}; expected it from the list")
         data = file.read_bytes()
-        if file.suffix == ".xz":
-            data = lzma.decompress(data)
         if (built_for := module_fact(data, "vermagic").partition(" ")[0]) != release:
             raise tree.BuildError(f"module {name} is for Linux {built_for}, expected {release}")
         depends = {module_name(d) for d in module_fact(data, "depends").split(",") if d}
@@ -98,40 +89,18 @@ def install_modules(files: Mapping[str, Path], release: str, listed: list[str], 
         (to / f"{name}.ko").write_bytes(data)
 
 
-class Kernel(NamedTuple):
-    """A kernel: its image, its release, where its modules are, the packages that brought it."""
-
-    vmlinuz: Path
-    release: str
-    folder: Path
-    packages: set[str]
-
-
-def unpack_kernel(source: Path, scratch: Path) -> Kernel:
-    """The kernel in a folder of build_kernel.py, or in Debian's package (unpacked to `scratch`)."""
-    if source.is_dir():
-        release = (source / "kernel-release").read_text().strip()
-        packages = set((source / "packages.txt").read_text().splitlines())
-        return Kernel(source / "vmlinuz", release, source, packages)
-    tree.unpack([source], scratch)
-    (vmlinuz,) = (scratch / "boot").glob("vmlinuz-*")
-    return Kernel(vmlinuz, vmlinuz.name.removeprefix("vmlinuz-"), scratch, {source.name})
-
-
-def read_lists(files: Iterable[Path]) -> list[str]:
-    """The lines of some module lists, one after the other, without comments."""
-    lines = [line.split("#", 1)[0].strip() for f in files for line in f.read_text().splitlines()]
+def read_list(file: Path) -> list[str]:
+    """The lines of a module list without comments."""
+    lines = [line.split("#", 1)[0].strip() for line in file.read_text().splitlines()]
     return [line for line in lines if line]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, nargs="+", help="busybox, dmsetup, libraries")
-    parser.add_argument("--kernel", type=Path, required=True, help="our own build, or a package")
-    parser.add_argument(
-        "--modules", type=Path, nargs="*", default=[], help="lists of modules in load order"
-    )
-    parser.add_argument("--driver", type=Path, help="folder of modules that we have built")
+    parser.add_argument("--kernel", type=Path, required=True, help="output of build_kernel.py")
+    parser.add_argument("--modules", type=Path, help="list of modules in load order")
+    parser.add_argument("--driver", type=Path, help="the folder that has them")
     parser.add_argument("--init", type=Path, required=True)
     parser.add_argument("--setup", type=Path, help="what init does for them once they are loaded")
     parser.add_argument("--output", type=Path, required=True)
@@ -141,7 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         unpacked, root = Path(scratch, "unpacked"), Path(scratch, "root")
         owner = tree.unpack(args.package, unpacked)
-        kernel = unpack_kernel(args.kernel, Path(scratch, "kernel"))
+        release = (args.kernel / "kernel-release").read_text().strip()
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True)
         paths = tree.with_libraries(unpacked, ["usr/sbin/dmsetup"], tree.LIBRARY_FOLDERS)
@@ -149,9 +118,9 @@ def main() -> None:
         (root / "lib64").symlink_to("usr/lib64")  # ELF files name their interpreter through it
         (root / "bin/dmsetup").symlink_to("../usr/sbin/dmsetup")
         tree.copy(unpacked, ["usr/bin/busybox"], root)
-        brought = {owner[p] for p in [*paths, "usr/bin/busybox"]} | kernel.packages
-        if args.driver:
-            brought |= set((args.driver / "packages.txt").read_text().splitlines())
+        brought = {owner[p] for p in [*paths, "usr/bin/busybox"]}
+        for built in filter(None, (args.kernel, args.driver)):
+            brought |= set((built / "packages.txt").read_text().splitlines())
         (args.output / "packages.txt").write_text("".join(f"{p}\n" for p in sorted(brought)))
         (root / "usr/bin/busybox").rename(root / "bin/busybox")
         for applet in APPLETS:
@@ -161,12 +130,12 @@ def main() -> None:
         if args.setup:
             shutil.copyfile(args.setup, root / "driver")
 
-        shutil.copyfile(kernel.vmlinuz, args.output / "vmlinuz")
-        (args.output / "kernel-release").write_text(kernel.release + "\n")
-        if listed := read_lists(args.modules):
+        shutil.copyfile(args.kernel / "vmlinuz", args.output / "vmlinuz")
+        (args.output / "kernel-release").write_text(release + "\n")
+        if args.modules:
+            listed = read_list(args.modules)
             (root / "modules").write_text("".join(f"{m}\n" for m in listed))
-            folders = [kernel.folder, args.driver] if args.driver else [kernel.folder]
-            install_modules(module_files(folders), kernel.release, listed, root / "modules.d")
+            install_modules(module_files(args.driver), release, listed, root / "modules.d")
         subprocess.run(
             [
                 "zstd",

@@ -16,7 +16,7 @@ let
 
   # What a bill of materials may name. The stub and the tools that build are in the set "tools".
   lock = builtins.toFile "lock.json" (builtins.toJSON (
-    sources.lockedDebs "trixie" [ "base" "driver-libraries" "engine-gpu" "initrd" "kernel" "kernel-source" "seed" "tools" ]
+    sources.lockedDebs "trixie" [ "base" "driver-libraries" "engine-gpu" "initrd" "kernel-source" "seed" "tools" ]
     ++ sources.lockedDebs "trixie-nvidia" [ "driver" ]
     ++ sources.lockedDebs "bookworm" [ "engine" ]
     ++ builtins.concatMap sources.lockedWheels [ "confide" "engine" "engine-gpu" ]
@@ -62,18 +62,18 @@ rec {
       ];
     };
 
-  # kernel { ... }: the kernel image, and an initrd with the modules of these lists (if any) that starts with `init`.
-  #   kernel            our own build of it (kernel.nix), or Debian's package
-  #   driver            modules that do not come with the kernel
+  # kernel { ... }: the kernel image, and an initrd that starts with `init`.
+  #   kernel            our build of it (kernel.nix)
+  #   modules, driver   the list of modules that `init` loads, and the folder that has them
   #   setup             the script that `init` runs for them once they are loaded
-  kernel = { packages, kernel, modules, init, driver ? "", setup ? "" }: build {
+  kernel = { packages, kernel, init, modules ? "", driver ? "", setup ? "" }: build {
     name = "kernel-and-initrd";
     description = "Kernel, and the initrd that opens the layers";
     script = "build_initrd.py";
     uses = [ "tree.py" ];
     arguments = [
       "--package ${words packages}" "--kernel ${kernel}" "--init ${init}"
-      (option "--modules" (words modules))
+      (option "--modules" modules)
       (option "--driver" driver)
       (option "--setup" setup)
     ];

@@ -6,8 +6,8 @@ let
     inherit sources builders host kernel;
     shapes = [ (shapesFile ../images/shapes.json) (shapesFile ../images/shapes-gpu.json) ];
   };
-  driver = import ./driver.nix { inherit sources builders; };
   linux = import ./kernel.nix { inherit sources builders; };
+  driver = import ./driver.nix { inherit sources builders; kernel = linux.gpu; };
 
   base = import ../images/base.nix { inherit image sources; };
   debug = import ../images/debug.nix { inherit image sources base; };
@@ -17,15 +17,11 @@ let
     init = ../images/initrd/init;
   } // arguments);
 
-  # The kernel and initrd of the roles without a GPU: our own kernel, which has everything built in.
-  kernel = initrd { kernel = linux.plain; modules = [ ]; };
+  # The kernel and initrd of the roles without a GPU.
+  kernel = initrd { kernel = linux.plain; };
 
-  # Those of a role with modules of its own, which are compiled for Debian's kernel.
-  kernelWith = { modules, driver, setup }: initrd {
-    kernel = builtins.head (sources.debs "trixie" [ "kernel" ]);
-    modules = [ ../images/initrd/modules.list ] ++ modules;
-    inherit driver setup;
-  };
+  # Those of a role with modules, and so with the kernel that takes some.
+  kernelWith = arguments: initrd ({ kernel = linux.gpu; } // arguments);
 
   # What runs in machines, and so what their measurements cover: these rooms of Confide, and these modules of
   # measure/. An edit of anything else moves no measurement.
@@ -136,6 +132,7 @@ in
 
   packages = all // forDebugging // {
     inherit (firmware) acpi-tables debian-firmware firmware;
+    inherit (driver) crypto-check;
     driver-modules = driver.modules;
     linux = linux.plain;
     linux-gpu = linux.gpu;

@@ -121,6 +121,12 @@ def gpu_image() -> Path:
 
 
 @pytest.fixture(scope="session")
+def crypto_check() -> Path:
+    """The folder of the test module for the GPU worker's kernel, tests/gpu_image/crypto_check.c."""
+    return _built("result-crypto-check", "test-gpu-image")
+
+
+@pytest.fixture(scope="session")
 def debug_image() -> Path:
     """The folder of the coordinator's image with a shell."""
     return _built("result-test/debug-image")

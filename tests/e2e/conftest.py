@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from confide.commands.system import Build, Program, System
 from confide.host.runner.qemu import Tools
 from confide.protocol.configdisk import ConfigDisk
+from tests.support.launch import launched_for
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def build(images: Path, built_model: Path, built_manifest: Path, tools: Tools) -
 @pytest.fixture(scope="session")
 def config(build: Build) -> ConfigDisk:
     """The config disk of a machine by itself, launched for the build's manifest."""
-    return ConfigDisk(sha256(build.manifest.read_bytes()).digest())
+    return launched_for(build)
 
 
 @pytest.fixture(scope="session")

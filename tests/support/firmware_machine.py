@@ -56,10 +56,15 @@ class Launch:
 
 @dataclass(frozen=True)
 class Said:
-    """What a machine wrote to its serial port until it was stopped, and after how many seconds."""
+    """What a machine wrote to its serial port until it was stopped, and after how many seconds.
+
+    Attributes:
+        ended: it reset itself, which ends it, before it was stopped.
+    """
 
     text: str
     seconds: float
+    ended: bool
 
 
 def one_file(firmware: Path) -> list[str]:
@@ -74,6 +79,15 @@ def two_files(tools: Tools, folder: Path) -> list[str]:
     return [
         *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={tools.firmware}"),
         *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
+    ]
+
+
+def command(tools: Tools, serial: Path, memory_mib: int) -> list[str]:
+    """QEMU's command line for board, processor, memory, and a serial port into a file."""
+    return [
+        *(str(tools.qemu), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-machine", "q35,smm=off", "-accel", "tcg", "-cpu", "max", "-smp", "1"),
+        *("-m", str(memory_mib), "-serial", f"file:{serial}"),
     ]
 
 
@@ -97,25 +111,19 @@ def run(
     """
     serial = folder / "serial.log"
     serial.unlink(missing_ok=True)
-    argv = [
-        *(str(tools.qemu), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-machine", "q35,smm=off", "-accel", "tcg", "-cpu", "max", "-smp", "1"),
-        *("-m", str(memory_mib), "-serial", f"file:{serial}", *arguments),
-    ]
+    argv = [*command(tools, serial, memory_mib), *arguments]
     start = time.monotonic()
     with (folder / "qemu.log").open("wb") as log, subprocess.Popen(argv, stderr=log) as qemu:
         try:
-            while not re.search(until, text := _read(serial)):
-                if qemu.poll() is not None or time.monotonic() > start + seconds:
+            while qemu.poll() is None and time.monotonic() < start + seconds:
+                if re.search(until, _read(serial)):
+                    time.sleep(then)
                     break
                 time.sleep(POLL_SECONDS)
-            else:
-                time.sleep(then)
-                text = _read(serial)
         finally:
             qemu.kill()  # at once, so that a TPM keeps its registers
-    assert qemu.returncode == -9, (folder / "qemu.log").read_text()
-    return Said(text, time.monotonic() - start)
+    assert qemu.returncode in (0, -9), (folder / "qemu.log").read_text()
+    return Said(_read(serial), time.monotonic() - start, qemu.returncode == 0)
 
 
 def _read(serial: Path) -> str:

@@ -23,14 +23,14 @@ Place = tuple[int, int]  # a table's offset and size
 
 def rebuild(tables: bytes) -> Tables:
     """The three files of a machine of which only QEMU's tables are known."""
-    listed = _list(tables)
+    listed = list_tables(tables)
     commands = b"".join(_commands(listed))
     loader = commands.ljust(-(-len(commands) // LOADER_UNIT) * LOADER_UNIT, b"\0")
     rsdp = b"RSD PTR \0BOCHS \0" + dict(listed)[b"RSDT"][0].to_bytes(4, "little")
     return Tables(loader, rsdp, tables)
 
 
-def _list(tables: bytes) -> list[tuple[bytes, Place]]:
+def list_tables(tables: bytes) -> list[tuple[bytes, Place]]:
     """Each table's signature and place, in file order."""
     listed = []
     at = 0

@@ -158,12 +158,33 @@ def test_a_source_without_version_is_refused(tmp_path: Path) -> None:
         build_driver.source_version(tmp_path)
 
 
-@pytest.mark.parametrize("kernels", [[], ["6.12.1-cloud", "6.12.2-cloud"]])
-def test_headers_must_be_of_one_kernel(tmp_path: Path, kernels: list[str]) -> None:
-    for kernel in kernels:
-        (tmp_path / kernel / "build").mkdir(parents=True)
-    with pytest.raises(tree.BuildError, match=", ".join(kernels) or "found none"):
-        build_driver.kernel_release(tmp_path)
+def test_some_features_of_the_kernel_are_not_looked_for(tmp_path: Path) -> None:
+    kept = "NV_CONFTEST_TYPE_COMPILE_TESTS += mmu_notifier_ops_invalidate_range\n"
+    for name, (kind, feature) in build_driver.NOT_LOOKED_FOR.items():
+        (tmp_path / name).parent.mkdir()
+        line = f"NV_CONFTEST_{kind}_COMPILE_TESTS += {feature}\n"
+        (tmp_path / name).write_text(kept + line + kept)
+    build_driver.leave_out(tmp_path)
+    for name in build_driver.NOT_LOOKED_FOR:
+        assert (tmp_path / name).read_text() == kept + kept
+
+
+def test_warnings_that_are_known_are_none() -> None:
+    known = f"/build/driver/nvidia.o: warning: objtool: nvReadLoad(): {build_driver.KNOWN[0]}\n"
+    assert list(build_driver.unknown_warnings(["  CC [M]  nvidia/nv.o\n", known])) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nvidia/nv.c:7:5: warning: unused variable 'x' [-Wunused-variable]\n",
+        "nvidia.o: warning: objtool: nv_open(): unreachable instruction\n",
+        "WARNING: modpost: nvidia.ko: section mismatch in reference\n",
+    ],
+    ids=["compiler", "objtool", "modpost"],
+)
+def test_a_warning_that_is_not_known_is_found(line: str) -> None:
+    assert list(build_driver.unknown_warnings(["  LD [M]  nvidia.o\n", line])) == [line]
 
 
 def layer(folder: Path, made: list[Path]) -> list[str]:
