@@ -37,7 +37,7 @@ _NOT_COVERED = {
     1: "ACPI tables and boot variables: they describe the host's machine (memory, devices)",
     6: "reserved for the host platform's maker; says nothing about the image",
     10: "owned by the kernel's IMA; its first entry depends on PCR 1",
-    15: "the manifest that the machine was launched for: it follows from the manifest's bytes",
+    15: "owned by the running system",
     16: "debug register, can be reset",
     17: "dynamic root of trust, not used",
     18: "dynamic root of trust, not used",

@@ -15,7 +15,7 @@ from measure import eventlog
 from measure.pcr import Component
 from measure.tdx.shape import Boot
 from tests.support import rehashed
-from tests.support.attested import evidence, explained, predicted_pcrs
+from tests.support.attested import evidence, explained, launched_for, predicted_pcrs
 
 BOOT_SECONDS = 300
 
@@ -62,9 +62,10 @@ def test_no_register_that_shows_the_way_of_booting_is_that_of_a_disk_boot(
         assert pcrs[register].hex() != predicted["ovmf-disk"][str(register)]
 
 
-def test_explain_finds_no_difference(attested: Evidence, build: Build) -> None:
+def test_explain_finds_no_difference(attested: Evidence, build: Build, config: ConfigDisk) -> None:
     found = explained(attested, build.images / "coordinator")
-    assert (found.compared_with, found.differences, found.notes) == ("ovmf-direct", (), ())
+    assert (found.compared_with, found.differences) == ("ovmf-direct", ())
+    assert found.notes == (launched_for(config.manifest_sha256),)
 
 
 def test_explain_names_what_another_image_differs_in(attested: Evidence, build: Build) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import requests
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.frames import ClearError, ResponseOpener
 from confide.protocol.sealed import PATHS, RequestHeaders, RequestSealer
-from tests.support.attested import explained, predicted_pcrs
+from tests.support.attested import explained, launched_for, predicted_pcrs
 from tests.support.refused import Refused
 
 
@@ -33,9 +34,10 @@ def test_prediction_equals_the_quote(evidence: Evidence, gpu_image: Path, regist
     assert quoted[register].hex() == predicted[str(register)]
 
 
-def test_explain_finds_no_difference(evidence: Evidence, gpu_image: Path) -> None:
+def test_explain_finds_no_difference(evidence: Evidence, gpu_image: Path, manifest: bytes) -> None:
     found = explained(evidence, gpu_image)
-    assert (found.compared_with, found.differences, found.notes) == ("ovmf-disk", (), ())
+    assert (found.compared_with, found.differences) == ("ovmf-disk", ())
+    assert found.notes == (launched_for(sha256(manifest).digest()),)
 
 
 def test_the_evidence_says_why(refused: Refused, evidence: Evidence) -> None:

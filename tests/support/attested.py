@@ -10,6 +10,7 @@ import requests
 
 from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.launch import binding_pcr
 from measure import explain, report
 from measure.explain import evidence as measured_evidence
 
@@ -30,6 +31,12 @@ def explained(sent: Evidence, image: Path) -> explain.Explanation:
     measured = report.parse((image / "measurements.json").read_bytes(), image.name)
     seen = measured_evidence.parse(sent.encode(), "evidence")
     return explain.explain(seen, measured, image.name, explain.Clues())
+
+
+def launched_for(manifest_sha256: bytes) -> str:
+    """What `explained` notes of a machine that was launched for this manifest."""
+    register = binding_pcr(manifest_sha256).hex()
+    return f"PCR 15: launched for the manifest whose hash, extended once, is {register}"
 
 
 def predicted_pcrs(image: Path) -> dict[str, dict[str, str]]:

@@ -230,15 +230,7 @@ def test_genuine_evidence(vectors: Path, name: str) -> None:
     assert report.version == vector.version
     assert report.measurement.hex().startswith(vector.measurement)
     verify(evidence, vector, evidence).require()
-
-
-@each_vector
-def test_genuine_evidence_of_a_machine_that_was_not_launched_for_this_manifest(
-    vectors: Path, name: str
-) -> None:
-    vector, evidence = VECTORS[name], evidence_of(vectors, name)
-    binding = hashlib.sha256(b"a manifest").digest()
-    assert failed(verify(evidence, vector, evidence, binding=binding)) == ["launch binding"]
+    assert failed(verify(evidence, vector, evidence, binding=b"\xab" * 32)) == ["launch binding"]
 
 
 @each_vector

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,21 @@ from confide.host.runner import vm
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
 from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.launch import UNBOUND
 from tests.support.fake_tools import MakeTools
+from tests.support.simulated_machine import manifest_bytes
 
 
 def machine(image: Path, tools: Tools, **options: object) -> Machine:
     run_dir = image.parent / "run"
     options = {"config": ConfigDisk(bytes(32))} | options
     return Machine(image, "coordinator", run_dir=run_dir, tools=tools, **options)  # type: ignore[arg-type]
+
+
+def copy_config(image: Path) -> str:
+    """A script for the stand-in for QEMU: keep a copy of the config disk, if there is one."""
+    pick = 'case $word in *id=config,*) cp "${word##*file=}"'
+    return f'for word in "$@"; do {pick} {image}/copy ;; esac; done'
 
 
 @contextmanager
@@ -82,12 +91,7 @@ def test_bad_config(image: Path, make_tools: MakeTools, config: ConfigDisk) -> N
 def test_the_config_disk_that_the_machine_gets(
     image: Path, make_tools: MakeTools, no_tpm: None, config: ConfigDisk | None
 ) -> None:
-    """The stand-in for QEMU copies the disk that it is given, if any."""
-    qemu = rf"""
-for word in "$@"; do case $word in *id=config,*)
-    cp "${{word##*file=}}" {image}/copy
-esac; done
-exec sleep 100"""
+    qemu = f"{copy_config(image)}; exec sleep 100"
     with machine(image, make_tools(qemu=qemu, swtpm="exec sleep 100"), config=config) as booted:
         deadline = time.monotonic() + 2 if config is None else time.monotonic() + 20
         while not (image / "copy").exists() and time.monotonic() < deadline:
@@ -209,6 +213,40 @@ def test_command_reports_a_broken_machine(
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "machine-not-ready"
     assert "broken" in error["seen"]
+
+
+@pytest.mark.parametrize("option", ["--manifest", "--inventory"])
+def test_command_binds_the_machine(
+    image: Path, make_tools: MakeTools, no_tpm: None, option: str
+) -> None:
+    manifest = image / "manifest.json"
+    manifest.write_bytes(manifest_bytes())
+    given = [option, str(manifest)] if option == "--manifest" else [option]
+    tools = make_tools(qemu=f"{copy_config(image)}; exit 1", swtpm="exec sleep 100")
+    argv = [str(image), *given, "--coordinator", "http://10.0.2.2:1", "--tools", str(tools.folder)]
+    assert main(["run", *argv, "--run-dir", str(image.parent / "run")]) == 1
+    binding = sha256(manifest_bytes()).digest() if option == "--manifest" else UNBOUND
+    disk = ConfigDisk.parse((image / "copy").read_bytes())
+    assert disk == ConfigDisk(binding, "http://10.0.2.2:1")
+
+
+@pytest.mark.parametrize(
+    "given", [[], ["--manifest", "manifest.json", "--inventory"]], ids=["neither", "both"]
+)
+def test_command_needs_to_know_what_the_machine_is_for(image: Path, given: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["run", str(image), *given])
+    assert error.value.code == 2
+
+
+def test_command_with_a_malformed_manifest(
+    image: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is booted for it: no client would ever take it."""
+    (image / "manifest.json").write_text("{}\n")
+    argv = [str(image), "--manifest", str(image / "manifest.json")]
+    assert main(["run", *argv, "--tools", str(make_tools().folder), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "missing-field"
 
 
 def test_command_takes_the_role_from_the_image(
