@@ -8,7 +8,7 @@ from pathlib import Path
 
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
-from confide.guest.mesh import join
+from confide.guest.mesh import join, one_mesh
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context
 from confide.guest.secret_service.app import create_public_app, create_worker_app
@@ -44,6 +44,8 @@ def secret_service() -> Service:
     )
     if "renewing" in sys.argv:
         join.RENEW_AFTER = 1
+    if "hasty" in sys.argv:
+        join.LOOK_AFTER, one_mesh.GONE_AFTER = 0.2, 1.0
     node.start()
     return Service(
         create_public_app(service, node),

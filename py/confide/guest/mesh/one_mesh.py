@@ -3,8 +3,8 @@
 This is a small state machine without a clock, a network or a thread: its caller brings the times.
 Only what was verified counts. An answer that was not verified pins nothing and ends nothing.
 
-A machine ends, and is started anew by whoever runs it, because nothing of one mesh may reach
-another: engines, caches and keys all live as long as the machine.
+A machine ends, and its operator starts it anew, because nothing of one mesh may reach another:
+engines, caches and keys all live as long as the machine.
 """
 
 from __future__ import annotations
