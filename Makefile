@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files pages shell manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-install test-gpu-image vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
+.PHONY: demo test test-install test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -36,6 +36,22 @@ test-install: bootstrap
 	$(BUILD) -o result-test .#test-inputs
 	$(BUILD) -o result-wheel .#wheel
 	$(PYTEST) tests/install $(ARGS)
+
+# The kernel on machines of a hostile host: tables, memory and devices by chance, from a seed. Ends after so many
+# machines or minutes, with an error if one damaged its memory. With KERNELS='linux linux-checked': also one that checks
+# each of its own accesses.
+test-kernel-fuzz: SEED = 1
+test-kernel-fuzz: CASES = 500
+test-kernel-fuzz: MINUTES = 45
+test-kernel-fuzz: KERNELS = linux
+test-kernel-fuzz: bootstrap
+	$(FETCH) test-inputs $(KERNELS)
+	$(BUILD) -o result-test .#test-inputs
+	for kernel in $(KERNELS); do \
+		$(BUILD) -o result-$$kernel .#$$kernel && PYTHONPATH=py:.:nix result-test/python/bin/python \
+			-m tests.fuzz.kernel --tools result-test/qemu --kernel result-$$kernel/vmlinuz \
+			--seed $(SEED) --cases $(CASES) --minutes $(MINUTES) $(ARGS) || exit 1; \
+	done
 
 # The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
 # from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
@@ -80,7 +96,7 @@ release: bootstrap policy-age
 	$(MAKE) manifest references
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
-	$(MAKE) test-install test test-gpu-image
+	$(MAKE) test-install test test-gpu-image test-kernel-fuzz
 
 # Floors of firmware age: the policy must be at most 180 days old.
 policy-age:

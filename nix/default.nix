@@ -43,7 +43,7 @@ let
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {
-        inherit (packages) acpi-tables debian-firmware firmware manifest model-tools qemu systemd-measure;
+        inherit (packages) acpi-tables debian-firmware firmware linux manifest model-tools qemu systemd-measure;
         images = packages.images-without-gpu;
         python = programs.test-env;
         model = packages.model-tiny;

@@ -10,7 +10,7 @@ let
     debs = sources.debs "trixie" [ "kernel-source" "kernel-tools" ];
   };
 
-  # A kernel of what every machine needs and one more file; `modules` says whether modules will be built for it.
+  # A kernel of what every machine needs and more files; `modules` says whether modules will be built for it.
   linux = { name, description, config, modules }: builders.runInRoot {
     inherit name description root;
     shell = "/usr/bin/python3 -B";
@@ -24,8 +24,7 @@ let
         ../images/kernel/network.config
         ../images/kernel/programs.config
         ../images/kernel/hardening.config
-        config
-      ])}"
+      ] ++ config)}"
       "--required ${../images/kernel/required.list} --forbidden ${../images/kernel/forbidden.list}"
       "--patch ${../images/kernel/acpi-memory.patch}"
       "--package ${words (sources.debs "trixie" [ "kernel-source" ])}"
@@ -38,13 +37,20 @@ in
   plain = linux {
     name = "linux";
     description = "Linux for the roles without a GPU: no modules, locked down from its start";
-    config = ../images/kernel/no-modules.config;
+    config = [ ../images/kernel/no-modules.config ];
+    modules = false;
+  };
+  # Not in any image.
+  checked = linux {
+    name = "linux-checked";
+    description = "The kernel without modules, with checks of its memory accesses, for fuzzing";
+    config = [ ../images/kernel/no-modules.config ../images/kernel/checked.config ];
     modules = false;
   };
   gpu = linux {
     name = "linux-gpu";
     description = "Linux for the worker with GPUs, and what compiling its modules takes";
-    config = ../images/kernel/gpu.config;
+    config = [ ../images/kernel/gpu.config ];
     modules = true;
   };
 }

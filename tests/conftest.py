@@ -109,6 +109,12 @@ def tools() -> Tools:
 
 
 @pytest.fixture(scope="session")
+def linux() -> Path:
+    """The folder of the kernel of the roles without a GPU: vmlinuz and config."""
+    return _built("result-test/linux")
+
+
+@pytest.fixture(scope="session")
 def gpu_image() -> Path:
     """The folder of the GPU worker's image, which only `make test-gpu-image` builds."""
     return _built("result-worker", "test-gpu-image")
