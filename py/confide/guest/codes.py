@@ -15,12 +15,20 @@ CODES = {
     "bad-cache-salt": Code(
         "The cache_salt of the request is malformed. Leave it out to share no cache.", FormatError
     ),
+    "bad-mrconfigid": Code(
+        "The MRCONFIGID of the TDX machine is no manifest's. Launch it with the printed value.",
+        ConfigError,
+    ),
     "bad-report-data": Code("The data to attest has the wrong size.", FormatError),
     "bad-role": Code(
         "The image does not name its worker role. Build the image again.", ConfigError
     ),
     "bad-verity-status": Code(
         "The device mapper's status is not one of a verity device.", FormatError
+    ),
+    "binding-register-used": Code(
+        "PCR 15 of the TPM holds more than the machine's binding. Give the machine a new TPM.",
+        ConfigError,
     ),
     "corrupt-model-disk": Code(
         "A model disk does not hold the bytes that the manifest names. Replace the disk.",
@@ -75,11 +83,6 @@ CODES = {
     ),
     "kem-key": Code("Only the secret service has a KEM key.", PolicyError),
     "key-exists": Code("There is a key with this id. Make a new key.", PolicyError, status=409),
-    "manifest-already-set": Code(
-        "The coordinator has another manifest, which cannot change. Start a new coordinator.",
-        PolicyError,
-        status=409,
-    ),
     "mesh-changed": Code(
         "The coordinator or its manifest has changed. Restart the machine if this is meant.",
         VerificationError,
@@ -104,6 +107,9 @@ CODES = {
         ConfigError,
     ),
     "no-config": Code("The machine has no config disk. Start it with `confide run`.", ConfigError),
+    "no-coordinator": Code(
+        "The config disk of a node names no coordinator. Start it with --coordinator.", ConfigError
+    ),
     "no-event-log": Code(
         "The firmware's event log cannot be read. Boot with UEFI firmware that measures.",
         UnavailableError,
@@ -117,6 +123,9 @@ CODES = {
     "no-platform": Code(
         "This machine cannot be attested. Start it with `confide run` or give it a vTPM.",
         UnavailableError,
+    ),
+    "no-tdreport": Code(
+        "The TDX module makes no report for the machine. Start the machine again.", UnavailableError
     ),
     "no-tpm": Code("The TPM cannot be opened. Give the machine a TPM.", UnavailableError),
     "no-tsm-report": Code(
@@ -150,6 +159,10 @@ CODES = {
     ),
     "stale-nonce": Code(
         "The evidence does not answer an open challenge. Ask for a new challenge.",
+        VerificationError,
+    ),
+    "stale-report": Code(
+        "The hardware's report is not the one that was asked for. Start the machine again.",
         VerificationError,
     ),
     "too-few-gpus": Code("The model needs more GPUs than the machine has.", ConfigError),

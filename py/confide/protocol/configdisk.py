@@ -1,7 +1,9 @@
 """The config disk: the only thing a host may tell a guest. Hostile input.
 
 A false config disk can send a guest to the wrong peer, and then the guest does not work. It cannot
-make the guest unsafe, because every peer has to attest itself.
+make the guest unsafe, because every peer has to attest itself. On a vTPM machine the disk also says
+which manifest the machine is for, and the machine shows that in its evidence. A confidential VM
+does not read this field: it was launched for a manifest.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from typing import Annotated
 from confide.encoding.canonical import json_decode, json_encode
 from confide.encoding.messages import from_map, to_map
 from confide.errors import FormatError
-from measure.kinds import Definitions, Kind, ListOf, Name, Schema, Text, Word
+from confide.protocol.launch import BINDING_SIZE
+from measure.kinds import Definitions, Hex, Kind, ListOf, Name, Schema, Text, Word
 
-FORMAT = "confide-config/1"
+FORMAT = "confide-config/2"
 SERIAL = "confide-config"
 DISK_SIZE = 65536
 MAX_MODELS = 16
@@ -25,17 +28,16 @@ _URL = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,252}))(?::([1-9][0-9]{0,
 
 @dataclass(frozen=True)
 class _BaseUrl(Kind):
-    """A base URL without a path, of this scheme; or the empty text, if `may_be_empty`."""
+    """A base URL without a path, of this scheme; or the empty text."""
 
     scheme: str
-    may_be_empty: bool = False
 
     def decode(self, value: object, what: str) -> str:
         """Raises FormatError `bad-config` for a text that is not such a URL."""
         text: str = Text().decode(value, what)
         match = _URL.fullmatch(text)
         is_url = match is not None and match[1] == self.scheme and int(match[3] or 80) <= 65535
-        if not is_url and (text or not self.may_be_empty):
+        if text and not is_url:
             raise FormatError(
                 "bad-config",
                 f"{what} is not a base URL",
@@ -53,13 +55,15 @@ class _BaseUrl(Kind):
 class ConfigDisk:
     """64 KiB: canonical JSON, then NUL bytes.
 
-    `coordinator` is an http and `secret_service` an https base URL without a path (empty for a role
-    that does not talk to the secret service); `models` are the names a worker is asked to serve.
+    `manifest_sha256` is the SHA-256 of the manifest that the machine is for, or zeros: it is to
+    attest only. `coordinator` is an http and `secret_service` an https base URL without a path
+    (empty for a role that does not talk to it); `models` are the names a worker is asked to serve.
     """
 
     format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
-    coordinator: Annotated[str, _BaseUrl("http")]
-    secret_service: Annotated[str, _BaseUrl("https", may_be_empty=True)] = ""
+    manifest_sha256: Annotated[bytes, Hex(BINDING_SIZE)]
+    coordinator: Annotated[str, _BaseUrl("http")] = ""
+    secret_service: Annotated[str, _BaseUrl("https")] = ""
     models: Annotated[tuple[str, ...], ListOf(Name(), MAX_MODELS, unique=True)] = ()
 
     def encode(self) -> bytes:

@@ -19,6 +19,7 @@ CODES = {
     "bad-rim": Code("NVIDIA's reference values (RIM) are malformed.", FormatError),
     "bad-snp-certificate": Code("AMD's certificates for this machine are malformed.", FormatError),
     "bad-snp-report": Code("The SEV-SNP report is malformed.", FormatError),
+    "bad-tdreport": Code("The TDX module's report to the machine is malformed.", FormatError),
     "missing-collateral": Code("Vendor collateral lacks an item. Fetch it again.", FormatError),
     "tpm-malformed": Code("A TPM structure is malformed.", FormatError),
     "tpm-refused": Code(

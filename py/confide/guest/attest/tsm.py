@@ -1,4 +1,4 @@
-"""SEV-SNP and TDX attesters: reports through Linux's configfs-tsm, the same for both.
+"""Reports of SEV-SNP and TDX through Linux's configfs-tsm, the same for both.
 
 A report instance is a directory: one writes `inblob` (64 bytes to bind) and reads `outblob` (the
 report), `auxblob` (what the host hands over with it) and `provider` (whose format that is). Each
@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,20 +21,9 @@ from pathlib import Path
 from typing import Protocol
 
 from confide.errors import FormatError, UnavailableError
-from confide.guest.attest.eventlog import read_event_log
 from confide.protocol.binding import REPORT_DATA_SIZE
-from confide.protocol.evidence import Evidence
-from confide.vendors.amd.certificates import (
-    ARK_GUID,
-    ASK_GUID,
-    VCEK_GUID,
-    VLEK_GUID,
-    parse_certificate_table,
-)
-from confide.vendors.amd.report import Report, SigningKey
 
 REPORTS = Path("/sys/kernel/config/tsm/report")
-CCEL = Path("/sys/firmware/acpi/tables/data/CCEL")
 SNP_PROVIDER = "sev_guest"
 TDX_PROVIDER = "tdx_guest"
 ATTEMPTS = 5
@@ -182,37 +170,8 @@ class TsmReports:
             return b""
 
 
-class SnpAttester:
-    """Makes SEV-SNP evidence, with the certificates that the host hands over, if any."""
-
-    def __init__(self, reports: TsmReports) -> None:
-        self._reports = reports
-
-    def evidence(self, report_data: bytes) -> Evidence:
-        """Evidence that binds these 64 bytes.
-
-        Raises UnavailableError if the kernel gives no report, FormatError if the host's table of
-        certificates is malformed.
-        """
-        report = _report_of(self._reports, SNP_PROVIDER, report_data)
-        endorsements = _endorsements(report)
-        return Evidence("sev-snp", report.outblob, endorsements, b"")
-
-
-class TdxAttester:
-    """Makes TDX evidence: a quote, which carries its own certificates, and the firmware's log."""
-
-    def __init__(self, reports: TsmReports, event_log: Path = CCEL) -> None:
-        self._reports = reports
-        self._event_log = event_log
-
-    def evidence(self, report_data: bytes) -> Evidence:
-        """Evidence that binds these 64 bytes. Raises UnavailableError."""
-        report = _report_of(self._reports, TDX_PROVIDER, report_data)
-        return Evidence("tdx", report.outblob, (), read_event_log(self._event_log))
-
-
-def _report_of(reports: TsmReports, provider: str, report_data: bytes) -> TsmReport:
+def report_of(reports: TsmReports, provider: str, report_data: bytes) -> TsmReport:
+    """A report of this provider that binds these 64 bytes. Raises UnavailableError."""
     report = reports.report(report_data)
     if report.provider != provider:
         raise UnavailableError(
@@ -222,33 +181,6 @@ def _report_of(reports: TsmReports, provider: str, report_data: bytes) -> TsmRep
             seen=ascii(report.provider[:80]),
         )
     return report
-
-
-def _endorsements(report: TsmReport) -> tuple[bytes, ...]:
-    """The chain in DER, leaf first, up to the first certificate that the host did not give."""
-    table = parse_certificate_table(report.auxblob)
-    signer = Report.parse(report.outblob).signing_key
-    leaf = VLEK_GUID if signer is SigningKey.VLEK else VCEK_GUID
-    chain = []
-    for guid in (leaf, ASK_GUID, ARK_GUID):
-        if not table.get(guid):
-            break
-        chain.append(_der(table[guid]))
-    return tuple(chain)
-
-
-def _der(certificate: bytes) -> bytes:
-    """The certificate in DER: some hosts give PEM, though the table is for DER."""
-    if not certificate.startswith(b"-----BEGIN"):
-        return certificate
-    try:
-        return ssl.PEM_cert_to_DER_cert(certificate.decode("ascii").strip("\0 \r\n"))
-    except ValueError as error:
-        raise FormatError(
-            "bad-snp-certificate",
-            "a certificate from the host is malformed",
-            expected="DER or PEM",
-        ) from error
 
 
 def _unavailable(error: OSError) -> UnavailableError:

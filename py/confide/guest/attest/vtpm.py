@@ -37,7 +37,6 @@ from confide.vendors.tpm.structures import (
     pcr_digest,
 )
 
-DEVICE = Path("/dev/tpmrm0")
 EVENT_LOG = Path("/run/confide/event_log")
 # All registers that the boot chain measures into. 16 and up are for debugging and dynamic launch.
 QUOTED_PCRS = frozenset(range(16))
@@ -57,7 +56,7 @@ class VtpmAttester:
         self._event_log = event_log
 
     @classmethod
-    def from_device(cls, device: Path = DEVICE, event_log: Path = EVENT_LOG) -> VtpmAttester:
+    def from_device(cls, device: Path, event_log: Path = EVENT_LOG) -> VtpmAttester:
         """An attester on a Linux TPM device with resource management."""
         return cls(lambda: open_device(device), event_log)
 

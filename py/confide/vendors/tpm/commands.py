@@ -52,6 +52,7 @@ class CommandCode(IntEnum):
     FLUSH_CONTEXT = 0x165
     NV_READ_PUBLIC = 0x169
     PCR_READ = 0x17E
+    PCR_EXTEND = 0x182
 
 
 class ResponseCode(IntEnum):
@@ -238,6 +239,12 @@ def read_pcrs(exchange: Exchange, pcrs: Iterable[int]) -> dict[int, bytes]:
             raise malformed("TPM answer to PCR_READ", "registers", str(part), str(sorted(seen)))
         values |= seen
     return values
+
+
+def pcr_extend(pcr: int, digest: bytes) -> Command[None]:
+    """TPM2_PCR_Extend of the SHA-256 bank by a digest of 32 bytes."""
+    digests = u32(1) + u16(Alg.SHA256) + digest
+    return authorised(CommandCode.PCR_EXTEND, [pcr], digests, TpmReader.end)
 
 
 def nv_size(index: int) -> Command[int]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from confide.errors import UnavailableError
-from confide.guest.attest import hardware
+from confide.guest.attest import platform
+from confide.guest.attest.confidential import SnpAttester, TdxAttester
 from confide.guest.attest.hardware import detect_attester
-from confide.guest.attest.tsm import SnpAttester, TdxAttester
 from confide.guest.attest.vtpm import VtpmAttester
 from tests.support.simulated_tsm import SimulatedTsm
 
@@ -18,7 +18,7 @@ from tests.support.simulated_tsm import SimulatedTsm
 def tsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedTsm:
     """A machine with configfs-tsm, SIMULATED, beside a TPM."""
     simulated = SimulatedTsm(lambda data: data)
-    monkeypatch.setattr(hardware, "ConfigFs", lambda folder: simulated)
+    monkeypatch.setattr(platform, "ConfigFs", lambda folder: simulated)
     (tmp_path / "sys/kernel/config/tsm/report").mkdir(parents=True)
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/tpmrm0").touch()

@@ -13,10 +13,11 @@ from confide.encoding.canonical import cbor_decode, cbor_encode
 from confide.errors import ConfideError, FormatError, UnavailableError
 from confide.guest.attest import __main__ as program
 from confide.guest.attest import local
+from confide.guest.attest.confidential import SnpAttester
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.attest.local import LocalService
 from confide.guest.attest.service import Attester, SocketAttester, operations
-from confide.guest.attest.tsm import SnpAttester, TsmReports
+from confide.guest.attest.tsm import TsmReports
 from confide.protocol.evidence import Evidence
 from tests.support.local_socket import listening, start
 from tests.support.simulated_amd import SimulatedChip

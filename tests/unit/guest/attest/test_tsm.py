@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confide.errors import ConfideError, FormatError, UnavailableError
 from confide.guest.attest import tsm
-from confide.guest.attest.tsm import ConfigFs, SnpAttester, TdxAttester, TsmReports
+from confide.guest.attest.confidential import SnpAttester, TdxAttester
+from confide.guest.attest.tsm import ConfigFs, TsmReports
 from confide.protocol.evidence import Evidence
 from confide.vendors.amd.certificates import ARK_GUID, ASK_GUID, VCEK_GUID, VLEK_GUID
 from confide.vendors.amd.report import Report
