@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from confide.commands.system import Build, Program, System
 from confide.host.runner.qemu import Tools
+from confide.protocol.configdisk import ConfigDisk
 
 
 @pytest.fixture(scope="session")
 def build(images: Path, built_model: Path, built_manifest: Path, tools: Tools) -> Build:
     """What the flake built of the whole service."""
     return Build(images, built_model, built_manifest, tools)
+
+
+@pytest.fixture(scope="session")
+def config(build: Build) -> ConfigDisk:
+    """The config disk of a machine by itself, launched for the build's manifest."""
+    return ConfigDisk(sha256(build.manifest.read_bytes()).digest())
 
 
 @pytest.fixture(scope="session")

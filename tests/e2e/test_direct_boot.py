@@ -9,6 +9,7 @@ import pytest
 
 from confide.commands.system import Build
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.evidence import Evidence, VtpmReport
 from measure import eventlog
 from measure.pcr import Component
@@ -20,10 +21,13 @@ BOOT_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
-def attested(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
+def attested(
+    build: Build, config: ConfigDisk, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Evidence]:
     machine = Machine(
         build.images / "coordinator",
         "coordinator",
+        config=config,
         run_dir=tmp_path_factory.mktemp("direct"),
         tools=build.tools,
         direct=True,

@@ -14,6 +14,7 @@ import pytest
 from confide.commands.system import Build
 from confide.errors import UnavailableError
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 from tests.support import aml
 
 BOOT_SECONDS = 300
@@ -22,7 +23,7 @@ HPET = 0xFED00000
 KERNEL = 0x1000000  # where memory is, and most often the kernel
 
 
-def machine(build: Build, folder: Path, table: bytes) -> Machine:
+def machine(build: Build, config: ConfigDisk, folder: Path, table: bytes) -> Machine:
     """A coordinator whose host has one table more."""
     file = folder / "table.aml"
     file.write_bytes(table)
@@ -30,15 +31,18 @@ def machine(build: Build, folder: Path, table: bytes) -> Machine:
     return Machine(
         build.images / "coordinator",
         "coordinator",
+        config=config,
         run_dir=folder / "run",
         tools=build.tools,
         extra=extra,
     )
 
 
-def test_code_that_reads_a_listed_register_is_run(build: Build, tmp_path: Path) -> None:
+def test_code_that_reads_a_listed_register_is_run(
+    build: Build, config: ConfigDisk, tmp_path: Path
+) -> None:
     """The other tests' tables are run, then: this one differs from them in the address alone."""
-    with machine(build, tmp_path, aml.table(HPET, before=RAN, after=WENT_ON)) as booted:
+    with machine(build, config, tmp_path, aml.table(HPET, before=RAN, after=WENT_ON)) as booted:
         booted.wait_ready(BOOT_SECONDS)
         said = booted.console.read_text(errors="replace")
     assert RAN in said
@@ -66,9 +70,9 @@ def test_code_that_reads_a_listed_register_is_run(build: Build, tmp_path: Path) 
     ],
 )
 def test_code_that_touches_other_memory_ends_the_machine(
-    build: Build, tmp_path: Path, table: bytes, address: int
+    build: Build, config: ConfigDisk, tmp_path: Path, table: bytes, address: int
 ) -> None:
-    booted = machine(build, tmp_path, table)
+    booted = machine(build, config, tmp_path, table)
     with booted, pytest.raises(UnavailableError):
         booted.wait_ready(BOOT_SECONDS)
     said = booted.console.read_text(errors="replace")

@@ -19,6 +19,7 @@ import pytest
 
 from confide.commands.system import Build
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 
 WORDS = ("acpiphp.disable=1", "pcie_ports=compat")
 BOOT_SECONDS = 300
@@ -80,7 +81,12 @@ class Host:
 
 @contextmanager
 def booted(
-    build: Build, image: Path, folder: Path, signal: str, left_out: tuple[str, ...] = ()
+    build: Build,
+    config: ConfigDisk,
+    image: Path,
+    folder: Path,
+    signal: str,
+    left_out: tuple[str, ...] = (),
 ) -> Iterator[Host]:
     """The debug image, booted without some words of its command line."""
     (folder / "image/boot").mkdir(parents=True)
@@ -105,6 +111,7 @@ def booted(
         with Machine(
             folder / "image",
             "coordinator",
+            config=config,
             run_dir=folder / "run",
             tools=build.tools,
             direct=True,
@@ -124,9 +131,14 @@ def plug(host: Host) -> None:
 @pytest.mark.parametrize("left_out", [(), WORDS], ids=["as built", "without the words"])
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_nothing_that_comes_later_is_seen(
-    build: Build, debug_image: Path, tmp_path: Path, signal: str, left_out: tuple[str, ...]
+    build: Build,
+    config: ConfigDisk,
+    debug_image: Path,
+    tmp_path: Path,
+    signal: str,
+    left_out: tuple[str, ...],
 ) -> None:
-    with booted(build, debug_image, tmp_path, signal, left_out) as host:
+    with booted(build, config, debug_image, tmp_path, signal, left_out) as host:
         before = host.devices()
         assert before[TAKEN] == (OTHER, DRIVER)
         assert list(before.values()).count((DISK, DRIVER)) == 1

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from confide.commands.system import ROLES, Build, System
 from confide.errors import ConfideError, UnavailableError
 from confide.host.manifest_builder import stamp
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.manifest import Manifest
 from measure import eventlog, gpt, image, uki
 from measure.tdx.shape import Boot
@@ -115,10 +117,13 @@ def altered(build: Build, tmp_path: Path) -> Iterator[Altered]:
 
 def refusal(build: Build, folder: Path, run_dir: Path, extra: tuple[str, ...] = ()) -> str:
     """Boot a coordinator from a folder; the error that setting the manifest on it raises."""
-    machine = Machine(folder, "coordinator", run_dir=run_dir, tools=build.tools, extra=extra)
+    manifest = stamp(build.manifest.read_bytes(), now=int(time.time()))
+    config = ConfigDisk(sha256(manifest).digest())
+    machine = Machine(
+        folder, "coordinator", config=config, run_dir=run_dir, tools=build.tools, extra=extra
+    )
     with machine:
         machine.wait_ready(BOOT_SECONDS)
-        manifest = stamp(build.manifest.read_bytes(), now=int(time.time()))
         with pytest.raises(ConfideError) as caught:
             set_manifest(machine.url, manifest, offline())
     return str(caught.value)
@@ -149,12 +154,14 @@ def test_command_line_added_by_the_host(build: Build, tmp_path: Path) -> None:
 
 
 def test_changed_byte_in_the_root_file_system(
-    build: Build, altered: Altered, tmp_path: Path
+    build: Build, config: ConfigDisk, altered: Altered, tmp_path: Path
 ) -> None:
     """The machine never gets as far as attesting: the block does not match the root hash."""
     base = next(p for p in altered.table.partitions if p.label == "base")
     altered.flip(base.start + 1024)  # the erofs superblock: read by every mount
-    machine = Machine(altered.folder, "coordinator", run_dir=tmp_path / "run", tools=build.tools)
+    machine = Machine(
+        altered.folder, "coordinator", config=config, run_dir=tmp_path / "run", tools=build.tools
+    )
     with machine, pytest.raises(UnavailableError) as caught:
         machine.wait_ready(BOOT_SECONDS)
     assert "verity" in machine.console.read_text(errors="replace")

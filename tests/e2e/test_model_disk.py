@@ -9,17 +9,19 @@ import requests
 
 from confide.commands.system import Build, System
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 
 BOOT_SECONDS = 240
 
 
 def worker_with(build: Build, system: System, disk: Path, run_dir: Path) -> Machine:
     """A worker of the running service with this model disk, not started yet."""
-    config = {
-        "coordinator": system.machine("coordinator").guest_url(8000),
-        "secret_service": system.machine("secret-service").guest_url(8443, scheme="https"),
-        "models": [build.model_name],
-    }
+    config = ConfigDisk(
+        system.binding,
+        system.machine("coordinator").guest_url(8000),
+        system.machine("secret-service").guest_url(8443, scheme="https"),
+        (build.model_name,),
+    )
     return Machine(
         build.images / "worker-cpu",
         "worker-cpu",

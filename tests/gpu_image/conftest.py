@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from confide.host.manifest_builder import Policy, build_manifest, development_po
 from confide.host.references import measured
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 from tests.support.refused import Refused, wait_refused
 
 ROOT = Path(__file__).parents[2]
@@ -50,15 +52,21 @@ def refused(
 ) -> Iterator[Refused]:
     """The worker has tried to join at least once, and was refused."""
     folder = tmp_path_factory.mktemp("machines")
+    binding = sha256(manifest).digest()
     coordinator = Machine(
-        images / "coordinator", "coordinator", run_dir=folder / "coordinator", tools=tools
+        images / "coordinator",
+        "coordinator",
+        config=ConfigDisk(binding),
+        run_dir=folder / "coordinator",
+        tools=tools,
     )
     with coordinator:
-        config = {
-            "coordinator": coordinator.guest_url(8000),
-            "secret_service": "https://10.0.2.2:9",  # never asked
-            "models": ["tiny"],
-        }
+        config = ConfigDisk(
+            binding,
+            coordinator.guest_url(8000),
+            "https://10.0.2.2:9",  # never asked
+            ("tiny",),
+        )
         worker = Machine(
             gpu_image,
             "worker-gpu",

@@ -310,7 +310,9 @@ def encodings() -> Vector:
 
 
 def config_disk() -> Vector:
-    disk = ConfigDisk("http://10.0.2.2:8000", "https://10.0.2.2:8443", ("tiny",)).encode()
+    disk = ConfigDisk(
+        bytes(range(32)), "http://10.0.2.2:8000", "https://10.0.2.2:8443", ("tiny",)
+    ).encode()
     return {"text": disk.rstrip(b"\0").decode(), "sha256": sha256(disk).hexdigest()}
 
 

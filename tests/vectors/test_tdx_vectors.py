@@ -1,7 +1,7 @@
 """Real TDX quotes: each with the verdict that its index states, and what else is known of it.
 
 Data: dcap-qvl, go-tdx-guest, dstack, trustee (quotes and Intel's collateral), intel-qvl (a sample
-under a private test root). What `expected.json` states is in CASES.
+under a private test root), guest-components (a TDREPORT). What `expected.json` states is in CASES.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from confide.protocol.evidence import Evidence
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.intel.quote import Quote
+from confide.vendors.intel.tdreport import LocalReport
 from confide.verify import roots
 from confide.verify.verdict import Verdict
 from confide.verify.x509 import spki_sha256
@@ -224,6 +225,12 @@ def test_published_tcb_info_is_read(vectors: Path, name: str) -> None:
     assert len(info.levels) == len(inner["tcbLevels"]) > 0
     ordered = [level.sgx_svns + level.tdx_svns for level in info.levels]
     assert ordered == sorted(ordered, reverse=True)  # the first that is reached is the newest
+
+
+def test_a_tdreport_that_a_machine_made_for_itself(vectors: Path) -> None:
+    """Of version 1. Its own hash of TDINFO says that MRCONFIGID is read at the right place."""
+    data = (vectors / "guest-components/tdx_report_1.bin").read_bytes()
+    assert LocalReport.parse(data) == LocalReport(bytes(64), bytes(48))
 
 
 def test_sgx_quote_is_refused_clearly(vectors: Path) -> None:

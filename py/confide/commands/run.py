@@ -1,4 +1,4 @@
-"""`confide run`: boot one image on this computer until it is interrupted."""
+"""`confide run`: boot one image on this computer, for one manifest, until it is interrupted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import signal
 import threading
 from pathlib import Path
 
-from confide.commands.options import add_json
+from confide.commands.options import add_json, read_manifest
 from confide.commands.output import say
 from confide.commands.status import ExitStatus
 from confide.errors import ConfigError
 from confide.host.runner.qemu import Tools
+from confide.host.runner.restarts import run_anew
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.launch import UNBOUND
+from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 
 POLL_SECONDS = 0.5
@@ -26,16 +30,29 @@ DEFAULT_TIMEOUT = 300.0
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = """\
-Boots an image with a TPM until Ctrl-C; needs no root rights. The development CA
-certifies the TPM, so nothing is protected against the person who controls this computer."""
+Boots an image with a TPM until Ctrl-C; needs no root rights. The machine is bound to
+one manifest, or to none, before it has a network. The development CA certifies the TPM,
+so nothing is protected against the person who controls this computer."""
     parser.add_argument("image", type=Path, help="folder with disk.raw, as the flake builds it")
+    binding = parser.add_mutually_exclusive_group(required=True)
+    binding.add_argument(
+        "--manifest", metavar="FILE", type=Path, help="the manifest that the machine is for"
+    )
+    binding.add_argument(
+        "--inventory",
+        action="store_true",
+        help="bind the machine to no manifest: it attests, and does nothing else",
+    )
     parser.add_argument(
         "--role",
         choices=list(map(str, Role)),
         help="default: the content of the image's file `role`",
     )
     parser.add_argument(
-        "--coordinator", metavar="URL", help="the coordinator's address, as other machines reach it"
+        "--coordinator",
+        metavar="URL",
+        default="",
+        help="the coordinator's address, as other machines reach it",
     )
     parser.add_argument(
         "--secret-service", metavar="URL", default="", help="the secret service's address, likewise"
@@ -78,6 +95,11 @@ certifies the TPM, so nothing is protected against the person who controls this 
         default=DEFAULT_TIMEOUT,
         help="how long the boot may take (default: %(default).0f)",
     )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="start the machine anew whenever it has ended; keep the console of each boot",
+    )
     add_json(parser, "the addresses in one line")
     parser.set_defaults(run=_run)
 
@@ -86,19 +108,17 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
-    with _machine(options) as machine:
-        return _serve(machine, options, interrupted)
+    machine = _machine(options)
+    if options.restart:
+        run_anew(machine, lambda: _serve(machine, options, interrupted), interrupted, say)
+    else:
+        with machine:
+            _serve(machine, options, interrupted)
+    return ExitStatus.PASSED
 
 
 def _machine(options: argparse.Namespace) -> Machine:
-    config = None
-    if options.coordinator is not None:
-        config = {
-            "coordinator": options.coordinator,
-            "secret_service": options.secret_service,
-            "models": options.models,
-        }
-    elif options.secret_service or options.models:
+    if not options.coordinator and (options.secret_service or options.models):
         raise ConfigError(
             "bad-config",
             "a machine with a secret service or models needs a coordinator",
@@ -109,7 +129,12 @@ def _machine(options: argparse.Namespace) -> Machine:
         options.image,
         options.role or _role_of(options.image),
         run_dir=options.run_dir,
-        config=config,
+        config=ConfigDisk(
+            _binding(options.manifest),
+            options.coordinator,
+            options.secret_service,
+            tuple(options.models),
+        ),
         model_disks=options.model_disk,
         ports=dict(options.port) if options.port else None,
         tools=Tools.find(options.tools),
@@ -118,11 +143,15 @@ def _machine(options: argparse.Namespace) -> Machine:
     )
 
 
-def _serve(
-    machine: Machine, options: argparse.Namespace, interrupted: threading.Event
-) -> ExitStatus:
+def _binding(manifest: Path | None) -> bytes:
+    """What the machine is bound to; without a manifest, to none."""
+    return UNBOUND if manifest is None else Manifest.parse(read_manifest(manifest)).sha256
+
+
+def _serve(machine: Machine, options: argparse.Namespace, interrupted: threading.Event) -> None:
     """Wait until the machine is ready, say where it is, wait for Ctrl-C."""
-    say(f"booting the {machine.role}; its console is in {machine.console}")
+    bound = "no manifest: it attests only" if options.inventory else f"{options.manifest}"
+    say(f"booting the {machine.role} for {bound}; its console is in {machine.console}")
     machine.wait_ready(options.timeout, interrupted)
     if options.json and not interrupted.is_set():
         facts = {
@@ -137,7 +166,6 @@ def _serve(
     while not interrupted.wait(POLL_SECONDS):
         if not machine.running:
             raise machine.failure("ended", "power off")
-    return ExitStatus.PASSED
 
 
 def _role_of(image: Path) -> str:

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = """\
 Verifies the coordinator by the manifest, gives it the manifest, and verifies it again.
-A coordinator takes a manifest once; it never takes a second one."""
+A coordinator takes the manifest that it was launched for, and no other."""
     add_manifest(parser)
     parser.add_argument(
         "--coordinator", required=True, metavar="URL", help="the coordinator's address"

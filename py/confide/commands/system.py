@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,7 @@ from confide.errors import UnavailableError
 from confide.host.manifest_builder import stamp
 from confide.host.runner.qemu import Tools, free_port
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.roles import WORKERS, Role
 
 ROLES = (Role.COORDINATOR, Role.SECRET_SERVICE, Role.WORKER_CPU)
@@ -104,7 +106,7 @@ class System:
 
     The worker serves `models`, by default the one that the model disk was built for. `manifest` is
     the file of the build's manifest, stamped with the time of this start: what was built long ago
-    can still be shown.
+    can still be shown. All machines are launched for it.
     """
 
     def __init__(
@@ -145,13 +147,19 @@ class System:
         """The running machine of a role; KeyError before it was started."""
         return self.machines[role]
 
-    def _start(self, role: str, **options: object) -> Machine:
+    @property
+    def binding(self) -> bytes:
+        """What the machines are bound to: the SHA-256 of the manifest."""
+        return sha256(self.manifest.read_bytes()).digest()
+
+    def _start(self, role: str, config: ConfigDisk, model_disks: Sequence[Path] = ()) -> Machine:
         machine = Machine(
             self.build.images / role,
             role,
+            config=config,
             run_dir=self.run_dir / role,
+            model_disks=model_disks,
             tools=self.build.tools,
-            **options,  # type: ignore[arg-type]
         )
         self.machines[role] = self._stack.enter_context(machine)
         return machine
@@ -159,20 +167,17 @@ class System:
     def _boot(self) -> None:
         start = time.monotonic()
         # All three start at once: a node keeps asking until its coordinator answers.
-        coordinator = self._start(Role.COORDINATOR)
-        secret_service = self._start(
-            Role.SECRET_SERVICE,
-            config={"coordinator": coordinator.guest_url(8000)},
+        coordinator = self._start(Role.COORDINATOR, ConfigDisk(self.binding))
+        node = ConfigDisk(self.binding, coordinator.guest_url(8000))
+        secret_service = self._start(Role.SECRET_SERVICE, node)
+        serving = replace(
+            node,
+            secret_service=secret_service.guest_url(8443, scheme="https"),
+            models=self.models,
         )
-        worker = self._start(
-            Role.WORKER_CPU,
-            config={
-                "coordinator": coordinator.guest_url(8000),
-                "secret_service": secret_service.guest_url(8443, scheme="https"),
-                "models": list(self.models),
-            },
-            model_disks=[self.build.model / "model.disk"],
-        )
+        worker = self._start(Role.WORKER_CPU, serving, [self.build.model / "model.disk"])
+        roles = ", ".join(self.machines)
+        self.progress(f"{roles}: each bound at launch to the manifest {self.binding.hex()}")
         coordinator.wait_ready(300)
         self._ready(Role.COORDINATOR, start)
         set_manifest(coordinator.url, self.manifest.read_bytes(), offline())

@@ -101,11 +101,11 @@ CODES = {
     "no-attester": Code(
         "The attestation service is unreachable. Read the console.", UnavailableError
     ),
-    "no-certificate": Code("The peer showed no certificate.", VerificationError),
     "no-binding": Code(
         "The machine does not know the manifest that it was launched for. Start it anew.",
         ConfigError,
     ),
+    "no-certificate": Code("The peer showed no certificate.", VerificationError),
     "no-config": Code("The machine has no config disk. Start it with `confide run`.", ConfigError),
     "no-coordinator": Code(
         "The config disk of a node names no coordinator. Start it with --coordinator.", ConfigError

@@ -79,7 +79,6 @@ def test_no_status_has_changed() -> None:
         "no-manifest": 404,
         "none-refused": 404,
         "unknown-key": 404,
-        "manifest-already-set": 409,
         "key-exists": 409,
         "too-many-uploads": 429,
         "too-many-keys": 429,

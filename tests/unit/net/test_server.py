@@ -26,7 +26,7 @@ SECRET = "what a client sent"
         (VerificationError("bad-chain", "m"), 403),
         (PolicyError("unknown-role", "m"), 403),
         (PolicyError("unknown-key", "m"), 404),
-        (PolicyError("manifest-already-set", "m"), 409),
+        (PolicyError("key-exists", "m"), 409),
         (UnavailableError("no-manifest", "m"), 404),
         (UnavailableError("too-many-keys", "m"), 429),
         (UnavailableError("not-attested", "m"), 503),

@@ -13,8 +13,10 @@ from confide.encoding.canonical import json_encode
 from confide.errors import FormatError
 from confide.protocol.configdisk import DISK_SIZE, ConfigDisk
 
+BINDING = bytes(range(32))
 GOOD: dict[str, Any] = {
-    "format": "confide-config/1",
+    "format": "confide-config/2",
+    "manifest_sha256": BINDING.hex(),
     "coordinator": "http://10.0.2.2:8000",
     "secret_service": "https://secrets.example.test:8443",
     "models": ["tiny"],
@@ -26,7 +28,7 @@ def disk(value: Any) -> bytes:
 
 
 def test_round_trip() -> None:
-    config = ConfigDisk("http://10.0.2.2:8000", "https://10.0.2.2:8443", ("tiny", "big"))
+    config = ConfigDisk(BINDING, "http://10.0.2.2:8000", "https://10.0.2.2:8443", ("tiny", "big"))
     data = config.encode()
     assert len(data) == 65536
     assert ConfigDisk.parse(data) == config
@@ -34,20 +36,27 @@ def test_round_trip() -> None:
 
 def test_reads_the_documented_form() -> None:
     config = ConfigDisk.parse(disk(GOOD))
+    assert config.manifest_sha256 == BINDING
     assert config.coordinator == "http://10.0.2.2:8000"
     assert config.secret_service == "https://secrets.example.test:8443"
     assert config.models == ("tiny",)
 
 
-def test_no_secret_service() -> None:
-    assert ConfigDisk.parse(ConfigDisk("http://a").encode()) == ConfigDisk("http://a", "", ())
+def test_nothing_but_the_manifest() -> None:
+    """A coordinator's."""
+    assert ConfigDisk.parse(ConfigDisk(BINDING).encode()) == ConfigDisk(BINDING, "", "", ())
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", "confide-config/2"),
-        ("coordinator", ""),
+        ("format", "confide-config/1"),
+        ("format", "confide-config/3"),
+        ("manifest_sha256", ""),
+        ("manifest_sha256", None),
+        ("manifest_sha256", "00" * 31),
+        ("manifest_sha256", "00" * 33),
+        ("manifest_sha256", "AB" * 32),
         ("coordinator", "https://10.0.2.2:8000"),
         ("coordinator", "http://10.0.2.2:0"),
         ("coordinator", "http://10.0.2.2:65536"),
@@ -101,9 +110,11 @@ def test_other_bytes() -> None:
 
 def test_encode_refuses_what_parse_refuses() -> None:
     with pytest.raises(FormatError):
-        ConfigDisk("https://wrong-scheme").encode()
+        ConfigDisk(BINDING, "https://wrong-scheme").encode()
     with pytest.raises(FormatError):
-        ConfigDisk("http://a", "", ("x",) * 2).encode()
+        ConfigDisk(BINDING, "http://a", "", ("x",) * 2).encode()
+    with pytest.raises(FormatError):
+        ConfigDisk(BINDING[1:]).encode()
 
 
 @given(st.binary(max_size=300))

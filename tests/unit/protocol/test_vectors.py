@@ -348,7 +348,8 @@ def test_the_package_reads_all_of_it() -> None:
     evidence = Evidence.parse(b("evidence", "evidence"))
     assert VtpmReport.parse(evidence.report).pcrs[11] == b("evidence", "pcrs", "11")
     text = VECTORS["config_disk"]["text"].encode()
-    assert ConfigDisk.parse(text.ljust(65536, b"\0")).models == ("tiny",)
+    config = ConfigDisk.parse(text.ljust(65536, b"\0"))
+    assert (config.manifest_sha256, config.models) == (bytes(range(32)), ("tiny",))
 
 
 @pytest.mark.parametrize("name", VECTORS["encodings"]["cbor_refused"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confide.guest.attest.hardware import detect_attester
+from confide.guest.binding import read_binding
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.net.server import Service, serve
@@ -10,7 +11,7 @@ from confide.net.server import Service, serve
 
 def create_service() -> Service:
     """Make the root CA and return the HTTP app."""
-    return Service(create_app(Coordinator(detect_attester())))
+    return Service(create_app(Coordinator(detect_attester(), binding=read_binding())))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,16 @@
 
 Rules of this module:
 
-* The manifest is set once and never changes: a manifest names no update keys
-  (protocol/manifest.py refuses them), so a second, different one is refused. To change what is
-  trusted, start a new coordinator. Clients notice, because they pin the manifest's bytes.
+* The manifest is the one that this machine was launched for: other bytes are refused, unread. To
+  change what is trusted, launch another coordinator. Clients notice, because they pin the
+  manifest's bytes.
 * Keys exist in this object only: the root CA from its start, the mesh CA from when the manifest is
   set. Nothing is written to disk.
 * A node gets a certificate for exactly what its evidence binds: role, keys, models, manifest and
   mesh CA. The evidence answers one of our challenges. Only the manifest says what a node must
   measure.
-* Anyone may set the manifest. A wrong one makes this coordinator useless to clients, who compare
-  its bytes, but never unsafe. The same holds for collateral, which may be replaced at any time:
-  each item is signed by its vendor and expires.
+* Anyone may bring the manifest, as there is only one that is taken. Anyone may replace the
+  collateral at any time: each item is signed by its vendor and expires.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from confide.errors import PolicyError, UnavailableError
@@ -60,17 +60,20 @@ class _Mesh:
 class Coordinator:
     """The domain object behind the HTTP app. Thread-safe.
 
-    `now` gives unix seconds (certificates), `monotonic` seconds that only grow (challenges).
+    `binding` is the SHA-256 of the manifest that this machine was launched for. `now` gives unix
+    seconds (certificates), `monotonic` seconds that only grow (challenges).
     """
 
     def __init__(
         self,
         attester: Attester,
         *,
+        binding: bytes,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._attester = attester
+        self._binding = binding
         self._now = now
         self._root = create_root_ca(now=int(now()))
         self._challenges = Challenges(monotonic)
@@ -90,24 +93,25 @@ class Coordinator:
     def set_manifest(self, data: bytes) -> bytes:
         """Set the manifest, or confirm that it has these bytes. Returns its SHA-256.
 
-        Raises FormatError for a malformed manifest, PolicyError if another one is set, or if it has
-        expired. That is for the operator: this machine's clock is its host's, and clients look at
-        their own.
+        Raises PolicyError if this machine was launched for another manifest, or if it has expired;
+        FormatError if it is malformed. That it has expired is for the operator: this machine's
+        clock is its host's, and clients look at their own.
         """
+        seen = sha256(data).digest()
+        if seen != self._binding:
+            raise PolicyError(
+                "wrong-manifest",
+                "this coordinator was launched for another manifest",
+                expected=f"SHA-256 {self._binding.hex()}",
+                seen=f"SHA-256 {seen.hex()}",
+                next="give it the manifest that it was launched for, or launch another coordinator",
+            )
         manifest = Manifest.parse(data)
         with self._lock:
             if self._mesh is None:
                 manifest.require_current(int(self._now()))
                 self._mesh = self._start_mesh(manifest, data)
-            elif self._mesh.manifest_bytes != data:
-                raise PolicyError(
-                    "manifest-already-set",
-                    "this coordinator has another manifest",
-                    expected=self._mesh.manifest.sha256.hex(),
-                    seen=manifest.sha256.hex(),
-                    next="start a new coordinator: the manifest has no update keys",
-                )
-        return manifest.sha256
+        return seen
 
     def set_collateral(self, data: bytes) -> None:
         """Replace the vendor collateral that evidence is verified with. Raises FormatError."""

@@ -40,7 +40,8 @@ DEFAULT_MEMORY_MIB = 1024
 CPUS: Mapping[str, int] = {Role.WORKER_CPU: max(2, min(4, os.cpu_count() or 2))}
 DEFAULT_CPUS = 2
 
-READY_STATES = ("ready", "no-manifest")  # a coordinator waits for its manifest in the latter
+# A coordinator waits for its manifest; a machine that was launched for none attests only.
+READY_STATES = ("ready", "no-manifest", "inventory")
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 5.0
 QUIT_SECONDS = 5.0
@@ -58,9 +59,9 @@ class Machine:
     the unified kernel image on that disk, as in a confidential machine.
 
     `ports` maps guest ports to host ports (0: any free one); the default depends on the role.
-    `config` holds the config disk's `coordinator`, `secret_service` and `models`. `run_dir` keeps
-    the logs, mainly `console.log`. `extra` are further QEMU arguments, for tests that play a
-    hostile host.
+    `config` is the content of its config disk, or None for a machine without one, which does not
+    come up. `run_dir` keeps the logs, mainly `console.log`. `extra` are further QEMU arguments, for
+    tests that play a hostile host.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class Machine:
         image_dir: Path,
         role: str,
         *,
+        config: ConfigDisk | None,
         run_dir: Path | None = None,
-        config: Mapping[str, object] | None = None,
         model_disks: Sequence[Path] = (),
         ports: Mapping[int, int] | None = None,
         tools: Tools | None = None,
@@ -84,7 +85,7 @@ class Machine:
         self.run_dir = run_dir or Path(tempfile.mkdtemp(prefix=f"confide-{role}-"))
         self.console = self.run_dir / "console.log"
         self._tools = tools or Tools.find()
-        self._config = None if config is None else _config_disk(config)
+        self._config = None if config is None else config.encode()
         self._model_disks = tuple(model_disks)
         self._ports = dict(ports or dict.fromkeys(PORTS.get(role, (SERVICE_PORT,)), 0))
         self._memory_mib = memory_mib or MEMORY_MIB.get(role, DEFAULT_MEMORY_MIB)
@@ -169,7 +170,7 @@ class Machine:
         config_disk = None
         if self._config is not None:
             config_disk = state / "config.disk"
-            config_disk.write_bytes(self._config.encode())
+            config_disk.write_bytes(self._config)
         self._ports = {guest: host or free_port() for guest, host in self._ports.items()}
         tpm = swtpm.serve_machine(self._tools.swtpm, tpm_state, group, tpm_log)
         self._monitor, monitor = socket.socketpair()
@@ -250,11 +251,15 @@ class Machine:
                 parts.append(_printable(file.read().decode(errors="replace")))
         return "\n".join(part for part in parts if part)
 
+    def cause(self) -> str:
+        """The last line on the console that says why the machine ends; "" if there is none."""
+        lines = reversed(self.console_tail().splitlines())
+        return next((line for line in lines if _CAUSE.search(line)), "")
+
     def failure(self, what: str, seen: str) -> UnavailableError:
         """The error for a machine that failed, with the end of its console."""
         tail = self.console_tail()
-        cause = next((line for line in reversed(tail.splitlines()) if _CAUSE.search(line)), "")
-        if cause:
+        if cause := self.cause():
             seen += f": {cause}"
         return UnavailableError(
             "machine-not-ready",
@@ -272,15 +277,3 @@ def _printable(text: str) -> str:
         for line in text.splitlines()
     )
     return "\n".join(line for line in lines if line)
-
-
-def _config_disk(config: Mapping[str, object]) -> ConfigDisk:
-    try:
-        disk = ConfigDisk(**config)  # type: ignore[arg-type]  # encode() checks every field
-        disk = ConfigDisk(disk.coordinator, disk.secret_service, tuple(disk.models))
-        disk.encode()
-    except TypeError as error:
-        raise ConfigError(
-            "bad-config", "the machine's configuration is wrong", seen=str(error)
-        ) from error
-    return disk

@@ -24,14 +24,14 @@ _MRCONFIGID = slice(576, 624)  # in TDINFO, after attributes (8), XFAM (8) and M
 
 @dataclass(frozen=True)
 class LocalReport:
-    """The fields of a TDREPORT that a machine asks about: `report_data` 64, `mrconfigid` 48 bytes."""
+    """What a machine asks a TDREPORT for: `report_data` (64 bytes), `mrconfigid` (48 bytes)."""
 
     report_data: bytes
     mrconfigid: bytes
 
     @classmethod
     def parse(cls, data: bytes) -> LocalReport:
-        """Read 1024 bytes. Raises FormatError unless they are a TDREPORT with the hash of its TDINFO."""
+        """Read 1024 bytes. Raises FormatError unless type and hash of TDINFO are right."""
         if len(data) != TDREPORT_SIZE:
             raise _malformed("the size", f"{TDREPORT_SIZE} bytes", f"{len(data)} bytes")
         if data[_TYPE] != TEE_TDX:

@@ -319,10 +319,17 @@ def test_config_disk(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(copy)
     assert caught.value.code == "no-config"
-    disk = ConfigDisk("http://10.0.2.2:1", "https://10.0.2.2:2", (MODEL,))
+    disk = ConfigDisk(bytes(32), "http://10.0.2.2:1", "https://10.0.2.2:2", (MODEL,))
     copy.write_bytes(disk.encode())
     assert read_config(copy) == disk
     for hostile in (disk.encode()[:-1], disk.encode() + b"\0", b"\xff" * 65536, b""):
         copy.write_bytes(hostile)
         with pytest.raises(FormatError):
             read_config(copy)
+
+
+def test_config_disk_of_a_node_names_a_coordinator(tmp_path: Path) -> None:
+    (tmp_path / "config").write_bytes(ConfigDisk(bytes(32)).encode())
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "config")
+    assert caught.value.code == "no-coordinator"

@@ -48,7 +48,7 @@ class Program:
             nodes.append(NodeWithoutMesh(*arguments, **options))
             return nodes[0]
 
-        config = ConfigDisk("http://coordinator", models=("second", "tiny"))
+        config = ConfigDisk(bytes(32), "http://coordinator", models=("second", "tiny"))
         patch.setattr(program, "read_role", lambda: role)
         patch.setattr(program, "read_config", lambda: config)
         patch.setattr(program, "MODELS_FILE", self.models_file)

@@ -23,7 +23,13 @@ from confide.host.runner.swtpm import SwtpmConnection, provision
 from confide.host.runner.tpm_provisioning import nv_create
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
-from confide.vendors.tpm.commands import Exchange, ResponseCode, TpmRefusedError
+from confide.vendors.tpm.commands import (
+    Exchange,
+    ResponseCode,
+    TpmRefusedError,
+    pcr_extend,
+    run,
+)
 from confide.vendors.tpm.structures import ECC_AK
 from confide.verify.verdict import Verdict
 from confide.verify.vtpm import PCR_COVERS
@@ -46,14 +52,6 @@ def event_log(folder: Path) -> Path:
     return path
 
 
-def extend(exchange: Exchange, pcr: int, digest: bytes) -> None:
-    """TPM2_PCR_Extend (Part 3, 22.2) of the SHA-256 bank."""
-    session = bytes.fromhex("00000009 40000009 0000 00 0000")
-    body = pcr.to_bytes(4) + session + bytes.fromhex("00000001 000b") + digest
-    answer = exchange(b"\x80\x02" + (10 + len(body)).to_bytes(4) + bytes.fromhex("00000182") + body)
-    assert answer[6:10] == bytes(4)
-
-
 @pytest.fixture
 def tpm(tools: Tools, tmp_path: Path) -> Iterator[SwtpmConnection]:
     """A TPM as a machine finds it, with the log's events in its registers."""
@@ -65,7 +63,7 @@ def tpm(tools: Tools, tmp_path: Path) -> Iterator[SwtpmConnection]:
         connection = SwtpmConnection(tools.swtpm, state, group, tmp_path / "log")
         for event in eventlog.parse(event_log(tmp_path).read_bytes()).events:
             if event.type != eventlog.EventType.NO_ACTION:
-                extend(connection.exchange, event.pcr, event.digests["sha256"])
+                run(connection.exchange, pcr_extend(event.pcr, event.digests["sha256"]))
         yield connection
         connection.close()
     finally:
@@ -115,7 +113,7 @@ def test_evidence_can_be_made_again_and_again(attester: VtpmAttester) -> None:
 def test_a_register_extended_once_more_is_seen(
     attester: VtpmAttester, tpm: SwtpmConnection
 ) -> None:
-    extend(tpm.exchange, 12, b"\xcc" * 32)
+    run(tpm.exchange, pcr_extend(12, b"\xcc" * 32))
     verdict = verify(attester.evidence(REPORT_DATA))
     failed = [check.name for check in verdict.checks if not check.passed]
     assert failed == [f"PCR 12 ({PCR_COVERS[12]})", "event log"]
@@ -143,7 +141,7 @@ def test_evidence_of_another_tpm_does_not_verify_with_this_key(
 def test_registers_that_change_during_every_quote(tpm: SwtpmConnection, tmp_path: Path) -> None:
     def restless(command: bytes) -> bytes:
         if command[6:10] == b"\0\0\1\x58":  # TPM2_Quote
-            extend(tpm.exchange, 10, os.urandom(32))
+            run(tpm.exchange, pcr_extend(10, os.urandom(32)))
         return tpm.exchange(command)
 
     with pytest.raises(UnavailableError, match="changed"):
@@ -155,7 +153,7 @@ def test_registers_that_change_during_one_quote(tpm: SwtpmConnection, tmp_path: 
 
     def exchange(command: bytes) -> bytes:
         if command[6:10] == b"\0\0\1\x58" and next(changes, False):
-            extend(tpm.exchange, 10, b"\1" * 32)
+            run(tpm.exchange, pcr_extend(10, b"\1" * 32))
         return tpm.exchange(command)
 
     evidence = attester_of(exchange, tmp_path / "event_log").evidence(REPORT_DATA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,31 +14,16 @@ import pytest
 
 from confide.commands.cli import main
 from confide.errors import ConfigError, FormatError, UnavailableError
-from confide.host.runner import swtpm, vm
+from confide.host.runner import vm
 from confide.host.runner.qemu import Tools
 from confide.host.runner.vm import Machine
+from confide.protocol.configdisk import ConfigDisk
 from tests.support.fake_tools import MakeTools
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    folder = tmp_path / "image"
-    folder.mkdir()
-    (folder / "disk.raw").write_bytes(bytes(4096))
-    (folder / "role").write_text("coordinator\n")
-    return folder
-
-
-@pytest.fixture
-def no_tpm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Machines whose TPM needs no swtpm and whose QEMU need not understand "quit"."""
-    monkeypatch.setattr(vm, "QUIT_SECONDS", 0.1)
-    monkeypatch.setattr(vm, "kvm_works", lambda _: False)
-    monkeypatch.setattr(swtpm, "provision", lambda *_: None)
 
 
 def machine(image: Path, tools: Tools, **options: object) -> Machine:
     run_dir = image.parent / "run"
+    options = {"config": ConfigDisk(bytes(32))} | options
     return Machine(image, "coordinator", run_dir=run_dir, tools=tools, **options)  # type: ignore[arg-type]
 
 
@@ -82,16 +68,35 @@ def test_missing_model_disk(image: Path, make_tools: MakeTools) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"coordinator": "ftp://10.0.2.2"},
-        {"coordinator": "http://10.0.2.2:1", "unknown": 1},
-        {"secret_service": "https://10.0.2.2:1"},
-        {"coordinator": 5},
-        {"coordinator": "http://10.0.2.2:1", "models": [1]},
+        ConfigDisk(bytes(31)),
+        ConfigDisk(bytes(32), "ftp://10.0.2.2"),
+        ConfigDisk(bytes(32), "http://10.0.2.2:1", models=("not a name",)),
     ],
 )
-def test_bad_config(image: Path, make_tools: MakeTools, config: dict[str, object]) -> None:
-    with pytest.raises((ConfigError, FormatError)):
+def test_bad_config(image: Path, make_tools: MakeTools, config: ConfigDisk) -> None:
+    with pytest.raises(FormatError):
         machine(image, make_tools(), config=config)
+
+
+@pytest.mark.parametrize("config", [ConfigDisk(bytes(range(32)), "http://10.0.2.2:1"), None])
+def test_the_config_disk_that_the_machine_gets(
+    image: Path, make_tools: MakeTools, no_tpm: None, config: ConfigDisk | None
+) -> None:
+    """The stand-in for QEMU copies the disk that it is given, if any."""
+    qemu = rf"""
+for word in "$@"; do case $word in *id=config,*)
+    cp "${{word##*file=}}" {image}/copy
+esac; done
+exec sleep 100"""
+    with machine(image, make_tools(qemu=qemu, swtpm="exec sleep 100"), config=config) as booted:
+        deadline = time.monotonic() + 2 if config is None else time.monotonic() + 20
+        while not (image / "copy").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ran = booted.running
+    assert ran
+    assert (image / "copy").exists() == (config is not None)
+    if config is not None:
+        assert ConfigDisk.parse((image / "copy").read_bytes()) == config
 
 
 def test_tpm_that_does_not_start(
@@ -184,7 +189,7 @@ def test_nothing_but_logs_is_left(
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     tools = make_tools(qemu="exec sleep 100", swtpm="exec sleep 100")
-    with machine(image, tools, config={"coordinator": "http://10.0.2.2:1"}) as booted:
+    with machine(image, tools) as booted:
         assert len(list(scratch.iterdir())) == 1
     assert not list(scratch.iterdir())
     booted.stop()  # again is no error
@@ -198,7 +203,8 @@ def test_command_reports_a_broken_machine(
 ) -> None:
     tools = make_tools(qemu="echo broken >&2; exit 1", swtpm="exec sleep 100")
     run_dir = image.parent / "run"
-    argv = [str(image), "--tools", str(tools.folder), "--run-dir", str(run_dir), "--json"]
+    argv = [str(image), "--inventory", "--tools", str(tools.folder)]
+    argv += ["--run-dir", str(run_dir), "--json"]
     assert main(["run", *argv]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "machine-not-ready"
@@ -208,7 +214,7 @@ def test_command_reports_a_broken_machine(
 def test_command_takes_the_role_from_the_image(
     tmp_path: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [str(tmp_path), "--tools", str(make_tools().folder), "--json"]
+    argv = [str(tmp_path), "--inventory", "--tools", str(make_tools().folder), "--json"]
     assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-role"
     (tmp_path / "role").write_text("root\n")
@@ -219,7 +225,8 @@ def test_command_takes_the_role_from_the_image(
 def test_command_with_models_but_no_coordinator(
     image: Path, make_tools: MakeTools, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [str(image), "--tools", str(make_tools().folder), "--model", "tiny", "--json"]
+    argv = [str(image), "--inventory", "--tools", str(make_tools().folder)]
+    argv += ["--model", "tiny", "--json"]
     assert main(["run", *argv]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "bad-config"
 
@@ -229,5 +236,5 @@ def test_command_refuses_bad_ports(
     image: Path, port: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as error:
-        main(["run", str(image), "--port", port])
+        main(["run", str(image), "--inventory", "--port", port])
     assert error.value.code == 2

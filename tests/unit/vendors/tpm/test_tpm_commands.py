@@ -35,6 +35,13 @@ def test_quote_bytes() -> None:
     assert len(data) == int.from_bytes(data[2:6])
 
 
+def test_pcr_extend_bytes() -> None:
+    assert commands.pcr_extend(15, b"d" * 32).data == bytes.fromhex(
+        "8002 00000041 00000182 0000000f00000009 40000009 0000 00 000000000001 000b" + "64" * 32
+    )
+    run(always(answer(sessions=True)), commands.pcr_extend(15, b"d" * 32))
+
+
 def test_quote_of_too_much_data_is_refused() -> None:
     with pytest.raises(FormatError, match="qualifying data"):
         commands.quote(0x80000000, bytes(65), [0])
