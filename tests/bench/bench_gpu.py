@@ -136,7 +136,7 @@ def gpus_of_this_machine() -> dict[str, object]:
             for device in gpus.devices()
         ]
         found["report_bytes"] = [len(one.report) for one in gpus.evidence(os.urandom(32))]
-        gpus.set_ready(True)
+        gpus.set_ready()
         found["ready"] = gpus.ready()
     except ConfideError as error:
         found["refused"] = f"{error.code}: {error}"

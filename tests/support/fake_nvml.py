@@ -46,7 +46,6 @@ class FakeNvml(ModuleType):
         self.calls: list[str] = []
         self.opened = 0
         self.ready: int = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
-        self.taken_back = False
         self.failing: dict[str, int] = {}
         self.after_report = b""
         self.settings = {
@@ -129,9 +128,6 @@ class FakeNvml(ModuleType):
         self._call("nvmlSystemSetConfComputeGpusReadyState")
         if self.settings["ccFeature"] != pynvml.NVML_CC_SYSTEM_FEATURE_ENABLED:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        if self.taken_back:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        self.taken_back = self.ready > state
         self.ready = state
 
     def nvmlSystemGetConfComputeGpusReadyState(self) -> int:

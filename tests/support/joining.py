@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pynvml
@@ -19,15 +20,15 @@ from confide.guest.attest.gpus import RemoteGpus
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.gpus import AttestedGpus
 from confide.guest.mesh.join import Node
-from confide.protocol.collateral import Bundle
-from confide.protocol.coordinator import JoinReply, JoinRequest, MeshReply
 from confide.protocol.evidence import Evidence
 from tests.support.fake_nvml import FakeNvml
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.production import Production, manifest_value
 from tests.support.simulated_amd import SimulatedChip
 from tests.support.simulated_machine import Clock
 
 ROLE = "worker-gpu"
+MANIFEST = json_encode(manifest_value())
 READY = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
 NOT_READY = pynvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
 SET_READY = "nvmlSystemSetConfComputeGpusReadyState"
@@ -45,27 +46,6 @@ class SimulatedAttester:
 
 
 @dataclass
-class Relay:
-    """A JoinClient without a network; a test may alter what passes through it."""
-
-    coordinator: Coordinator
-    on_request: Callable[[JoinRequest], JoinRequest] = lambda request: request
-    on_collateral: Callable[[Bundle], Bundle] = lambda bundle: bundle
-
-    def mesh(self) -> MeshReply:
-        return self.coordinator.mesh()
-
-    def collateral(self) -> Bundle:
-        return self.on_collateral(Bundle.parse(self.coordinator.collateral()))
-
-    def challenge(self) -> bytes:
-        return self.coordinator.challenge()
-
-    def join(self, request: JoinRequest) -> JoinReply:
-        return self.coordinator.join(self.on_request(request))
-
-
-@dataclass
 class Setting:
     """A coordinator with manifest and collateral, and a machine that wants to join."""
 
@@ -74,25 +54,26 @@ class Setting:
     root: Path
     service: Path
     coordinator: Coordinator = field(init=False)
-    relay: Relay = field(init=False)
+    relay: LocalCoordinator = field(init=False)
     attester: SimulatedAttester = field(init=False)
     nvml: FakeNvml = field(init=False)
 
     def __post_init__(self) -> None:
         self.coordinator = Coordinator(SimulatedAttester(self.production.chip), now=self.clock)
-        self.coordinator.set_manifest(json_encode(manifest_value()))
+        self.coordinator.set_manifest(MANIFEST)
         self.coordinator.set_collateral(self.production.bundle().encode())
-        self.relay = Relay(self.coordinator)
+        self.relay = LocalCoordinator(self.coordinator)
         self.attester = SimulatedAttester(self.production.chip)
         self.nvml = FakeNvml([self.production.gpu])
 
     def node(self, *, models: tuple[str, ...] = ("large",), gpus: bool = True) -> Node:
         driver = RemoteGpus(self.service)
-        attested = AttestedGpus(driver, ROLE, self.relay.collateral, now=self.clock)
+        attested = AttestedGpus(driver, ROLE, now=self.clock)
         return Node(
             ROLE,
             self.attester,
             self.relay,
+            binding=sha256(MANIFEST).digest(),
             models=models,
             gpus=attested if gpus else None,
             now=self.clock,

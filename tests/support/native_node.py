@@ -38,6 +38,7 @@ def secret_service(arguments: argparse.Namespace) -> Service:
         "secret-service",
         machine,
         CoordinatorClient(arguments.coordinator),
+        binding=bytes.fromhex(arguments.binding),
         kem_public_key=service.kem_public_key,
     )
     node.start()
@@ -50,7 +51,13 @@ def secret_service(arguments: argparse.Namespace) -> Service:
 def worker(arguments: argparse.Namespace) -> Service:
     models = tuple(arguments.model)
     machine = SimulatedMachine("worker-cpu", now=int(time.time()))
-    node = Node("worker-cpu", machine, CoordinatorClient(arguments.coordinator), models=models)
+    node = Node(
+        "worker-cpu",
+        machine,
+        CoordinatorClient(arguments.coordinator),
+        binding=bytes.fromhex(arguments.binding),
+        models=models,
+    )
     node.start()
 
     def fetch(key_id: bytes) -> ReleasedKey:
@@ -68,6 +75,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--tls-port", type=int)
     parser.add_argument("--coordinator")
+    parser.add_argument("--binding", metavar="HEX", help="SHA-256 of the manifest to join under")
     parser.add_argument("--secret-service")
     parser.add_argument("--engine")
     parser.add_argument("--model", action="append", default=[])

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -125,16 +126,20 @@ class NativeService(Processes):
         self.start(
             "secret-service",
             node,
-            ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
+            ["secret-service", *self._mesh(), "--tls-port", str(tls)],
         )
         self.secret_service_tls = f"https://127.0.0.1:{tls}"
         self.start_worker("worker", self.models)
         self.wait("secret-service", "ready")
         self.wait("worker", "ready")
 
+    def _mesh(self) -> list[str]:
+        binding = sha256(self.manifest).hexdigest()
+        return ["--coordinator", self.urls["coordinator"], "--binding", binding]
+
     def start_worker(self, name: str, models: Sequence[str]) -> str:
         """A worker that serves `models` from the engine."""
-        options = ["worker", "--coordinator", self.urls["coordinator"]]
+        options = ["worker", *self._mesh()]
         options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
         for model in models:
             options += ["--model", model]

@@ -33,6 +33,7 @@ def secret_service() -> Service:
         "secret-service",
         SimulatedMachine("secret-service", now=int(time.time())),
         CoordinatorClient(sys.argv[4]),
+        binding=bytes.fromhex(sys.argv[5]),
         kem_public_key=service.kem_public_key,
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )

@@ -30,6 +30,11 @@ CODES = {
         "PCR 15 of the TPM holds more than the machine's binding. Give the machine a new TPM.",
         ConfigError,
     ),
+    "coordinator-not-verified": Code(
+        "A check of the coordinator failed. The machine tries again. Give the coordinator its "
+        "collateral with `confide set`, and check the address.",
+        VerificationError,
+    ),
     "corrupt-model-disk": Code(
         "A model disk does not hold the bytes that the manifest names. Replace the disk.",
         VerificationError,
@@ -84,7 +89,7 @@ CODES = {
     "kem-key": Code("Only the secret service has a KEM key.", PolicyError),
     "key-exists": Code("There is a key with this id. Make a new key.", PolicyError, status=409),
     "mesh-changed": Code(
-        "The coordinator or its manifest has changed. Restart the machine if this is meant.",
+        "The coordinator has another mesh than this machine. If it stays so, the machine ends.",
         VerificationError,
     ),
     "model-mismatch": Code(

@@ -3,7 +3,8 @@
 Rules of this module:
 
 * One worker process. The programs keep their state (keys, manifest, certificates) in RAM, so one
-  process has to serve it. Threads serve requests side by side.
+  process has to serve it. Threads serve requests side by side. When it ends, the program ends: a
+  second process would start without that state, and under the same address.
 * Nothing about a request is logged. There is no access log. For an unexpected error the peer gets
   "internal" and the console its type.
 * A stalled peer is cut off after READ_SECONDS, so idle connections cannot hold all threads.
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, jsonify, request
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
@@ -202,6 +204,12 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             TConn.close(conn)
 
 
+def _only_once(_arbiter: Arbiter, worker: ThreadWorker) -> None:
+    """Before gunicorn starts a worker process: end the program if there was one before."""
+    if worker.age > 1:
+        raise HaltServer("the process that serves has ended", 1)
+
+
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def __init__(self, factory: Callable[[], Service], binds: list[str], threads: int) -> None:
         self._factory = factory
@@ -210,6 +218,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             "bind": binds,
             "workers": 1,
             "worker_class": _Worker,
+            "pre_fork": _only_once,
             "threads": threads,
             "worker_connections": MAX_CONNECTIONS,
             # State lives in this process: never kill it for being slow, as emulation is.

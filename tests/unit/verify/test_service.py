@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from confide.verify.service import (
     verify_unset_coordinator,
 )
 from confide.verify.verdict import Verdict
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import (
     MODEL,
     NOW,
@@ -260,8 +262,9 @@ class Exchange:
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
+    client, binding = LocalCoordinator(coordinator), sha256(coordinator.mesh().manifest).digest()
     machine = SimulatedMachine(role)
-    return Node(role, machine, coordinator, now=Clock(), **options).join()
+    return Node(role, machine, client, binding=binding, now=Clock(), **options).join()
 
 
 @pytest.fixture(scope="module")

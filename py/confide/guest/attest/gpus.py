@@ -6,7 +6,7 @@ NV_CONF_COMPUTE_CTRL_CMD_SYSTEM_SET_GPUS_STATE; NV_IS_SUSER in nv-linux.h). Oper
 
 * "devices": one encoded `GpuDevice` per GPU.
 * "evidence", data: the nonce: one encoded `GpuEvidence` per GPU.
-* "ready", "not-ready": no items.
+* "ready": no items. Nothing takes it back but the end of the machine.
 
 Each reason to refuse the GPUs goes to the console once, the first when the service starts.
 """
@@ -43,23 +43,22 @@ class RemoteGpus:
         """Every GPU's signed report over this nonce of 32 bytes, in the order of `devices`."""
         return tuple(map(GpuEvidence.parse, self._service.ask("evidence", nonce)))
 
-    def set_ready(self, ready: bool) -> None:
-        """Allow the GPUs to take work, or forbid it."""
-        self._service.ask("ready" if ready else "not-ready")
+    def set_ready(self) -> None:
+        """Allow the GPUs to take work."""
+        self._service.ask("ready")
 
 
 def operations(gpus: NvidiaGpus) -> dict[str, Operation]:
     """The operations of the service, for `local.serve`."""
 
-    def set_ready(ready: bool) -> list[bytes]:
-        gpus.set_ready(ready)
+    def set_ready(_: bytes) -> list[bytes]:
+        gpus.set_ready()
         return []
 
     every: dict[str, Operation] = {
         "devices": lambda _: [device.encode() for device in gpus.devices()],
         "evidence": lambda nonce: [item.encode() for item in gpus.evidence(nonce)],
-        "ready": lambda _: set_ready(True),
-        "not-ready": lambda _: set_ready(False),
+        "ready": set_ready,
     }
     said: set[str] = set()
     return {name: _said_once(operation, said) for name, operation in every.items()}

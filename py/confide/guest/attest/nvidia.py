@@ -72,25 +72,19 @@ class NvidiaGpus:
                 for handle in handles
             )
 
-    def set_ready(self, ready: bool) -> None:
-        """Allow the GPUs to take work, or forbid it for good.
-
-        A GPU that was ready and then set not ready cannot become ready until the driver is loaded
-        again. Needs CAP_SYS_ADMIN.
-        """
+    def set_ready(self) -> None:
+        """Allow the GPUs to take work. Needs CAP_SYS_ADMIN."""
         nvml = self._nvml
-        if ready:
-            state = nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
-        else:
-            state = nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_FALSE
         with self._open():
             try:
-                nvml.nvmlSystemSetConfComputeGpusReadyState(state)
+                nvml.nvmlSystemSetConfComputeGpusReadyState(
+                    nvml.NVML_CC_ACCEPTING_CLIENT_REQUESTS_TRUE
+                )
             except pynvml.NVMLError as error:
                 raise UnavailableError(
                     "gpu-ready-state",
-                    f"the driver does not set the GPUs {'' if ready else 'not '}ready",
-                    expected="confidential GPUs that were not taken back before",
+                    "the driver does not set the GPUs ready",
+                    expected="confidential GPUs that nothing has set not ready before",
                     seen=str(error),
                     next="start the machine again",
                 ) from error

@@ -1,8 +1,7 @@
 """A worker's GPUs. Each time the worker joins, they take no work before their evidence has passed.
 
-The worker makes the same verification as the coordinator, with the manifest that it joins under and
-the coordinator's collateral. With a manifest that clients do not pin, the GPUs only become ready
-for a mesh that no client trusts.
+The worker makes the same verification as the coordinator, with the manifest that it was launched
+for and the collateral that came from the coordinator.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from confide.errors import ConfideError, VerificationError
-from confide.protocol.collateral import Bundle
+from confide.guest.mesh.coordinator import VerifiedMesh
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS, GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
-from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_gpu_evidence
 from confide.verify.parsed import ParsedEvidence
 
@@ -36,8 +34,8 @@ class GpuDriver(Protocol):
     def evidence(self, nonce: bytes) -> Sequence[GpuEvidence]:
         """Every GPU's report over `nonce`, in that order."""
 
-    def set_ready(self, ready: bool) -> None:
-        """Allow the GPUs to take work, or forbid it for good."""
+    def set_ready(self) -> None:
+        """Allow the GPUs to take work."""
 
 
 class AttestedGpus:
@@ -47,23 +45,21 @@ class AttestedGpus:
         self,
         driver: GpuDriver,
         role: str,
-        collateral: Callable[[], Bundle],
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._driver = driver
         self._role = role
-        self._collateral = collateral
         self._now = now
 
     def attest(
-        self, attester: Attester, report_data: Callable[[bytes], bytes], manifest: Manifest
+        self, attester: Attester, report_data: Callable[[bytes], bytes], mesh: VerifiedMesh
     ) -> tuple[Evidence, ConfideError | None]:
         """Evidence of the machine and its GPUs, and the reason to refuse the GPUs, or None.
 
         `report_data` gives the 64 bytes to bind for a `gpu_binding`. The coordinator
         gets the evidence in each case: it says why it holds no GPUs, or which check fails. Raises
-        what the attester raises, and what the fetch of collateral raises.
+        what the attester raises.
         """
         try:
             bound = report_data(gpu_binding(self._driver.devices()))
@@ -79,9 +75,9 @@ class AttestedGpus:
         verdict = verify_gpu_evidence(
             ParsedEvidence(evidence),
             report_data=bound,
-            manifest=manifest,
+            manifest=mesh.manifest,
             role=self._role,
-            collateral=self._collateral(),
+            collateral=mesh.collateral,
             now=int(self._now()),
         )
         try:
@@ -90,6 +86,6 @@ class AttestedGpus:
             return evidence, error
         return evidence, None
 
-    def set_ready(self, ready: bool) -> None:
-        """Allow the GPUs to take work, or forbid it for good. Raises UnavailableError."""
-        self._driver.set_ready(ready)
+    def set_ready(self) -> None:
+        """Allow the GPUs to take work. Raises UnavailableError."""
+        self._driver.set_ready()

@@ -2,27 +2,28 @@
 
 Rules of this module:
 
-* The (hostile) host says where the coordinator is, so this machine does not trust what it finds
-  there. It does not have to: another coordinator can only certify this machine for a mesh that no
-  client trusts.
-* That holds only if a machine is never in two meshes. Otherwise a man in the middle could get our
-  KEM key certified in the real mesh while we accept clients of his own mesh. So the evidence binds
-  the mesh CA, and this process joins only the first mesh CA that it made evidence for.
+* The (hostile) host says where the coordinator is. This machine verifies it as a client does
+  (coordinator.py) before each join, and makes no evidence for one that did not pass. A forged,
+  relayed, old or broken answer changes nothing but the time of the next try.
+* A machine is in one mesh until it ends: the first one that it verified (one_mesh.py). The evidence
+  binds the mesh CA, so no other coordinator can use it.
 * Membership ends with the certificate: `membership()` then raises. Its age is also counted on a
   clock that the host cannot turn back.
-* GPUs are set ready last, and set not ready when they fail while this process has no membership.
-  Not earlier, because that is final: bad collateral at the coordinator must not end the GPUs of
-  every member.
+* The machine ends with its mesh: when every verified coordinator shows another one for a minute,
+  and when its certificate has ended. The program exits, and its unit powers the machine off.
+* GPUs are set ready last, after everybody agreed. Nothing takes them back: whatever ends the
+  membership ends the machine. So bad collateral at the coordinator harms no member whose
+  certificate is valid.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
@@ -32,13 +33,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
+from confide.guest.mesh.one_mesh import MachineEndsError, OneMesh
 from confide.protocol.binding import join_report_data
 from confide.protocol.certificates import LEAF_LIFETIME
-from confide.protocol.coordinator import JoinReply, JoinRequest, MeshReply
+from confide.protocol.coordinator import JoinReply, JoinRequest
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.manifest import Manifest
-from confide.verify.mesh import verify_leaf, verify_mesh_ca
+from confide.verify.mesh import verify_leaf
 
 if TYPE_CHECKING:
     from confide.guest.attest.service import Attester
@@ -49,12 +52,14 @@ RENEW_AFTER = LEAF_LIFETIME * 3 // 4
 MAX_BACKOFF = 5.0
 """Most seconds between attempts: a coordinator gets its manifest some time after its start."""
 
+LOOK_AFTER = 20.0
+"""Seconds between two looks of a member whether its mesh is still there."""
 
-class JoinClient(Protocol):
+_LEAF_POLL = 1.0
+
+
+class JoinClient(VerifierClient, Protocol):
     """What a node needs of CoordinatorClient."""
-
-    def mesh(self) -> MeshReply:
-        """The current manifest and CAs."""
 
     def challenge(self) -> bytes:
         """A nonce for one join."""
@@ -67,12 +72,12 @@ class Gpus(Protocol):
     """What a node needs of mesh.gpus.AttestedGpus, which a node without GPUs does not import."""
 
     def attest(
-        self, attester: Attester, report_data: Callable[[bytes], bytes], manifest: Manifest
+        self, attester: Attester, report_data: Callable[[bytes], bytes], mesh: VerifiedMesh
     ) -> tuple[Evidence, ConfideError | None]:
         """Evidence of machine and GPUs, and the reason to refuse the GPUs, or None."""
 
-    def set_ready(self, ready: bool) -> None:
-        """Allow the GPUs to take work, or forbid it for good."""
+    def set_ready(self) -> None:
+        """Allow the GPUs to take work."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,9 @@ class Membership:
 class Node:
     """One machine's identity: a P-256 key, made with the object, and its current membership.
 
-    `kem_public_key` is for the secret service only, `gpus` for a worker with GPUs. `now` gives unix
-    seconds, `monotonic` seconds that only grow. Thread-safe once `start` was called.
+    `binding` is the SHA-256 of the manifest that the machine was launched for. `kem_public_key` is
+    for the secret service only, `gpus` for a worker with GPUs. `now` gives unix seconds,
+    `monotonic` seconds that only grow. Thread-safe once `start` was called.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class Node:
         attester: Attester,
         client: JoinClient,
         *,
+        binding: bytes,
         models: Sequence[str] = (),
         kem_public_key: bytes = b"",
         gpus: Gpus | None = None,
@@ -112,13 +119,15 @@ class Node:
         self.role = role
         self._attester = attester
         self._client = client
+        self._binding = binding
         self._models = tuple(models)
         self._kem_public_key = kem_public_key
         self._gpus = gpus
         self._now = now
         self._monotonic = monotonic
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._pinned: MeshReply | None = None
+        self._mesh = OneMesh()
+        self._backoff = 0.5
         self._membership: Membership | None = None
         self._reason = "starting"
         self._gpu_refusal = ""
@@ -156,13 +165,17 @@ class Node:
         return self.membership().private_key.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def start(self) -> None:
-        """Join and stay joined, in a background thread."""
+        """Join and stay joined, in background threads. They end the program by the rules above."""
         threading.Thread(target=self._stay_joined, name="mesh", daemon=True).start()
+        # A thread of its own: a coordinator that answers slowly must not keep the machine up.
+        threading.Thread(target=self._end_with_leaf, name="leaf", daemon=True).start()
 
     def join(self) -> Membership:
-        """One attempt to join, or to renew the certificate. Raises ConfideError if it fails."""
-        mesh = self._client.mesh()
-        manifest = self._check_mesh(mesh)
+        """One attempt to join, or to renew the certificate.
+
+        Raises ConfideError if it fails, MachineEndsError if the machine has to end.
+        """
+        mesh = self._verified()
         public_key = self._key.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
@@ -174,13 +187,13 @@ class Node:
                 role=self.role,
                 public_key=public_key,
                 kem_public_key=self._kem_public_key,
-                manifest=mesh.manifest,
+                manifest=mesh.manifest_bytes,
                 models=self._models,
                 mesh_ca=mesh.mesh_ca,
                 gpus=gpus,
             )
 
-        evidence, refusal = self._evidence(report_data, manifest)
+        evidence, refusal = self._evidence(report_data, mesh)
         started = self._monotonic()
         reply = self._client.join(
             JoinRequest(
@@ -189,7 +202,7 @@ class Node:
                 public_key=public_key,
                 kem_public_key=self._kem_public_key,
                 models=self._models,
-                manifest_sha256=manifest.sha256,
+                manifest_sha256=mesh.manifest.sha256,
                 evidence=evidence.encode(),
             )
         )
@@ -198,7 +211,8 @@ class Node:
             raise refusal
         not_after = self._check_leaf(reply, mesh)
         if self._gpus is not None:
-            self._gpus.set_ready(True)
+            self._gpus.set_ready()
+        self._require_leaf()
         membership = Membership(
             role=self.role,
             models=self._models,
@@ -206,47 +220,67 @@ class Node:
             certificate=reply.certificate,
             mesh_ca=mesh.mesh_ca,
             root_ca=mesh.root_ca,
-            manifest=manifest,
+            manifest=mesh.manifest,
             not_after=not_after,
             joined=started,
         )
         self._membership = membership
         return membership
 
+    def look(self) -> None:
+        """Ask whether the mesh is still there. Raises as `join`.
+
+        An unverified answer is enough to see no change. A change is verified, and so is each
+        answer after it until a verified coordinator shows our mesh.
+        """
+        if self._mesh.in_doubt or self._client.mesh().mesh_ca != self._mesh.mesh_ca:
+            self._verified()
+
+    def step(self) -> float:
+        """Join, renew or look, whichever is due. Returns the seconds until the next step.
+
+        Errors are noted as `reason` and answered by the next step. Raises MachineEndsError.
+        """
+        self._require_leaf()
+        renewal = self._until_renewal()
+        try:
+            if renewal > 0:
+                self.look()
+            else:
+                self.join()
+        except MachineEndsError:
+            raise
+        except Exception as error:  # for every error the answer is to try again
+            self._note(error)
+            if renewal > 0:
+                return min(LOOK_AFTER, renewal)
+            self._backoff = min(self._backoff * 2, MAX_BACKOFF)
+            return self._backoff * random.uniform(0.5, 1.0)  # noqa: S311  spreads load, no secret
+        if renewal <= 0 and self._reason:
+            print(f"confide: joined the mesh as {self.role}", file=sys.stderr, flush=True)
+        self._reason = ""
+        self._backoff = 0.5
+        return min(LOOK_AFTER, self._until_renewal())
+
+    def _verified(self) -> VerifiedMesh:
+        """The mesh that the coordinator shows, verified; it is ours, or becomes ours."""
+        asked = self._monotonic()
+        mesh = verify_mesh(self._client, binding=self._binding, now=int(self._now()))
+        mesh.manifest.role(self.role)
+        self._mesh.verified(mesh.mesh_ca, asked=asked, answered=self._monotonic())
+        return mesh
+
     def _evidence(
-        self, report_data: Callable[[bytes], bytes], manifest: Manifest
+        self, report_data: Callable[[bytes], bytes], mesh: VerifiedMesh
     ) -> tuple[Evidence, ConfideError | None]:
         """Evidence for the coordinator, and the reason to refuse the GPUs, or None."""
         if self._gpus is None:
             return self._attester.evidence(report_data(gpu_binding(()))), None
-        evidence, refusal = self._gpus.attest(self._attester, report_data, manifest)
+        evidence, refusal = self._gpus.attest(self._attester, report_data, mesh)
         self._gpu_refusal = "" if refusal is None else refusal.code
-        if refusal is not None and self.state != "ready":
-            # GPUs without confidential mode have no such state. The refusal says what is wrong.
-            with suppress(ConfideError):
-                self._gpus.set_ready(False)
         return evidence, refusal
 
-    def _check_mesh(self, mesh: MeshReply) -> Manifest:
-        """Stay with the first mesh. Call it before evidence is made: see the rules above."""
-        manifest = Manifest.parse(mesh.manifest)
-        manifest.role(self.role)
-        verify_mesh_ca(
-            mesh.mesh_ca, mesh.root_ca, manifest_sha256=manifest.sha256, now=int(self._now())
-        )
-        if self._pinned is None:
-            self._pinned = mesh
-        elif self._pinned != mesh:
-            raise VerificationError(
-                "mesh-changed",
-                "the coordinator or its manifest has changed",
-                expected=f"mesh CA {sha256(self._pinned.mesh_ca).hexdigest()}",
-                seen=f"mesh CA {sha256(mesh.mesh_ca).hexdigest()}",
-                next="restart this machine if the change is meant",
-            )
-        return manifest
-
-    def _check_leaf(self, reply: JoinReply, mesh: MeshReply) -> int:
+    def _check_leaf(self, reply: JoinReply, mesh: VerifiedMesh) -> int:
         if (reply.mesh_ca, reply.root_ca) != (mesh.mesh_ca, mesh.root_ca):
             raise VerificationError("mesh-changed", "the certificate comes from another mesh")
         identity = verify_leaf(
@@ -262,22 +296,46 @@ class Node:
         age = self._monotonic() - membership.joined
         return self._now() < membership.not_after and age < LEAF_LIFETIME
 
+    def _until_renewal(self) -> float:
+        """Seconds until the certificate is to be renewed, 0 if there is none."""
+        if self._membership is None:
+            return 0.0
+        return max(0.0, self._membership.joined + RENEW_AFTER - self._monotonic())
+
+    def _require_leaf(self) -> None:
+        """Raise MachineEndsError if this machine was a member and its certificate has ended."""
+        if self.state == "expired":
+            raise MachineEndsError(
+                f"its certificate has ended, last error: {self.reason or 'none'}"
+            )
+
+    def _note(self, error: Exception) -> None:
+        reason = error.code if isinstance(error, ConfideError) else type(error).__name__
+        if reason != self._reason:
+            # Once per kind of error. !a because the words may be the coordinator's.
+            print(f"confide: no mesh: {str(error)!a}", file=sys.stderr, flush=True)
+        self._reason = reason
+
     def _stay_joined(self) -> None:
-        delay = 0.5
-        while True:
-            try:
-                self.join()
-            except Exception as error:  # for every error the answer is to try again
-                reason = error.code if isinstance(error, ConfideError) else type(error).__name__
-                if reason != self._reason:
-                    # Once per kind of error. !a because the words may be the coordinator's.
-                    print(f"confide: joining failed: {str(error)!a}", file=sys.stderr, flush=True)
-                self._reason = reason
-                delay = min(delay * 2, MAX_BACKOFF)
-                time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  spreads load, no secret
-            else:
-                if self._reason:
-                    print(f"confide: joined the mesh as {self.role}", file=sys.stderr, flush=True)
-                self._reason = ""
-                delay = 0.5
-                time.sleep(RENEW_AFTER)
+        try:
+            while True:
+                time.sleep(self.step())
+        except MachineEndsError as error:
+            end_machine(error)
+
+    def _end_with_leaf(self) -> None:
+        try:
+            while True:
+                time.sleep(_LEAF_POLL)
+                self._require_leaf()
+        except MachineEndsError as error:
+            end_machine(error)
+
+
+def end_machine(error: MachineEndsError) -> None:
+    """Say why, and end this process. `net.server` ends the program then, and the unit the machine.
+
+    Not by an exception: it would end one thread only.
+    """
+    print(f"confide: this machine ends: {error}", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confide.guest.attest.hardware import detect_attester
+from confide.guest.binding import read_binding
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context
@@ -18,7 +19,11 @@ def create_service() -> Service:
     service = SecretService()
     client = CoordinatorClient(read_config().coordinator)
     node = Node(
-        Role.SECRET_SERVICE, detect_attester(), client, kem_public_key=service.kem_public_key
+        Role.SECRET_SERVICE,
+        detect_attester(),
+        client,
+        binding=read_binding(),
+        kem_public_key=service.kem_public_key,
     )
     node.start()
     return Service(

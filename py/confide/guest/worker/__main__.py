@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from confide.errors import UnavailableError
 from confide.guest.attest.hardware import detect_attester
+from confide.guest.binding import read_binding
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
 from confide.guest.secret_service.client import fetch_key
@@ -37,8 +38,14 @@ def create_service() -> Service:
     role, config = read_role(), read_config()
     models = config.models
     coordinator = CoordinatorClient(config.coordinator)
-    gpus = _attested_gpus(role, coordinator) if role.has_gpus else None
-    node = Node(role, detect_attester(), coordinator, models=models, gpus=gpus)
+    node = Node(
+        role,
+        detect_attester(),
+        coordinator,
+        binding=read_binding(),
+        models=models,
+        gpus=_attested_gpus(role) if role.has_gpus else None,
+    )
     node.start()
     threading.Thread(target=_hand_over_once_joined, args=(node,), daemon=True).start()
     engines = Engines(models)
@@ -65,12 +72,12 @@ def _hand_over_once_joined(node: Node) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _attested_gpus(role: str, coordinator: CoordinatorClient) -> Gpus:
-    # Imported here: the verifier of GPUs costs seconds on an emulated machine, which has no GPU.
+def _attested_gpus(role: str) -> Gpus:
+    # Imported here: an emulated machine has no GPU.
     from confide.guest.attest.gpus import RemoteGpus
     from confide.guest.mesh.gpus import AttestedGpus
 
-    return AttestedGpus(RemoteGpus(), role, coordinator.collateral)
+    return AttestedGpus(RemoteGpus(), role)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from confide.guest.secret_service.domain import SecretService
 from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
 from tests.support import production
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
 from tests.support.snp_policy import policy_json
 
@@ -39,7 +41,9 @@ ANY_CHIP = production.manifest_value()["platforms"] | {
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
-    return Node(role, SimulatedMachine(role), coordinator, now=Clock(), **options).join()
+    client, binding = LocalCoordinator(coordinator), sha256(coordinator.mesh().manifest).digest()
+    machine = SimulatedMachine(role)
+    return Node(role, machine, client, binding=binding, now=Clock(), **options).join()
 
 
 class Gateway:

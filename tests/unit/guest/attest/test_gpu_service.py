@@ -66,10 +66,9 @@ def test_sixteen_gpus_fit_into_an_answer(service: Service, simulated: list[Simul
 
 
 def test_the_ready_state(service: Service) -> None:
-    service.client.set_ready(True)
-    assert service.nvml.ready == READY
-    service.client.set_ready(False)
     assert service.nvml.ready == NOT_READY
+    service.client.set_ready()
+    assert service.nvml.ready == READY
 
 
 def test_a_refusal_arrives_with_its_code(service: Service) -> None:
@@ -110,7 +109,7 @@ def test_a_nonce_of_another_size(service: Service, size: int) -> None:
 
 def test_no_service(tmp_path: Path) -> None:
     client = RemoteGpus(tmp_path / "nothing")
-    for ask in (client.devices, lambda: client.evidence(NONCE), lambda: client.set_ready(True)):
+    for ask in (client.devices, lambda: client.evidence(NONCE), client.set_ready):
         with pytest.raises(UnavailableError) as caught:
             ask()
         assert caught.value.code == "gpu-service"

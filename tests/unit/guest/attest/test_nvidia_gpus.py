@@ -88,30 +88,15 @@ def test_making_evidence_sets_nothing_ready(nvml: FakeNvml, gpus: NvidiaGpus) ->
 def test_the_ready_state(nvml: FakeNvml, gpus: NvidiaGpus) -> None:
     assert not gpus.ready()
     for _ in range(2):
-        gpus.set_ready(True)
+        gpus.set_ready()
         assert gpus.ready()
     assert nvml.ready == READY
-    gpus.set_ready(False)
-    assert not gpus.ready()
 
 
-def test_gpus_that_were_taken_back_stay_so(nvml: FakeNvml, gpus: NvidiaGpus) -> None:
-    gpus.set_ready(False)
-    gpus.set_ready(True)
-    gpus.set_ready(False)
-    with pytest.raises(UnavailableError, match="start the machine again") as caught:
-        gpus.set_ready(True)
-    assert caught.value.code == "gpu-ready-state"
-    assert (nvml.ready, nvml.opened) == (NOT_READY, 0)
-
-
-@pytest.mark.parametrize("ready", [True, False])
-def test_a_ready_state_that_the_driver_refuses(
-    nvml: FakeNvml, gpus: NvidiaGpus, ready: bool
-) -> None:
+def test_a_ready_state_that_the_driver_refuses(nvml: FakeNvml, gpus: NvidiaGpus) -> None:
     nvml.failing["nvmlSystemSetConfComputeGpusReadyState"] = pynvml.NVML_ERROR_NO_PERMISSION
-    with pytest.raises(UnavailableError) as caught:
-        gpus.set_ready(ready)
+    with pytest.raises(UnavailableError, match="start the machine again") as caught:
+        gpus.set_ready()
     assert caught.value.code == "gpu-ready-state"
     assert (nvml.ready, nvml.opened) == (NOT_READY, 0)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -19,74 +21,15 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
-from confide.guest.coordinator.ca import create_mesh_ca, create_root_ca, issue_leaf
+from confide.guest.coordinator.ca import issue_leaf
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import RENEW_AFTER, Node
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.coordinator import JoinReply, JoinRequest, MeshReply
-from confide.protocol.manifest import Manifest
-from tests.support.simulated_machine import (
-    MODEL,
-    NOW,
-    Clock,
-    SimulatedMachine,
-    current_manifest,
-    manifest_bytes,
-    manifest_value,
-)
-
-MANIFEST = manifest_bytes()
-
-
-@dataclass
-class Relay:
-    """A JoinClient that a test can make lie: each reply passes through a function."""
-
-    coordinator: Coordinator
-    on_mesh: Callable[[MeshReply], MeshReply] = lambda reply: reply
-    on_request: Callable[[JoinRequest], JoinRequest] = lambda request: request
-    on_reply: Callable[[JoinReply], JoinReply] = lambda reply: reply
-
-    def mesh(self) -> MeshReply:
-        return self.on_mesh(self.coordinator.mesh())
-
-    def challenge(self) -> bytes:
-        return self.coordinator.challenge()
-
-    def join(self, request: JoinRequest) -> JoinReply:
-        return self.on_reply(self.coordinator.join(self.on_request(request)))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def monotonic() -> Clock:
-    return Clock(100)
-
-
-@pytest.fixture
-def relay(clock: Clock) -> Relay:
-    return Relay(new_coordinator(clock))
-
-
-@pytest.fixture
-def node(relay: Relay, clock: Clock, monotonic: Clock) -> Node:
-    return new_node(relay, clock, monotonic)
-
-
-def new_coordinator(clock: Clock, manifest: bytes = MANIFEST) -> Coordinator:
-    coordinator = Coordinator(SimulatedMachine("coordinator"), now=clock)
-    coordinator.set_manifest(manifest)
-    return coordinator
-
-
-def new_node(relay: Relay, clock: Clock, monotonic: Clock) -> Node:
-    machine = SimulatedMachine("worker-cpu")
-    return Node("worker-cpu", machine, relay, models=(MODEL,), now=clock, monotonic=monotonic)
+from tests.support.local_coordinator import LocalCoordinator
+from tests.support.mesh_nodes import BINDING, MANIFEST, new_coordinator, new_node
+from tests.support.simulated_machine import MODEL, NOW, Clock, SimulatedMachine, current_manifest
 
 
 def test_join(node: Node) -> None:
@@ -136,7 +79,7 @@ def test_renewal_gives_a_new_certificate_for_the_same_key(
 
 
 def test_failed_renewal_keeps_the_old_certificate_until_it_ends(
-    node: Node, relay: Relay, clock: Clock
+    node: Node, relay: LocalCoordinator, clock: Clock
 ) -> None:
     first = node.join()
 
@@ -158,90 +101,35 @@ def refuses(node: Node, kind: type[ConfideError], code: str) -> None:
     assert node.state == "starting"
 
 
-def test_another_coordinator_later(node: Node, relay: Relay, clock: Clock) -> None:
-    """A host that redirects a member to a coordinator of its own, same manifest, gets nowhere."""
-    first = node.join()
-    relay.coordinator = new_coordinator(clock)
-    with pytest.raises(VerificationError) as caught:
-        node.join()
-    assert caught.value.code == "mesh-changed"
-    assert node.membership() is first
-
-
-def test_first_mesh_counts_even_if_joining_it_failed(
-    node: Node, relay: Relay, clock: Clock
-) -> None:
-    """Evidence for the real mesh has left the machine: its keys may be certified there."""
-
-    def swallow(_: JoinReply) -> JoinReply:
-        raise UnavailableError("lost", "the reply was lost")
-
-    relay.on_reply = swallow
-    refuses(node, UnavailableError, "lost")
-    relay.on_reply = lambda reply: reply
-    relay.coordinator = new_coordinator(clock)
-    refuses(node, VerificationError, "mesh-changed")
-
-
-def test_relayed_challenge_of_the_real_mesh(node: Node, relay: Relay, clock: Clock) -> None:
-    """The man in the middle shows his CAs but has the real coordinator certify our keys."""
-    his = new_coordinator(clock).mesh()
-    relay.on_mesh = lambda _: his
-    refuses(node, VerificationError, "not-verified")
-
-
-def test_mesh_ca_of_another_manifest(node: Node, relay: Relay, clock: Clock) -> None:
-    other = manifest_value()["models"][0] | {"name": "other"}
-    strange = new_coordinator(clock, manifest_bytes(models=[other])).mesh()
-    relay.on_mesh = lambda reply: replace(strange, manifest=reply.manifest)
-    refuses(node, VerificationError, "wrong-manifest")
-
-
-def test_mesh_ca_of_another_root(node: Node, relay: Relay, clock: Clock) -> None:
-    relay.on_mesh = lambda reply: replace(reply, root_ca=new_coordinator(clock).mesh().root_ca)
-    refuses(node, VerificationError, "bad-chain")
-
-
-def test_manifest_that_is_none(node: Node, relay: Relay) -> None:
-    relay.on_mesh = lambda reply: replace(reply, manifest=reply.manifest[:-1])
-    refuses(node, FormatError, "not-canonical")
-
-
-def test_certificate_of_another_mesh(node: Node, relay: Relay, clock: Clock) -> None:
+def test_certificate_of_another_mesh(node: Node, relay: LocalCoordinator, clock: Clock) -> None:
     other = new_coordinator(clock).mesh()
     relay.on_reply = lambda reply: replace(reply, mesh_ca=other.mesh_ca, root_ca=other.root_ca)
     refuses(node, VerificationError, "mesh-changed")
 
 
-@dataclass
-class Lawless:
-    """A coordinator that certifies whatever the test says."""
+class LawlessCoordinator(Coordinator):
+    """It certifies whatever the test says, with the mesh CA that its evidence binds."""
 
-    clock: Clock
-    changes: dict[str, object]
-
-    def __post_init__(self) -> None:
-        now = int(self.clock())
-        self._root = create_root_ca(now=now)
-        sha256 = Manifest.parse(MANIFEST).sha256
-        self._mesh = create_mesh_ca(self._root, manifest_sha256=sha256, now=now)
-
-    def mesh(self) -> MeshReply:
-        return MeshReply(MANIFEST, self._mesh.der, self._root.der)
-
-    def challenge(self) -> bytes:
-        return bytes(32)
+    changes: Mapping[str, object] = MappingProxyType({})
 
     def join(self, request: JoinRequest) -> JoinReply:
+        mesh = self._require_mesh()
         fields = {
             "role": request.role,
             "models": request.models,
             "public_key": request.public_key,
             "kem_public_key": request.kem_public_key,
-            "now": int(self.clock()),
-        } | self.changes
-        leaf = issue_leaf(self._mesh, **fields)  # type: ignore[arg-type]
-        return JoinReply(leaf, self._mesh.der, self._root.der)
+            "now": NOW,
+        } | dict(self.changes)
+        leaf = issue_leaf(mesh.authority, **fields)  # type: ignore[arg-type]
+        return JoinReply(leaf, mesh.authority.der, self._root.der)
+
+
+def lawless(clock: Clock, changes: Mapping[str, object]) -> LocalCoordinator:
+    coordinator = LawlessCoordinator(SimulatedMachine("coordinator"), now=clock)
+    coordinator.set_manifest(MANIFEST)
+    coordinator.changes = changes
+    return LocalCoordinator(coordinator)
 
 
 @pytest.mark.parametrize(
@@ -257,30 +145,22 @@ class Lawless:
 def test_certificate_that_was_not_asked_for(
     clock: Clock, monotonic: Clock, changes: dict[str, object], code: str
 ) -> None:
-    node = Node(
-        "worker-cpu",
-        SimulatedMachine("worker-cpu"),
-        Lawless(clock, changes),
-        models=(MODEL,),
-        now=clock,
-        monotonic=monotonic,
-    )
+    node = new_node(lawless(clock, changes), clock, monotonic)
     refuses(node, VerificationError, code)
 
 
 def test_lawful_reply_of_that_coordinator_is_accepted(clock: Clock, monotonic: Clock) -> None:
     """So that the refusals above are for the reason they name."""
-    machine = SimulatedMachine("worker-cpu")
-    node = Node(
-        "worker-cpu", machine, Lawless(clock, {}), models=(MODEL,), now=clock, monotonic=monotonic
-    )
+    node = new_node(lawless(clock, {}), clock, monotonic)
     node.join()
     assert node.state == "ready"
 
 
-def test_role_that_the_manifest_does_not_have(relay: Relay, clock: Clock, monotonic: Clock) -> None:
+def test_role_that_the_manifest_does_not_have(
+    relay: LocalCoordinator, clock: Clock, monotonic: Clock
+) -> None:
     machine = SimulatedMachine("worker-cpu")
-    node = Node("worker-gpu", machine, relay, now=clock, monotonic=monotonic)
+    node = Node("worker-gpu", machine, relay, binding=BINDING, now=clock, monotonic=monotonic)
     refuses(node, PolicyError, "unknown-role")
     assert machine.quotes == 0
 
@@ -288,12 +168,13 @@ def test_role_that_the_manifest_does_not_have(relay: Relay, clock: Clock, monoto
 def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    now = Clock(int(time.time()))
+    now, manifest = Clock(int(time.time())), current_manifest()
     coordinator = Coordinator(SimulatedMachine("coordinator", now=int(now())), now=now)
     node = Node(
         "worker-cpu",
         SimulatedMachine("worker-cpu", now=int(now())),
-        Relay(coordinator),
+        LocalCoordinator(coordinator),
+        binding=sha256(manifest).digest(),
         models=(MODEL,),
     )
     node.start()
@@ -301,7 +182,7 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     while node.reason != "no-manifest":
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    coordinator.set_manifest(current_manifest())
+    coordinator.set_manifest(manifest)
     while node.state != "ready":
         assert time.monotonic() < deadline
         time.sleep(0.01)

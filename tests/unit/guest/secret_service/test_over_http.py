@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import secrets
+import signal
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ from tests.support.simulated_machine import (
 )
 
 MANIFEST = current_manifest()
+BINDING = sha256(MANIFEST).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def secret_service(
     coordinator: Program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("secret-service")
-    with program("secret-service", folder, coordinator.url) as started:
+    with program("secret-service", folder, coordinator.url, BINDING) as started:
         started.wait("ready")
         yield started
 
@@ -68,7 +72,8 @@ def worker(coordinator: Program) -> Membership:
 
 def join(coordinator: Program, role: str, **options: Any) -> Membership:
     machine = SimulatedMachine(role, now=int(time.time()))
-    return Node(role, machine, CoordinatorClient(coordinator.url), **options).join()
+    client, binding = CoordinatorClient(coordinator.url), bytes.fromhex(BINDING)
+    return Node(role, machine, client, binding=binding, **options).join()
 
 
 def call(
@@ -324,7 +329,7 @@ def server_certificate(secret_service: Program, worker: Membership) -> bytes:
 def test_new_connections_use_the_newest_certificate(
     coordinator: Program, worker: Membership, tmp_path: Path
 ) -> None:
-    with program("secret-service", tmp_path, coordinator.url, "renewing") as started:
+    with program("secret-service", tmp_path, coordinator.url, BINDING, "renewing") as started:
         started.wait("ready")
         first = server_certificate(started, worker)
         deadline = time.monotonic() + 20
@@ -333,16 +338,33 @@ def test_new_connections_use_the_newest_certificate(
             time.sleep(0.1)
 
 
-def test_expired_secret_service_serves_nothing(
-    coordinator: Program, worker: Membership, tmp_path: Path
+def test_program_ends_with_its_certificate(coordinator: Program, tmp_path: Path) -> None:
+    """The whole program, not one of its processes: gunicorn would start another one."""
+    with program("secret-service", tmp_path, coordinator.url, BINDING, "expiring") as started:
+        assert started.process.wait(30) == 1
+        lines = started.log.read_text()
+    assert "confide: this machine ends: its certificate has ended" in lines
+    assert lines.count("confide: joined the mesh as secret-service") == 1
+
+
+def test_program_ends_with_the_process_that_serves(coordinator: Program, tmp_path: Path) -> None:
+    """A process that is killed leaves no successor, which would have other keys and a mesh anew."""
+    with program("secret-service", tmp_path, coordinator.url, BINDING) as started:
+        started.wait("ready")
+        children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
+        (child,) = children.read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        assert started.process.wait(30) == 1
+        assert started.log.read_text().count("joined the mesh") == 1
+
+
+def test_program_that_is_asked_to_stop_ends_without_an_error(
+    coordinator: Program, tmp_path: Path
 ) -> None:
-    with program("secret-service", tmp_path, coordinator.url, "expiring") as started:
-        started.wait("expired")
-        status, body = call(started.port, "GET", "/v1/key-exchange")
-        assert (status, error_code(body)) == (503, "not-attested")
-        with pytest.raises(UnavailableError):
-            fetch_key(started.tls_url, worker, bytes(32))
-        started.wait("expired")
+    with program("secret-service", tmp_path, coordinator.url, BINDING) as started:
+        started.wait("ready")
+        started.process.terminate()
+        assert started.process.wait(30) == 0
 
 
 def test_stalled_peers_do_not_hold_the_service(coordinator: Program) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 
 import pytest
 
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.net.http_client import Upstream
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.native_service import Processes
 from tests.support.sealed_worker import Client, Worker
 from tests.support.simulated_machine import SimulatedMachine, current_manifest, manifest_value
@@ -36,9 +38,16 @@ def membership() -> Membership:
     tiny = manifest_value()["models"][0]
     now = int(time.time())
     coordinator = Coordinator(SimulatedMachine("coordinator", now=now))
-    coordinator.set_manifest(current_manifest(models=[tiny, tiny | {"name": "second"}]))
-    machine = SimulatedMachine("worker-cpu", now=now)
-    return Node("worker-cpu", machine, coordinator, models=("second", "tiny")).join()
+    manifest = current_manifest(models=[tiny, tiny | {"name": "second"}])
+    coordinator.set_manifest(manifest)
+    node = Node(
+        "worker-cpu",
+        SimulatedMachine("worker-cpu", now=now),
+        LocalCoordinator(coordinator),
+        binding=sha256(manifest).digest(),
+        models=("second", "tiny"),
+    )
+    return node.join()
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ class Program:
         config = ConfigDisk(bytes(32), "http://coordinator", models=("second", "tiny"))
         patch.setattr(program, "read_role", lambda: role)
         patch.setattr(program, "read_config", lambda: config)
+        patch.setattr(program, "read_binding", lambda: bytes(32))
         patch.setattr(program, "MODELS_FILE", self.models_file)
         patch.setattr(program, "POLL_SECONDS", 0.01)
         patch.setattr(program, "detect_attester", lambda: None)
@@ -79,6 +80,7 @@ def test_only_a_worker_with_gpus_attests_them(
     assert made.node.role == made.health()["role"] == role
     assert isinstance(made.node.options["gpus"], AttestedGpus) == (role == Role.WORKER_GPU)
     assert made.node.options["models"] == ("second", "tiny")
+    assert made.node.options["binding"] == bytes(32)
 
 
 def test_manifest_is_handed_over_once_and_not_before_the_machine_has_joined(

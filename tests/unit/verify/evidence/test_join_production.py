@@ -12,6 +12,7 @@ import pytest
 
 from confide.encoding.canonical import json_encode
 from confide.errors import UnavailableError, VerificationError
+from confide.guest.mesh.one_mesh import MachineEndsError
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.coordinator import JoinRequest
@@ -75,37 +76,47 @@ def test_a_gpu_that_cannot_be_set_ready(setting: Setting) -> None:
 
 
 def test_it_attests_its_gpu_again_with_every_certificate(setting: Setting) -> None:
-    """A GPU that was good an hour ago and is so no more is taken back with the certificate."""
+    """A GPU that was good an hour ago and is so no more ends the machine with its certificate."""
     node = setting.node()
     joined = node.join()
     setting.nvml.gpus = [setting.production.gpu.with_measurement(7, bytes(48))]
-    with pytest.raises(VerificationError, match="GPU 0 driver measurements"):
-        node.join()
-    assert (node.membership(), setting.nvml.ready) == (joined, READY)
-    setting.clock.now += LEAF_LIFETIME
-    with pytest.raises(VerificationError, match="GPU 0 driver measurements"):
-        node.join()
-    assert (node.state, setting.nvml.ready) == ("expired", NOT_READY)
-    setting.nvml.gpus = [setting.production.gpu]
-    with pytest.raises(UnavailableError, match="start the machine again"):
-        node.join()
-    assert node.state == "expired"
+    setting.clock.now += LEAF_LIFETIME - 1
+    node.step()
+    assert (node.membership(), node.reason) == (joined, "not-verified")
+    setting.clock.now += 1
+    with pytest.raises(MachineEndsError, match="certificate has ended, last error: not-verified"):
+        node.step()
 
 
-def test_a_coordinator_that_is_away_takes_no_gpu_back(setting: Setting) -> None:
-    def lost(request: JoinRequest) -> JoinRequest:
-        raise UnavailableError("lost", "the request was lost")
-
+@pytest.mark.parametrize("prefix", ["", "amd/", "nvidia/"])
+def test_bad_collateral_ends_no_gpu_while_the_certificate_is_valid(
+    setting: Setting, prefix: str
+) -> None:
+    """Anybody may give the coordinator a bad bundle. Good collateral mends it in time."""
+    whole = setting.production.bundle()
     node = setting.node()
-    node.join()
-    setting.relay.on_request = lost
-    setting.clock.now += LEAF_LIFETIME
-    with pytest.raises(UnavailableError):
+    joined = node.join()
+    setting.coordinator.set_collateral(without(whole, prefix).encode())
+    setting.clock.now += LEAF_LIFETIME - 1
+    node.step()
+    assert node.reason in {"coordinator-not-verified", "not-verified"}
+    assert (node.membership(), setting.nvml.ready) == (joined, READY)
+    setting.coordinator.set_collateral(whole.encode())
+    node.step()
+    assert node.membership().certificate != joined.certificate
+
+
+@pytest.mark.parametrize("prefix", ["", "amd/", "nvidia/"])
+def test_bad_collateral_before_the_first_join_only_delays_it(setting: Setting, prefix: str) -> None:
+    whole = setting.production.bundle()
+    setting.coordinator.set_collateral(without(whole, prefix).encode())
+    node = setting.node()
+    with pytest.raises(VerificationError):
         node.join()
-    assert (node.state, setting.nvml.ready) == ("expired", READY)
-    setting.relay.on_request = lambda request: request
+    assert SET_READY not in setting.nvml.calls
+    setting.coordinator.set_collateral(whole.encode())
     node.join()
-    assert node.state == "ready"
+    assert (node.state, setting.nvml.ready) == ("ready", READY)
 
 
 @pytest.mark.parametrize(
@@ -148,21 +159,6 @@ def test_a_gpu_that_only_the_coordinator_accepts(setting: Setting) -> None:
     error = setting.refusal()
     assert "'collateral'" in str(error)
     assert setting.nvml.ready == NOT_READY
-
-
-def test_collateral_that_cannot_be_had_is_no_reason_against_gpus(setting: Setting) -> None:
-    """It is the coordinator's failure: nothing is said of the GPUs, and nothing is taken back."""
-
-    def gone(_: Bundle) -> Bundle:
-        raise UnavailableError("gone", "the coordinator is gone")
-
-    node = setting.node()
-    node.join()
-    setting.relay.on_collateral = gone
-    setting.clock.now += LEAF_LIFETIME
-    with pytest.raises(UnavailableError, match="the coordinator is gone"):
-        node.join()
-    assert (node.state, setting.nvml.ready) == ("expired", READY)
 
 
 def test_collateral_that_has_ended(setting: Setting) -> None:

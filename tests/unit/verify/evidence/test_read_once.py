@@ -33,7 +33,8 @@ from confide.vendors.tpm import structures as tpm
 from confide.verify.service import verify_coordinator
 from measure import eventlog
 from tests.support import intel_certificates
-from tests.support.joining import Relay, Setting
+from tests.support.joining import Setting
+from tests.support.local_coordinator import LocalCoordinator
 from tests.support.production import Production, manifest_value
 from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes
 
@@ -51,7 +52,7 @@ PARSERS: dict[type, str] = {
 Counts = Counter[tuple[str, bytes]]
 
 
-class Counted(Relay):
+class Counted(LocalCoordinator):
     """Counts what the coordinator reads for one join, not what the node read before."""
 
     counts: Counts
@@ -114,8 +115,15 @@ def digest_of(data: object) -> bytes:
     return sha256(repr(data).encode()).digest()
 
 
-def join_without_gpus(relay: Relay, attester: Any, clock: Clock) -> None:
-    node = Node("secret-service", attester, relay, kem_public_key=b"kem", now=clock)
+def join_without_gpus(relay: LocalCoordinator, attester: Any, clock: Clock) -> None:
+    node = Node(
+        "secret-service",
+        attester,
+        relay,
+        binding=sha256(relay.mesh().manifest).digest(),
+        kem_public_key=b"kem",
+        now=clock,
+    )
     node.join()
 
 

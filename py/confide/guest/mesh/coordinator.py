@@ -1,0 +1,111 @@
+"""Verifies the coordinator that this machine is led to, before it sees anything of this machine.
+
+The host says where the coordinator is, and carries each answer. So nothing that comes back is
+believed before all of it has passed the checks that a client makes (`verify.service`): the manifest
+is the one that this machine was launched for, and fresh evidence, over a nonce of this machine,
+binds it and the CAs. Collateral comes from the same peer: vendors sign it, so the carrier does not
+matter, and a bad bundle only makes a check fail.
+
+The time is this machine's, so it is the host's. A clock that was turned back keeps old collateral
+valid here; minimum TCBs are in the manifest and do not depend on it. A clock that was turned ahead
+only stops this machine.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from confide.errors import VerificationError
+from confide.protocol.binding import NONCE_SIZE
+from confide.protocol.collateral import Bundle
+from confide.protocol.coordinator import Attestation, MeshReply
+from confide.protocol.manifest import Manifest
+from confide.verify.service import verify_coordinator
+from confide.verify.verdict import COLLATERAL, Verdict
+
+
+class VerifierClient(Protocol):
+    """What verifying a coordinator needs of CoordinatorClient."""
+
+    def mesh(self) -> MeshReply:
+        """What the coordinator says its manifest and CAs are. Costs it no evidence."""
+
+    def attest(self, nonce: bytes) -> bytes:
+        """An encoded Attestation for this nonce."""
+
+    def collateral(self) -> Bundle:
+        """The vendor collateral that the coordinator has."""
+
+
+@dataclass(frozen=True)
+class VerifiedMesh:
+    """What a verified coordinator showed. Certificates are DER.
+
+    `collateral` is what it was verified with: the vendors' statements as the coordinator has them.
+    """
+
+    manifest_bytes: bytes
+    manifest: Manifest
+    mesh_ca: bytes
+    root_ca: bytes
+    collateral: Bundle
+
+
+def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> VerifiedMesh:
+    """Ask the coordinator for its proof, and verify it.
+
+    Args:
+        client: calls the coordinator.
+        binding: SHA-256 of the manifest that this machine was launched for, 32 bytes.
+        now: unix seconds.
+
+    Raises:
+        VerificationError: `wrong-manifest` if the coordinator has another manifest,
+            `coordinator-not-verified` if a check of its proof fails.
+        ConfideError: an answer is malformed or did not come.
+    """
+    # First what is cheap for both: most coordinators that do not fit are ones without a manifest.
+    manifest_bytes = client.mesh().manifest
+    if sha256(manifest_bytes).digest() != binding:
+        raise VerificationError(
+            "wrong-manifest",
+            "the coordinator has another manifest than this machine was launched for",
+            expected=f"SHA-256 {binding.hex()}",
+            seen=f"SHA-256 {sha256(manifest_bytes).hexdigest()}",
+            next="give the coordinator that manifest, or launch this machine for the other one",
+        )
+    nonce = secrets.token_bytes(NONCE_SIZE)
+    attestation = Attestation.parse(client.attest(nonce))
+    collateral = client.collateral()
+    verdict = verify_coordinator(
+        attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=collateral, now=now
+    )
+    _require(verdict)
+    return VerifiedMesh(
+        manifest_bytes,
+        Manifest.parse(manifest_bytes),
+        attestation.mesh_ca,
+        attestation.root_ca,
+        collateral,
+    )
+
+
+def _require(verdict: Verdict) -> None:
+    """As `Verdict.require`, with a code that says whose evidence failed."""
+    failed = verdict.first_failed
+    if failed is None and verdict.passed:
+        return
+    raise VerificationError(
+        "coordinator-not-verified",
+        f"the coordinator is not verified yet: its check {failed.name!r} failed"
+        if failed
+        else "nothing of the coordinator was checked",
+        expected=failed.expected if failed else "",
+        seen=failed.seen if failed else "",
+        next="give the coordinator its collateral with `confide set`"
+        if failed and failed.source == COLLATERAL
+        else "check that this address leads to the coordinator of the manifest",
+    )
