@@ -1,8 +1,8 @@
 """Rate the units of every role as systemd itself does: `systemd-analyze security`, without booting.
 
 Runs in a root with systemd. Reads the environment: roles (JSON: name -> folders of units, a later
-one wins), seed, out. Fails for a unit above its limit. Where the limit is not
-the common one, the unit has to name each setting that is open, so that its reason can stand there.
+one wins), seed, out. Fails for a unit above its limit. A unit with a limit of its own has to name
+each setting that is open, so that its reason can stand there.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from pathlib import Path
 
 LIMIT = 2.0
 LIMITS: Mapping[str, float] = {"confide-disks.service": 3.0, "confide-network.service": 2.5}
-# The kernel has none of what these need: systemd would say nothing and do nothing.
-WITHOUT_EFFECT = ("PrivateUsers", "PrivatePIDs", "RestrictFileSystems")
+# They need user namespaces, and BPF as a security module. The kernel has neither, and systemd goes on
+# without a word.
+WITHOUT_EFFECT = ("PrivateUsers", "RestrictFileSystems")
 
 
 def rate(root: Path, unit: str) -> tuple[float, list[str]]:
@@ -53,8 +54,17 @@ def check(root: Path, unit: str) -> list[str]:
     if unit in LIMITS:
         missing = [name for name in settings if not re.search(rf"\b{name}\b", text)]
         wrong += [f"{unit} has no reason why {name} is open" for name in missing]
-    useless = [name for name in WITHOUT_EFFECT if re.search(rf"^{name}=", text, re.M)]
-    return wrong + [f"{unit}: {name} needs what the kernel does not have" for name in useless]
+    return wrong
+
+
+def without_effect(folder: Path) -> list[str]:
+    """The settings in units and drop-ins below a folder that this kernel cannot enforce."""
+    return [
+        f"{file.name}: {name} needs what the kernel does not have"
+        for file in sorted(filter(Path.is_file, folder.rglob("*")))
+        for name in WITHOUT_EFFECT
+        if re.search(rf"^{name}=", file.read_text(), re.M)
+    ]
 
 
 def check_role(folders: Sequence[str]) -> list[str]:
@@ -68,7 +78,8 @@ def check_role(folders: Sequence[str]) -> list[str]:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
         names = sorted(path.name for path in units.glob("*.service"))
-        return [line for name in names for line in check(root, name)]
+        wrong = [line for name in names for line in check(root, name)]
+        return wrong + without_effect(units)
 
 
 def main() -> None:
