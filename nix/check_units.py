@@ -18,8 +18,8 @@ from pathlib import Path
 
 LIMIT = 2.0
 LIMITS: Mapping[str, float] = {"confide-disks.service": 3.0, "confide-network.service": 2.5}
-# They need user namespaces, and BPF as a security module. The kernel has neither, and systemd goes on
-# without a word.
+# They need user namespaces, and BPF as a security module. The kernel has neither, and systemd goes
+# on without a word.
 WITHOUT_EFFECT = ("PrivateUsers", "RestrictFileSystems")
 
 

@@ -1,4 +1,4 @@
-"""What the check of the units refuses. The ratings are systemd's own in the flake, and given here."""
+"""What the check of the units refuses. The ratings are given here, and systemd's in the flake."""
 
 from __future__ import annotations
 
