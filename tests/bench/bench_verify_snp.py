@@ -30,6 +30,7 @@ from confide.verify.snp import verify_snp  # noqa: E402
 from confide.verify.snp.collateral import SnpCollateral  # noqa: E402
 from confide.verify.verdict import Verdict  # noqa: E402
 from tests.support.simulated_amd import (  # noqa: E402
+    BINDING,
     LAUNCH_DIGEST,
     NOW,
     SimulatedChip,
@@ -71,6 +72,7 @@ def simulated(product: Product) -> Callable[[], Verdict]:
         report_data=REPORT_DATA,
         references=[SnpReference("simulated", LAUNCH_DIGEST)],
         policy=policy,
+        binding=BINDING,
         collateral=SnpCollateral(crl=crl),
         now=NOW,
     )

@@ -31,6 +31,7 @@ from tests.support import vectors as recorded  # noqa: E402
 from tests.support.tdx_vectors import (  # noqa: E402
     ACCEPTED,
     Pair,
+    binding_of,
     policy_of,
     read_collateral,
     read_quote,
@@ -62,6 +63,7 @@ def compare(vectors: Path, pair: Pair) -> dict[str, float]:
             report_data=report.report_data,
             references=references,
             policy=policy,
+            binding=binding_of(report),
             collateral=collateral,
             now=pair.now,
         ).require()

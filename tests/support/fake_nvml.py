@@ -1,8 +1,7 @@
 """A FAKE NVML, for tests only: the functions of pynvml that attestation uses, over SIMULATED GPUs.
 
 It keeps NVML's manners: fixed-size buffers with the length beside them, errors as NVMLError, one
-function that returns its status and does not raise it, nothing works before nvmlInit, and GPUs that
-were taken back are never ready again.
+function that returns its status and does not raise it, and nothing works before nvmlInit.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class Setting:
     nvml: FakeNvml = field(init=False)
 
     def __post_init__(self) -> None:
-        self.coordinator = Coordinator(SimulatedAttester(self.production.chip), now=self.clock)
+        attester = SimulatedAttester(self.production.chip)
+        binding = self.production.binding
+        self.coordinator = Coordinator(attester, binding=binding, now=self.clock)
         self.coordinator.set_manifest(MANIFEST)
         self.coordinator.set_collateral(self.production.bundle().encode())
         self.relay = LocalCoordinator(self.coordinator)

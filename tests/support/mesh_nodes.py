@@ -17,7 +17,8 @@ def new_coordinator(
     clock: Clock, *, manifest: bytes = MANIFEST, machine: SimulatedMachine | None = None
 ) -> Coordinator:
     """A coordinator that has its manifest, on a genuine machine unless another is given."""
-    coordinator = Coordinator(machine or SimulatedMachine("coordinator"), now=clock)
+    machine = machine or SimulatedMachine("coordinator", manifest=manifest)
+    coordinator = Coordinator(machine, binding=sha256(manifest).digest(), now=clock)
     coordinator.set_manifest(manifest)
     return coordinator
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 from confide.guest.coordinator import app as coordinator_app
 from confide.guest.coordinator.domain import Coordinator
@@ -26,19 +27,23 @@ from confide.protocol.secret_service import ReleasedKey
 from tests.support.simulated_machine import SimulatedMachine
 
 
-def coordinator(_: argparse.Namespace) -> Service:
-    machine = SimulatedMachine("coordinator", now=int(time.time()))
-    return Service(coordinator_app.create_app(Coordinator(machine)))
+def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
+    return SimulatedMachine(role, manifest=arguments.manifest.read_bytes(), now=int(time.time()))
+
+
+def coordinator(arguments: argparse.Namespace) -> Service:
+    machine = machine_of("coordinator", arguments)
+    return Service(coordinator_app.create_app(Coordinator(machine, binding=machine.binding)))
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:
     service = SecretService()
-    machine = SimulatedMachine("secret-service", now=int(time.time()))
+    machine = machine_of("secret-service", arguments)
     node = Node(
         "secret-service",
         machine,
         CoordinatorClient(arguments.coordinator),
-        binding=bytes.fromhex(arguments.binding),
+        binding=machine.binding,
         kem_public_key=service.kem_public_key,
     )
     node.start()
@@ -50,12 +55,12 @@ def secret_service(arguments: argparse.Namespace) -> Service:
 
 def worker(arguments: argparse.Namespace) -> Service:
     models = tuple(arguments.model)
-    machine = SimulatedMachine("worker-cpu", now=int(time.time()))
+    machine = machine_of("worker-cpu", arguments)
     node = Node(
         "worker-cpu",
         machine,
         CoordinatorClient(arguments.coordinator),
-        binding=bytes.fromhex(arguments.binding),
+        binding=machine.binding,
         models=models,
     )
     node.start()
@@ -73,9 +78,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("coordinator", "secret-service", "worker"))
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--manifest", type=Path, required=True, help="what the machine was launched for"
+    )
     parser.add_argument("--tls-port", type=int)
     parser.add_argument("--coordinator")
-    parser.add_argument("--binding", metavar="HEX", help="SHA-256 of the manifest to join under")
     parser.add_argument("--secret-service")
     parser.add_argument("--engine")
     parser.add_argument("--model", action="append", default=[])

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -116,34 +115,39 @@ class NativeService(Processes):
             raise
         return self
 
+    @property
+    def manifest_file(self) -> Path:
+        """Where the manifest is, for programs."""
+        return self.folder / "manifest.json"
+
     def _start_nodes(self) -> None:
+        self.manifest_file.write_bytes(self.manifest)
         self.start_engine()
-        node = "tests.support.native_node"
-        coordinator = self.start("coordinator", node, ["coordinator"])
+        coordinator = self.start_node("coordinator", ["coordinator"])
         self.wait("coordinator", "no-manifest")
         CoordinatorClient(coordinator).set_manifest(self.manifest)
         tls = free_port()
-        self.start(
+        self.start_node(
             "secret-service",
-            node,
-            ["secret-service", *self._mesh(), "--tls-port", str(tls)],
+            ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
         )
         self.secret_service_tls = f"https://127.0.0.1:{tls}"
         self.start_worker("worker", self.models)
         self.wait("secret-service", "ready")
         self.wait("worker", "ready")
 
-    def _mesh(self) -> list[str]:
-        binding = sha256(self.manifest).hexdigest()
-        return ["--coordinator", self.urls["coordinator"], "--binding", binding]
-
     def start_worker(self, name: str, models: Sequence[str]) -> str:
         """A worker that serves `models` from the engine."""
-        options = ["worker", *self._mesh()]
+        options = ["worker", "--coordinator", self.urls["coordinator"]]
         options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
         for model in models:
             options += ["--model", model]
-        return self.start(name, "tests.support.native_node", options)
+        return self.start_node(name, options)
+
+    def start_node(self, name: str, options: Sequence[str]) -> str:
+        """A machine that was launched for the manifest."""
+        launched = ["--manifest", str(self.manifest_file)]
+        return self.start(name, "tests.support.native_node", [*options, *launched])
 
     def start_gateway(
         self, name: str = "gateway", options: Sequence[str] = (), workers: Sequence[str] = ()
@@ -160,9 +164,7 @@ class NativeService(Processes):
 
     def start_proxy(self, gateway: str, name: str = "proxy", options: Sequence[str] = ()) -> str:
         """The real proxy, pinning this service's manifest."""
-        path = self.folder / "manifest.json"
-        path.write_bytes(self.manifest)
-        given = ["--gateway", gateway, "--manifest", str(path), *options]
+        given = ["--gateway", gateway, "--manifest", str(self.manifest_file), *options]
         url = self.start(name, "confide", ["proxy", *given], listen=True)
         self.wait(name, "ready")
         return url

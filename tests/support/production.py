@@ -76,15 +76,22 @@ def manifest(**changes: Any) -> Manifest:
 
 @dataclass
 class Production:
-    """One simulated vendor of each kind, and a machine of each."""
+    """One simulated vendor of each kind, and a machine of each, launched for `manifest()`."""
 
     chip: SimulatedChip = field(default_factory=SimulatedChip)
     intel: SimulatedIntel = field(default_factory=SimulatedIntel)
     nvidia: SimulatedNvidia = field(default_factory=SimulatedNvidia)
     gpu: SimulatedGpu = field(init=False)
+    binding: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.gpu = self.nvidia.gpu()
+        self.launch_for(manifest().encode())
+
+    def launch_for(self, data: bytes) -> None:
+        """Start the machines anew, for the manifest of these bytes."""
+        self.binding = hashlib.sha256(data).digest()
+        self.chip = self.chip.but(host_data=self.binding)
 
     def pin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the simulated roots in the place of the vendors'."""
@@ -100,7 +107,8 @@ class Production:
         return replace(evidence, endorsements=evidence.endorsements[:certificates])
 
     def tdx(self, report_data: bytes) -> Evidence:
-        report = replace(REPORT, report_data=report_data)
+        bound = self.binding + bytes(16)
+        report = replace(REPORT, report_data=report_data, mrconfigid=bound)
         return Evidence("tdx", self.intel.quote(report), (), EVENT_LOG)
 
     def with_gpu(self, evidence: Evidence, report_data: bytes) -> Evidence:

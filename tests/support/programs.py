@@ -67,11 +67,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def program(name: str, folder: Path, *arguments: str) -> Iterator[Program]:
-    """Start `tests.support.run_program NAME PORT TLS_PORT ARGUMENTS`; stopped at the end."""
+def program(name: str, folder: Path, manifest: bytes, *arguments: str) -> Iterator[Program]:
+    """Start `tests.support.run_program NAME PORT TLS_PORT MANIFEST ARGUMENTS`; stopped at the end.
+
+    The machine was launched for `manifest`.
+    """
     port, tls_port = free_port(), free_port()
     log = folder / f"{name}-{port}.log"
+    file = folder / f"{name}-{port}.manifest.json"
+    file.write_bytes(manifest)
     argv = [sys.executable, "-m", "tests.support.run_program", name, str(port), str(tls_port)]
+    argv.append(str(file))
     path = os.pathsep.join([str(ROOT), str(ROOT / "py")])
     with log.open("wb") as output:
         process = subprocess.Popen(

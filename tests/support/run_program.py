@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
@@ -17,9 +18,13 @@ from confide.net.server import Service, serve
 from tests.support.simulated_machine import SimulatedMachine
 
 
+def machine_of(role: str) -> SimulatedMachine:
+    return SimulatedMachine(role, manifest=Path(sys.argv[4]).read_bytes(), now=int(time.time()))
+
+
 def coordinator() -> Service:
-    machine = SimulatedMachine("coordinator", now=int(time.time()))
-    return Service(create_app(Coordinator(machine)))
+    machine = machine_of("coordinator")
+    return Service(create_app(Coordinator(machine, binding=machine.binding)))
 
 
 def hasty_monotonic() -> float:
@@ -28,12 +33,12 @@ def hasty_monotonic() -> float:
 
 
 def secret_service() -> Service:
-    service = SecretService()
+    service, machine = SecretService(), machine_of("secret-service")
     node = Node(
         "secret-service",
-        SimulatedMachine("secret-service", now=int(time.time())),
-        CoordinatorClient(sys.argv[4]),
-        binding=bytes.fromhex(sys.argv[5]),
+        machine,
+        CoordinatorClient(sys.argv[5]),
+        binding=machine.binding,
         kem_public_key=service.kem_public_key,
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )

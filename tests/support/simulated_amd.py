@@ -27,6 +27,7 @@ NOW = 1_800_000_000
 DAY = timedelta(days=1)
 MADE = datetime.fromtimestamp(NOW, UTC) - DAY
 LAUNCH_DIGEST = bytes(range(48))
+BINDING = bytes(range(100, 132))  # what the chip says in HOST_DATA: SHA-256 of some manifest
 CSP_ID = "CN=simulated.cloud"
 P384_ORDER = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
@@ -172,7 +173,7 @@ class SimulatedChip:
     platform_info: int = 0b100101
     key_info: int | None = None
     measurement: bytes = LAUNCH_DIGEST
-    host_data: bytes = bytes(32)
+    host_data: bytes = BINDING
     id_key_digest: bytes = bytes(48)
     author_key_digest: bytes = bytes(48)
     family_id: bytes = bytes(16)

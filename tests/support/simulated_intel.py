@@ -41,6 +41,7 @@ ISSUED = "2026-05-20T00:00:00Z"
 NEXT_UPDATE = "2026-06-19T00:00:00Z"
 SEPT_VE_DISABLE = 1 << 28
 MRSIGNER = bytes(range(32))
+BINDING = bytes(range(100, 132))  # SHA-256 of some manifest
 PLATFORM_STATUSES = [
     "UpToDate",
     "SWHardeningNeeded",
@@ -74,7 +75,7 @@ REPORT = TdReport(
     attributes=SEPT_VE_DISABLE,
     xfam=0x602E7,
     mrtd=b"\x22" * 48,
-    mrconfigid=bytes(48),
+    mrconfigid=BINDING + bytes(16),
     mrowner=bytes(48),
     mrownerconfig=bytes(48),
     rtmrs=(RTMRS[0], RTMRS[1], RTMRS[2], bytes(48)),
@@ -86,7 +87,6 @@ POLICY = TdxPolicy(
     attributes=Masked(2**64 - 1, SEPT_VE_DISABLE),
     xfam=Masked(2**64 - 1, REPORT.xfam),
     mrseam=None,
-    mrconfigids=(bytes(48),),
     mrowners=(bytes(48),),
     mrownerconfigs=(bytes(48),),
     fmspcs=None,

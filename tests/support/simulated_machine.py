@@ -25,6 +25,7 @@ from confide.host.development_ca import (
 )
 from confide.host.manifest_builder import stamp
 from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.launch import BINDING_PCR
 from confide.protocol.manifest import Manifest
 from confide.protocol.policy.vtpm import REQUIRED_PCRS
 from confide.protocol.validity import DAY, DEFAULT_DAYS
@@ -114,11 +115,17 @@ def current_manifest(**changes: Any) -> bytes:
 class SimulatedMachine:
     """An attester (see confide.guest.attest.hardware) of a machine that booted the image of `role`.
 
-    `events` overrides what single registers were extended with.
+    It was launched for `manifest`. `events` overrides what single registers were extended with, and
+    `pcrs` are the values that it quotes.
     """
 
     def __init__(
-        self, role: str, *, events: Mapping[int, bytes] | None = None, now: int = NOW
+        self,
+        role: str,
+        *,
+        manifest: bytes | None = None,
+        events: Mapping[int, bytes] | None = None,
+        now: int = NOW,
     ) -> None:
         self._events = measurements(role) | dict(events or {})
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -126,10 +133,13 @@ class SimulatedMachine:
             self._key.public_key(), datetime.fromtimestamp(now, UTC)
         )
         self.quotes = 0
+        self.binding = sha256(manifest_bytes() if manifest is None else manifest).digest()
+        # the machine itself extends PCR 15 after boot, so no log of the firmware's has the event
+        self.pcrs = registers(self._events | {BINDING_PCR: self.binding})
 
     def evidence(self, report_data: bytes) -> Evidence:
         self.quotes += 1
-        pcrs = registers(self._events)
+        pcrs = dict(sorted(self.pcrs.items()))
         quote = (
             u32(TPM_GENERATED)
             + u16(TPM_ST_ATTEST_QUOTE)

@@ -36,7 +36,6 @@ def policy_json(**changes: object) -> dict[str, Any]:
         "author_key_digests": ["00" * 48],
         "family_ids": ["00" * 16],
         "image_ids": ["00" * 16],
-        "host_data": ["00" * 32],
         "chip_ids": [bytes(range(1, 65)).hex()],
         "csp_ids": ["CN=simulated.cloud"],
         "opt_outs": [],

@@ -107,13 +107,19 @@ def reference_of(report: TdReport) -> TdxReference:
     return TdxReference("recorded", report.mrtd, *report.rtmrs)
 
 
+def binding_of(report: TdReport) -> bytes:
+    """What the TD was launched for, if the last 16 bytes of MRCONFIGID are zeros; else no binding
+    fits it.
+    """
+    return report.mrconfigid[:32]
+
+
 def policy_of(report: TdReport, advisories: tuple[str, ...] = ()) -> TdxPolicy:
     """Wants what `report` says, and accepts any status but Revoked: only Intel's word counts."""
     return TdxPolicy(
         attributes=Masked(2**64 - 1, report.attributes),
         xfam=Masked(2**64 - 1, report.xfam),
         mrseam=None,
-        mrconfigids=(report.mrconfigid,),
         mrowners=(report.mrowner,),
         mrownerconfigs=(report.mrownerconfig,),
         fmspcs=None,
@@ -132,8 +138,11 @@ def verify_recorded(
     *,
     genuine: TdReport | None = None,
     advisories: tuple[str, ...] = (),
+    binding: bytes | None = None,
 ) -> Verdict:
-    """Verifies a quote; what it should say is what `genuine` says, or else what it does say."""
+    """Verifies a quote; what it should say is what `genuine` says, or else what it does say. It
+    must have been launched for `binding` or, without one, for what the same report says.
+    """
     evidence = TdxEvidence.parse(Evidence("tdx", data, (), b""))
     report = genuine or evidence.quote.report
     return verify_quote(
@@ -141,6 +150,7 @@ def verify_recorded(
         report_data=report.report_data,
         references=[reference_of(report)],
         policy=policy_of(report, advisories),
+        binding=binding_of(report) if binding is None else binding,
         collateral=collateral,
         now=now,
     )

@@ -216,6 +216,7 @@ def verify(evidence: Evidence, vector: Vector, genuine: Evidence, **changes: Any
         "report_data": report[0x50:0x90],
         "references": [SnpReference("published", report[0x90:0xC0])],
         "policy": policy_of(vector),
+        "binding": report[0xC0:0xE0],
         "collateral": SnpCollateral(),
         "now": AT,
     }
@@ -229,6 +230,15 @@ def test_genuine_evidence(vectors: Path, name: str) -> None:
     assert report.version == vector.version
     assert report.measurement.hex().startswith(vector.measurement)
     verify(evidence, vector, evidence).require()
+
+
+@each_vector
+def test_genuine_evidence_of_a_machine_that_was_not_launched_for_this_manifest(
+    vectors: Path, name: str
+) -> None:
+    vector, evidence = VECTORS[name], evidence_of(vectors, name)
+    binding = hashlib.sha256(b"a manifest").digest()
+    assert failed(verify(evidence, vector, evidence, binding=binding)) == ["launch binding"]
 
 
 @each_vector

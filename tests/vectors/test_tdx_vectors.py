@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from confide.encoding.pem import read_chain, write_chain
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
 from confide.protocol.evidence import Evidence
+from confide.protocol.launch import UNBOUND
 from confide.vendors.intel.collateral import QeIdentity, TcbInfo, TdxCollateral
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.intel.quote import Quote
@@ -42,6 +44,7 @@ from tests.support.tdx_vectors import (
     STATUS,
     Pair,
     at,
+    binding_of,
     policy_of,
     read_collateral,
     read_quote,
@@ -131,6 +134,15 @@ def test_bytes_after_the_end(vectors: Path, name: str, trailing: int) -> None:
 
 
 @pytest.mark.parametrize("pair", ACCEPTED, ids=lambda pair: pair.quote)
+def test_accepted_quote_of_a_machine_that_was_launched_for_no_manifest(
+    vectors: Path, pair: Pair
+) -> None:
+    data, collateral = read_quote(vectors, pair.quote), read_collateral(vectors, pair.collateral)
+    for binding, names in ((UNBOUND, []), (sha256(b"a manifest").digest(), ["launch binding"])):
+        assert failed(verify_recorded(data, collateral, pair.now, binding=binding)) == names
+
+
+@pytest.mark.parametrize("pair", ACCEPTED, ids=lambda pair: pair.quote)
 def test_accepted_quote_after_its_collateral_has_ended(vectors: Path, pair: Pair) -> None:
     data, collateral = read_quote(vectors, pair.quote), read_collateral(vectors, pair.collateral)
     names = failed(verify_recorded(data, collateral, at(2026, 4, 4)))
@@ -175,6 +187,7 @@ def verify_with_log(vectors: Path, quote: bytes, log: bytes) -> Verdict:
         report_data=report.report_data,
         references=[reference_of(report)],
         policy=policy_of(report),
+        binding=binding_of(report),
         collateral=read_collateral(vectors, NEWER_90C06F),
         now=MARCH_2026,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from confide.client.collateral.finder import FindCollateral
+from confide.client.collateral.upload import give_collateral
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.files import read_file
 from confide.encoding.messages import CborMessage
@@ -151,7 +152,8 @@ def set_manifest(
 ) -> Verdict:
     """Verify the coordinator at this URL, give it the manifest, and verify it again.
 
-    A coordinator that already has exactly this manifest is only verified.
+    A coordinator that already has exactly this manifest is only verified. Either way it then gets
+    the collateral that it was verified with: its nodes verify it, too, and have no other source.
 
     Args:
         coordinator: The address.
@@ -206,6 +208,7 @@ def set_manifest(
         now=int(now()),
     )
     verdict.require()
+    give_collateral(client, collateral, now=int(now()))
     return verdict
 
 

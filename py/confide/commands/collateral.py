@@ -8,6 +8,7 @@ from pathlib import Path
 
 from confide.client.collateral.finder import make_finder, offline, read_bundle
 from confide.client.collateral.freshness import end_of
+from confide.client.collateral.upload import give_collateral
 from confide.client.service import Record, fetch_record, read_api_key, read_proof
 from confide.commands.options import (
     add_api_key,
@@ -96,8 +97,8 @@ vendors sign each item, so it does not matter who carries it."""
     command = commands.add_parser(
         "push",
         help="give a coordinator a bundle",
-        description="Replaces the coordinator's bundle. From then on, the coordinator verifies "
-        "each machine that joins by these items.",
+        description="Adds the bundle to what the coordinator has. From then on, the coordinator "
+        "verifies each machine that joins by these items, and each machine the coordinator.",
     )
     command.add_argument("bundle", type=Path, metavar="FILE", help="the bundle")
     command.add_argument(
@@ -198,8 +199,8 @@ def _show(options: argparse.Namespace) -> ExitStatus:
 
 def _push(options: argparse.Namespace) -> ExitStatus:
     bundle = read_bundle(options.bundle)
-    CoordinatorClient(options.coordinator).set_collateral(bundle)
-    say(f"{options.coordinator} now verifies by these {len(bundle.items)} items")
+    give_collateral(CoordinatorClient(options.coordinator), bundle, now=int(time.time()))
+    say(f"{options.coordinator} now has these {len(bundle.items)} items, beside those it had")
     return ExitStatus.PASSED
 
 

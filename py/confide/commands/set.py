@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = """\
 Verifies the coordinator by the manifest, gives it the manifest, and verifies it again.
-A coordinator takes the manifest that it was launched for, and no other."""
+A coordinator takes the manifest that it was launched for, and no other. It also gets the
+vendor collateral that it was verified with, because its nodes verify it. Run the command
+again before that collateral expires."""
     add_manifest(parser)
     parser.add_argument(
         "--coordinator", required=True, metavar="URL", help="the coordinator's address"

@@ -176,8 +176,6 @@ class System:
             models=self.models,
         )
         worker = self._start(Role.WORKER_CPU, serving, [self.build.model / "model.disk"])
-        roles = ", ".join(self.machines)
-        self.progress(f"{roles}: each bound at launch to the manifest {self.binding.hex()}")
         coordinator.wait_ready(300)
         self._ready(Role.COORDINATOR, start)
         set_manifest(coordinator.url, self.manifest.read_bytes(), offline())
@@ -188,6 +186,8 @@ class System:
         worker.wait_ready(600)
         self._ready(Role.WORKER_CPU, start)
         self.progress("worker-cpu: ready")
+        # Verified by now: the coordinator's evidence here, that of the others by the coordinator.
+        self.progress(f"each machine's evidence: bound to manifest {self.binding.hex()[:16]}…")
 
     def _ready(self, role: str, start: float) -> None:
         self.seconds[role] = time.monotonic() - start

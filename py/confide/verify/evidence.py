@@ -29,6 +29,7 @@ def verify_evidence(
     role: str,
     collateral: Bundle,
     now: int,
+    binding: bytes | None = None,
 ) -> Verdict:
     """Every check of the evidence of a machine that claims a role.
 
@@ -43,13 +44,16 @@ def verify_evidence(
         role: the role's name in the manifest.
         collateral: vendors' statements; `missing_for` names those that are needed.
         now: unix seconds.
+        binding: what the machine must have been launched for (32 bytes, `protocol.launch`): this
+            manifest, unless given.
     """
+    binding = manifest.sha256 if binding is None else binding
     try:
         accepted = manifest.role(role)
     except PolicyError as error:
         return _refused("role", error.expected, error.seen)
     shelf = Shelf(collateral)
-    verdict = _verify_machine(evidence, report_data, manifest, accepted, shelf, now)
+    verdict = _verify_machine(evidence, report_data, manifest, accepted, binding, shelf, now)
     if verdict.passed or accepted.gpus is None:
         verdict += _verify_gpus(evidence, report_data, accepted, shelf, now)
     else:
@@ -83,6 +87,7 @@ def _verify_machine(
     report_data: bytes,
     manifest: Manifest,
     role: RoleEntry,
+    binding: bytes,
     shelf: Shelf,
     now: int,
 ) -> Verdict:
@@ -99,6 +104,7 @@ def _verify_machine(
                 report_data=report_data,
                 references=role.vtpm,
                 authority=platforms.vtpm,
+                binding=binding,
                 now=now,
             )
         case SnpEvidence() if platforms.snp is not None:
@@ -107,6 +113,7 @@ def _verify_machine(
                 report_data=report_data,
                 references=role.snp,
                 policy=platforms.snp,
+                binding=binding,
                 collateral=snp_collateral(machine, platforms.snp, shelf),
                 now=now,
             )
@@ -116,6 +123,7 @@ def _verify_machine(
                 report_data=report_data,
                 references=role.tdx,
                 policy=platforms.tdx,
+                binding=binding,
                 collateral=tdx_collateral(machine, shelf),
                 now=now,
             )

@@ -7,7 +7,8 @@ Rules that hold for every verdict which passes:
   covers exactly the register values that were sent along.
 - One reference of the manifest matches in every register that it pins. References are never mixed,
   and none leaves one of `REQUIRED_PCRS` open.
-- The event log replays to those registers. It decides nothing: it is there to explain.
+- The machine was launched for this manifest: PCR 15 is quoted, and is what follows from its bytes.
+- The event log replays to the registers that references pin. It decides nothing: it explains.
 
 Source: TCG TPM 2.0 Library, Part 1, 36.6 (attestation); TCG PC Client Platform Firmware Profile,
 3.3.4 (PCR usage); the UAPI group's Linux TPM PCR registry for 8 and above.
@@ -23,9 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confide.protocol.binding import TPM_EXTRA_DATA_SIZE
+from confide.protocol.launch import BINDING_PCR, binding_pcr
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.vendors.tpm.structures import EcdsaSignature, RsassaSignature, pcr_digest
 from confide.verify.attestation_key import check_chain
+from confide.verify.launch import check_launch
 from confide.verify.machine import VtpmEvidence
 from confide.verify.verdict import FORMAT, Check, Verdict, check_equal
 from measure import eventlog
@@ -48,7 +51,6 @@ PCR_COVERS = {
     12: "command line, credentials and drivers added from outside the image",
     13: "system extensions added from outside the image",
     14: "machine owner keys",
-    15: "machine identity",
 }
 MIN_RSA_BITS = 2048
 
@@ -62,6 +64,7 @@ def verify_vtpm(
     report_data: bytes,
     references: Sequence[VtpmReference],
     authority: DevelopmentCa,
+    binding: bytes,
     now: int,
 ) -> Verdict:
     """Checks everything; bad evidence makes a verdict that has not passed, never an exception.
@@ -71,6 +74,7 @@ def verify_vtpm(
         report_data: the 64 bytes of which the quote must bind the first 32.
         references: the registers that the manifest accepts.
         authority: who may certify attestation keys.
+        binding: what the machine must have been launched for, 32 bytes (`protocol.launch`).
         now: unix seconds.
     """
     report, quote = evidence.report, evidence.quote
@@ -90,6 +94,8 @@ def verify_vtpm(
         check_equal("quoted values", pcr_digest(report.pcrs).hex(), quote.pcr_digest.hex(), FORMAT),
     ]
     checks += _check_references(report.pcrs, references)
+    place, seen = f"PCR {BINDING_PCR}", report.pcrs.get(BINDING_PCR)
+    checks.append(check_launch(place, binding_pcr, binding, seen))
     checks.append(_check_event_log(evidence.event_log, report.pcrs, references))
     return Verdict(tuple(checks))
 

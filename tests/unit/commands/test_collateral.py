@@ -164,7 +164,7 @@ class _Attester:
 def test_a_saved_record_carries_its_collateral(
     production: Production, vendors: SimulatedVendors, cache: Path
 ) -> None:
-    coordinator = Coordinator(_Attester(production), now=at(NOW))
+    coordinator = Coordinator(_Attester(production), binding=production.binding, now=at(NOW))
     coordinator.set_manifest(manifest().encode())
     nonce = bytes(32)
     attestation = coordinator.attest(nonce).encode()
@@ -297,7 +297,7 @@ def test_a_running_coordinator(
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    with program("coordinator", tmp_path) as coordinator:
+    with program("coordinator", tmp_path, Path("development.json").read_bytes()) as coordinator:
         coordinator.wait("no-manifest")
         assert main(["collateral", "push", "--coordinator", coordinator.url, "all"]) == PASSED
         assert CoordinatorClient(coordinator.url).collateral() == read("all")

@@ -31,7 +31,8 @@ def run(
     @contextmanager
     def system(_: object, run_dir: Path, progress: Callable[[str], None]) -> Iterator[object]:
         with NativeService(tmp_path) as native:
-            for line in ("coordinator: verified, has the manifest", "b: ready", "c: ready"):
+            bound = f"each machine's evidence: bound to manifest {'0' * 16}…"
+            for line in ("coordinator: verified, has the manifest", "b: ready", "c: ready", bound):
                 progress(line)
 
             def program(name: str, url: str) -> SimpleNamespace:

@@ -22,8 +22,8 @@ PASSED, FAILED, USAGE, _ = ExitStatus
 
 
 @pytest.fixture
-def coordinator(tmp_path: Path) -> Iterator[Program]:
-    with program("coordinator", tmp_path) as started:
+def coordinator(tmp_path: Path, manifest: Path) -> Iterator[Program]:
+    with program("coordinator", tmp_path, manifest.read_bytes()) as started:
         started.wait("no-manifest")
         yield started
 

@@ -73,7 +73,7 @@ class Host:
 
     def is_tdx(self, guest: SimulatedTdxGuest) -> SimulatedTsm:
         """Make it a machine of TDX, whose TDREPORT `guest` gives."""
-        self._monkeypatch.setattr(launch.fcntl, "ioctl", guest.ioctl)
+        self._monkeypatch.setattr("confide.guest.launch.fcntl.ioctl", guest.ioctl)
         return self._is("tdx_guest", SimulatedTsm(lambda _: b"", provider="tdx_guest"))
 
     def _is(self, device: str, tsm: SimulatedTsm) -> SimulatedTsm:

@@ -17,14 +17,14 @@ UNITS = sorted(IMAGES.glob("**/systemd/confide-*.service"))
 SERVICES = [unit for unit in UNITS if unit.name != "confide-debug.service"]
 
 
-def settings(file: Path) -> list[tuple[str, str]]:
-    """The settings of the section Service, in order."""
+def settings(file: Path, wanted: str = "[Service]") -> list[tuple[str, str]]:
+    """The settings of a section, in order."""
     found: list[tuple[str, str]] = []
     section = ""
     for line in file.read_text().splitlines():
         if line.startswith("["):
             section = line
-        elif section == "[Service]" and not line.startswith("#") and "=" in line:
+        elif section == wanted and not line.startswith("#") and "=" in line:
             name, _, value = line.partition("=")
             found.append((name, value))
     return found
@@ -72,7 +72,37 @@ def test_every_capability_is_listed(unit: Path) -> None:
     assert values(unit, "CapabilityBoundingSet") == expected.get(unit.name, [""])
 
 
+@pytest.mark.parametrize("name", ["confide-firewall", "confide-role"])
+def test_nothing_starts_before_the_machine_knows_its_manifest(name: str) -> None:
+    """The network comes after the firewall, and so after the binding."""
+    found = settings(IMAGES / f"common/systemd/{name}.service", "[Unit]")
+    for relation in ("Requires", "After"):
+        listed = " ".join(value for key, value in found if key == relation).split()
+        assert "confide-binding.service" in listed
+
+
+def test_a_machine_without_a_binding_ends() -> None:
+    unit = IMAGES / "common/systemd/confide-binding.service"
+    assert ("FailureAction", "poweroff-force") in settings(unit, "[Unit]")
+    service = dict(settings(unit))
+    # With Type=oneshot, what comes after it starts when it has ended well.
+    assert (service["Type"], service["RemainAfterExit"]) == ("oneshot", "yes")
+    assert (service["PrivateNetwork"], service["RestrictAddressFamilies"]) == ("yes", "none")
+
+
 def test_drop_ins_that_undo_come_after_the_common_one() -> None:
     undo = IMAGES / "debug/app/systemd/confide-debug.service.d/undo.conf"
     assert undo.name > HARDENING.name
     assert {name for name, _ in settings(undo)} < {name for name, _ in settings(HARDENING)}
+
+
+def test_the_machine_ends_with_the_program_of_its_role() -> None:
+    """Whatever the reason, a clean exit too: nothing of one mesh may meet another process."""
+    role = IMAGES / "common/systemd/confide-role.service"
+    assert values(role, "Restart") == ["no"]
+    lines = role.read_text().splitlines()
+    assert {"SuccessAction=poweroff-force", "FailureAction=poweroff-force"} < set(lines)
+    for drop_in in IMAGES.glob("**/confide-role.service.d/*"):
+        assert not {"Restart", "SuccessAction", "FailureAction"} & {
+            line.partition("=")[0] for line in drop_in.read_text().splitlines()
+        }

@@ -50,7 +50,10 @@ NONCE = secrets.token_bytes(32)
 def new_coordinator(
     manifest: bytes | None = MANIFEST, machine: SimulatedMachine | None = None
 ) -> Coordinator:
-    coordinator = Coordinator(machine or SimulatedMachine("coordinator"), now=Clock())
+    machine = machine or SimulatedMachine("coordinator", manifest=manifest)
+    # Its program believes what it is told. What the machine's evidence shows is another thing.
+    binding = sha256(manifest or MANIFEST).digest()
+    coordinator = Coordinator(machine, binding=binding, now=Clock())
     if manifest is not None:
         coordinator.set_manifest(manifest)
     return coordinator
@@ -102,6 +105,7 @@ def test_good_coordinator(attestation: Attestation) -> None:
 def test_another_manifest_is_served() -> None:
     assert failed(verify(new_coordinator(OTHER_MANIFEST).attest(NONCE))) == {
         "manifest",
+        "launch binding",
         "quote binding",
         "mesh CA",
         "history",
@@ -111,7 +115,14 @@ def test_another_manifest_is_served() -> None:
 def test_pinned_manifest_is_served_but_another_one_is_in_force() -> None:
     """The gateway swaps the bytes in transit: nothing that matters can be swapped with them."""
     served = replace(new_coordinator(OTHER_MANIFEST).attest(NONCE), manifest=MANIFEST)
-    assert failed(verify(served)) == {"quote binding", "mesh CA", "history"}
+    assert failed(verify(served)) == {"launch binding", "quote binding", "mesh CA", "history"}
+
+
+def test_a_machine_that_was_launched_for_another_manifest() -> None:
+    """All that it says is right. It was started for another mesh, and nobody can change that."""
+    machine = SimulatedMachine("coordinator", manifest=OTHER_MANIFEST)
+    assert failed(verify(new_coordinator(machine=machine).attest(NONCE))) == {"launch binding"}
+    assert failed(unset(new_coordinator(None, machine).attest(NONCE))) == {"launch binding"}
 
 
 def test_manifest_that_is_the_same_value_in_other_bytes(attestation: Attestation) -> None:

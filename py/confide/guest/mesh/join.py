@@ -251,7 +251,7 @@ class Node:
         except MachineEndsError:
             raise
         except Exception as error:  # for every error the answer is to try again
-            self._note(error)
+            self._note(error, "looking for the mesh" if renewal > 0 else "joining")
             if renewal > 0:
                 return min(LOOK_AFTER, renewal)
             self._backoff = min(self._backoff * 2, MAX_BACKOFF)
@@ -309,11 +309,11 @@ class Node:
                 f"its certificate has ended, last error: {self.reason or 'none'}"
             )
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, what: str) -> None:
         reason = error.code if isinstance(error, ConfideError) else type(error).__name__
         if reason != self._reason:
             # Once per kind of error. !a because the words may be the coordinator's.
-            print(f"confide: no mesh: {str(error)!a}", file=sys.stderr, flush=True)
+            print(f"confide: {what} failed: {str(error)!a}", file=sys.stderr, flush=True)
         self._reason = reason
 
     def _stay_joined(self) -> None:

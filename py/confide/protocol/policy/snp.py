@@ -1,8 +1,9 @@
 """What a manifest says of SEV-SNP machines: which measurements, and how a machine must be set up.
 
 Rules that hold for every policy:
-- Everything that a report states and a host could choose has a reference value. An empty list
-  accepts nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
+- Everything that a report states and a host could choose has a reference value, but for HOST_DATA,
+  which follows from the manifest's bytes (`confide.protocol.launch`). An empty list accepts
+  nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
 - A product of AMD's is accepted only with a policy of its own: a minimum for each component of its
   TCB version, the mitigations, and the sets of bits that guest policy and platform may have.
 - A set of bits is accepted as a whole: what is in no listed set is refused.
@@ -137,11 +138,11 @@ class SnpPolicy:
     """Reference values beside the launch digest, for all SEV-SNP machines of a manifest.
 
     `products` names the accepted products. Digests are SHA-384 (48 bytes), family and image ids 16
-    bytes, host data 32 bytes: zeros stand for "none given", and are accepted only if they are
-    listed. `chip_ids` (64 bytes each) are the accepted chips, `csp_ids` the accepted clouds where a
-    VLEK signs. Without chip ids a VCEK is refused, except that the opt-out `insecure_any_chip`
-    accepts every chip; a VLEK then says only whose machine it is. Zeros are no chip's id: a host
-    shows them if it masks the id, and then no listed chip is there.
+    bytes: zeros stand for "none given", and are accepted only if they are listed. `chip_ids` (64
+    bytes each) are the accepted chips, `csp_ids` the accepted clouds where a VLEK signs. Without
+    chip ids a VCEK is refused, except that the opt-out `insecure_any_chip` accepts every chip; a
+    VLEK then says only whose machine it is. Zeros are no chip's id: a host shows them if it masks
+    the id, and then no listed chip is there.
     """
 
     products: Annotated[
@@ -155,7 +156,6 @@ class SnpPolicy:
     author_key_digests: Annotated[tuple[bytes, ...], _values(DIGEST_SIZE)]
     family_ids: Annotated[tuple[bytes, ...], _values(16)]
     image_ids: Annotated[tuple[bytes, ...], _values(16)]
-    host_data: Annotated[tuple[bytes, ...], _values(32)]
     chip_ids: Annotated[tuple[bytes, ...], _values(CHIP_ID_SIZE)]
     csp_ids: Annotated[tuple[str, ...], Accepted(Text(MAX_CSP_ID), unique=True, code=_CODE)]
     opt_outs: Annotated[frozenset[OptOut], Choices(OptOut, collect=frozenset)]

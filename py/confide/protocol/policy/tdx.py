@@ -1,8 +1,9 @@
 """What a manifest says of TDX: the measurements it accepts, and the rules for everything else.
 
 Rules that hold for every policy:
-- Everything that a quote states and a host could choose has a reference value. An empty list
-  accepts nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
+- Everything that a quote states and a host could choose has a reference value, but for MRCONFIGID,
+  which follows from the manifest's bytes (`confide.protocol.launch`). An empty list accepts
+  nothing; what is not to be checked is named as an opt-out, and verdicts repeat its name.
 - Debugging, and any platform of Intel's instead of listed ones, need such an opt-out.
 
 Source: Intel TDX Module Base Architecture Specification, "TD ATTRIBUTES", "XFAM".
@@ -103,8 +104,8 @@ class TdxPolicy:
 
     `attributes` and `xfam` are the TD's. `mrseam` lists the accepted TDX modules (48 bytes each),
     `fmspcs` the accepted kinds of platform (6 bytes each); None stands for `SIGNED_BY_INTEL`: each
-    that Intel's TCB info knows. `mrconfigids`, `mrowners` and `mrownerconfigs` (48 bytes each) are
-    what the host may have bound to the TD; zeros are "nothing", and have to be listed, too.
+    that Intel's TCB info knows. `mrowners` and `mrownerconfigs` (48 bytes each) are what the host
+    may have bound to the TD beside the manifest; zeros are "nothing", and have to be listed, too.
     `platform_instances` (16 bytes each) are the accepted machines, unless `insecure_any_platform`
     accepts every one. TCB statuses and advisories that are not listed are refused, and so is TCB
     info or a QE identity below the evaluation data number.
@@ -115,7 +116,6 @@ class TdxPolicy:
     mrseam: Annotated[
         tuple[bytes, ...] | None, NoneAs(SIGNED_BY_INTEL, _values(MEASUREMENT_SIZE)), _ONCE
     ]
-    mrconfigids: Annotated[tuple[bytes, ...], _values(MEASUREMENT_SIZE), _ONCE]
     mrowners: Annotated[tuple[bytes, ...], _values(MEASUREMENT_SIZE), _ONCE]
     mrownerconfigs: Annotated[tuple[bytes, ...], _values(MEASUREMENT_SIZE), _ONCE]
     fmspcs: Annotated[tuple[bytes, ...] | None, NoneAs(SIGNED_BY_INTEL, _values(FMSPC_SIZE)), _ONCE]

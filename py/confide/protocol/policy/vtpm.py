@@ -12,14 +12,16 @@ from typing import Annotated
 
 from confide.errors import FormatError
 from confide.protocol.evidence import PCR_SIZE, PcrNumber
+from confide.protocol.launch import BINDING_PCR
 from measure.declare import Wire
 from measure.kinds import Converted, Hex, MapOf, Name
 
-# docs/protocol.md says what each covers. Nothing in 1, 6, 10 and 15 to 23 depends on the image.
+# docs/protocol.md says what each covers. Nothing in 1, 6, 10 and 16 to 23 depends on the image; 15
+# has the manifest that the machine was launched for.
 REQUIRED_PCRS = (0, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 14)
 
 
-def _check_required(pcrs: dict[int, bytes]) -> dict[int, bytes]:
+def _check_registers(pcrs: dict[int, bytes]) -> dict[int, bytes]:
     missing = [str(index) for index in REQUIRED_PCRS if index not in pcrs]
     if missing:
         raise FormatError(
@@ -28,6 +30,13 @@ def _check_required(pcrs: dict[int, bytes]) -> dict[int, bytes]:
             expected="PCRs " + " ".join(map(str, REQUIRED_PCRS)),
             seen="no PCR " + " ".join(missing),
         )
+    if BINDING_PCR in pcrs:
+        raise FormatError(
+            "manifest-pcrs",
+            "a vTPM measurement pins the register that follows from the manifest itself",
+            expected=f"no PCR {BINDING_PCR}",
+            seen=f"PCR {BINDING_PCR}",
+        )
     return pcrs
 
 
@@ -35,15 +44,18 @@ def _check_required(pcrs: dict[int, bytes]) -> dict[int, bytes]:
 class VtpmReference:
     """Accepted registers of one machine shape: register number to 32-byte SHA-256 bank value.
 
-    A decoded reference has a value for each of `REQUIRED_PCRS`.
+    A decoded reference has a value for each of `REQUIRED_PCRS`, and none for PCR 15.
     """
 
     shape: Annotated[str, Name()]
     pcrs: Annotated[
         Mapping[int, bytes],
-        Converted(MapOf(PcrNumber(), Hex(PCR_SIZE)), read=_check_required, write=dict),
+        Converted(MapOf(PcrNumber(), Hex(PCR_SIZE)), read=_check_registers, write=dict),
         "SHA-256 bank values by register number.",
-        {"required": [str(index) for index in REQUIRED_PCRS]},
+        {
+            "required": [str(index) for index in REQUIRED_PCRS],
+            "properties": {str(BINDING_PCR): False},
+        },
     ]
 
 

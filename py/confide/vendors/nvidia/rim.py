@@ -17,11 +17,13 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from lxml import etree
+from typing import TYPE_CHECKING
 
 from confide.errors import FormatError
 from confide.vendors.nvidia.spdm import DIGEST_SIZE, Field, Report
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 MAX_RIM = 256 * 1024
 MAX_RESOURCES = 256
@@ -103,6 +105,9 @@ def load_rim_xml(data: bytes) -> etree._Element:
 
     Nothing in it is verified yet.
     """
+    # Imported here: XML is for GPUs only, and each machine imports this module.
+    from lxml import etree
+
     if len(data) > MAX_RIM:
         raise _bad(f"at most {MAX_RIM} bytes", f"{len(data)} bytes")
     try:

@@ -10,16 +10,16 @@ Source: W3C XML Signature 1.1, 3.2 (core validation), 6.6.4 (enveloped signature
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from lxml import etree
-from signxml.algorithms import DigestAlgorithm, SignatureMethod
-from signxml.verifier import SignatureConfiguration, XMLVerifier
+from typing import TYPE_CHECKING
 
 from confide.errors import FormatError
 from confide.vendors.nvidia.rim import Rim, load_rim_xml, signing_certificates
 from confide.verify.nvidia.chain import Chain, check_chain, load_chain
 from confide.verify.roots import NVIDIA_RIM, Root
 from confide.verify.verdict import COLLATERAL, Check
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 _FORMAT = "reference values"
 
@@ -68,6 +68,10 @@ def rim_signers(xml: bytes) -> Chain:
 
 def _signed_element(document: etree._Element, chain: Chain) -> etree._Element:
     """The element that the leaf's key signed. Raises FormatError if it signed none."""
+    # Imported here, as lxml is in vendors: XML is for GPUs only, and each machine imports this.
+    from signxml.algorithms import DigestAlgorithm, SignatureMethod
+    from signxml.verifier import SignatureConfiguration, XMLVerifier
+
     config = SignatureConfiguration(
         location="./",
         signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),

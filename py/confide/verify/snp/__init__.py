@@ -6,6 +6,7 @@ Rules that hold for every verdict which passes:
   a list that the root signed and that has not expired.
 - That certificate is for the processor, and for the TCB version, that the report states.
 - The report binds the caller's data, and its launch digest is one of the manifest's.
+- The machine was launched for this manifest: HOST_DATA is what follows from its bytes.
 - Everything else that the report states has a reference value in the manifest's policy and agrees
   with it; what the policy leaves open is in the verdict, by the name of the opt-out.
 
@@ -33,6 +34,7 @@ def verify_snp(
     report_data: bytes,
     references: Sequence[SnpReference],
     policy: SnpPolicy,
+    binding: bytes,
     collateral: SnpCollateral,
     now: int,
 ) -> Verdict:
@@ -43,6 +45,7 @@ def verify_snp(
         report_data: the 64 bytes that the report must bind.
         references: the launch digests that the manifest accepts.
         policy: what else the manifest demands.
+        binding: what the machine must have been launched for, 32 bytes (`protocol.launch`).
         collateral: the certificates that did not come with the evidence, and the revocation list.
         now: unix seconds.
     """
@@ -65,6 +68,6 @@ def verify_snp(
             *check_revoked(chain, collateral.crl, policy, now),
             *check_origin(report, chain.key, tcbs),
             check_equal("report data", report_data, report.report_data, "nonce and bound data"),
-            *check_policy(report, chain.key, tcbs, references, policy),
+            *check_policy(report, chain.key, tcbs, references, policy, binding),
         )
     )

@@ -16,6 +16,7 @@ from confide.protocol.policy.snp import (
 from confide.vendors.amd.certificates import EndorsementKey
 from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Report, bit_name
 from confide.verify.claims import AtLeast, Claim, Equals, InsecureAny, OneOf
+from confide.verify.launch import check_launch
 from confide.verify.snp.origin import Tcbs
 from confide.verify.verdict import Check
 
@@ -28,10 +29,12 @@ def check_policy(
     tcbs: Tcbs,
     references: Sequence[SnpReference],
     policy: SnpPolicy,
+    binding: bytes,
 ) -> list[Check]:
     """Every check against the manifest, what matters most first."""
     return [
         _check_launch_digest(report, references),
+        check_launch("HOST_DATA", bytes, binding, report.host_data),
         *_check_opt_outs(report, policy),
         Equals("VMPL", policy.vmpl, _MANIFEST).check(report.vmpl),
         *_check_product(report, key, tcbs, policy),
@@ -41,7 +44,6 @@ def check_policy(
         OneOf("author key", policy.author_key_digests, _MANIFEST).check(report.author_key_digest),
         OneOf("family id", policy.family_ids, _MANIFEST).check(report.family_id),
         OneOf("image id", policy.image_ids, _MANIFEST).check(report.image_id),
-        OneOf("host data", policy.host_data, _MANIFEST).check(report.host_data),
     ]
 
 

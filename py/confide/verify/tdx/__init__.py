@@ -29,6 +29,7 @@ def verify_tdx(
     report_data: bytes,
     references: Sequence[TdxReference],
     policy: TdxPolicy,
+    binding: bytes,
     collateral: TdxCollateral | FormatError,
     now: int,
 ) -> Verdict:
@@ -39,6 +40,7 @@ def verify_tdx(
         report_data: the 64 bytes that the quote must bind.
         references: the registers that the manifest accepts.
         policy: what else the manifest demands.
+        binding: what the machine must have been launched for, 32 bytes (`protocol.launch`).
         collateral: Intel's statements on this kind of platform, or why there are none.
         now: unix seconds.
     """
@@ -50,6 +52,7 @@ def verify_tdx(
         report_data=report_data,
         references=references,
         policy=policy,
+        binding=binding,
         collateral=collateral,
         now=now,
     )
@@ -69,6 +72,7 @@ def verify_quote(
     report_data: bytes,
     references: Sequence[TdxReference],
     policy: TdxPolicy,
+    binding: bytes,
     collateral: TdxCollateral | FormatError,
     now: int,
 ) -> Verdict:
@@ -97,7 +101,11 @@ def verify_quote(
             *check_platform(pck, policy),
             *check_tcb(appraisal, info, identity, policy),
             *check_report(
-                quote.report, report_data=report_data, references=references, policy=policy
+                quote.report,
+                report_data=report_data,
+                references=references,
+                policy=policy,
+                binding=binding,
             ),
         )
     )

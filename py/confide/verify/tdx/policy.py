@@ -4,7 +4,8 @@ Rules that hold when every check passes:
 - The report binds the caller's data.
 - The TD is not a debug one, cannot be moved to another host, and has no attribute that is unknown.
 - One reference of the manifest matches in MRTD and all four RTMRs; references are never mixed.
-- What the host could have bound to the TD besides is as the manifest says.
+- The TD was launched for this manifest: MRCONFIGID is what follows from its bytes.
+- What else the host could have bound to the TD is as the manifest says.
 - The machine, and what Intel thinks of it, are among what the manifest accepts.
 
 Source: Intel TDX Module Base Architecture Specification, "TD ATTRIBUTES" and "Measurement".
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from confide.protocol.launch import mrconfigid
 from confide.protocol.policy.tdx import (
     ATTRIBUTE_DEBUG,
     ATTRIBUTE_SEPT_VE_DISABLE,
@@ -26,6 +28,7 @@ from confide.vendors.intel.collateral import QeIdentity, TcbInfo
 from confide.vendors.intel.pck import PckExtension
 from confide.vendors.intel.quote import MEASUREMENT_SIZE, TdReport
 from confide.verify.claims import AtLeast, Bits, Claim, Equals, InsecureAny, OneOf
+from confide.verify.launch import check_launch
 from confide.verify.tdx.tcb import Appraisal
 from confide.verify.verdict import Check, check_equal
 
@@ -47,6 +50,7 @@ def check_report(
     report_data: bytes,
     references: Sequence[TdxReference],
     policy: TdxPolicy,
+    binding: bytes,
 ) -> list[Check]:
     """The checks of the TD report itself."""
     checks = [check_equal("report data", report_data, report.report_data, "nonce and bound data")]
@@ -54,7 +58,7 @@ def check_report(
     checks.append(Bits("XFAM", policy.xfam.mask, policy.xfam.value, _MANIFEST).check(report.xfam))
     checks += [
         _one_of_or_signed("MRSEAM", policy.mrseam, report.mrseam),
-        OneOf("MRCONFIGID", policy.mrconfigids, _MANIFEST).check(report.mrconfigid),
+        check_launch("MRCONFIGID", mrconfigid, binding, report.mrconfigid),
         OneOf("MROWNER", policy.mrowners, _MANIFEST).check(report.mrowner),
         OneOf("MROWNERCONFIG", policy.mrownerconfigs, _MANIFEST).check(report.mrownerconfig),
     ]

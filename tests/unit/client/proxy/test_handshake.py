@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -41,9 +40,9 @@ ANY_CHIP = production.manifest_value()["platforms"] | {
 
 
 def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
-    client, binding = LocalCoordinator(coordinator), sha256(coordinator.mesh().manifest).digest()
-    machine = SimulatedMachine(role)
-    return Node(role, machine, client, binding=binding, now=Clock(), **options).join()
+    machine = SimulatedMachine(role, manifest=coordinator.mesh().manifest)
+    client = LocalCoordinator(coordinator)
+    return Node(role, machine, client, binding=machine.binding, now=Clock(), **options).join()
 
 
 class Gateway:
@@ -53,8 +52,8 @@ class Gateway:
         self, *, coordinator: SimulatedMachine | None = None, manifest: bytes = MANIFEST
     ) -> None:
         clock = Clock()
-        machine = coordinator or SimulatedMachine("coordinator")
-        self.coordinator = Coordinator(machine, now=clock)
+        machine = coordinator or SimulatedMachine("coordinator", manifest=manifest)
+        self.coordinator = Coordinator(machine, binding=machine.binding, now=clock)
         self.coordinator.set_manifest(manifest)
         self.secrets = SecretService(now=clock)
         self.member = join(

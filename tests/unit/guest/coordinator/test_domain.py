@@ -23,6 +23,7 @@ from confide.protocol.binding import join_report_data
 from confide.protocol.coordinator import JoinRequest, RefusedJoin
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import parse_history
+from confide.protocol.launch import UNBOUND
 from confide.protocol.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from tests.support.simulated_machine import (
@@ -73,11 +74,17 @@ def spki() -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def launched_for(manifest: bytes) -> Setting:
+    """A coordinator whose machine was launched for these bytes. It does not have them yet."""
+    now, monotonic = Clock(), Clock(1000)
+    machine = SimulatedMachine("coordinator", manifest=manifest)
+    coordinator = Coordinator(machine, binding=machine.binding, now=now, monotonic=monotonic)
+    return Setting(coordinator, now, monotonic)
+
+
 @pytest.fixture
 def empty() -> Setting:
-    now, monotonic = Clock(), Clock(1000)
-    coordinator = Coordinator(SimulatedMachine("coordinator"), now=now, monotonic=monotonic)
-    return Setting(coordinator, now, monotonic)
+    return launched_for(MANIFEST)
 
 
 @pytest.fixture
@@ -102,21 +109,46 @@ def test_manifest_is_set_once(empty: Setting) -> None:
     assert coordinator.mesh() == before
 
 
-def test_other_manifest_is_refused(setting: Setting) -> None:
-    before = setting.coordinator.mesh()
-    with pytest.raises(PolicyError) as caught:
-        setting.coordinator.set_manifest(manifest_bytes(models=[OTHER_MODEL]))
-    assert caught.value.code == "manifest-already-set"
-    assert setting.coordinator.mesh() == before
+MALFORMED = [
+    b"",
+    b"{}\n",
+    MANIFEST[:-1],
+    MANIFEST + b" ",
+    MANIFEST.replace(b"  ", b"\t"),
+    b"\xff",
+]
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"{}\n", MANIFEST[:-1], MANIFEST + b" ", MANIFEST.replace(b"  ", b"\t"), b"\xff"]
-)
-def test_malformed_manifest_is_refused(empty: Setting, data: bytes) -> None:
-    with pytest.raises(FormatError):
-        empty.coordinator.set_manifest(data)
+@pytest.mark.parametrize("other", [manifest_bytes(models=[OTHER_MODEL]), *MALFORMED])
+def test_what_the_machine_was_not_launched_for_is_refused(empty: Setting, other: bytes) -> None:
+    """Also if it comes first, and unread: bytes that are no manifest get the same answer."""
+    for _ in range(2):
+        with pytest.raises(PolicyError) as caught:
+            empty.coordinator.set_manifest(other)
+        assert caught.value.code == "wrong-manifest"
     assert empty.coordinator.state == "no-manifest"
+    empty.coordinator.set_manifest(MANIFEST)
+    before = empty.coordinator.mesh()
+    with pytest.raises(PolicyError) as caught:
+        empty.coordinator.set_manifest(other)
+    assert caught.value.code == "wrong-manifest"
+    assert empty.coordinator.mesh() == before
+
+
+def test_a_machine_that_was_launched_for_no_manifest_takes_none() -> None:
+    coordinator = Coordinator(SimulatedMachine("coordinator"), binding=UNBOUND, now=Clock())
+    with pytest.raises(PolicyError) as caught:
+        coordinator.set_manifest(MANIFEST)
+    assert caught.value.code == "wrong-manifest"
+
+
+@pytest.mark.parametrize("data", MALFORMED)
+def test_malformed_manifest_is_refused(data: bytes) -> None:
+    """Although the machine was launched for it."""
+    coordinator = launched_for(data).coordinator
+    with pytest.raises(FormatError):
+        coordinator.set_manifest(data)
+    assert coordinator.state == "no-manifest"
 
 
 def test_nothing_is_served_without_manifest(empty: Setting) -> None:
@@ -261,7 +293,7 @@ def test_what_was_bound_cannot_be_swapped(
 
 def test_relayed_join_of_another_mesh(setting: Setting, worker: SimulatedMachine) -> None:
     """A man in the middle shows a node his own mesh CA, and relays challenge and join to us."""
-    attacker = Coordinator(SimulatedMachine("coordinator"), now=setting.now)
+    attacker = launched_for(MANIFEST).coordinator
     attacker.set_manifest(MANIFEST)
     node_view = Setting(attacker, setting.now, setting.monotonic)
     relayed = node_view.request(worker, nonce=setting.coordinator.challenge())
@@ -366,9 +398,11 @@ def test_a_challenge_that_became_stale_since_it_was_checked_admits_nobody() -> N
         challenges.use(challenge)
 
 
-def test_an_expired_manifest_is_not_set(empty: Setting) -> None:
+def test_an_expired_manifest_is_not_set() -> None:
     """By the clock of the host: a convenience for the operator, and nothing that clients need."""
+    expired = manifest_bytes(released=NOW - 100, expires=NOW)
+    coordinator = launched_for(expired).coordinator
     with pytest.raises(PolicyError) as caught:
-        empty.coordinator.set_manifest(manifest_bytes(released=NOW - 100, expires=NOW))
+        coordinator.set_manifest(expired)
     assert caught.value.code == "manifest-expired"
-    assert empty.coordinator.state == "no-manifest"
+    assert coordinator.state == "no-manifest"

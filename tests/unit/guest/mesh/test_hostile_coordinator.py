@@ -17,8 +17,9 @@ from confide.guest.mesh.join import RENEW_AFTER, Node
 from confide.guest.mesh.one_mesh import GONE_AFTER
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.coordinator import Attestation, JoinReply, JoinRequest
+from confide.protocol.launch import BINDING_PCR, UNBOUND, binding_pcr
 from tests.support.local_coordinator import LocalCoordinator
-from tests.support.mesh_nodes import MANIFEST, new_coordinator, new_node
+from tests.support.mesh_nodes import BINDING, MANIFEST, new_coordinator, new_node
 from tests.support.simulated_machine import (
     NOW,
     Clock,
@@ -83,6 +84,20 @@ class Host:
         """A genuine machine of the manifest, whose program was made to say something else."""
         self.other_machine(SimulatedMachine("worker-cpu"))
 
+    def launched_for_another_manifest(self) -> None:
+        """A genuine image that was launched for OTHER, whose program serves our manifest."""
+        self.other_machine(SimulatedMachine("coordinator", manifest=OTHER))
+
+    def launched_for_none(self) -> None:
+        machine = SimulatedMachine("coordinator")
+        machine.pcrs[BINDING_PCR] = binding_pcr(UNBOUND)
+        self.other_machine(machine)
+
+    def never_bound(self) -> None:
+        machine = SimulatedMachine("coordinator")
+        machine.pcrs[BINDING_PCR] = bytes(32)
+        self.other_machine(machine)
+
     def mesh_ca_of_another_root(self) -> None:
         self.attestation(mesh_ca=self.cas()["mesh_ca"])
 
@@ -90,8 +105,8 @@ class Host:
         self.attestation(history=self.own.attest(bytes(32)).history)
 
     def no_manifest_yet(self) -> None:
-        """Genuine and fresh, but of a coordinator that anybody can still give another manifest."""
-        new = Coordinator(SimulatedMachine("coordinator"), now=Clock())
+        """Genuine and fresh, but the coordinator has no mesh yet."""
+        new = Coordinator(SimulatedMachine("coordinator"), binding=BINDING, now=Clock())
         self.relay.on_nonce = lambda nonce: self._attest(new, nonce)
 
     def _attest(self, coordinator: Coordinator, nonce: bytes) -> bytes:
@@ -132,6 +147,9 @@ LIES: dict[Callable[[Host], None], tuple[str, str]] = {
     Host.other_nonce: (BAD, "'quote binding'"),
     Host.other_image: (BAD, "'PCR 4 "),
     Host.worker_as_coordinator: (BAD, "'PCR 0 "),
+    Host.launched_for_another_manifest: (BAD, "'launch binding'"),
+    Host.launched_for_none: (BAD, "'launch binding'"),
+    Host.never_bound: (BAD, "'launch binding'"),
     Host.mesh_ca_of_another_root: (BAD, "'quote binding'"),
     Host.other_history: (BAD, "'quote binding'"),
     Host.no_manifest_yet: (BAD, "'manifest'"),

@@ -126,7 +126,8 @@ class LawlessCoordinator(Coordinator):
 
 
 def lawless(clock: Clock, changes: Mapping[str, object]) -> LocalCoordinator:
-    coordinator = LawlessCoordinator(SimulatedMachine("coordinator"), now=clock)
+    machine = SimulatedMachine("coordinator")
+    coordinator = LawlessCoordinator(machine, binding=BINDING, now=clock)
     coordinator.set_manifest(MANIFEST)
     coordinator.changes = changes
     return LocalCoordinator(coordinator)
@@ -169,10 +170,11 @@ def test_background_thread_joins_as_soon_as_there_is_a_manifest(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now, manifest = Clock(int(time.time())), current_manifest()
-    coordinator = Coordinator(SimulatedMachine("coordinator", now=int(now())), now=now)
+    machine = SimulatedMachine("coordinator", manifest=manifest, now=int(now()))
+    coordinator = Coordinator(machine, binding=machine.binding, now=now)
     node = Node(
         "worker-cpu",
-        SimulatedMachine("worker-cpu", now=int(now())),
+        SimulatedMachine("worker-cpu", manifest=manifest, now=int(now())),
         LocalCoordinator(coordinator),
         binding=sha256(manifest).digest(),
         models=(MODEL,),

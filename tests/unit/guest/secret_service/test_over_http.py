@@ -16,7 +16,6 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +43,11 @@ from tests.support.simulated_machine import (
 )
 
 MANIFEST = current_manifest()
-BINDING = sha256(MANIFEST).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with program("coordinator", tmp_path_factory.mktemp("coordinator")) as started:
+    with program("coordinator", tmp_path_factory.mktemp("coordinator"), MANIFEST) as started:
         started.wait("no-manifest")
         set_manifest(started.url, MANIFEST, offline())
         yield started
@@ -60,7 +58,7 @@ def secret_service(
     coordinator: Program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("secret-service")
-    with program("secret-service", folder, coordinator.url, BINDING) as started:
+    with program("secret-service", folder, MANIFEST, coordinator.url) as started:
         started.wait("ready")
         yield started
 
@@ -71,9 +69,9 @@ def worker(coordinator: Program) -> Membership:
 
 
 def join(coordinator: Program, role: str, **options: Any) -> Membership:
-    machine = SimulatedMachine(role, now=int(time.time()))
-    client, binding = CoordinatorClient(coordinator.url), bytes.fromhex(BINDING)
-    return Node(role, machine, client, binding=binding, **options).join()
+    machine = SimulatedMachine(role, manifest=MANIFEST, now=int(time.time()))
+    client = CoordinatorClient(coordinator.url)
+    return Node(role, machine, client, binding=machine.binding, **options).join()
 
 
 def call(
@@ -266,7 +264,7 @@ def test_second_manifest_over_http(coordinator: Program) -> None:
     other = manifest_value()["models"][0] | {"name": "other"}
     with pytest.raises(ConfideError) as caught:
         CoordinatorClient(coordinator.url).set_manifest(current_manifest(models=[other]))
-    assert caught.value.code == "manifest-already-set"
+    assert caught.value.code == "wrong-manifest"
     set_manifest(coordinator.url, MANIFEST, offline())
 
 
@@ -329,7 +327,7 @@ def server_certificate(secret_service: Program, worker: Membership) -> bytes:
 def test_new_connections_use_the_newest_certificate(
     coordinator: Program, worker: Membership, tmp_path: Path
 ) -> None:
-    with program("secret-service", tmp_path, coordinator.url, BINDING, "renewing") as started:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url, "renewing") as started:
         started.wait("ready")
         first = server_certificate(started, worker)
         deadline = time.monotonic() + 20
@@ -340,7 +338,7 @@ def test_new_connections_use_the_newest_certificate(
 
 def test_program_ends_with_its_certificate(coordinator: Program, tmp_path: Path) -> None:
     """The whole program, not one of its processes: gunicorn would start another one."""
-    with program("secret-service", tmp_path, coordinator.url, BINDING, "expiring") as started:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url, "expiring") as started:
         assert started.process.wait(30) == 1
         lines = started.log.read_text()
     assert "confide: this machine ends: its certificate has ended" in lines
@@ -349,7 +347,7 @@ def test_program_ends_with_its_certificate(coordinator: Program, tmp_path: Path)
 
 def test_program_ends_with_the_process_that_serves(coordinator: Program, tmp_path: Path) -> None:
     """A process that is killed leaves no successor, which would have other keys and a mesh anew."""
-    with program("secret-service", tmp_path, coordinator.url, BINDING) as started:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url) as started:
         started.wait("ready")
         children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
         (child,) = children.read_text().split()
@@ -361,7 +359,7 @@ def test_program_ends_with_the_process_that_serves(coordinator: Program, tmp_pat
 def test_program_that_is_asked_to_stop_ends_without_an_error(
     coordinator: Program, tmp_path: Path
 ) -> None:
-    with program("secret-service", tmp_path, coordinator.url, BINDING) as started:
+    with program("secret-service", tmp_path, MANIFEST, coordinator.url) as started:
         started.wait("ready")
         started.process.terminate()
         assert started.process.wait(30) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from hashlib import sha256
 
 import pytest
 
@@ -37,14 +36,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def membership() -> Membership:
     tiny = manifest_value()["models"][0]
     now = int(time.time())
-    coordinator = Coordinator(SimulatedMachine("coordinator", now=now))
     manifest = current_manifest(models=[tiny, tiny | {"name": "second"}])
+    host = SimulatedMachine("coordinator", manifest=manifest, now=now)
+    coordinator = Coordinator(host, binding=host.binding)
     coordinator.set_manifest(manifest)
+    machine = SimulatedMachine("worker-cpu", manifest=manifest, now=now)
     node = Node(
         "worker-cpu",
-        SimulatedMachine("worker-cpu", now=now),
+        machine,
         LocalCoordinator(coordinator),
-        binding=sha256(manifest).digest(),
+        binding=machine.binding,
         models=("second", "tiny"),
     )
     return node.join()

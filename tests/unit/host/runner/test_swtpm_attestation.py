@@ -22,6 +22,7 @@ from confide.host.runner.qemu import Tools
 from confide.host.runner.swtpm import SwtpmConnection, provision
 from confide.host.runner.tpm_provisioning import nv_create
 from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.launch import BINDING_PCR
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.vendors.tpm.commands import (
     Exchange,
@@ -37,6 +38,7 @@ from measure import eventlog
 from tests.support.judged import judge_vtpm
 
 REPORT_DATA = b"\x42" * 32 + bytes(32)
+BINDING = bytes(range(32))
 MEASURED = {n: hashlib.sha256(bytes([n])).digest() for n in (0, 1, 2, 3, 4, 5, 7, 9, 11)}
 
 
@@ -64,6 +66,7 @@ def tpm(tools: Tools, tmp_path: Path) -> Iterator[SwtpmConnection]:
         for event in eventlog.parse(event_log(tmp_path).read_bytes()).events:
             if event.type != eventlog.EventType.NO_ACTION:
                 run(connection.exchange, pcr_extend(event.pcr, event.digests["sha256"]))
+        run(connection.exchange, pcr_extend(BINDING_PCR, BINDING))
         yield connection
         connection.close()
     finally:
@@ -95,6 +98,7 @@ def verify(evidence: Evidence, report_data: bytes = REPORT_DATA) -> Verdict:
         report_data=report_data,
         references=[reference()],
         authority=DevelopmentCa(development_ca_spki_sha256()),
+        binding=BINDING,
         now=int(time.time()),
     )
 
@@ -117,6 +121,14 @@ def test_a_register_extended_once_more_is_seen(
     verdict = verify(attester.evidence(REPORT_DATA))
     failed = [check.name for check in verdict.checks if not check.passed]
     assert failed == [f"PCR 12 ({PCR_COVERS[12]})", "event log"]
+
+
+def test_a_binding_cannot_be_extended_to_another(
+    attester: VtpmAttester, tpm: SwtpmConnection
+) -> None:
+    run(tpm.exchange, pcr_extend(BINDING_PCR, BINDING))
+    verdict = verify(attester.evidence(REPORT_DATA))
+    assert [check.name for check in verdict.checks if not check.passed] == ["launch binding"]
 
 
 def test_evidence_of_another_tpm_does_not_verify_with_this_key(

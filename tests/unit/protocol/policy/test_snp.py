@@ -17,9 +17,15 @@ def test_round_trip() -> None:
     for value in (
         policy_json(),
         policy_json(chip_ids=[], opt_outs=[option.value for option in OptOut]),
-        policy_json(products={}, csp_ids=[], host_data=["ab" * 32, "cd" * 32]),
+        policy_json(products={}, csp_ids=[], family_ids=["ab" * 16, "cd" * 16]),
     ):
         assert to_map(from_map(SnpPolicy, value, "policy")) == value
+
+
+def test_the_manifest_s_own_hash_cannot_be_listed() -> None:
+    """HOST_DATA follows from the manifest's bytes; a policy of before then is refused by name."""
+    with pytest.raises(FormatError, match="host_data"):
+        policy(host_data=["00" * 32])
 
 
 def test_values() -> None:
@@ -82,8 +88,8 @@ def milan(**changes: object) -> dict[str, Any]:
         {"id_key_digests": ["00" * 32]},
         {"id_key_digests": ["AB" * 48]},
         {"id_key_digests": [0]},
-        {"host_data": ["00" * 32, "00" * 32]},
-        {"host_data": None},
+        {"family_ids": ["00" * 16, "00" * 16]},
+        {"family_ids": None},
         {"chip_ids": ["00" * 8]},
         {"chip_ids": ["00" * 64]},  # masked
         {"csp_ids": [b"cloud"]},

@@ -17,7 +17,6 @@ FULL_POLICY = TdxPolicy(
     attributes=POLICY.attributes,
     xfam=POLICY.xfam,
     mrseam=(b"\1" * 48, b"\2" * 48),
-    mrconfigids=(b"\3" * 48,),
     mrowners=(b"\4" * 48, bytes(48)),
     mrownerconfigs=(b"\5" * 48,),
     fmspcs=(b"\6" * 6,),
@@ -29,7 +28,6 @@ FULL_POLICY = TdxPolicy(
 )
 LISTS = [
     "mrseam",
-    "mrconfigids",
     "mrowners",
     "mrownerconfigs",
     "fmspcs",
@@ -44,6 +42,13 @@ LISTS = [
 def test_policy_there_and_back(policy: TdxPolicy) -> None:
     value = json_decode(json_encode(to_map(policy)), what="policy")
     assert from_map(TdxPolicy, value, "policy") == policy
+
+
+def test_the_manifest_s_own_hash_cannot_be_listed() -> None:
+    """MRCONFIGID follows from the manifest's bytes; a policy of before then is refused by name."""
+    value = to_map(POLICY) | {"mrconfigids": ["00" * 48]}
+    with pytest.raises(FormatError, match="mrconfigids"):
+        from_map(TdxPolicy, value, "policy")
 
 
 def test_empty_lists_stay_empty() -> None:

@@ -288,6 +288,7 @@ def test_a_revocation_list_that_the_policy_does_without_is_not_missed(
 ) -> None:
     """Evidence for another nonce, without a list: the nonce is what is wrong."""
     by, bundle = without_revocation(), without(production.bundle(), "amd/milan/crl")
+    production.launch_for(by.encode())
     evidence = production.snp(REPORT_DATA)
     assert missing_for(ParsedEvidence(evidence), by.role("coordinator"), by, Bundle()) == {}
     verdict = verify(evidence, manifest=by, collateral=bundle, report_data=bytes(64))
@@ -302,6 +303,7 @@ def test_reference_values_that_the_policy_does_without_are_not_missed(
     value = manifest_value()
     value["roles"]["worker-gpu"]["gpus"]["opt_outs"] = [f"insecure_without_{what}_rim"]
     by = Manifest.parse(json_encode(value))
+    production.launch_for(by.encode())
     evidence = production.with_gpu(production.snp(REPORT_DATA), REPORT_DATA)
     bundle = without(production.bundle(), f"nvidia/rim/NV_GPU_{what.upper()}")
     assert missing_for(ParsedEvidence(evidence), by.role("worker-gpu"), by, bundle) == {}
@@ -344,14 +346,17 @@ def narrowed(field: str, own: str, listed: str) -> Manifest:
 
 @pytest.mark.parametrize("field", ["chip_ids", "platform_instances"])
 def test_a_role_on_machines_of_its_own(production: Production, verify: Call, field: str) -> None:
+    make: Callable[[bytes], Evidence]
     if field == "chip_ids":
-        evidence, name = production.snp(REPORT_DATA), "chip"
+        make, name = production.snp, "chip"
         this, other = production.chip.hardware_id.hex(), "ee" * 64
     else:
-        evidence, name = production.tdx(REPORT_DATA), "platform instance"
+        make, name = production.tdx, "platform instance"
         this, other = intel_certificates.INSTANCE.hex(), "ee" * 16
     right = narrowed(field, own=this, listed=other)
-    assert failed(verify(evidence, manifest=right)) == []
+    production.launch_for(right.encode())
+    assert failed(verify(make(REPORT_DATA), manifest=right)) == []
     wrong = narrowed(field, own=other, listed=this)
-    assert failed(verify(evidence, manifest=wrong)) == [name]
-    assert failed(verify(evidence, "secret-service", manifest=wrong)) == []
+    production.launch_for(wrong.encode())
+    assert failed(verify(make(REPORT_DATA), manifest=wrong)) == [name]
+    assert failed(verify(make(REPORT_DATA), "secret-service", manifest=wrong)) == []

@@ -128,7 +128,8 @@ def join_without_gpus(relay: LocalCoordinator, attester: Any, clock: Clock) -> N
 
 
 def test_a_vtpm(relay_to: MakeRelay) -> None:
-    coordinator = Coordinator(SimulatedMachine("coordinator"), now=Clock())
+    machine = SimulatedMachine("coordinator")
+    coordinator = Coordinator(machine, binding=machine.binding, now=Clock())
     coordinator.set_manifest(manifest_bytes())
     relay = relay_to(coordinator)
     join_without_gpus(relay, SimulatedMachine("secret-service"), Clock())
@@ -146,7 +147,7 @@ def test_tdx(monkeypatch: pytest.MonkeyPatch, relay_to: MakeRelay) -> None:
     production, clock = Production(), Clock(intel_certificates.NOW)
     production.pin(monkeypatch)
     attester = SimpleNamespace(evidence=production.tdx)
-    coordinator = Coordinator(attester, now=clock)
+    coordinator = Coordinator(attester, binding=production.binding, now=clock)
     coordinator.set_manifest(json_encode(manifest_value()))
     coordinator.set_collateral(production.bundle().encode())
     relay = relay_to(coordinator)
@@ -184,7 +185,8 @@ def test_a_client_that_looks_up_collateral(
 ) -> None:
     production, clock = Production(), Clock(intel_certificates.NOW)
     production.pin(monkeypatch)
-    coordinator = Coordinator(SimpleNamespace(evidence=production.tdx), now=clock)
+    attester = SimpleNamespace(evidence=production.tdx)
+    coordinator = Coordinator(attester, binding=production.binding, now=clock)
     pinned = json_encode(manifest_value())
     coordinator.set_manifest(pinned)
     counts = relay_to(coordinator).counts

@@ -13,6 +13,7 @@ from confide.verify.snp.collateral import SnpCollateral
 from confide.verify.verdict import Verdict
 from tests.support.judged import judge_snp
 from tests.support.simulated_amd import (
+    BINDING,
     LAUNCH_DIGEST,
     NOW,
     SimulatedChip,
@@ -44,6 +45,7 @@ def verify(monkeypatch: pytest.MonkeyPatch) -> Verify:
             "report_data": REPORT_DATA,
             "references": [SnpReference("simulated", LAUNCH_DIGEST)],
             "policy": policy(),
+            "binding": BINDING,
             "collateral": SnpCollateral(crl=make_crl(issuer=root(product))),
             "now": NOW,
         }

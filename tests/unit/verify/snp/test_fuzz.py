@@ -9,7 +9,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.policy.snp import SnpReference
 from confide.verify.snp.collateral import SnpCollateral
 from tests.support.judged import judge_snp
-from tests.support.simulated_amd import LAUNCH_DIGEST, SimulatedChip, make_crl
+from tests.support.simulated_amd import BINDING, LAUNCH_DIGEST, SimulatedChip, make_crl
 from tests.support.snp_policy import REPORT_DATA, policy
 from tests.support.verdicts import Verify
 
@@ -36,6 +36,7 @@ def test_any_bytes(report: bytes, chain: list[bytes], crl: bytes | None, now: in
         report_data=REPORT_DATA,
         references=[SnpReference("any", LAUNCH_DIGEST)],
         policy=policy(),
+        binding=BINDING,
         collateral=SnpCollateral(crl=crl),
         now=now,
     )

@@ -130,7 +130,6 @@ def test_unset_policy_is_an_error(name: str) -> None:
         ("author_key_digests", "author key"),
         ("family_ids", "family id"),
         ("image_ids", "image id"),
-        ("host_data", "host data"),
         ("chip_ids", "chip"),
     ],
 )

@@ -11,7 +11,14 @@ from confide.verify import roots
 from confide.verify.verdict import Verdict
 from tests.support.intel_certificates import NOW
 from tests.support.judged import judge_tdx
-from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT, SimulatedIntel
+from tests.support.simulated_intel import (
+    BINDING,
+    EVENT_LOG,
+    POLICY,
+    REFERENCE,
+    REPORT,
+    SimulatedIntel,
+)
 from tests.support.verdicts import Verify
 
 
@@ -31,6 +38,7 @@ def verify(intel: SimulatedIntel, monkeypatch: pytest.MonkeyPatch) -> Verify:
             "report_data": REPORT.report_data,
             "references": [REFERENCE],
             "policy": POLICY,
+            "binding": BINDING,
             "collateral": intel.collateral(),
             "now": NOW,
         }

@@ -15,7 +15,14 @@ from confide.verify.verdict import Verdict
 from tests.support.intel_certificates import NOW
 from tests.support.judged import judge_tdx
 from tests.support.mutations import with_field
-from tests.support.simulated_intel import EVENT_LOG, POLICY, REFERENCE, REPORT_15, SimulatedIntel
+from tests.support.simulated_intel import (
+    BINDING,
+    EVENT_LOG,
+    POLICY,
+    REFERENCE,
+    REPORT_15,
+    SimulatedIntel,
+)
 from tests.support.verdicts import failed
 
 DAY = 86400
@@ -50,6 +57,7 @@ def verdict_of(
         report_data=REPORT_15.report_data,
         references=[REFERENCE],
         policy=POLICY,
+        binding=BINDING,
         collateral=collateral,
         now=now,
     )

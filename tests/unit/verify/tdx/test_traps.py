@@ -237,7 +237,7 @@ def test_references_are_never_mixed(intel: SimulatedIntel, verify: Verify) -> No
     verify(references=[wrong_rtmrs, wrong_mrtd, REFERENCE]).require()
 
 
-@pytest.mark.parametrize("name", ["mrconfigid", "mrowner", "mrownerconfig"])
+@pytest.mark.parametrize("name", ["mrowner", "mrownerconfig"])
 def test_what_the_host_binds_must_be_listed(
     intel: SimulatedIntel, verify: Verify, name: str
 ) -> None:

@@ -10,7 +10,7 @@ from confide.host.development_ca import development_ca_spki_sha256
 from confide.protocol.evidence import Evidence
 from confide.protocol.policy.vtpm import DevelopmentCa
 from confide.verify.verdict import Verdict
-from tests.support.fake_tpm import NOW, REPORT_DATA, FakeTpm
+from tests.support.fake_tpm import BINDING, NOW, REPORT_DATA, FakeTpm
 from tests.support.judged import judge_vtpm
 from tests.support.verdicts import Verify
 
@@ -29,6 +29,7 @@ def verify(tpm: FakeTpm) -> Verify:
             "report_data": REPORT_DATA,
             "references": [FakeTpm().reference()],
             "authority": DevelopmentCa(development_ca_spki_sha256()),
+            "binding": BINDING,
             "now": NOW,
         }
         return judge_vtpm(evidence, **(arguments | changes))

@@ -26,7 +26,9 @@ REPORT_DATA = b"\x5a" * 32 + bytes(32)
 def manifest(tpm: FakeTpm) -> Manifest:
     roles = {Role.COORDINATOR: RoleEntry((tpm.reference(),))}
     platforms = Platforms(vtpm=DevelopmentCa(development_ca_spki_sha256()))
-    return Manifest("development", platforms, roles, (), 0, 1)
+    made = Manifest("development", platforms, roles, (), 0, 1)
+    tpm.launch_for(made.encode())
+    return made
 
 
 def call(evidence: Evidence, manifest: Manifest, role: str = "coordinator") -> Verdict:
@@ -56,6 +58,7 @@ def test_role_with_other_measurements(tpm: FakeTpm, manifest: Manifest) -> None:
     other = type(tpm)(measured={**tpm.measured, 11: b"\1" * 32})
     roles = {**manifest.roles, Role.SECRET_SERVICE: RoleEntry((other.reference(),))}
     both = dataclasses.replace(manifest, roles=roles)
+    other.launch_for(both.encode())
     call(other.evidence(), both, "secret-service").require()
     with pytest.raises(VerificationError, match="PCR 11"):
         call(other.evidence(), both, "coordinator").require()

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confide.errors import VerificationError
 from confide.host import development_ca as cloud
 from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.launch import BINDING_PCR
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.verify.vtpm import PCR_COVERS, closest_reference
 from tests.support.fake_tpm import FakeTpm
@@ -46,8 +47,8 @@ def test_good_evidence_passes_every_check(tpm: FakeTpm, verify: Verify) -> None:
         "quoted registers",
         "quoted values",
     ]
-    assert names[11:-1] == [f"PCR {n} ({PCR_COVERS[n]})" for n in REQUIRED_PCRS]
-    assert names[-1] == "event log"
+    assert names[11:-2] == [f"PCR {n} ({PCR_COVERS[n]})" for n in REQUIRED_PCRS]
+    assert names[-2:] == ["launch binding", "event log"]
 
 
 def test_evidence_survives_its_encoding(tpm: FakeTpm, verify: Verify) -> None:
@@ -107,7 +108,7 @@ def test_other_value_in_a_pinned_register_names_what_it_covers(
     assert error.value.seen == other.pcrs[pcr].hex()
 
 
-@pytest.mark.parametrize("pcr", REQUIRED_PCRS)
+@pytest.mark.parametrize("pcr", [*REQUIRED_PCRS, BINDING_PCR])
 def test_reported_value_that_was_not_quoted(tpm: FakeTpm, verify: Verify, pcr: int) -> None:
     """A lie about a register: the manifest's value is sent, another one was quoted."""
     good = tpm.pcrs[pcr]

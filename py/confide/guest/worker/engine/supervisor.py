@@ -9,7 +9,7 @@ Rules:
 * An engine that ends is started again, after a delay that grows while it does not become ready. The
   others go on.
 * An engine is a process group and ends as one: a process left over would hold its GPUs' memory.
-* GPUs have to be ready before each start: an engine may have ended because they were set not ready.
+* GPUs have to be ready before each start.
 * Models that share a GPU load one after another, because each would count the other's growing share
   of the memory as its own.
 """
