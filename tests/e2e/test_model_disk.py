@@ -11,29 +11,36 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
-from confide.commands.system import Build, System
+from confide.commands.system import Build
 from confide.host.manifest_builder import stamp
 from confide.host.runner.qemu import HOST_IN_GUEST
 from confide.host.runner.vm import Machine
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.coordinator import MeshReply
 from confide.protocol.manifest import Manifest
+from tests.support.alone import manifest_of, simulated_coordinator
+from tests.support.console import lines, said
 from tests.support.simulated_disks import model_disk
 
 BOOT_SECONDS = 240
 POWER_OFF_SECONDS = 60
 
 
-def worker_with(build: Build, system: System, disk: Path, run_dir: Path) -> Machine:
-    """A worker of the running service with this model disk, not started yet."""
-    config = ConfigDisk(
-        system.binding,
-        system.machine("coordinator").guest_url(8000),
-        system.machine("secret-service").guest_url(8443, scheme="https"),
-        (build.model_name,),
-    )
+@pytest.fixture(scope="module")
+def member(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfigDisk]:
+    """The config disk of a worker that can join."""
+    images = [build.images / "coordinator", build.images / "worker-cpu"]
+    folder = tmp_path_factory.mktemp("coordinator")
+    manifest = manifest_of(images, build.model)
+    with simulated_coordinator(folder, manifest, [build.model_name]) as config:
+        yield config
+
+
+def worker_with(build: Build, config: ConfigDisk, disk: Path, run_dir: Path) -> Machine:
+    """A worker with this model disk, not started yet."""
     return Machine(
         build.images / "worker-cpu",
         "worker-cpu",
@@ -44,19 +51,6 @@ def worker_with(build: Build, system: System, disk: Path, run_dir: Path) -> Mach
     )
 
 
-def said(worker: Machine, words: str, seconds: float = BOOT_SECONDS) -> str:
-    """The first line with these words on its console, once it is there."""
-    console = ""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        console = worker.console.read_text(errors="replace") if worker.console.exists() else ""
-        for line in console.splitlines():
-            if words in line:
-                return line
-        time.sleep(0.5)
-    raise AssertionError(f"the worker never said {words!r}:\n{console}")
-
-
 def ended(worker: Machine, seconds: float = POWER_OFF_SECONDS) -> bool:
     """Whether the machine powers itself off in this time."""
     deadline = time.monotonic() + seconds
@@ -65,10 +59,10 @@ def ended(worker: Machine, seconds: float = POWER_OFF_SECONDS) -> bool:
     return not worker.running
 
 
-def refused(build: Build, system: System, disk: Path, run_dir: Path) -> str:
+def refused(build: Build, config: ConfigDisk, disk: Path, run_dir: Path) -> str:
     """Boot a worker with this model disk; what its console says before the machine powers off."""
-    with worker_with(build, system, disk, run_dir) as worker:
-        line = said(worker, "root hash")
+    with worker_with(build, config, disk, run_dir) as worker:
+        line = said(worker, "root hash", BOOT_SECONDS)
         assert ended(worker)
         return line
 
@@ -82,43 +76,43 @@ def health(worker: Machine) -> tuple[int, dict[str, Any]]:
         return 0, {}
 
 
-def test_changed_byte_in_the_model(build: Build, system: System, tmp_path: Path) -> None:
+def test_changed_byte_in_the_model(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
     data = bytearray((build.model / "model.disk").read_bytes())
     data[1024] ^= 1  # the file system's superblock
     disk = tmp_path / "model.disk"
     disk.write_bytes(data)
-    assert build.model_name in refused(build, system, disk, tmp_path / "run")
+    assert build.model_name in refused(build, member, disk, tmp_path / "run")
 
 
-def test_another_model_disk(build: Build, system: System, tmp_path: Path) -> None:
+def test_another_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
     """As long and as well formed as the right one, for all that the host can tell."""
     disk = tmp_path / "model.disk"
     disk.write_bytes(bytes((build.model / "model.disk").stat().st_size))
-    assert build.model_name in refused(build, system, disk, tmp_path / "run")
+    assert build.model_name in refused(build, member, disk, tmp_path / "run")
 
 
-def test_truncated_model_disk(build: Build, system: System, tmp_path: Path) -> None:
+def test_truncated_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
     disk = tmp_path / "model.disk"
     disk.write_bytes((build.model / "model.disk").read_bytes()[:-4096])
-    line = refused(build, system, disk, tmp_path / "run")
+    line = refused(build, member, disk, tmp_path / "run")
     assert build.model_name in line
     assert "truncated" in line
 
 
 def test_block_that_changes_after_the_disk_was_accepted(
-    build: Build, system: System, tmp_path: Path
+    build: Build, member: ConfigDisk, tmp_path: Path
 ) -> None:
     """A host may show the right disk first, and other weights when the engine reads them."""
     disk = tmp_path / "model.disk"
     data = (build.model / "model.disk").read_bytes()
     disk.write_bytes(data)
     weights = data.index(b'"lm_head.weight"')
-    with worker_with(build, system, disk, tmp_path / "run") as worker:
-        said(worker, "each read is verified")
+    with worker_with(build, member, disk, tmp_path / "run") as worker:
+        said(worker, "each read is verified", BOOT_SECONDS)
         with disk.open("r+b") as file:
             file.seek(weights)
             file.write(b"#")
-        line = said(worker, "has a wrong block")
+        line = said(worker, "has a wrong block", BOOT_SECONDS)
         assert build.model_name in line
         # What was served through it has ended, with the machine.
         assert ended(worker)
@@ -133,24 +127,15 @@ def test_manifest_of_a_stranger_mounts_nothing(build: Build, tmp_path: Path) -> 
     answer = MeshReply(hostile.encode(), b"no CA", b"no CA").encode()
     with answering(answer) as (url, asked):
         config = ConfigDisk(genuine.sha256, url, f"https://{HOST_IN_GUEST}:9", (build.model_name,))
-        worker = Machine(
-            build.images / "worker-cpu",
-            "worker-cpu",
-            run_dir=tmp_path / "run",
-            tools=build.tools,
-            config=config,
-            model_disks=[tmp_path / "model.disk"],
-        )
-        with worker:
-            said(worker, "joining failed")
-            asked.wait(BOOT_SECONDS)
+        with worker_with(build, config, tmp_path / "model.disk", tmp_path / "run") as worker:
+            assert asked.wait(BOOT_SECONDS)
             time.sleep(10)
             status, body = health(worker)
-            assert status == 503
-            assert body["models"].keys() == {build.model_name}
-            console = worker.console.read_text(errors="replace")
-    assert asked.is_set()
-    assert "confide-disks" not in console  # it had nothing to do, and says nothing
+            printed = lines(worker)
+    assert status == 503
+    assert body["models"].keys() == {build.model_name}
+    # The mounter had nothing to do, and says nothing.
+    assert not [line for line in printed if "confide-disks" in line]
 
 
 @contextmanager

@@ -3,47 +3,38 @@
 In the debug image, which has the units of the release image. A program of it (images/debug/app/
 reach.py) runs in each unit's place, under that unit's own restrictions, and prints all that it can
 open, connect to, signal and trace. The lists are committed: a change of them is a decision.
-
-The machine joins nothing here. Root, at the console, puts the manifest where the role program does.
 """
 
 from __future__ import annotations
 
-import base64
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from confide.commands.system import Build
-from confide.host.runner.qemu import HOST_IN_GUEST
 from confide.host.runner.vm import Machine
-from confide.protocol.configdisk import ConfigDisk
-from tests.support.console import keyboard, wait_for
+from tests.support.alone import manifest_of, simulated_coordinator
+from tests.support.console import keyboard, lines, said
 
-BOOT_SECONDS = 300
-ENGINE_SECONDS = 900
+JOIN_SECONDS = 600
+ENGINE_SECONDS = 1200
 LIST_SECONDS = 600
 UNITS = ("role", "engine")
 HERE = Path(__file__).parent
-HANDED_OVER = "/run/confide-role/manifest.json"
 
 
 @pytest.fixture(scope="module")
 def console(
     build: Build, debug_worker: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[str]:
-    """The console of a debug worker that serves its model, with both lists on it."""
+    """The console of a debug worker that has joined and serves, with both lists on it."""
     folder = tmp_path_factory.mktemp("reach")
-    manifest = build.manifest.read_bytes()
-    config = ConfigDisk(
-        sha256(manifest).digest(),
-        f"http://{HOST_IN_GUEST}:9",
-        f"https://{HOST_IN_GUEST}:9",
-        (build.model_name,),
-    )
-    with keyboard(folder) as (type_lines, extra):
-        machine = Machine(
+    manifest = manifest_of([build.images / "coordinator", debug_worker], build.model)
+    models = [build.model_name]
+    with (
+        simulated_coordinator(folder, manifest, models) as config,
+        keyboard(folder) as (type_lines, extra),
+        Machine(
             debug_worker,
             "worker-cpu",
             config=config,
@@ -51,20 +42,20 @@ def console(
             model_disks=[build.model / "model.disk"],
             tools=build.tools,
             extra=extra,
-        )
-        with machine:
-            wait_for(machine, "joining failed", BOOT_SECONDS)
-            type_lines(f"busybox base64 -d >/run/typed <<END\n{encoded(manifest)}END\n")
-            type_lines(f"busybox mv /run/typed {HANDED_OVER}\n")
-            wait_for(machine, "is ready", ENGINE_SECONDS)
-            type_lines(": >/run/reach\n")
-            for unit in UNITS:
-                said = wait_for(machine, f"reach {unit}: end", LIST_SECONDS)
-    return said
+        ) as machine,
+    ):
+        said(machine, "joined the mesh", JOIN_SECONDS)
+        said(machine, "is ready", ENGINE_SECONDS)
+        type_lines(": >/run/reach\n")
+        for unit in UNITS:
+            said(machine, f"reach {unit}: end", LIST_SECONDS)
+        return lines(machine)
 
 
-def encoded(data: bytes) -> str:
-    return base64.encodebytes(data).decode()
+def test_disks_are_opened_after_the_join(console: list[str]) -> None:
+    [joined] = [number for number, line in enumerate(console) if "joined the mesh" in line]
+    [opened] = [number for number, line in enumerate(console) if "each read is verified" in line]
+    assert joined < opened
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -31,12 +31,21 @@ def keyboard(folder: Path) -> Iterator[tuple[Callable[[str], None], Sequence[str
         os.close(descriptor)
 
 
-def wait_for(machine: Machine, words: str, seconds: float) -> list[str]:
-    """The console's lines, once one has these words. Raises UnavailableError if none comes."""
+def lines(machine: Machine) -> list[str]:
+    """What the console shows now."""
+    if not machine.console.exists():
+        return []
+    return machine.console.read_text(errors="replace").splitlines()
+
+
+def said(machine: Machine, words: str, seconds: float) -> str:
+    """The first line with these words, once it is there. Raises UnavailableError if none comes."""
     deadline = time.monotonic() + seconds
-    while machine.running and time.monotonic() < deadline:
-        said = machine.console.read_text(errors="replace") if machine.console.exists() else ""
-        if any(words in line for line in said.splitlines()):
-            return said.splitlines()
+    while True:
+        over = not machine.running or time.monotonic() > deadline
+        found = next((line for line in lines(machine) if words in line), None)
+        if found is not None:
+            return found
+        if over:
+            raise machine.failure(f"never said {words!r}", "nothing")
         time.sleep(0.5)
-    raise machine.failure(f"never said {words!r}", "nothing")
