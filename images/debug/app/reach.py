@@ -4,7 +4,9 @@ The units of role and engines start it after their own program, so it has their 
 restrictions. It waits for the file `GO`, which root makes at the console. Then it tries everything
 and prints what worked, one line each: "reach NAME: WHAT". It changes nothing.
 
-A line names no process id, size or random port, so two boots of one image print the same.
+With the argument "units", root at the console gets what the kernel enforces of each unit's
+restrictions. A line names no process id, size or random port, so two boots of one image print the
+same.
 """
 
 from __future__ import annotations
@@ -89,13 +91,27 @@ def entries(folder: str) -> Iterator[os.DirEntry[str]]:
                 yield from entries(entry.path)
 
 
-def own_state() -> Iterator[str]:
-    """The kernel's view of this process."""
+def state(process: Path) -> Iterator[str]:
+    """The kernel's view of a process."""
     wanted = ("Uid", "Gid", "Groups", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in (process / "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name in wanted:
-            yield f"is {name} {' '.join(value.split())}"
+            yield f"is {name} {' '.join(value.split())}".rstrip()
+
+
+def units() -> Iterator[str]:
+    """The kernel's view of all processes of our units; only root sees them."""
+    first = Path("/proc/1/ns")
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            unit = re.search(r"/(confide-\S+)", (process / "cgroup").read_text())
+            if unit is None or unit[1] == "confide-debug.service":
+                continue
+            yield from (f"{unit[1]} {line}" for line in state(process))
+            for kind in ("ipc", "mnt", "net", "uts"):
+                if (process / "ns" / kind).readlink() != (first / kind).readlink():
+                    yield f"{unit[1]} has its own namespace {kind}"
 
 
 def files() -> Iterator[str]:
@@ -207,7 +223,7 @@ def calls() -> Iterator[str]:
 
 def everything() -> Iterator[str]:
     """All that works, in no order, some of it twice."""
-    yield from own_state()
+    yield from state(Path("/proc/self"))
     yield from files()
     yield from abstract_sockets()
     yield from kernel_files("/proc")
@@ -219,11 +235,12 @@ def everything() -> Iterator[str]:
 
 
 def main() -> None:
-    """Wait for the file, then print. The argument is the name of the unit."""
+    """Wait for the file, then print. The argument is the name of the list."""
     prefix = f"reach {sys.argv[1]}:"
     while not GO.exists():
         time.sleep(1)
-    for line in (*sorted(set(everything())), "end"):
+    found = units() if sys.argv[1] == "units" else everything()
+    for line in (*sorted(set(found)), "end"):
         os.write(2, f"{prefix} {line}\n".encode())
 
 
