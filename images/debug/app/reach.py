@@ -26,6 +26,7 @@ from pathlib import Path
 GO = Path("/run/reach")
 HOST = "10.0.2.2"  # what QEMU's network calls the host
 FIRST_RANDOM_PORT = 32768
+LISTENING = "0A"  # a state in /proc/net/tcp
 PTRACE_SEIZE = 0x4206
 # Read-only layers that anybody may read, and two file systems with rules of their own.
 SKIPPED = ("/opt", "/proc", "/sys", "/usr")
@@ -153,6 +154,7 @@ def abstract_sockets() -> Iterator[str]:
 
 def kernel_files(root: str) -> Iterator[str]:
     """Below /proc and /sys: each file that can be written, and the folders with some to read."""
+    readable = set()
     for entry in entries(root):
         if re.match(r"/proc/([0-9]+|self|thread-self)(/|$)", entry.path):
             continue
@@ -161,13 +163,19 @@ def kernel_files(root: str) -> Iterator[str]:
         path = re.sub(r"(?<=[/:a-z-])[0-9a-f:.]*[0-9][0-9a-f:.]*(?=/|$)", "#", entry.path)
         if opens(entry.path, os.O_WRONLY):
             yield f"writes {path}"
-        if opens(entry.path, os.O_RDONLY):
-            yield "reads below " + "/".join(path.split("/")[:3])
+        folder = "/".join(path.split("/")[:3])
+        if folder not in readable and opens(entry.path, os.O_RDONLY):
+            readable.add(folder)
+            yield f"reads below {folder}"
 
 
 def addresses() -> Iterator[str]:
     """Peers on the loopback interface and outside."""
-    for port in range(1, 65536):
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        address, _, state = line.split()[1:4]
+        if state != LISTENING:
+            continue
+        port = int(address.partition(":")[2], 16)
         with suppress(OSError), socket.socket() as peer:
             if peer.connect_ex(("127.0.0.1", port)) == 0:
                 named = str(port) if port < FIRST_RANDOM_PORT else "a random port"
@@ -195,17 +203,19 @@ def processes() -> Iterator[str]:
         if number == os.getpid():
             continue
         try:
+            os.kill(number, 0)
+            takes_signals = True
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            takes_signals = False
+        try:
             name = Path(f"/proc/{number}/comm").read_text().strip()
             yield f"sees the process {name}"
         except OSError:
             name = "(hidden)"
-        try:
-            os.kill(number, 0)
+        if takes_signals:
             yield f"signals the process {name}"
-        except ProcessLookupError:
-            continue
-        except PermissionError:
-            pass
         if opens(f"/proc/{number}/mem", os.O_RDONLY):
             yield f"opens the memory of the process {name}"
         if call(CALLS["ptrace"][0], PTRACE_SEIZE, number, 0, 0) == 0:
