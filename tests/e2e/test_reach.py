@@ -19,8 +19,8 @@ from tests.support.alone import manifest_of, simulated_coordinator
 from tests.support.console import keyboard, lines, said
 
 JOIN_SECONDS = 600
-ENGINE_SECONDS = 1200
-LIST_SECONDS = 600
+ENGINE_SECONDS = 2400
+LIST_SECONDS = 900
 LISTS = ("role", "engine", "units")
 ROOTS_LIST = "/usr/bin/python3.13 -s -S -P /opt/confide/reach.py units"
 HERE = Path(__file__).parent
