@@ -19,8 +19,8 @@ from tests.support.alone import manifest_of, simulated_coordinator
 from tests.support.console import keyboard, lines, said
 
 JOIN_SECONDS = 600
-ENGINE_SECONDS = 2400
-LIST_SECONDS = 900
+ENGINE_SECONDS = 1200
+LIST_SECONDS = 600
 LISTS = ("role", "engine", "units")
 ROOTS_LIST = "/usr/bin/python3.13 -s -S -P /opt/confide/reach.py units"
 HERE = Path(__file__).parent
@@ -64,6 +64,7 @@ def test_disks_are_opened_after_the_join(console: list[str]) -> None:
 @pytest.mark.parametrize("name", LISTS)
 def test_reach_is_what_the_list_says(console: list[str], name: str) -> None:
     prefix = f"reach {name}: "
-    reached = [line.removeprefix(prefix) for line in console if line.startswith(prefix)]
+    # The shell's prompt may stand before it on the same line.
+    reached = [line.partition(prefix)[2] for line in console if prefix in line]
     expected = (HERE / f"reach-{name}.txt").read_text().splitlines()
     assert [line for line in reached if line != "end"] == expected
