@@ -177,6 +177,7 @@ def addresses() -> Iterator[str]:
             continue
         port = int(address.partition(":")[2], 16)
         with suppress(OSError), socket.socket() as peer:
+            peer.settimeout(5)
             if peer.connect_ex(("127.0.0.1", port)) == 0:
                 named = str(port) if port < FIRST_RANDOM_PORT else "a random port"
                 yield f"connects to 127.0.0.1 {named}"
