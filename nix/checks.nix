@@ -1,5 +1,5 @@
 # `nix flake check`: what can be checked without booting anything.
-{ builders, host, programs, manifests }:
+{ builders, host, programs, images, manifests }:
 let
   # The committed release/FILE is what this source builds.
   current = { name, file, built, renew }: builders.runBusybox {
@@ -103,5 +103,22 @@ in
       nix = builders.folder "nix" ./.;
       tests = builders.folder "tests" ../tests;
     };
+  };
+
+  # systemd insists on a writable /run, which neither the sandbox nor a root in the store has.
+  units = builders.runInRoot {
+    name = "units";
+    description = "How much each unit may do, by systemd's own rating, and a reason for each exception";
+    root = builders.runBusybox {
+      name = "units-root";
+      script = builtins.toFile "root.sh" ''
+        "$seed/bin/busybox" mkdir -p "$out/build" "$out/dev" "$out/nix/store" "$out/proc" "$out/run" "$out/tmp"
+        "$seed/bin/busybox" ln -s "$systemd/usr" "$systemd/lib64" "$out/"
+      '';
+      env = { inherit (builders) seed; systemd = host.systemd-root; };
+    };
+    shell = "/usr/bin/python3.13 -B";
+    script = "${./check_units.py}";
+    env.roles = builtins.toJSON (builtins.mapAttrs (_: folders: map (folder: "${folder}/systemd") folders) images.unitFolders);
   };
 }

@@ -7,7 +7,7 @@ let
   programs = import ./programs.nix { inherit sources builders host; };
   images = import ./images.nix { inherit sources builders host programs; };
   manifests = import ./manifests.nix { inherit builders host programs images; };
-  checks = import ./checks.nix { inherit builders host programs manifests; };
+  checks = import ./checks.nix { inherit builders host programs images manifests; };
 
   # What clients pin: committed, so that a client need not build the images to know what to trust.
   release = builders.folder "development.json" ../release/development.json;
@@ -48,6 +48,7 @@ let
         python = programs.test-env;
         model = packages.model-tiny;
         debug-image = packages.coordinator-debug;
+        debug-worker = packages.worker-cpu-debug;
       };
     };
   });

@@ -52,6 +52,9 @@ let
   };
 in
 rec {
+  # The packages of the images' base layer, unpacked: systemd and what it needs.
+  systemd-root = builders.unpackDebs { name = "systemd-root"; debs = sources.debs "trixie" [ "base" ]; };
+
   python313 = hostPython { version = "3.13"; root = pythonRoot; };
   python311 = hostPython { version = "3.11"; root = python311Root; };
 
@@ -89,7 +92,7 @@ rec {
   # Of the same systemd as the images' stub, to compare what it says a UKI measures to.
   systemd-measure = hostRoot {
     name = "systemd-measure";
-    root = builders.unpackDebs { name = "systemd-root"; debs = sources.debs "trixie" [ "base" ]; };
+    root = systemd-root;
     description = "systemd's own calculator of PCR 11, for tests";
     folders = [ "systemd" ];
     list = "usr/lib/systemd/systemd-measure";

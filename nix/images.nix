@@ -128,6 +128,11 @@ let
 in
 {
   inherit withoutGpu withGpu forRunner tiny;
+
+  # The folders that a role's units come from, in the order in which one replaces another.
+  unitFolders = builtins.listToAttrs (map
+    (role: { name = role.role; value = [ ../images/common ] ++ role.files; })
+    (rolesWithoutGpu ++ rolesWithGpu));
   inherit (firmware) acpi-tables firmware;
 
   packages = all // forDebugging // {

@@ -133,6 +133,12 @@ def debug_image() -> Path:
 
 
 @pytest.fixture(scope="session")
+def debug_worker() -> Path:
+    """The folder of the CPU worker's image with a shell."""
+    return _built("result-test/debug-worker")
+
+
+@pytest.fixture(scope="session")
 def built_manifest() -> Path:
     """The development manifest of the flake's images."""
     return _built("result-test/manifest")

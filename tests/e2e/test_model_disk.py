@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import pytest
 import requests
 
-from confide.commands.system import Build, System
+from confide.commands.system import Build
+from confide.host.manifest_builder import stamp
+from confide.host.runner.qemu import HOST_IN_GUEST
 from confide.host.runner.vm import Machine
 from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.coordinator import MeshReply
+from confide.protocol.manifest import Manifest
+from tests.support.alone import manifest_of, simulated_coordinator
+from tests.support.console import lines, said
+from tests.support.simulated_disks import model_disk
 
 BOOT_SECONDS = 240
+POWER_OFF_SECONDS = 60
 
 
-def worker_with(build: Build, system: System, disk: Path, run_dir: Path) -> Machine:
-    """A worker of the running service with this model disk, not started yet."""
-    config = ConfigDisk(
-        system.binding,
-        system.machine("coordinator").guest_url(8000),
-        system.machine("secret-service").guest_url(8443, scheme="https"),
-        (build.model_name,),
-    )
+@pytest.fixture(scope="module")
+def member(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfigDisk]:
+    """The config disk of a worker that can join."""
+    images = [build.images / "coordinator", build.images / "worker-cpu"]
+    folder = tmp_path_factory.mktemp("coordinator")
+    manifest = manifest_of(images, build.model)
+    with simulated_coordinator(folder, manifest, [build.model_name]) as config:
+        yield config
+
+
+def worker_with(build: Build, config: ConfigDisk, disk: Path, run_dir: Path) -> Machine:
+    """A worker with this model disk, not started yet."""
     return Machine(
         build.images / "worker-cpu",
         "worker-cpu",
@@ -32,73 +51,115 @@ def worker_with(build: Build, system: System, disk: Path, run_dir: Path) -> Mach
     )
 
 
-def said(worker: Machine, words: str, seconds: float = BOOT_SECONDS) -> str:
-    """The first line with these words on its console, once it is there."""
-    console = ""
+def ended(worker: Machine, seconds: float = POWER_OFF_SECONDS) -> bool:
+    """Whether the machine powers itself off in this time."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        console = worker.console.read_text(errors="replace") if worker.console.exists() else ""
-        for line in console.splitlines():
-            if words in line:
-                return line
+    while worker.running and time.monotonic() < deadline:
         time.sleep(0.5)
-    raise AssertionError(f"the worker never said {words!r}:\n{console}")
+    return not worker.running
 
 
-def refused(build: Build, system: System, disk: Path, run_dir: Path) -> str:
-    """Boot a worker with this model disk; what its console says once it has refused it."""
-    with worker_with(build, system, disk, run_dir) as worker:
-        line = said(worker, "root hash")
-        assert not serves(worker)
+def refused(build: Build, config: ConfigDisk, disk: Path, run_dir: Path) -> str:
+    """Boot a worker with this model disk; what its console says before the machine powers off."""
+    with worker_with(build, config, disk, run_dir) as worker:
+        line = said(worker, "root hash", BOOT_SECONDS)
+        assert ended(worker)
         return line
 
 
-def serves(worker: Machine) -> bool:
-    """Whether anything answers 200 on the worker's port."""
+def health(worker: Machine) -> tuple[int, dict[str, Any]]:
+    """Status and content of the worker's health; (0, {}) without an answer."""
     try:
-        return requests.get(f"{worker.url}/healthz", timeout=5).status_code == 200
+        answer = requests.get(f"{worker.url}/healthz", timeout=5)
+        return answer.status_code, answer.json()
     except requests.RequestException:
-        return False
+        return 0, {}
 
 
-def test_changed_byte_in_the_model(build: Build, system: System, tmp_path: Path) -> None:
+def test_changed_byte_in_the_model(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
     data = bytearray((build.model / "model.disk").read_bytes())
     data[1024] ^= 1  # the file system's superblock
     disk = tmp_path / "model.disk"
     disk.write_bytes(data)
-    assert build.model_name in refused(build, system, disk, tmp_path / "run")
+    assert build.model_name in refused(build, member, disk, tmp_path / "run")
 
 
-def test_another_model_disk(build: Build, system: System, tmp_path: Path) -> None:
+def test_another_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
     """As long and as well formed as the right one, for all that the host can tell."""
     disk = tmp_path / "model.disk"
     disk.write_bytes(bytes((build.model / "model.disk").stat().st_size))
-    assert build.model_name in refused(build, system, disk, tmp_path / "run")
+    assert build.model_name in refused(build, member, disk, tmp_path / "run")
 
 
-def test_truncated_model_disk(build: Build, system: System, tmp_path: Path) -> None:
+def test_truncated_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
     disk = tmp_path / "model.disk"
     disk.write_bytes((build.model / "model.disk").read_bytes()[:-4096])
-    line = refused(build, system, disk, tmp_path / "run")
+    line = refused(build, member, disk, tmp_path / "run")
     assert build.model_name in line
     assert "truncated" in line
 
 
 def test_block_that_changes_after_the_disk_was_accepted(
-    build: Build, system: System, tmp_path: Path
+    build: Build, member: ConfigDisk, tmp_path: Path
 ) -> None:
     """A host may show the right disk first, and other weights when the engine reads them."""
     disk = tmp_path / "model.disk"
     data = (build.model / "model.disk").read_bytes()
     disk.write_bytes(data)
     weights = data.index(b'"lm_head.weight"')
-    with worker_with(build, system, disk, tmp_path / "run") as worker:
-        said(worker, "each read is verified")
+    with worker_with(build, member, disk, tmp_path / "run") as worker:
+        said(worker, "each read is verified", BOOT_SECONDS)
         with disk.open("r+b") as file:
             file.seek(weights)
             file.write(b"#")
-        line = said(worker, "has a wrong block")
+        line = said(worker, "has a wrong block", BOOT_SECONDS)
         assert build.model_name in line
-        # What was served through it has ended, and nothing begins.
-        time.sleep(5)
-        assert not serves(worker)
+        # What was served through it has ended, with the machine.
+        assert ended(worker)
+
+
+def test_manifest_of_a_stranger_mounts_nothing(build: Build, tmp_path: Path) -> None:
+    """The network is the host's: it answers first, with a manifest that names its own disk."""
+    crafted, disk = model_disk(build.model_name)
+    (tmp_path / "model.disk").write_bytes(disk)
+    genuine = Manifest.parse(stamp(build.manifest.read_bytes(), now=int(time.time())))
+    hostile = replace(genuine, models=(crafted,))
+    answer = MeshReply(hostile.encode(), b"no CA", b"no CA").encode()
+    with answering(answer) as (url, asked):
+        config = ConfigDisk(genuine.sha256, url, f"https://{HOST_IN_GUEST}:9", (build.model_name,))
+        with worker_with(build, config, tmp_path / "model.disk", tmp_path / "run") as worker:
+            assert asked.wait(BOOT_SECONDS)
+            time.sleep(10)
+            status, body = health(worker)
+            printed = lines(worker)
+    assert status == 503
+    assert body["models"].keys() == {build.model_name}
+    # The mounter had nothing to do, and says nothing.
+    assert not [line for line in printed if "confide-disks" in line]
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[tuple[str, threading.Event]]:
+    """A server that answers everything with `body`: its address in a machine, and when asked."""
+    asked = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            asked.set()
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://{HOST_IN_GUEST}:{server.server_port}", asked
+        finally:
+            server.shutdown()

@@ -15,7 +15,6 @@ import pytest
 import requests
 
 from confide.protocol.evidence import Evidence, VtpmReport
-from confide.protocol.frames import ClearError, ResponseOpener
 from confide.protocol.sealed import PATHS, RequestHeaders, RequestSealer
 from tests.support.attested import explained, launched_for, predicted_pcrs
 from tests.support.refused import Refused
@@ -53,28 +52,31 @@ def test_the_console_says_why(refused: Refused) -> None:
 
 
 def test_the_worker_has_no_certificate_and_serves_nothing(refused: Refused) -> None:
-    """It says why; to a well-formed request it says that it is not attested; that is all."""
+    """It says why, also to a well-formed request; that is all."""
     url = refused.worker.url
-    health = requests.get(f"{url}/healthz", timeout=30).json()
-    assert health == {"role": "worker-gpu", "state": "no-gpu", "models": {"tiny": "no-gpu"}}
+    health = requests.get(f"{url}/healthz", timeout=30)
+    assert health.status_code == 503
+    models = {"tiny": "no-gpu"}
+    assert health.json() == {"role": "worker-gpu", "state": "no-gpu", "models": models}
     key, key_id = os.urandom(32), os.urandom(32)
     for path in PATHS:
         sealer = RequestSealer(key, key_id)
         body = sealer.seal(method="POST", path=path, model="tiny", body=b"{}")
         headers = RequestHeaders("tiny", key_id).encode()
         reply = requests.post(f"{url}{path}", data=body, headers=headers, timeout=30)
-        [error] = ResponseOpener(key, os.urandom(32)).feed(reply.content)
-        assert isinstance(error, ClearError), path
-        assert error.code == "not-attested", path
+        assert reply.status_code == 503, path
+        error = reply.json()["error"]
+        assert (error["code"], error["seen"]) == ("engine-not-ready", "tiny: no-gpu"), path
     for path in ("/", "/v1/models", "/metrics", "/health", "/v1/attest"):
         assert requests.get(f"{url}{path}", timeout=30).status_code == 404, path
 
 
-def test_the_engine_is_not_started(refused: Refused) -> None:
-    """What a starting engine prints goes to the console; this one waits, also after a while."""
+def test_no_disk_is_opened_and_no_engine_starts(refused: Refused) -> None:
+    """Both would say so on the console. They wait for the join, also after a while."""
     time.sleep(20)
     said = console(refused)
-    assert "waiting for the GPUs" in said
+    assert "confide-disks" not in said
+    assert "confide-engine" not in said
     assert "vllm" not in said.lower()
     assert refused.worker.running
 

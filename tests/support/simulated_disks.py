@@ -40,8 +40,10 @@ class SimulatedSystem:
     status: dict[str, list[str]] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     mounts: dict[Path, Path] = field(default_factory=dict)
+    touched: bool = False
 
     def model_disks(self) -> Sequence[Path]:
+        self.touched = True
         return [Path("/dev", name) for name in self.disks]
 
     def size(self, device: Path) -> int:

@@ -143,8 +143,8 @@ CODES = {
         "The node is not a member of the mesh now. Wait until it has joined.", UnavailableError
     ),
     "other-manifest": Code(
-        "The model disks were opened under another manifest. Start the machine again.",
-        UnavailableError,
+        "A program of this machine named another manifest than its own. Start it again.",
+        VerificationError,
     ),
     "platform-unsupported": Code(
         "The kernel cannot attest this confidential VM. Boot one with configfs-tsm.",

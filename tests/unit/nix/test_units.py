@@ -106,3 +106,31 @@ def test_the_machine_ends_with_the_program_of_its_role() -> None:
         assert not {"Restart", "SuccessAction", "FailureAction"} & {
             line.partition("=")[0] for line in drop_in.read_text().splitlines()
         }
+
+
+def test_mounter_has_no_network_and_lets_its_mounts_out() -> None:
+    unit = IMAGES / "worker/systemd/confide-disks.service"
+    expected = {
+        "IPAddressDeny": "any",
+        "PrivateNetwork": "yes",
+        "RestrictAddressFamilies": "AF_UNIX",
+        # Without it, a network namespace brings a mount namespace, which keeps the mounts.
+        "PrivateMounts": "no",
+    }
+    assert {name: values(unit, name) for name in expected} == {
+        name: [value] for name, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize("role", ["worker", "secret-service", "coordinator"])
+def test_no_rule_of_the_firewall_lets_root_send(role: str) -> None:
+    rules = (IMAGES / role / "firewall-role.nft").read_text().splitlines()
+    sending = [rule for rule in rules if rule.startswith("add rule ip confide output")]
+    assert all(" meta skuid 200 " in rule for rule in sending)
+    assert bool(sending) == (role != "coordinator")
+
+
+def test_machine_ends_with_its_mounter() -> None:
+    lines = (IMAGES / "worker/systemd/confide-disks.service").read_text().splitlines()
+    assert {"SuccessAction=poweroff-force", "FailureAction=poweroff-force"} < set(lines)
+    assert not [line for line in lines if line.startswith("Restart=")]

@@ -1,11 +1,13 @@
 """`python -m confide.guest.worker`: the worker's encryption proxy, in its guest.
 
-It starts when the disk mounter has opened the model disks. The engines run in another unit: this
-program only reads their states.
+It joins first. Then it hands the manifest to the disk mounter, which opens the models, and the
+engines start. Both run in other units: this program only reads how far they are.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 
 from confide.errors import UnavailableError
@@ -16,9 +18,11 @@ from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
 from confide.guest.secret_service.client import fetch_key
 from confide.guest.worker.app import create_app
-from confide.guest.worker.encryption_proxy import EncryptionProxy, under_manifest
+from confide.guest.worker.disks.handover import hand_over
+from confide.guest.worker.encryption_proxy import EncryptionProxy
 from confide.guest.worker.engine.engines import Engines
-from confide.guest.worker.engine.models_file import MODELS_FILE, parse_models
+from confide.guest.worker.engine.models_file import MODELS_FILE
+from confide.guest.worker.engine.states import EngineState
 from confide.guest.worker.keys import Keys
 from confide.guest.worker.role import read_role
 from confide.net.coordinator_client import CoordinatorClient
@@ -26,12 +30,14 @@ from confide.net.http_client import STREAM_THREADS
 from confide.net.server import Service, serve
 from confide.protocol.secret_service import ReleasedKey
 
+POLL_SECONDS = 0.2
+"""Seconds between two looks whether this machine has joined."""
+
 
 def create_service() -> Service:
     """Start joining the mesh and return the HTTP app."""
     role, config = read_role(), read_config()
-    manifest_sha256, served = parse_models(MODELS_FILE.read_bytes())
-    models = tuple(model.name for model in served)
+    models = config.models
     coordinator = CoordinatorClient(config.coordinator)
     node = Node(
         role,
@@ -42,24 +48,29 @@ def create_service() -> Service:
         gpus=_attested_gpus(role) if role.has_gpus else None,
     )
     node.start()
-    membership = under_manifest(node.membership, manifest_sha256)
+    threading.Thread(target=_hand_over_once_joined, args=(node,), daemon=True).start()
     engines = Engines(models)
 
     def fetch(key_id: bytes) -> ReleasedKey:
-        return fetch_key(config.secret_service, membership(), key_id)
+        return fetch_key(config.secret_service, node.membership(), key_id)
 
     def states() -> Mapping[str, str]:
-        try:
-            membership()
-        except UnavailableError as error:
-            not_attested = error.code == "not-attested"
-            return dict.fromkeys(
-                models, (node.reason or node.state) if not_attested else error.code
-            )
+        if node.state != "ready":
+            return dict.fromkeys(models, node.reason or node.state)
+        if not MODELS_FILE.exists():
+            return dict.fromkeys(models, EngineState.NOT_OPEN)
         return engines.states()
 
-    proxy = EncryptionProxy(membership=membership, keys=Keys(fetch), engine=engines.engine)
+    proxy = EncryptionProxy(membership=node.membership, keys=Keys(fetch), engine=engines.engine)
     return Service(create_app(proxy, role=role, states=states))
+
+
+def _hand_over_once_joined(node: Node) -> None:
+    while True:
+        try:
+            return hand_over(node.membership().manifest)
+        except UnavailableError:
+            time.sleep(POLL_SECONDS)
 
 
 def _attested_gpus(role: str) -> Gpus:

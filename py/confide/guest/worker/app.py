@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
+from confide.errors import UnavailableError
 from confide.guest.codes import CODES
 from confide.guest.worker.encryption_proxy import EncryptionProxy, SealedCall
 from confide.net.disconnect import DisconnectWatcher
@@ -23,18 +24,28 @@ def create_app(
     """The WSGI application. `states` gives each model's state, "ready" if it answers requests.
 
     Health is that map, for the gateway, and one state of the worker, for the runner: "ready" when
-    every model is, otherwise the state of the first model that is not.
+    every model is, otherwise the state of the first model that is not. While no model is ready, the
+    status of every answer is 503.
     """
     app = flask_app(__name__, codes=CODES, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
 
     @app.get("/healthz")
-    def health() -> Response:
+    def health() -> tuple[Response, int]:
         models = states()
         state = next((state for state in models.values() if state != READY), READY)
-        return jsonify(role=role, state=state, models=dict(models))
+        status = 200 if READY in models.values() else 503
+        return jsonify(role=role, state=state, models=dict(models)), status
 
     def sealed() -> Response:
+        models = states()
+        if READY not in models.values():
+            raise UnavailableError(
+                "engine-not-ready",
+                "this worker serves no model yet",
+                seen=", ".join(f"{model}: {state}" for model, state in models.items()),
+                next="try again later",
+            )
         headers = {name: request.headers.get(name, "") for name in _HEADERS}
         call = SealedCall(request.method, request.path, headers, request.get_data(cache=False))
         with ExitStack() as stack:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -62,34 +62,6 @@ class Membership(Protocol):
     @property
     def models(self) -> tuple[str, ...]:
         """The models that the certificate names."""
-
-
-Member = TypeVar("Member", bound=Membership)
-
-
-def under_manifest(
-    membership: Callable[[], Member], manifest_sha256: bytes
-) -> Callable[[], Member]:
-    """`membership`, but only under the manifest that the model disks were opened with.
-
-    The disk mounter gets its manifest from an unauthenticated network. Under another manifest a
-    disk could hold another model than the receipts say. The function then raises UnavailableError
-    "other-manifest".
-    """
-
-    def checked() -> Member:
-        member = membership()
-        if member.manifest.sha256 != manifest_sha256:
-            raise UnavailableError(
-                "other-manifest",
-                "the model disks were opened under another manifest than this node's",
-                expected=member.manifest.sha256.hex(),
-                seen=manifest_sha256.hex(),
-                next="start this machine again",
-            )
-        return member
-
-    return checked
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from confide.errors import UnavailableError
-from confide.guest.worker.encryption_proxy import under_manifest
 from confide.net.http_client import Upstream
 from confide.protocol.frames import Usage
 from confide.protocol.receipt import Receipt, Statement
@@ -238,14 +237,6 @@ def test_membership_that_ends_during_an_answer(worker: Worker, client: Client) -
         opener.finish()
 
 
-def test_disks_that_another_manifest_opened(worker: Worker) -> None:
-    member = worker.membership
-    assert under_manifest(lambda: member, member.manifest.sha256)() is member
-    with pytest.raises(UnavailableError) as caught:
-        under_manifest(lambda: member, bytes(32))()
-    assert caught.value.code == "other-manifest"
-
-
 def test_plaintext_is_not_in_errors(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
     secret = b"\xffthe patient has"
     client.ask(secret)
@@ -267,6 +258,22 @@ def test_health_is_ready_only_if_every_model_is(worker: Worker) -> None:
     health = worker.http.get("/healthz").get_json()
     assert health["state"] == "engine-ended"
     assert health["models"] == {"second": "ready", "tiny": "engine-ended"}
+
+
+def test_worker_without_a_ready_model_answers_503(worker: Worker, client: Client) -> None:
+    worker.states = {"second": "disk-not-open", "tiny": "starting"}
+    health = worker.http.get("/healthz")
+    assert (health.status_code, health.get_json()["state"]) == (503, "disk-not-open")
+    sealed, _ = client.seal(HELLO)
+    answer = worker.http.post(CHAT, data=sealed, headers=client.headers())
+    assert answer.status_code == 503
+    error = answer.get_json()["error"]
+    assert error["code"] == "engine-not-ready"
+    assert error["seen"] == "second: disk-not-open, tiny: starting"
+
+    worker.states["second"] = "ready"
+    assert worker.http.get("/healthz").status_code == 200
+    assert worker.http.post(CHAT, data=sealed, headers=client.headers()).status_code == 200
 
 
 def test_peers_of_the_engine_are_told_apart(engine: str) -> None:

@@ -6,13 +6,12 @@ Rules:
 
 * The root hash identifies a disk. Serial numbers only say where to look. The host may swap or
   change disks at any time, so the kernel checks each block whenever it reads it.
-* The program is ready once every configured model is open. The units of the engine and of the
-  encryption proxy are bound to it. It ends with an error when the kernel has seen a wrong block, so
-  a disk that was wrong once serves nothing.
-* The manifest comes over an untrusted network. It goes to MANIFEST_COPY, and the encryption proxy
-  must compare it with the one that this machine was attested against.
+* Nothing is mounted before the role program has joined the mesh and handed the manifest over, and
+  only what the manifest names that this machine was launched for (handover.py).
+* The program is ready once every configured model is open. Then the engines' unit starts. When the
+  program ends, the machine powers off: after a wrong disk, or a wrong block while it serves.
 
-It runs as root, because it makes devices and mounts. It listens on no socket.
+It runs as root, because it makes devices and mounts. It has no network and listens on no socket.
 """
 
 from __future__ import annotations
@@ -24,24 +23,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from confide.errors import ConfideError, ConfigError, PolicyError, VerificationError
+from confide.guest.binding import read_binding
 from confide.guest.mesh.config import read_config
 from confide.guest.worker.disks import verity
-from confide.guest.worker.engine.models_file import (
-    MANIFEST_COPY,
-    MODELS_FILE,
-    ServedModel,
-    encode_models,
-)
+from confide.guest.worker.disks.handover import take_over
+from confide.guest.worker.engine.models_file import MODELS_FILE, ServedModel, encode_models
 from confide.guest.worker.role import read_role
-from confide.net.coordinator_client import CoordinatorClient
-from confide.protocol.coordinator import MeshReply
 from confide.protocol.hash_tree import BLOCK, root_hash
 from confide.protocol.manifest import Manifest
 from confide.protocol.model import Model
@@ -50,7 +44,10 @@ SERIAL_PREFIX = "confide-model-"
 MOUNTS = Path("/run/confide/models")
 
 POLL_SECONDS = 2.0
-"""Seconds between two checks for a wrong block, or for a manifest."""
+"""Seconds between two checks for a wrong block."""
+
+WAIT_SECONDS = 0.2
+"""Seconds between two looks for the manifest."""
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MNT_DETACH = 1, 2, 4, 8, 2
 
@@ -184,19 +181,11 @@ def require_intact(models: Sequence[OpenModel], system: System) -> None:
             )
 
 
-def wait_for_manifest(
-    ask: Callable[[], MeshReply], sleep: Callable[[float], None] = time.sleep
-) -> bytes:
-    """The manifest's bytes, once the coordinator has some. Prints each reason to wait once."""
-    reason = ""
-    while True:
-        try:
-            return ask().manifest
-        except ConfideError as error:
-            if str(error) != reason:
-                reason = str(error)
-                say(f"waiting for a manifest: {reason}")
-        sleep(POLL_SECONDS)
+def wait_for_manifest(binding: bytes) -> Manifest:
+    """The manifest of this machine, once it was handed over. Raises what `take_over` raises."""
+    while (manifest := take_over(binding)) is None:
+        time.sleep(WAIT_SECONDS)
+    return manifest
 
 
 class Linux:
@@ -294,15 +283,13 @@ def say(text: str) -> None:
 
 def run(system: System) -> None:
     """Open every configured model, report ready, then watch. Ends by an exception only."""
-    role, config = read_role(), read_config()
-    data = wait_for_manifest(CoordinatorClient(config.coordinator).mesh)
-    manifest = Manifest.parse(data)
+    role, config, binding = read_role(), read_config(), read_binding()
+    manifest = wait_for_manifest(binding)
     with ExitStack() as cleanup:
         models = choose_models(manifest, config.models, role)
         opened = [open_model(model, system, cleanup, MOUNTS) for model in models]
         require_intact(opened, system)
-        MANIFEST_COPY.write_bytes(data)
-        MODELS_FILE.write_bytes(encode_models(manifest.sha256, [m.served() for m in opened]))
+        MODELS_FILE.write_bytes(encode_models([m.served() for m in opened]))
         for model in opened:
             say(f"model {model.model.name} is at {model.path}; each read is verified")
         notify("READY=1")
@@ -317,6 +304,7 @@ def main() -> int:
         run(Linux())
     except ConfideError as error:
         say(f"{error.code}: {error}")
+    say("the machine powers off")
     return 1
 
 

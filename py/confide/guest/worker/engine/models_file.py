@@ -13,9 +13,7 @@ from measure.declare import Nested
 from measure.kinds import Converted, Hex, ListOf, Name, Text
 
 MODELS_FILE = Path("/run/confide/models.json")
-MANIFEST_COPY = Path("/run/confide/manifest.json")
-"""The manifest that the disks were opened with. The encryption proxy must compare it with the one
-that the machine was attested against."""
+"""Written once every model of this machine is open."""
 
 ENGINE_HOST = "127.0.0.1"
 FIRST_PORT = 8100
@@ -39,19 +37,14 @@ class ServedModel:
 class _ModelsFile(JsonMessage, what="the models file"):
     """The whole file."""
 
-    manifest_sha256: Annotated[bytes, Hex(32)]
     models: Annotated[tuple[ServedModel, ...], ListOf(Nested(ServedModel))]
 
 
-def encode_models(manifest_sha256: bytes, models: Sequence[ServedModel]) -> bytes:
+def encode_models(models: Sequence[ServedModel]) -> bytes:
     """The bytes of the file: canonical JSON."""
-    return _ModelsFile(manifest_sha256, tuple(models)).encode()
+    return _ModelsFile(tuple(models)).encode()
 
 
-def parse_models(data: bytes) -> tuple[bytes, tuple[ServedModel, ...]]:
-    """SHA-256 of the manifest that named the models (32 bytes), and the models.
-
-    Raises FormatError.
-    """
-    file = _ModelsFile.parse(data)
-    return file.manifest_sha256, file.models
+def parse_models(data: bytes) -> tuple[ServedModel, ...]:
+    """The models of such a file. Raises FormatError."""
+    return _ModelsFile.parse(data).models

@@ -134,7 +134,7 @@ def programs(
 
 def run(role: Role, stopping: threading.Event) -> None:
     """Serve until `stopping` is set. Raises FormatError for a bad models file, OSError."""
-    _, models = parse_models(MODELS_FILE.read_bytes())
+    models = parse_models(MODELS_FILE.read_bytes())
     states = EngineStates([model.name for model in models], EngineState.STARTING)
     wait = gpus_of(role, stopping)
     try:

@@ -20,8 +20,12 @@ STATES_FILE = Path("/run/confide-engine/states.json")
 
 
 class EngineState(StrEnum):
-    """TOO_FEW_GPUS and those after it are final: start the machine with other options."""
+    """TOO_FEW_GPUS and those after it are final: start the machine with other options.
 
+    NOT_OPEN comes before there is a file: the disk mounter has not opened the models yet.
+    """
+
+    NOT_OPEN = "disk-not-open"
     NOT_THERE = "engine-not-there"
     GPUS_NOT_READY = "gpus-not-ready"
     STARTING = "engine-starting"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,14 @@ from confide.errors import (
     ConfigError,
     FormatError,
     PolicyError,
-    UnavailableError,
     VerificationError,
 )
 from confide.guest.worker.disks import mounter as disks
 from confide.guest.worker.disks import verity
+from confide.guest.worker.disks.handover import take_over
 from confide.guest.worker.engine.models_file import ServedModel, encode_models, parse_models
 from confide.protocol import hash_tree
 from confide.protocol.configdisk import ConfigDisk
-from confide.protocol.coordinator import MeshReply
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
@@ -232,54 +232,33 @@ def test_mount_error_is_an_os_error(tmp_path: Path) -> None:
 # the program
 
 
-def test_manifest_is_waited_for_and_each_reason_is_said_once(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    gone = UnavailableError("unreachable", "the coordinator is not there")
-    early = PolicyError("no-manifest", "the coordinator has no manifest yet")
-    answers: list[ConfideError | MeshReply] = [gone, gone, early, MeshReply(b"data", b"", b"")]
-
-    def ask() -> MeshReply:
-        answer = answers.pop(0)
-        if isinstance(answer, ConfideError):
-            raise answer
-        return answer
-
-    pauses: list[float] = []
-    assert disks.wait_for_manifest(ask, pauses.append) == b"data"
-    assert len(pauses) == 3
-    said = capsys.readouterr().err
-    assert said.count("the coordinator is not there") == 1
-    assert said.count("no manifest yet") == 1
-
-
 class Worker:
-    """A machine around `disks.run`: its config, coordinator, files and systemd."""
+    """A machine around `disks.run`: its config, its binding, its files and systemd.
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, data: bytes, *names: str) -> None:
-        self.manifest_copy = folder / "manifest.json"
+    It is bound to `bound`, and its role program hands `handed` over at the second look.
+    """
+
+    def __init__(
+        self, folder: Path, patch: pytest.MonkeyPatch, bound: bytes, *names: str, handed: bytes
+    ) -> None:
         self.models_file = folder / "models.json"
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.listener.bind(str(folder / "notify"))
         self.listener.setblocking(False)
+        handed_over = folder / "manifest.json"
 
-        class Client:
-            def __init__(self, url: str) -> None:
-                assert url == "http://coordinator"
-
-            def mesh(self) -> MeshReply:
-                return MeshReply(data, b"", b"")
+        def sleep(_seconds: float) -> None:
+            handed_over.write_bytes(handed)
 
         patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
         patch.setattr(disks, "read_role", lambda: Role.WORKER_CPU)
-        patch.setattr(
-            disks, "read_config", lambda: ConfigDisk(bytes(32), "http://coordinator", "", names)
-        )
-        patch.setattr(disks, "CoordinatorClient", Client)
-        patch.setattr(disks, "MANIFEST_COPY", self.manifest_copy)
+        config = ConfigDisk(sha256(bound).digest(), "http://coordinator", "", names)
+        patch.setattr(disks, "read_config", lambda: config)
+        patch.setattr(disks, "read_binding", sha256(bound).digest)
+        patch.setattr(disks, "take_over", lambda binding: take_over(binding, handed_over))
         patch.setattr(disks, "MODELS_FILE", self.models_file)
         patch.setattr(disks, "MOUNTS", folder / "models")
-        patch.setattr("time.sleep", lambda seconds: None)
+        patch.setattr("time.sleep", sleep)
 
     def said_ready(self) -> bool:
         try:
@@ -292,17 +271,14 @@ def test_program_serves_until_a_block_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = manifest(TINY, OTHER).encode()
-    worker = Worker(tmp_path, monkeypatch, data, "tiny")
+    worker = Worker(tmp_path, monkeypatch, data, "tiny", handed=data)
     good, bad = "0 24 verity V\n", "0 24 verity C\n"
     system = SimulatedSystem({"vdb": TINY_DISK}, status={"model-tiny": [good, good, good, bad]})
     with pytest.raises(VerificationError) as caught:
         disks.run(system)
     assert caught.value.code == "corrupt-model-disk"
     assert worker.said_ready()
-    assert worker.manifest_copy.read_bytes() == data
-    digest, models = parse_models(worker.models_file.read_bytes())
-    assert digest == manifest(TINY, OTHER).sha256
-    assert models == (
+    assert parse_models(worker.models_file.read_bytes()) == (
         ServedModel("tiny", tmp_path / "models" / "tiny", TINY.root_hash, TINY.tasks),
     )
     assert not system.mounts
@@ -328,7 +304,7 @@ def test_program_is_never_ready_after_an_error(
     device: bytes,
     status: str,
 ) -> None:
-    worker = Worker(tmp_path, monkeypatch, data, *names)
+    worker = Worker(tmp_path, monkeypatch, data, *names, handed=data)
     system = SimulatedSystem({"vdb": device}, status={"model-tiny": [f"0 24 verity {status}"]})
     with pytest.raises(ConfideError):
         disks.run(system)
@@ -338,13 +314,32 @@ def test_program_is_never_ready_after_an_error(
     assert not system.tables
 
 
+def test_manifest_of_a_stranger_mounts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers first on the network, or has the role program, names a crafted file system."""
+    genuine = manifest(TINY).encode()
+    crafted, disk = model_disk("tiny", blocks=5)
+    worker = Worker(tmp_path, monkeypatch, genuine, "tiny", handed=manifest(crafted).encode())
+    system = SimulatedSystem({"vdb": disk})
+    with pytest.raises(VerificationError) as caught:
+        disks.run(system)
+    assert caught.value.code == "other-manifest"
+    assert sha256(genuine).hexdigest() in caught.value.expected
+    assert not system.touched
+    assert not worker.said_ready()
+
+
 def test_main_prints_the_error_and_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Worker(tmp_path, monkeypatch, manifest(TINY).encode(), "tiny")
+    data = manifest(TINY).encode()
+    Worker(tmp_path, monkeypatch, data, "tiny", handed=data)
     monkeypatch.setattr(disks, "Linux", lambda: SimulatedSystem({"vdb": OTHER_DISK}))
     assert disks.main() == 1
-    assert f"root hash {TINY.root_hash.hex()}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"root hash {TINY.root_hash.hex()}" in said
+    assert said.endswith("the machine powers off\n")
 
 
 def test_notify_takes_an_abstract_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -362,8 +357,8 @@ def test_notify_takes_an_abstract_address(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_models_file_round_trip_is_strict() -> None:
     model = ServedModel("tiny", Path("/run/confide/models/tiny"), bytes(range(32)), ("chat",))
-    data = encode_models(bytes(32), [model])
-    assert parse_models(data) == (bytes(32), (model,))
+    data = encode_models([model])
+    assert parse_models(data) == (model,)
     for bad in (data[:-1], data.replace(b'"name"', b'"nome"'), data.replace(b"tiny", b"../x", 1)):
         with pytest.raises(FormatError):
             parse_models(bad)

@@ -86,7 +86,7 @@ class Machine:
         patch.setattr("confide.guest.attest.nvidia.NvidiaGpus", lambda: gpus)
 
     def run(self, role: Role, *models: ServedModel) -> None:
-        self.models_file.write_bytes(encode_models(bytes(32), models))
+        self.models_file.write_bytes(encode_models(models))
         program.run(role, self.stopping)
 
     def run_in_thread(self, role: Role, *models: ServedModel) -> threading.Thread:
@@ -340,7 +340,7 @@ def test_main_prints_the_error_and_fails(
 def test_sigterm_ends_it(tmp_path: Path) -> None:
     """In a process of its own, as the service manager does it, with a FAKE engine."""
     served = replace(model(tmp_path, "tiny"), path=tmp_path / "tiny")
-    (tmp_path / "models.json").write_bytes(encode_models(bytes(32), [served]))
+    (tmp_path / "models.json").write_bytes(encode_models([served]))
     code = (
         "import sys; from pathlib import Path\n"
         "from confide.guest.worker.engine import cpu, program, states\n"
