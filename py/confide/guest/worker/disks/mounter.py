@@ -283,8 +283,9 @@ def say(text: str) -> None:
 
 def run(system: System) -> None:
     """Open every configured model, report ready, then watch. Ends by an exception only."""
-    role, config, binding = read_role(), read_config(), read_binding()
-    manifest = wait_for_manifest(binding)
+    # A machine in inventory waits here for ever: it may have no config disk, and must not end.
+    manifest = wait_for_manifest(read_binding())
+    role, config = read_role(), read_config()
     with ExitStack() as cleanup:
         models = choose_models(manifest, config.models, role)
         opened = [open_model(model, system, cleanup, MOUNTS) for model in models]

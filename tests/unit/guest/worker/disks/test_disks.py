@@ -22,6 +22,7 @@ from confide.guest.worker.disks.handover import take_over
 from confide.guest.worker.engine.models_file import ServedModel, encode_models, parse_models
 from confide.protocol import hash_tree
 from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.launch import UNBOUND
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
@@ -326,6 +327,31 @@ def test_manifest_of_a_stranger_mounts_nothing(
         disks.run(system)
     assert caught.value.code == "other-manifest"
     assert sha256(genuine).hexdigest() in caught.value.expected
+    assert not system.touched
+    assert not worker.said_ready()
+
+
+def test_a_machine_in_inventory_waits_and_asks_for_no_config_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have none. If the program ended, its unit would power the machine off."""
+    looks: list[float] = []
+
+    class StoppedError(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise StoppedError
+
+    worker = Worker(tmp_path, monkeypatch, b"", handed=b"")
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr(disks, "read_binding", lambda: UNBOUND)
+    monkeypatch.setattr(disks, "read_config", lambda: pytest.fail("the config disk was read"))
+    system = SimulatedSystem({"vdb": TINY_DISK})
+    with pytest.raises(StoppedError):
+        disks.run(system)
     assert not system.touched
     assert not worker.said_ready()
 
