@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from hashlib import sha256
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "py")]
 
 from confide.host.runner.qemu import Tools  # noqa: E402
 from confide.host.runner.vm import Machine  # noqa: E402
+from confide.protocol.configdisk import ConfigDisk  # noqa: E402
 
 RUN = str(CHECKOUT / "nix" / "run")
 MAX_IMAGE_MB, MAX_COMPILE, MAX_READY, MAX_DEMO, MAX_CHANGE = 9, 480, 13, 30, 60
@@ -44,7 +46,8 @@ def ready(inputs: Path, folder: Path) -> tuple[float, float]:
     """Seconds from power-on until the coordinator answers, and until its kernel speaks."""
     tools = Tools(inputs / "qemu")
     image = inputs / "images/coordinator"
-    machine = Machine(image, "coordinator", run_dir=folder, tools=tools)
+    config = ConfigDisk(sha256((inputs / "manifest").read_bytes()).digest())
+    machine = Machine(image, "coordinator", config=config, run_dir=folder, tools=tools)
     kernel = 0.0
     start = time.monotonic()
     with machine:
