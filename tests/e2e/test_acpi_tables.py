@@ -27,6 +27,7 @@ from confide.host.runner.qemu import MachineSpec, arguments
 from confide.host.runner.vm import DEFAULT_CPUS, DEFAULT_MEMORY_MIB
 from measure import eventlog
 from tests.support.attested import evidence
+from tests.support.launch import launched_for
 
 # In the order in which OVMF measures them: the script, then each blob as it allocates it.
 BLOBS = ("etc/table-loader", "etc/acpi/rsdp", "etc/tpm/log", "etc/acpi/tables")
@@ -48,6 +49,8 @@ def found(build: Build, folder: Path, *extra: str) -> list[str]:
         stack.callback(group.kill)
         variables, state = folder / "variables.fd", folder / "tpm"
         shutil.copyfile(build.tools.variables, variables)
+        config = folder / "config.disk"
+        config.write_bytes(launched_for(build).encode())
         state.mkdir()
         swtpm.provision(build.tools.swtpm, state, group, folder / "swtpm.log")
         tpm = swtpm.serve_machine(build.tools.swtpm, state, group, folder / "swtpm.log")
@@ -62,6 +65,7 @@ def found(build: Build, folder: Path, *extra: str) -> list[str]:
             kvm=kvm_works(build.tools),
             tpm=tpm.fileno(),
             monitor=monitor.fileno(),
+            config_disk=config,
             extra=extra,
         )
         machine = stack.enter_context(
