@@ -8,10 +8,11 @@ from pathlib import Path
 from tests.fuzz import inputs
 
 PAGE = (Path(__file__).parents[3] / "docs/kernel-inputs.md").read_text()
-# Options that the page says are on: the drivers for what a host shows, and one of hardening.
+# Options that the page says are on: the drivers for what a host shows, and two of hardening.
 BUILT = {
     *("CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_BLK", "CONFIG_VIRTIO_NET", "CONFIG_SERIAL_8250"),
     *("CONFIG_RTC_DRV_CMOS", "CONFIG_TCG_TIS", "CONFIG_TCG_CRB", "CONFIG_PANIC_ON_OOPS"),
+    "CONFIG_EFI_DISABLE_RUNTIME",
 }
 DRIVERS = re.compile(r"CONFIG_(VIRTIO_(?!ANCHOR|PCI_|MENU)\w+|TCG_(?!TPM|TIS_CORE)\w+|RTC_DRV_\w+)")
 
