@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files pages shell units manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-install test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
+.PHONY: demo test test-long test-install test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -20,7 +20,13 @@ demo: bootstrap
 test: bootstrap
 	$(FETCH) test-inputs
 	$(BUILD) -o result-test .#test-inputs
-	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install $(TESTS) $(ARGS)
+	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install -m 'not long' $(TESTS) $(ARGS)
+
+# Tests on booted machines that take minutes each: a disk that goes bad, what each user inside a machine reaches.
+test-long: bootstrap
+	$(FETCH) test-inputs
+	$(BUILD) -o result-test .#test-inputs
+	$(PYTEST) -m long tests/e2e $(ARGS)
 
 # The GPU worker's image, booted here without a GPU: it must refuse, and say why. Its kernel must have what the driver
 # asks for. Its engine is checked without a GPU.
@@ -98,7 +104,7 @@ release: bootstrap policy-age
 	$(MAKE) manifest references
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
-	$(MAKE) test-install test test-gpu-image test-kernel-fuzz
+	$(MAKE) test-install test test-long test-gpu-image test-kernel-fuzz
 
 # Floors of firmware age: the policy must be at most 180 days old.
 policy-age:

@@ -40,7 +40,13 @@ def devices(machine: DebugMachine) -> dict[str, tuple[str, str]]:
     return {address: (kind, driver) for address, kind, driver in listed}
 
 
-@pytest.mark.parametrize("left_out", [(), WORDS], ids=["as built", "without the words"])
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        pytest.param((), id="as built"),
+        pytest.param(WORDS, id="without the words", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_nothing_that_comes_later_is_seen(
     build: Build, debug_image: Path, tmp_path: Path, signal: str, left_out: tuple[str, ...]

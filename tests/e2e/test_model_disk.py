@@ -101,6 +101,7 @@ def test_truncated_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) 
     assert "truncated" in line
 
 
+@pytest.mark.long
 def test_block_that_changes_after_the_disk_was_accepted(
     build: Build, member: ConfigDisk, tmp_path: Path
 ) -> None:

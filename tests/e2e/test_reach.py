@@ -18,6 +18,8 @@ from confide.host.runner.vm import Machine
 from tests.support.alone import manifest_of, simulated_coordinator
 from tests.support.console import keyboard, lines, said
 
+pytestmark = pytest.mark.long
+
 JOIN_SECONDS = 600
 ENGINE_SECONDS = 1200
 LIST_SECONDS = 600
