@@ -1,7 +1,6 @@
 """The GPU worker's committed measurements are what this code says of its machines.
 
-Nothing here builds that image: what of it is measured stands, as digests, in the file itself, and
-its kernel is every image's.
+Nothing here builds that image: what of it is measured stands, as digests, in the file itself.
 """
 
 from __future__ import annotations
@@ -54,8 +53,7 @@ def test_tdx_registers_that_do_not_depend_on_the_image(
 ) -> None:
     image = (firmware / "OVMF.tdx.fd").read_bytes()
     assert hashlib.sha256(image).hexdigest() == RELEASE["files"]["firmware-tdx"]["sha256"]
-    kernel = (images / "coordinator/boot/linux").read_bytes()
-    assert hashlib.sha256(kernel).hexdigest() == RELEASE["files"]["linux"]["sha256"]
+    kernel = (images / "coordinator/boot/linux").read_bytes()  # the GPU worker has its own
     predicted = rtmr.predict(
         shape,
         tdvf.parse(image, "firmware"),
@@ -65,6 +63,7 @@ def test_tdx_registers_that_do_not_depend_on_the_image(
     (recorded,) = (one for one in RELEASE["platforms"]["tdx"] if one["shape"] == shape.name)
     mrtd = {order.value: value.hex() for order, value in predicted.mrtd.items()}
     assert mrtd == recorded["mrtd"]
-    for register in (0, 1, 3):
+    for register in (0, 3):
         assert predicted.rtmrs()[register].hex() == recorded["rtmrs"][str(register)]
-    assert predicted.rtmrs()[2].hex() != recorded["rtmrs"]["2"]
+    for register in (1, 2):
+        assert predicted.rtmrs()[register].hex() != recorded["rtmrs"][str(register)]
