@@ -233,7 +233,7 @@ def test_a_mailbox_for_processors_ends_the_machine(
     ("signature", "at"),
     [pytest.param(b"MCFG", 44, id="MCFG"), pytest.param(b"HPET", 44, id="HPET")],
 )
-def test_a_device_in_memory_is_none(
+def test_the_address_of_a_device_in_memory_is_not_used(
     kernel: Kernel, genuine: HostTables, tmp_path: Path, signature: bytes, at: int
 ) -> None:
     hostile = genuine.with_bytes(signature, at, struct.pack("<Q", MEMORY))

@@ -112,7 +112,7 @@ def listed() -> dict[str, Any]:
 
 
 def site_bytes() -> bytes | None:
-    """The bytes of the site file, None if there is none."""
+    """The bytes of the site file, None before it exists."""
     return SITE.read_bytes() if SITE.exists() else None
 
 

@@ -140,7 +140,7 @@ def test_what_binds_the_launch_to_a_manifest(
     ("content", "message"),
     [(None, "cannot read"), (b"", "manifest is empty"), (bytes((1 << 20) + 1), "too large")],
 )
-def test_a_manifest_that_is_none(
+def test_a_file_that_cannot_be_a_manifest_is_refused(
     content: bytes | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if content is not None:

@@ -32,7 +32,7 @@ def give_collateral(holder: Holder, bundle: Bundle, *, now: int) -> Bundle:
 
     Args:
         holder: the coordinator.
-        bundle: items to add; if there are none, nothing is sent.
+        bundle: items to add. Of an empty bundle nothing is sent.
         now: unix seconds.
 
     Raises:

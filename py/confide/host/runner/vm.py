@@ -252,7 +252,7 @@ class Machine:
         return "\n".join(part for part in parts if part)
 
     def cause(self) -> str:
-        """The last line on the console that says why the machine ends; "" if there is none."""
+        """The last line on the console that says why the machine ends, or ""."""
         lines = reversed(self.console_tail().splitlines())
         return next((line for line in lines if _CAUSE.search(line)), "")
 
