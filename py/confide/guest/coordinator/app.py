@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from flask import Flask, Response, jsonify, request
 
@@ -17,6 +20,9 @@ from confide.protocol.roles import Role
 
 MAX_UPLOADS = 4
 """Uploads of collateral at the same time. Each takes three times its size in memory."""
+
+UPLOAD_SECONDS = 60.0
+"""Most seconds of an upload. Otherwise a few slow ones would keep the operator's out for ever."""
 
 
 def create_app(coordinator: Coordinator) -> Flask:
@@ -56,7 +62,9 @@ def create_app(coordinator: Coordinator) -> Flask:
             )
         try:
             request.max_content_length = MAX_BUNDLE
-            coordinator.set_collateral(body())
+            with _cut_off_after(UPLOAD_SECONDS, request.environ.get("gunicorn.socket")):
+                data = body()
+            coordinator.set_collateral(data)
         finally:
             uploads.release()
         return cbor_response(cbor_encode({}))
@@ -78,3 +86,21 @@ def create_app(coordinator: Coordinator) -> Flask:
         return cbor_response(coordinator.join(messages.JoinRequest.parse(body())).encode())
 
     return app
+
+
+@contextmanager
+def _cut_off_after(seconds: float, peer: socket.socket | None) -> Iterator[None]:
+    """End the connection to this peer if the block takes longer. Reading then fails."""
+
+    def cut_off() -> None:
+        if peer is not None:
+            with suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -33,8 +33,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.guest.codes import CODES
 from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
 from confide.guest.mesh.one_mesh import MachineEndsError, OneMesh
+from confide.net.codes import SHARED
 from confide.protocol.binding import join_report_data
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.coordinator import JoinReply, JoinRequest
@@ -54,6 +56,12 @@ MAX_BACKOFF = 5.0
 
 LOOK_AFTER = 20.0
 """Seconds between two looks of a member whether its mesh is still there."""
+
+PEER_ERROR = "peer-error"
+"""The reason if the coordinator's error has a code that no program of ours has."""
+
+_MAX_SAID = 400
+"""Characters of an error on the console."""
 
 _LEAF_POLL = 1.0
 
@@ -311,9 +319,13 @@ class Node:
 
     def _note(self, error: Exception, what: str) -> None:
         reason = error.code if isinstance(error, ConfideError) else type(error).__name__
+        if isinstance(error, ConfideError) and reason not in CODES | SHARED:
+            # The peer chose it, and health shows it: "ready" would be taken for a state.
+            reason = PEER_ERROR
         if reason != self._reason:
-            # Once per kind of error. !a because the words may be the coordinator's.
-            print(f"confide: {what} failed: {str(error)!a}", file=sys.stderr, flush=True)
+            # Once per kind of error. In ASCII, because the words may be the coordinator's.
+            said = ascii(str(error)[:_MAX_SAID])
+            print(f"confide: {what} failed: {said}", file=sys.stderr, flush=True)
         self._reason = reason
 
     def _stay_joined(self) -> None:

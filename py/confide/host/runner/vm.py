@@ -48,7 +48,10 @@ QUIT_SECONDS = 5.0
 TAIL_BYTES = 6000
 MAX_HEALTH = 65536
 # Lines in which the guest, its kernel or its firmware says why it ends
-_CAUSE = re.compile(r"boot failed:|Kernel panic|device-mapper: verity|failed to load Boot")
+_CAUSE = re.compile(
+    r"boot failed:|this machine ends:|confide-disks: [\w-]+: |Kernel panic|device-mapper: verity"
+    r"|failed to load Boot"
+)
 _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 
 

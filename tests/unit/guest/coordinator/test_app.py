@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from threading import Event, Semaphore
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from confide.errors import PolicyError
+from confide.guest.coordinator import app
 from confide.guest.coordinator.app import MAX_UPLOADS, create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
@@ -134,10 +136,10 @@ def test_few_may_bring_collateral_at_once() -> None:
         leave.wait(10)
 
     coordinator.set_collateral = slow  # type: ignore[method-assign]
-    app = create_app(coordinator)
+    service = create_app(coordinator)
 
     def post() -> TestResponse:
-        return app.test_client().post("/v1/collateral", data=b"x")
+        return service.test_client().post("/v1/collateral", data=b"x")
 
     with ThreadPoolExecutor(MAX_UPLOADS) as pool:
         uploads = [pool.submit(post) for _ in range(MAX_UPLOADS)]
@@ -150,6 +152,25 @@ def test_few_may_bring_collateral_at_once() -> None:
     assert refused.json is not None
     assert refused.json["error"]["code"] == "too-many-uploads"
     assert post().status_code == 200
+
+
+def test_a_slow_upload_is_cut_off(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else anybody keeps every place for uploads with a byte every few seconds."""
+    monkeypatch.setattr(app, "UPLOAD_SECONDS", 0.05)
+    peer, service = socket.socketpair()
+    with peer, service, service.makefile("rb") as body:
+        peer.sendall(b"\xa0")
+        service.settimeout(10)
+        answer = client.post(
+            "/v1/collateral",
+            environ_overrides={
+                "CONTENT_LENGTH": "1000",
+                "wsgi.input": body,
+                "gunicorn.socket": service,
+            },
+        )
+        assert peer.recv(1) == b""
+    assert answer.status_code == 400
 
 
 def test_manifests_that_race() -> None:

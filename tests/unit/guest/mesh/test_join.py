@@ -216,3 +216,17 @@ def test_config_disk_of_a_node_names_a_coordinator(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(tmp_path / "config")
     assert caught.value.code == "no-coordinator"
+
+
+def test_the_words_of_a_peer_are_no_state(
+    node: Node, relay: LocalCoordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A peer's error names its own code: "ready" in a worker's health would mean that it serves."""
+
+    def refuse(_: MeshReply) -> MeshReply:
+        raise UnavailableError("ready", "x" * 100_000)
+
+    relay.on_mesh = refuse
+    node.step()
+    assert node.reason == "peer-error"
+    assert len(capsys.readouterr().err) < 1000

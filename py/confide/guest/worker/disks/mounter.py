@@ -199,7 +199,9 @@ class Linux:
         """See System. virtio disks have their serial number in /sys/block/*/serial."""
         found = []
         for serial in sorted(self._block.glob("*/serial")):
-            if re.fullmatch(re.escape(SERIAL_PREFIX) + "[0-9]{1,3}", serial.read_text().strip()):
+            # The host may put any bytes there.
+            named = serial.read_text(errors="replace").strip()
+            if re.fullmatch(re.escape(SERIAL_PREFIX) + "[0-9]{1,3}", named, re.ASCII):
                 found.append(self._devices / serial.parent.name)
         return found
 
@@ -305,6 +307,9 @@ def main() -> int:
         run(Linux())
     except ConfideError as error:
         say(f"{error.code}: {error}")
+    except (OSError, subprocess.SubprocessError) as error:
+        # A disk of the host's that cannot be read, or that takes too long.
+        say(f"{type(error).__name__}: {error}")
     say("the machine powers off")
     return 1
 

@@ -212,6 +212,8 @@ def test_disks_are_found_by_serial_number(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "serial").write_text(serial)
     (tmp_path / "loop0").mkdir()
+    (tmp_path / "vdh").mkdir()
+    (tmp_path / "vdh" / "serial").write_bytes(b"\xff\xfe")
     found = disks.Linux(block=tmp_path).model_disks()
     assert found == [Path("/dev/vdc"), Path("/dev/vdd")]
 
@@ -366,6 +368,22 @@ def test_main_prints_the_error_and_fails(
     said = capsys.readouterr().err
     assert f"root hash {TINY.root_hash.hex()}" in said
     assert said.endswith("the machine powers off\n")
+
+
+def test_a_disk_that_cannot_be_read_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(SimulatedSystem):
+        def size(self, device: Path) -> int:
+            raise OSError(5, "Input/output error", str(device))
+
+    data = manifest(TINY).encode()
+    Worker(tmp_path, monkeypatch, data, "tiny", handed=data)
+    monkeypatch.setattr(disks, "Linux", lambda: Broken({"vdb": TINY_DISK}))
+    assert disks.main() == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "/dev/vdb" in first
+    assert second == "confide-disks: the machine powers off"
 
 
 def test_notify_takes_an_abstract_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
