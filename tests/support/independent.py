@@ -160,10 +160,57 @@ def record(kind: int, payload: bytes) -> bytes:
     return bytes([kind]) + len(payload).to_bytes(4, "big") + payload
 
 
+def padme(length: int) -> int:
+    """PADMÉ of at least 512, by powers of two instead of bits."""
+    length = max(length, 512)
+    exponent = 0
+    while 2 ** (exponent + 1) <= length:
+        exponent += 1
+    size = 1
+    while 2**size <= exponent:
+        size += 1
+    unit = 2 ** (exponent - size)
+    while length % unit:
+        length += 1
+    return length
+
+
+def key_id(key: bytes) -> bytes:
+    return hkdf(key, b"", b"confide/key-id/2")
+
+
+def worker_key(key: bytes, spki: bytes, model: str) -> bytes:
+    return hkdf(key, sha256(spki), b"confide/worker-key/2" + model.encode())
+
+
+def request(
+    worker_key: bytes,
+    share: bytes,
+    clear: tuple[bytes, bytes, bytes],
+    place: list[Any],
+    content: dict[str, Any],
+) -> bytes:
+    """A sealed request. `clear` is KEM key hash, sealed share, salt; `place` the sealed fields."""
+    content_bytes = cbor(content)
+    plaintext = len(content_bytes).to_bytes(4, "big") + content_bytes
+    plaintext += bytes(padme(len(plaintext)) - len(plaintext))
+    key = hkdf(worker_key + share, clear[2], b"confide/request/2")
+    sealed = AESGCM(key).encrypt(bytes(12), plaintext, cbor(["confide/2", *place]))
+    return b"".join(clear) + sealed
+
+
+def response_key(worker_key: bytes, share: bytes, salts: bytes) -> bytes:
+    return hkdf(worker_key + share, salts, b"confide/response/2")
+
+
+def bill_record(bill: bytes) -> bytes:
+    return record(5, bill + (5 + len(bill) + 8).to_bytes(4, "big") + b"bill")
+
+
 def frame(key: bytes, number: int, kind: int, content: bytes) -> bytes:
     """A sealed record."""
     plaintext = bytes([kind]) + len(content).to_bytes(4, "big") + content
     while len(plaintext) % 512:
         plaintext += b"\0"
     nonce = number.to_bytes(12, "big")
-    return record(1, AESGCM(key).encrypt(nonce, plaintext, b"confide/frame/1"))
+    return record(1, AESGCM(key).encrypt(nonce, plaintext, b"confide/frame/2"))

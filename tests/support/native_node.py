@@ -12,10 +12,11 @@ from pathlib import Path
 
 from confide.guest.coordinator import app as coordinator_app
 from confide.guest.coordinator.domain import Coordinator
+from confide.guest.forget import forget_each_second
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context
 from confide.guest.secret_service.app import create_public_app, create_worker_app
-from confide.guest.secret_service.client import fetch_key
+from confide.guest.secret_service.client import SecretServices
 from confide.guest.secret_service.domain import SecretService
 from confide.guest.worker.app import create_app
 from confide.guest.worker.encryption_proxy import EncryptionProxy
@@ -23,7 +24,6 @@ from confide.guest.worker.keys import Keys
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, serve
-from confide.protocol.secret_service import ReleasedKey
 from tests.support.simulated_machine import SimulatedMachine
 
 
@@ -37,16 +37,13 @@ def coordinator(arguments: argparse.Namespace) -> Service:
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:
-    service = SecretService()
     machine = machine_of("secret-service", arguments)
     node = Node(
-        "secret-service",
-        machine,
-        CoordinatorClient(arguments.coordinator),
-        binding=machine.binding,
-        kem_public_key=service.kem_public_key,
+        "secret-service", machine, CoordinatorClient(arguments.coordinator), binding=machine.binding
     )
+    service = SecretService(node.kem)
     node.start()
+    forget_each_second(service.forget)
     return Service(
         create_public_app(service, node),
         tls=(create_worker_app(service, node), lambda: server_context(node.membership())),
@@ -65,13 +62,14 @@ def worker(arguments: argparse.Namespace) -> Service:
     )
     node.start()
 
-    def fetch(key_id: bytes) -> ReleasedKey:
-        return fetch_key(arguments.secret_service, node.membership(), key_id)
-
     engine = Upstream(arguments.engine)
-    proxy = EncryptionProxy(membership=node.membership, keys=Keys(fetch), engine=lambda _: engine)
+    services = SecretServices(arguments.secret_service, node.membership)
+    keys = Keys(services.fetch, node.kem)
+    forget_each_second(keys.forget)
+    proxy = EncryptionProxy(membership=node.membership, keys=keys, engine=lambda _: engine)
     states = lambda: dict.fromkeys(models, node.state)  # noqa: E731
-    return Service(create_app(proxy, role="worker-cpu", states=states))
+    app = create_app(proxy, role="worker-cpu", membership=node.membership, states=states)
+    return Service(app)
 
 
 def main() -> None:
@@ -83,7 +81,7 @@ def main() -> None:
     )
     parser.add_argument("--tls-port", type=int)
     parser.add_argument("--coordinator")
-    parser.add_argument("--secret-service")
+    parser.add_argument("--secret-service", action="append", default=[])
     parser.add_argument("--engine")
     parser.add_argument("--model", action="append", default=[])
     arguments = parser.parse_args()

@@ -98,13 +98,21 @@ class Processes:
 
 
 class NativeService(Processes):
-    """A whole service: engine, coordinator, secret service, one worker; then gateway and proxy."""
+    """A whole service: engine, coordinator, secret services, a worker; then gateway and proxy."""
 
     def __init__(
-        self, folder: Path, *, manifest: bytes | None = None, models: Sequence[str] = (MODEL,)
+        self,
+        folder: Path,
+        *,
+        manifest: bytes | None = None,
+        models: Sequence[str] = (MODEL,),
+        secret_services: int = 1,
     ) -> None:
         super().__init__(folder)
         self.models = models
+        self.secret_services = [f"secret-service-{number}" for number in range(secret_services)]
+        self.secret_services[0] = "secret-service"
+        self._tls: list[str] = []
         self.manifest = manifest or current_manifest()
 
     def __enter__(self) -> Self:
@@ -126,20 +134,21 @@ class NativeService(Processes):
         coordinator = self.start_node("coordinator", ["coordinator"])
         self.wait("coordinator", "no-manifest")
         CoordinatorClient(coordinator).set_manifest(self.manifest)
-        tls = free_port()
-        self.start_node(
-            "secret-service",
-            ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)],
-        )
-        self.secret_service_tls = f"https://127.0.0.1:{tls}"
+        for name in self.secret_services:
+            tls = free_port()
+            options = ["secret-service", "--coordinator", coordinator, "--tls-port", str(tls)]
+            self.start_node(name, options)
+            self._tls.append(f"https://127.0.0.1:{tls}")
         self.start_worker("worker", self.models)
-        self.wait("secret-service", "ready")
-        self.wait("worker", "ready")
+        for name in (*self.secret_services, "worker"):
+            self.wait(name, "ready")
 
     def start_worker(self, name: str, models: Sequence[str]) -> str:
         """A worker that serves `models` from the engine."""
         options = ["worker", "--coordinator", self.urls["coordinator"]]
-        options += ["--secret-service", self.secret_service_tls, "--engine", self.urls["engine"]]
+        options += ["--engine", self.urls["engine"]]
+        for url in self._tls:
+            options += ["--secret-service", url]
         for model in models:
             options += ["--model", model]
         return self.start_node(name, options)
@@ -157,7 +166,8 @@ class NativeService(Processes):
         for worker in workers or [self.urls["worker"]]:
             given += ["--worker", worker]
         given += ["--coordinator", self.urls["coordinator"]]
-        given += ["--secret-service", self.urls["secret-service"]]
+        for service in self.secret_services:
+            given += ["--secret-service", self.urls[service]]
         url = self.start(name, "confide", ["gateway", *given], listen=True)
         self.wait(name, "ready")
         return url

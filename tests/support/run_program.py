@@ -33,15 +33,15 @@ def hasty_monotonic() -> float:
 
 
 def secret_service() -> Service:
-    service, machine = SecretService(), machine_of("secret-service")
+    machine = machine_of("secret-service")
     node = Node(
         "secret-service",
         machine,
         CoordinatorClient(sys.argv[5]),
         binding=machine.binding,
-        kem_public_key=service.kem_public_key,
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )
+    service = SecretService(node.kem)
     if "renewing" in sys.argv:
         join.RENEW_AFTER = 1
     if "hasty" in sys.argv:

@@ -4,8 +4,8 @@
     PYTHONPATH=py:. python tests/vectors/make_protocol_vectors.py --check    exits 1 if it is stale
 
 Everything is computed anew, but for what cannot be made twice alike: X.509 certificates (random
-serial numbers and signatures) and the HPKE message (random encapsulation). These are taken over
-from the file as it is, and made only if the file is gone. tests/unit/protocol/test_vectors.py
+serial numbers and signatures) and what HPKE seals (random encapsulation). These are taken over
+from the file as it is, and made only if they are not there. tests/unit/protocol/test_vectors.py
 checks them like all the rest, with code of its own. Every key in here is public and protects
 nothing.
 """
@@ -17,17 +17,11 @@ import json
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confide.encoding.canonical import cbor_encode, json_encode
-from confide.errors import PolicyError
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
 from confide.protocol.binding import (
     coordinator_report_data,
@@ -36,71 +30,22 @@ from confide.protocol.binding import (
     report_data,
 )
 from confide.protocol.configdisk import ConfigDisk
-from confide.protocol.engine_options import EngineOptions
 from confide.protocol.evidence import Evidence, VtpmReport
-from confide.protocol.frames import Usage
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import NO_PREVIOUS, HistoryEntry, encode_history
-from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
 from confide.protocol.launch import UNBOUND, binding_pcr, mrconfigid
-from confide.protocol.manifest import Manifest, Platforms, RoleEntry
-from confide.protocol.model import Model
-from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
-from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
-from confide.protocol.roles import Role
-from confide.protocol.sealed import RequestHeaders, RequestOpener, RequestSealer, clear_error
-from confide.protocol.validity import DAY, DEFAULT_DAYS
+from confide.protocol.padding import padme
+from tests.support.exchange_vectors import billing, exchange, keys
+from tests.support.vector_inputs import NOW, Vector, kem, manifest, octets, private_key, sign, spki
 
 FILE = Path(__file__).with_name("protocol.json")
-NOW = 1_800_000_000
-
-Vector = dict[str, Any]
+LENGTHS = (0, 511, 512, 513, 1024, 1025, 9999, 65_535, 65_537, 1_000_000, 16_777_216)
 
 
-def octets(label: str) -> bytes:
-    """32 bytes that anybody can make again: SHA-256 of a label."""
-    return sha256(f"confide test vector: {label}".encode()).digest()
-
-
-def private_key(label: str) -> ec.EllipticCurvePrivateKey:
-    """A P-256 key whose scalar is `octets(label)`; these labels give scalars below the order."""
-    return ec.derive_private_key(int.from_bytes(octets(label), "big"), ec.SECP256R1())
-
-
-def spki(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
-    """RFC 6979, so that the vector stays; verifiers accept any ECDSA signature."""
-    return key.sign(data, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-
-
-def manifest() -> Manifest:
-    """The manifest that all other vectors are for."""
-    roles = {
-        role: RoleEntry(
-            (VtpmReference("q35-2", {i: octets(f"{role} {i}") for i in REQUIRED_PCRS}),)
-        )
-        for role in (Role.COORDINATOR, Role.SECRET_SERVICE, Role.WORKER_CPU)
-    }
-    model = Model(
-        "tiny",
-        octets("root hash"),
-        8192,
-        ("chat", "completion"),
-        ("worker-cpu",),
-        EngineOptions(max_model_len=4096, dtype="float32"),
-    )
-    platforms = Platforms(vtpm=DevelopmentCa(octets("development CA")))
-    return Manifest(
-        "development", platforms, roles, (model,), released=NOW, expires=NOW + DEFAULT_DAYS * DAY
-    )
-
-
-def certificates(old: Vector | None, kem_public: bytes) -> Vector:
+def certificates(old: Vector | None) -> Vector:
     """Root CA, mesh CA and two leaves with known keys."""
     keys = {name: private_key(name) for name in ("root CA", "mesh CA", "secret service", "worker")}
+    service, worker = kem("secret service").public_bytes, kem("worker").public_bytes
     if old is None:
         with patch.object(ec, "generate_private_key", return_value=keys["root CA"]):
             root = create_root_ca(now=NOW)
@@ -109,8 +54,8 @@ def certificates(old: Vector | None, kem_public: bytes) -> Vector:
         made = {
             "root_ca": root.der,
             "mesh_ca": mesh.der,
-            "secret_service": _leaf(mesh, "secret-service", (), keys["secret service"], kem_public),
-            "worker": _leaf(mesh, "worker-cpu", ("tiny",), keys["worker"], b""),
+            "secret_service": _leaf(mesh, "secret-service", (), keys["secret service"], service),
+            "worker": _leaf(mesh, "worker-cpu", ("tiny",), keys["worker"], worker),
         }
         old = {name: der.hex() for name, der in made.items()}
     return {
@@ -130,43 +75,6 @@ def _leaf(
     return issue_leaf(
         mesh, role=role, models=models, public_key=spki(key), kem_public_key=kem_public, now=NOW
     )
-
-
-def kem() -> KemPrivateKey:
-    """A KEM key pair from fixed secrets."""
-    return KemPrivateKey(
-        MLKEM768PrivateKey.from_seed_bytes(octets("ML-KEM d") + octets("ML-KEM z")),
-        X25519PrivateKey.from_private_bytes(octets("X25519")),
-    )
-
-
-def inference_key() -> InferenceKey:
-    return InferenceKey(octets("inference key"), ("tiny",), NOW)
-
-
-def key_exchange(old: Vector | None) -> Vector:
-    """One sealed key message. Its randomness is in the message itself."""
-    key, digest = inference_key(), manifest().sha256
-    if old is None:
-        message = seal_key(key, kem().public_bytes, manifest_sha256=digest).message
-    else:
-        message = bytes.fromhex(old["message"])
-    opened, key_id = kem().open_key(message, manifest_sha256=digest, now=NOW)
-    if opened != key:
-        raise SystemExit(
-            "protocol.json's key message holds another key: delete the file, run again"
-        )
-    return {
-        "mlkem_seed": (octets("ML-KEM d") + octets("ML-KEM z")).hex(),
-        "x25519_private": octets("X25519").hex(),
-        "kem_public_key": kem().public_bytes.hex(),
-        "info": (b"confide/key/1" + digest).hex(),
-        "inference_key": key.key.hex(),
-        "models": list(key.models),
-        "issued": key.issued,
-        "message": message.hex(),
-        "key_id": key_id.hex(),
-    }
 
 
 def launch() -> Vector:
@@ -212,13 +120,13 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
         "join": {
             "role": "worker-cpu",
             "public_key": public_key.hex(),
-            "kem_public_key": "",
+            "kem_public_key": kem("worker").public_bytes.hex(),
             "models": ["tiny"],
             "report_data": join_report_data(
                 nonce,
                 role="worker-cpu",
                 public_key=public_key,
-                kem_public_key=b"",
+                kem_public_key=kem("worker").public_bytes,
                 manifest=manifest().encode(),
                 models=["tiny"],
                 mesh_ca=bytes.fromhex(certs["mesh_ca"]),
@@ -257,58 +165,6 @@ def evidence() -> Vector:
     }
 
 
-def exchange(certs: Vector, key_id: bytes) -> Vector:
-    """A request and its whole response, with the receipt at its end."""
-    place = {"method": "POST", "path": "/v1/completions", "model": "tiny"}
-    body = b'{"model": "tiny", "prompt": "Hello", "stream": true}'
-    key = inference_key().key
-    request_salt, response_salt = octets("request salt"), octets("response salt")
-    with patch("os.urandom", return_value=request_salt):
-        sealer = RequestSealer(key, key_id)
-    sealed = sealer.seal(**place, body=body)
-    opened = RequestOpener(key, key_id).open(sealed, **place)
-    with patch("os.urandom", return_value=response_salt):
-        response = opened.response_sealer()
-    chunks = [b'data: {"text": "Hi"}\n\n', b"x" * 600, b""]
-    stream = response.head(200, "text/event-stream")
-    stream += b"".join(map(response.data, chunks)) + response.usage(7, 3)
-    statement = Statement(
-        request_sha256=sealer.request_sha256,
-        response_sha256=response.response_sha256,
-        manifest_sha256=manifest().sha256,
-        model="tiny",
-        model_root_hash=octets("root hash"),
-        time=NOW,
-        usage=Usage(7, 3),
-    ).encode()
-    signature = sign(private_key("worker"), SIGNATURE_LABEL + statement)
-    receipt = Receipt(statement, signature, bytes.fromhex(certs["worker"])).encode()
-    return {
-        "request": {
-            **place,
-            "headers": RequestHeaders("tiny", key_id, "shard-1").encode(),
-            "body": body.hex(),
-            "salt": request_salt.hex(),
-            "sealed": sealed.hex(),
-        },
-        "response": {
-            "salt": response_salt.hex(),
-            "status": 200,
-            "content_type": "text/event-stream",
-            "chunks": [chunk.hex() for chunk in chunks],
-            "usage": {"prompt_tokens": 7, "completion_tokens": 3},
-            "receipt": receipt.hex(),
-            "statement": statement.hex(),
-            "stream": (stream + response.final(receipt)).hex(),
-        },
-        "clear_error": {
-            "code": "unknown-key",
-            "message": "no such key",
-            "stream": clear_error(PolicyError("unknown-key", "no such key")).hex(),
-        },
-    }
-
-
 def encodings() -> Vector:
     """Values in both encodings, and bytes that a reader must refuse."""
     value = {"b": [1, -1, 24, 256, 65536, 2**32], "a": None, "aa": True, "": "\u00e4\u20ac"}
@@ -332,16 +188,15 @@ def encodings() -> Vector:
 
 
 def config_disk() -> Vector:
-    disk = ConfigDisk(
-        bytes(range(32)), "http://10.0.2.2:8000", "https://10.0.2.2:8443", ("tiny",)
-    ).encode()
+    services = ("https://10.0.2.2:8443", "https://10.0.2.2:8444")
+    disk = ConfigDisk(bytes(range(32)), "http://10.0.2.2:8000", services, ("tiny",)).encode()
     return {"text": disk.rstrip(b"\0").decode(), "sha256": sha256(disk).hexdigest()}
 
 
 def build(old: Vector) -> bytes:
     """The whole file, as canonical JSON."""
-    certs = certificates(old.get("certificates"), kem().public_bytes)
-    exchanged = key_exchange(old.get("key_exchange"))
+    certs = certificates(old.get("certificates"))
+    key = keys(old.get("keys"))
     history_bytes = history(certs)
     return json_encode(
         {
@@ -353,8 +208,10 @@ def build(old: Vector) -> bytes:
             "evidence": evidence(),
             "certificates": certs,
             "history": {"bytes": history_bytes.hex()},
-            "key_exchange": exchanged,
-            "exchange": exchange(certs, bytes.fromhex(exchanged["key_id"])),
+            "keys": key,
+            "billing": billing(bytes.fromhex(key["key_id"])),
+            "padding": {str(length): padme(length) for length in LENGTHS},
+            "exchange": exchange(certs, key),
             "config_disk": config_disk(),
         }
     )

@@ -29,6 +29,14 @@ CODES = {
         "The request comes from a web page of another site, which is not allowed.", PolicyError
     ),
     "gateway-refused": Code("The gateway refused the request. Ask its operator.", UnavailableError),
+    "no-secret-service": Code(
+        "No secret service that the gateway shows passes verification. Nothing was sent.",
+        VerificationError,
+    ),
+    "no-verified-worker": Code(
+        "No worker is left for the model that passes verification. Try again later.",
+        UnavailableError,
+    ),
     "not-implemented": Code("The proxy does not have this path.", PolicyError),
     "not-loopback": Code("The proxy listens on loopback addresses only.", ConfigError),
     "unknown-task": Code("The model does not support this kind of request.", PolicyError),
@@ -46,6 +54,6 @@ PROXY_STATUS = {
     "not-verified": 503,
     "model-not-served": 503,
     "too-many-keys": 503,
-    "replay-memory-full": 503,
+    "kem-key-gone": 503,
 }
 """What the proxy answers to an app, where the error class alone does not decide."""

@@ -26,11 +26,8 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.protocol.opt_outs import require_given
 from confide.protocol.secret_service import MAX_REPLY, KeyExchangeReply
-from confide.verify.service import (
-    verify_coordinator,
-    verify_key_exchange,
-    verify_unset_coordinator,
-)
+from confide.verify.nodes import verify_key_exchange
+from confide.verify.service import verify_coordinator, verify_unset_coordinator
 from confide.verify.verdict import Verdict
 from measure.kinds import Blob, Converted, Integer, Word
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from confide.verify.verdict import Verdict
 
+_NOT_REACHED = Verdict(())
+
 
 @dataclass(frozen=True)
 class ServiceVerdict:
@@ -14,15 +16,16 @@ class ServiceVerdict:
     A verdict without checks has not passed: verification ended before that party.
     """
 
-    coordinator: Verdict
-    secret_service: Verdict
+    coordinator: Verdict = _NOT_REACHED
+    secret_services: Verdict = _NOT_REACHED
+    workers: Verdict = _NOT_REACHED
 
     @property
     def passed(self) -> bool:
-        """Whether every check of both parties passed."""
-        return self.coordinator.passed and self.secret_service.passed
+        """Whether every check of all parties passed."""
+        return self.coordinator.passed and self.secret_services.passed and self.workers.passed
 
     @property
     def whole(self) -> Verdict:
         """All checks in the order in which they were made."""
-        return self.coordinator + self.secret_service
+        return self.coordinator + self.secret_services + self.workers

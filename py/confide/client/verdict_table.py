@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -31,12 +29,11 @@ def verdict_table(verdict: Verdict, *, title: str) -> Table:
     return table
 
 
-def parties_table(verdict: ServiceVerdict, *, workers: Sequence[str], title: str) -> RenderableType:
+def parties_table(verdict: ServiceVerdict, *, title: str) -> RenderableType:
     """A line for each party of a service; the checks that failed follow in full.
 
     Args:
         verdict: What the client checked itself.
-        workers: The roles that serve models, as the manifest names them.
         title: What was verified.
 
     Returns:
@@ -48,13 +45,14 @@ def parties_table(verdict: ServiceVerdict, *, workers: Sequence[str], title: str
     table.add_column("checks", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_row("coordinator", "runs the image in the manifest", *_state(verdict.coordinator))
-    table.add_row(
-        "secret service", "has the coordinator's certificate", *_state(verdict.secret_service)
-    )
-    # A client does not see the workers: the verified coordinator admits only what it verifies.
-    indirect = Text("indirect" if verdict.passed else "not reached", style="dim")
-    for worker in workers:
-        table.add_row(worker, "verified by the coordinator as it joins", "", indirect)
+    for party, nodes in (
+        ("secret services", verdict.secret_services),
+        ("workers", verdict.workers),
+    ):
+        # How many of how many: a person may expect another number.
+        seen = "".join(f": {check.seen}" for check in nodes.checks if check.passed)
+        words = Text(printable(f"have the coordinator's certificates{seen}"))
+        table.add_row(party, words, *_state(nodes))
     untrusted = Text("untrusted", style="dim")
     table.add_row("gateway", "nothing: it sees only encrypted data", "", untrusted)
     failed = Verdict(tuple(check for check in verdict.whole.checks if not check.passed))

@@ -9,6 +9,7 @@ from confide.commands.status import ExitStatus
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
 from confide.host.gateway.routing import Workers
+from confide.host.gateway.secret_services import SecretServices
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
 
@@ -19,7 +20,7 @@ RELAY_SECONDS = 60.0
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = """\
-Serves one address for a coordinator, a secret service and workers. Nobody has to trust
+Serves one address for a coordinator, secret services and workers. Nobody has to trust
 the gateway: it sees no prompt and no answer."""
     parser.add_argument(
         "--listen",
@@ -31,7 +32,11 @@ the gateway: it sees no prompt and no answer."""
         "--coordinator", required=True, metavar="URL", help="the coordinator's address"
     )
     parser.add_argument(
-        "--secret-service", required=True, metavar="URL", help="the secret service's address"
+        "--secret-service",
+        required=True,
+        action="append",
+        metavar="URL",
+        help="a secret service's address; repeat it for more, up to 8",
     )
     parser.add_argument(
         "--worker",
@@ -51,15 +56,19 @@ the gateway: it sees no prompt and no answer."""
 
 def _run(options: argparse.Namespace) -> ExitStatus:
     coordinator = Upstream(options.coordinator, read_seconds=RELAY_SECONDS)
-    secret_service = Upstream(options.secret_service, read_seconds=RELAY_SECONDS)
+    secret_services = SecretServices(options.secret_service)
     access = Access.load(options.api_keys) if options.api_keys else None
     workers = Workers(options.worker)
     listener = listen_on(options.listen)
 
     def factory() -> Service:
+        secret_services.start()
         workers.start()
         app = create_app(
-            coordinator=coordinator, secret_service=secret_service, workers=workers, access=access
+            coordinator=coordinator,
+            secret_services=secret_services,
+            workers=workers,
+            access=access,
         )
         print(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)", flush=True)
         return Service(app)

@@ -52,6 +52,13 @@ Every request is encrypted for the verified service."""
         "--receipts", type=Path, metavar="DIR", help="keep every receipt in this folder"
     )
     parser.add_argument(
+        "--min-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="trust the service only if it shows N workers that pass (default: %(default)s)",
+    )
+    parser.add_argument(
         "--verbose", action="store_true", help="show every check, not one line for each party"
     )
     add_collateral(parser)
@@ -75,6 +82,7 @@ def settings(options: argparse.Namespace) -> Settings:
         api_key=read_api_key(options.api_key_file),
         receipts=options.receipts,
         verbose=options.verbose,
+        min_workers=options.min_workers,
     )
 
 

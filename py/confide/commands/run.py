@@ -55,7 +55,11 @@ so nothing is protected against the person who controls this computer."""
         help="the coordinator's address, as other machines reach it",
     )
     parser.add_argument(
-        "--secret-service", metavar="URL", default="", help="the secret service's address, likewise"
+        "--secret-service",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="a secret service's address, likewise; repeat it for more, up to 8",
     )
     parser.add_argument(
         "--model",
@@ -132,7 +136,7 @@ def _machine(options: argparse.Namespace) -> Machine:
         config=ConfigDisk(
             _binding(options.manifest),
             options.coordinator,
-            options.secret_service,
+            tuple(options.secret_service),
             tuple(options.models),
         ),
         model_disks=options.model_disk,

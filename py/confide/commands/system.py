@@ -172,7 +172,7 @@ class System:
         secret_service = self._start(Role.SECRET_SERVICE, node)
         serving = replace(
             node,
-            secret_service=secret_service.guest_url(8443, scheme="https"),
+            secret_services=(secret_service.guest_url(8443, scheme="https"),),
             models=self.models,
         )
         worker = self._start(Role.WORKER_CPU, serving, [self.build.model / "model.disk"])

@@ -15,10 +15,14 @@ CODES = {
     "bad-cache-salt": Code(
         "The cache_salt of the request is malformed. Leave it out to share no cache.", FormatError
     ),
+    "bad-content-type": Code(
+        "The body of a request has a type that its path does not take.", FormatError
+    ),
     "bad-mrconfigid": Code(
         "The MRCONFIGID of the TDX machine is no manifest's. Launch it with the printed value.",
         ConfigError,
     ),
+    "bad-pace": Code("The worker does not send frames on a clock. Use pace_ms 0.", FormatError),
     "bad-report-data": Code("The data to attest has the wrong size.", FormatError),
     "bad-role": Code(
         "The image does not name its worker role. Build the image again.", ConfigError
@@ -86,7 +90,6 @@ CODES = {
     "gpus-taken": Code(
         "The models before this one leave no room on the GPUs. Serve fewer models.", ConfigError
     ),
-    "kem-key": Code("Only the secret service has a KEM key.", PolicyError),
     "key-exists": Code("There is a key with this id. Make a new key.", PolicyError, status=409),
     "mesh-changed": Code(
         "The coordinator has another mesh than this machine. If it stays so, the machine ends.",
@@ -120,11 +123,7 @@ CODES = {
         UnavailableError,
     ),
     "no-gpu": Code("There is no NVIDIA GPU. Pass one through to the machine.", UnavailableError),
-    "no-models": Code(
-        "The config disk of a worker, or an inference key, names no model.",
-        ConfigError,
-        PolicyError,
-    ),
+    "no-models": Code("The config disk of a worker names no model.", ConfigError),
     "no-platform": Code(
         "This machine cannot be attested. Start it with `confide run` or give it a vTPM.",
         UnavailableError,
@@ -154,10 +153,7 @@ CODES = {
         "The registers of the TPM changed during each quote. Wait until the boot is complete.",
         UnavailableError,
     ),
-    "replay": Code("The request was sent before. Seal it again with a fresh salt.", PolicyError),
-    "replay-memory-full": Code(
-        "The worker cannot remember more requests. Try later, or another worker.", UnavailableError
-    ),
+    "replay": Code("The request was sent before. Seal it again.", PolicyError),
     "role-not-allowed": Code("A coordinator does not join a mesh.", PolicyError),
     "secret-service-unreachable": Code(
         "The secret service is unreachable. Check that it runs in the same mesh.", UnavailableError

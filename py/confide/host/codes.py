@@ -82,7 +82,6 @@ CODES = {
     "no-space": Code(
         "There is no space for the disk. Make room or choose another folder.", ConfigError
     ),
-    "no-worker": Code("No worker serves this model now. Try again later.", UnavailableError),
     "not-a-model-disk": Code(
         "The file is not a model disk, or its first block is damaged.", VerificationError
     ),

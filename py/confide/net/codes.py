@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from confide.encoding import codes as encoding
-from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
+from confide.errors import (
+    Code,
+    ConfideError,
+    ConfigError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+)
 from confide.protocol import codes as protocol
 from confide.vendors import codes as vendors
 from confide.verify import codes as verify
@@ -28,6 +35,11 @@ CODES = {
     ),
     "internal": Code(
         "The program has a defect. Its console shows the kind of error.", ConfideError
+    ),
+    "kem-key-gone": Code(
+        "The machine does not have this KEM key, or has it no more. Fetch it again.",
+        PolicyError,
+        status=410,
     ),
     "length-required": Code(
         "The request does not announce the length of its body (Content-Length).",

@@ -86,31 +86,32 @@ class Upstream:
         """Send a request, return when the answer's head has come. The caller closes the answer.
 
         A kept connection that the peer has closed meanwhile is replaced once. That cannot run a
-        sealed request twice: the worker refuses the second one, because it knows the salt. An
+        sealed request twice: the worker refuses the second one, because it knows the counter. An
         engine, which gets requests in the clear, may compute one twice.
         """
-        for fresh in (False, True):
-            connection, reused = self._take(fresh=fresh)
-            try:
-                self._may_send()
-                connection.request(method, path, body=body, headers=headers or {})
-                assert connection.sock is not None
-                if watch is not None:
-                    watch.aborts(connection.sock)
-                return UpstreamAnswer(self, connection, connection.getresponse(), watch)
-            except UnavailableError:
-                connection.close()
-                raise
-            except TimeoutError as error:
-                connection.close()
-                raise self.lost("peer-timeout", error) from error
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
-                if reused and stale and not (watch is not None and watch.gone):
-                    continue
-                raise self.lost("peer-lost", error) from error
-        raise AssertionError("a fresh connection is never stale")
+        return self.begin(method, path, body=body, headers=headers, watch=watch).answer()
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        watch: DisconnectWatch | None = None,
+    ) -> Pending:
+        """Send a request, and do not wait for the answer. The caller takes it, or closes it."""
+        return Pending(self, method, path, body, headers or {}, watch)
+
+    def take(self, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
+        """A connection to send on, and whether it was used before."""
+        connection, reused = self._take(fresh=fresh)
+        try:
+            self._may_send()
+        except UnavailableError:
+            connection.close()
+            raise
+        return connection, reused
 
     def _take(self, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
         while not fresh:
@@ -160,6 +161,95 @@ class Upstream:
         )
 
 
+class Pending:
+    """A request that was sent. Take its `answer`, or `close` it."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        watch: DisconnectWatch | None,
+    ) -> None:
+        self._upstream = upstream
+        self._request = (method, path, body, headers)
+        self._watch = watch
+        self._send(fresh=False)
+
+    def ready(self, seconds: float) -> bool:
+        """Whether the answer begins to arrive, or the connection ends, within this time."""
+        return self._sock is None or _readable(self._sock, seconds)
+
+    def answer(self) -> UpstreamAnswer:
+        """Wait for the answer's head. Raises as `Upstream.open`."""
+        while True:
+            connection = self._connection
+            try:
+                if self._error is not None:
+                    raise self._error
+                response = connection.getresponse()
+                return UpstreamAnswer(
+                    self._upstream, connection, response, self._watch, reusable=self._sent
+                )
+            except TimeoutError as error:
+                connection.close()
+                raise self._upstream.lost("peer-timeout", error) from error
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
+                gone = self._watch is not None and self._watch.gone
+                if not (self._reused and stale and not gone):
+                    raise self._upstream.lost("peer-lost", error) from error
+            self._send(fresh=True)
+
+    def close(self) -> None:
+        """Give up: cut the connection, so that the peer stops."""
+        self._connection.close()
+
+    def _send(self, *, fresh: bool) -> None:
+        self._connection, self._reused = self._upstream.take(fresh=fresh)
+        self._sock = self._connection.sock
+        self._sent = False
+        self._error: OSError | http.client.HTTPException | None = None
+        if self._watch is not None and self._sock is not None:
+            self._watch.aborts(self._sock)
+        try:
+            self._sent = _send(self._connection, *self._request)
+        except (OSError, http.client.HTTPException) as error:
+            # The answer may be there all the same: `answer` decides.
+            self._error = None if _readable(self._sock) else error
+
+
+def _send(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+) -> bool:
+    """Send a request, and return whether all of it was sent.
+
+    A peer that answers early does not want the rest. Within TLS only the end of the connection
+    shows that: bytes that have arrived may be TLS's own.
+    """
+    if body is None or len(body) <= READ_SIZE:
+        connection.request(method, path, body=body, headers=dict(headers))
+        return True
+    connection.putrequest(method, path, skip_accept_encoding=True)
+    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    view = memoryview(body)
+    plain = not isinstance(connection.sock, ssl.SSLSocket)
+    for at in range(0, len(body), READ_SIZE):
+        if plain and _readable(connection.sock):
+            return False
+        connection.send(view[at : at + READ_SIZE])
+    return True
+
+
 class UpstreamAnswer:
     """An answer whose head has arrived. Take ``pieces()``, or ``read()``; then ``close()``."""
 
@@ -169,8 +259,11 @@ class UpstreamAnswer:
         connection: http.client.HTTPConnection,
         response: http.client.HTTPResponse,
         watch: DisconnectWatch | None,
+        *,
+        reusable: bool,
     ) -> None:
         self._upstream = upstream
+        self._reusable = reusable
         self._connection = connection
         self._response = response
         self._watch = watch
@@ -180,10 +273,15 @@ class UpstreamAnswer:
         """Bytes of the body if they were announced, else None."""
         self.content_type = response.getheader("Content-Type") or ""
 
-    def pieces(self) -> Iterator[bytes]:
-        """The body in pieces, each as soon as one byte of it is there; none is empty.
+    def header(self, name: str) -> str:
+        """A header of the answer, "" if it has none of this name."""
+        return self._response.getheader(name) or ""
 
-        Raises UnavailableError if the body ends before its announced end.
+    def pieces(self, every: float | None = None) -> Iterator[bytes]:
+        """The body in pieces, each as soon as one byte of it is there.
+
+        With `every`, an empty piece says that nothing has come for so many seconds; else none is
+        empty. Raises UnavailableError if the body ends before its announced end.
         """
         response = self._response
         try:
@@ -191,12 +289,19 @@ class UpstreamAnswer:
                 dechunker = Dechunker()
                 reader: BufferedReader = response.fp
                 while not dechunker.done:
+                    while every is not None and not self._has_more(every):
+                        yield b""
                     piece = dechunker.feed(reader.read1(READ_SIZE))
                     if piece:
                         yield piece
             else:
                 seen = 0
-                while piece := response.read1(READ_SIZE):
+                while True:
+                    while every is not None and not self._has_more(every):
+                        yield b""
+                    piece = response.read1(READ_SIZE)
+                    if not piece:
+                        break
                     seen += len(piece)
                     yield piece
                 if self.length is not None and seen != self.length:
@@ -206,6 +311,20 @@ class UpstreamAnswer:
             raise self._upstream.lost("peer-timeout", error) from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._upstream.lost("peer-lost", error) from error
+
+    def _has_more(self, seconds: float) -> bool:
+        """Whether a read would not block, or stops blocking within this time."""
+        sock, response = self._connection.sock, self._response
+        if sock is None or response.isclosed() or _readable(sock):
+            return True
+        # What came with the head is in the reader's buffer, where a poll does not see it.
+        timeout = sock.gettimeout()
+        sock.settimeout(0)
+        try:
+            buffered = response.fp.peek(1)
+        finally:
+            sock.settimeout(timeout)
+        return bool(buffered) or _readable(sock, seconds)
 
     def read(self, limit: int) -> bytes:
         """The whole body; FormatError "answer-too-large" beyond ``limit`` bytes."""
@@ -227,7 +346,8 @@ class UpstreamAnswer:
         connection, response = self._connection, self._response
         # Before the connection serves another request, which this client must not cut off.
         cut = self._watch is not None and not self._watch.release()
-        if self._complete and not cut and not response.will_close and connection.sock is not None:
+        keep = self._complete and self._reusable and not cut and not response.will_close
+        if keep and connection.sock is not None:
             # Closing the response leaves the connection open for the next request.
             response.close()
             self._upstream.keep(connection)
@@ -243,8 +363,10 @@ class UpstreamAnswer:
         self.close()
 
 
-def _readable(sock: socket.socket) -> bool:
-    # An idle connection with bytes to read was closed (or garbled) by the peer.
+def _readable(sock: socket.socket | None, seconds: float = 0) -> bool:
+    """Whether there are bytes to read, or the peer has closed, within this time."""
+    if sock is None:
+        return True
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(int(seconds * 1000)))

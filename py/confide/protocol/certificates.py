@@ -62,6 +62,11 @@ class MeshIdentity:
     not_before: int
     not_after: int
 
+    @property
+    def issued(self) -> int:
+        """When the coordinator made the certificate, by its clock (unix seconds)."""
+        return self.not_before + BACKDATE
+
 
 def public_key_of(certificate: x509.Certificate, what: str) -> ec.EllipticCurvePublicKey:
     """The certificate's P-256 key. Raises FormatError for any other kind of key."""

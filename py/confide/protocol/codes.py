@@ -15,6 +15,7 @@ CODES = {
     "bad-answer": Code(
         "A peer's or vendor's answer does not hold what was asked for.", FormatError
     ),
+    "bad-billing": Code("The payer's signature in a key message is wrong.", VerificationError),
     "bad-config": Code(
         "The machine's configuration is wrong. Correct the options that it was started with.",
         FormatError,
@@ -38,10 +39,11 @@ CODES = {
     ),
     "bad-key": Code("A key has the wrong kind, size or encoding.", FormatError, ConfigError),
     "bad-key-seal": Code(
-        "A sealed inference key does not open. Fetch the key-exchange key again.", VerificationError
+        "A sealed key or share does not open. Fetch the KEM key again.", VerificationError
     ),
     "bad-label": Code("A label of a binding is not ASCII text.", FormatError),
     "bad-nonce": Code("A nonce has the wrong size.", FormatError),
+    "bad-padding": Code("The padding of a sealed message is wrong.", FormatError),
     "bad-record": Code(
         "A record of a sealed response is malformed or in the wrong place.", FormatError
     ),
@@ -54,6 +56,10 @@ CODES = {
         FormatError,
     ),
     "bad-tdx-policy": Code("The manifest's policy for TDX is wrong.", FormatError),
+    "bad-usage": Code(
+        "The counts of an answer were changed, or are more than the request allows.",
+        VerificationError,
+    ),
     "engine-option": Code(
         "An option for the engine is malformed or not allowed.", FormatError, ConfigError
     ),

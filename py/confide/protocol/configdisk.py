@@ -18,26 +18,28 @@ from confide.errors import FormatError
 from confide.protocol.launch import BINDING_SIZE
 from measure.kinds import Definitions, Hex, Kind, ListOf, Name, Schema, Text, Word
 
-FORMAT = "confide-config/2"
+FORMAT = "confide-config/3"
 SERIAL = "confide-config"
 DISK_SIZE = 65536
 MAX_MODELS = 16
+MAX_SECRET_SERVICES = 8
 
 _URL = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,252}))(?::([1-9][0-9]{0,4}))?")
 
 
 @dataclass(frozen=True)
 class _BaseUrl(Kind):
-    """A base URL without a path, of this scheme; or the empty text."""
+    """A base URL without a path, of this scheme; if `may_be_empty`, the empty text as well."""
 
     scheme: str
+    may_be_empty: bool = False
 
     def decode(self, value: object, what: str) -> str:
         """Raises FormatError `bad-config` for a text that is not such a URL."""
         text: str = Text().decode(value, what)
         match = _URL.fullmatch(text)
         is_url = match is not None and match[1] == self.scheme and int(match[3] or 80) <= 65535
-        if text and not is_url:
+        if not is_url and (text or not self.may_be_empty):
             raise FormatError(
                 "bad-config",
                 f"{what} is not a base URL",
@@ -56,14 +58,17 @@ class ConfigDisk:
     """64 KiB: canonical JSON, then NUL bytes.
 
     `manifest_sha256` is the SHA-256 of the manifest that the machine is for, or zeros: it is to
-    attest only. `coordinator` is an http and `secret_service` an https base URL without a path
-    (empty for a role that does not talk to it); `models` are the names a worker is asked to serve.
+    attest only. `coordinator` is an http base URL without a path, `secret_services` are https ones,
+    both empty for a role that does not talk to them. `models` are the names a worker is asked to
+    serve.
     """
 
     format: Annotated[str, Word((FORMAT,))] = field(default=FORMAT, init=False)
     manifest_sha256: Annotated[bytes, Hex(BINDING_SIZE)]
-    coordinator: Annotated[str, _BaseUrl("http")] = ""
-    secret_service: Annotated[str, _BaseUrl("https")] = ""
+    coordinator: Annotated[str, _BaseUrl("http", may_be_empty=True)] = ""
+    secret_services: Annotated[
+        tuple[str, ...], ListOf(_BaseUrl("https"), MAX_SECRET_SERVICES, unique=True)
+    ] = ()
     models: Annotated[tuple[str, ...], ListOf(Name(), MAX_MODELS, unique=True)] = ()
 
     def encode(self) -> bytes:

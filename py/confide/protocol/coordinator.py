@@ -72,8 +72,7 @@ class MeshReply(CborMessage, what="the manifest reply", limit=MAX_ATTESTATION):
 class JoinRequest(CborMessage, what="the join request", limit=MAX_JOIN):
     """POST /v1/join: the role that a node claims, with evidence for it.
 
-    `public_key` is the SPKI DER of its P-256 mesh key; `kem_public_key` is empty for all roles but
-    the secret service.
+    `public_key` is the SPKI DER of its P-256 mesh key, `kem_public_key` its KEM key of 1,216 bytes.
     """
 
     role: Annotated[str, Name()]

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.encoding.messages import CborMessage
-from confide.protocol.frames import Usage
+from confide.protocol.usage import Usage
 from measure.kinds import Blob, Integer, Name
 
-SIGNATURE_LABEL = b"confide/receipt/1\0"
+SIGNATURE_LABEL = b"confide/receipt/2\0"
 HASH_SIZE = 32
 MAX_STATEMENT = 4096
 MAX_RECEIPT = 32768
@@ -22,8 +22,8 @@ MAX_RECEIPT = 32768
 class Statement(CborMessage, what="the receipt's statement", limit=MAX_STATEMENT):
     """What a worker vouches for. Hashes are SHA-256, `time` is unix seconds.
 
-    `request_sha256` is over the sealed request body, `response_sha256` over the content of all data
-    frames in order. The encoded statement, after the label, is what the worker signs.
+    `request_sha256` is over the sealed request body, `response_sha256` over the answer's bytes. The
+    encoded statement, after the label, is what the worker signs.
     """
 
     request_sha256: Annotated[bytes, Blob(HASH_SIZE)]
@@ -40,7 +40,7 @@ class Receipt(CborMessage, what="the receipt", limit=MAX_RECEIPT):
     """A signed statement: the content of the final frame. It proves nothing until it is verified.
 
     `statement` is an encoded `Statement`, `signature` is ECDSA P-256 SHA-256 (DER) over
-    "confide/receipt/1" ‖ 0x00 ‖ statement, `certificate` is the worker's mesh leaf (DER).
+    "confide/receipt/2" ‖ 0x00 ‖ statement, `certificate` is the worker's mesh leaf (DER).
     """
 
     statement: Annotated[bytes, Blob(max_size=MAX_STATEMENT)]

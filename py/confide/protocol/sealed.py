@@ -1,9 +1,10 @@
-"""Sealed requests. Sealed responses are in frames.py; this module exports both.
+"""Sealed requests. Sealed responses are in frames.py and opener.py.
 
 Rules:
-- A request is sealed whole, under a key of its own.
-- Its associated data holds all readable fields that matter: version, method, path, model, key id.
-  So nobody on the way can change them. The shard key only picks a worker.
+- A request is sealed whole and padded, under a key of its own, which takes two secrets: the
+  worker's key K_w (from a secret service) and the share (sealed to the worker alone).
+- Its associated data holds everything that is readable: version, method, path, model, key id,
+  manifest and worker. So nobody on the way can change them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Annotated
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,77 +21,60 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from confide.encoding.canonical import cbor_encode
+from confide.encoding.messages import CborMessage
 from confide.encoding.texts import check_name, from_hex
 from confide.errors import FormatError, VerificationError
-from confide.protocol.frames import (
-    RESPONSE_TYPE,
-    SALT_SIZE,
-    TAG_SIZE,
-    ClearError,
-    Data,
-    Event,
-    Final,
-    Head,
-    ResponseOpener,
-    ResponseSealer,
-    Usage,
-    clear_error,
-)
+from confide.protocol.frames import CONTENT_TYPE, SALT_SIZE, TAG_SIZE, ResponseSealer
+from confide.protocol.keyexchange import KEM_HASH_SIZE
+from confide.protocol.opener import ResponseOpener
+from confide.protocol.padding import SMALLEST, pad, unpad
+from confide.protocol.share import SEALED_SHARE_SIZE
+from measure.kinds import Blob, Integer
 
-__all__ = [
-    "MAX_REQUEST",
-    "PATHS",
-    "REQUEST_TYPE",
-    "RESPONSE_TYPE",
-    "ClearError",
-    "Data",
-    "Event",
-    "Final",
-    "Head",
-    "OpenedRequest",
-    "RequestHeaders",
-    "RequestOpener",
-    "RequestSealer",
-    "ResponseOpener",
-    "ResponseSealer",
-    "Usage",
-    "clear_error",
-]
-
-VERSION = "confide/1"
+VERSION = "confide/2"
 REQUEST_TYPE = "application/confide-request"
+JSON_TYPE = "application/json"
 PATHS = ("/v1/chat/completions", "/v1/completions")
 MAX_REQUEST = 16 << 20
+MAX_PACE = 1000
+COUNTER_SIZE = 8
 
-_REQUEST_INFO = b"confide/request/1"
+_REQUEST_INFO = b"confide/request/2"
 # All zeros, because the key is fresh for each request.
 _REQUEST_NONCE = bytes(12)
+_SHARE_AT = KEM_HASH_SIZE
+_SALT_AT = _SHARE_AT + SEALED_SHARE_SIZE
+_SEALED_AT = _SALT_AT + SALT_SIZE
+MIN_REQUEST = _SEALED_AT + SMALLEST + TAG_SIZE
+
+_VERSION_HEADERS = (("Confide-Version", "2"), ("Content-Type", REQUEST_TYPE))
 
 
 @dataclass(frozen=True)
 class RequestHeaders:
-    """What a sealed request says in the clear. `shard_key` is for routing only."""
+    """What a sealed request says in the clear, all of it authenticated.
+
+    `key_id`, `manifest_sha256` and `worker` (keyexchange.worker_id_of) have 32 bytes each.
+    """
 
     model: str
     key_id: bytes
-    shard_key: str = ""
+    manifest_sha256: bytes
+    worker: bytes
 
     def encode(self) -> dict[str, str]:
         """The HTTP headers, content type included."""
-        headers = {
-            "Confide-Version": "1",
+        return dict(_VERSION_HEADERS) | {
+            "Confide-Manifest": self.manifest_sha256.hex(),
             "Confide-Model": self.model,
             "Confide-Key-Id": self.key_id.hex(),
-            "Content-Type": REQUEST_TYPE,
+            "Confide-Worker": self.worker.hex(),
         }
-        if self.shard_key:
-            headers["Confide-Shard-Key"] = self.shard_key
-        return headers
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> RequestHeaders:
         """Read them from a mapping that ignores case (Flask's, requests'). Raises FormatError."""
-        for name, wanted in (("Confide-Version", "1"), ("Content-Type", REQUEST_TYPE)):
+        for name, wanted in _VERSION_HEADERS:
             if headers.get(name) != wanted:
                 raise FormatError(
                     "bad-header",
@@ -97,45 +82,75 @@ class RequestHeaders:
                     expected=wanted,
                     seen=ascii((headers.get(name) or "none")[:80]),
                 )
-        shard_key = headers.get("Confide-Shard-Key") or ""
-        if shard_key:
-            check_name(shard_key, "the header Confide-Shard-Key")
+
+        def digest(name: str) -> bytes:
+            return from_hex(headers.get(name) or "", 32, f"the header {name}")
+
         return cls(
             model=check_name(headers.get("Confide-Model") or "", "the header Confide-Model"),
-            key_id=from_hex(headers.get("Confide-Key-Id") or "", 32, "the header Confide-Key-Id"),
-            shard_key=shard_key,
+            key_id=digest("Confide-Key-Id"),
+            manifest_sha256=digest("Confide-Manifest"),
+            worker=digest("Confide-Worker"),
         )
+
+    def associated_data(self, method: str, path: str) -> bytes:
+        """What the seal of a request covers in the clear."""
+        parts = [VERSION, method, path, self.model]
+        return cbor_encode([*parts, self.key_id, self.manifest_sha256, self.worker])
+
+
+@dataclass(frozen=True, repr=False)
+class RequestContent(CborMessage, what="the request", limit=MAX_REQUEST):
+    """What is sealed: the app's body, its type, and the pace of the answer's frames."""
+
+    body: Annotated[bytes, Blob(max_size=MAX_REQUEST)]
+    content_type: Annotated[str, CONTENT_TYPE] = JSON_TYPE
+    pace_ms: Annotated[int, Integer(maximum=MAX_PACE)] = 0
+
+
+@dataclass(frozen=True, repr=False)
+class RequestKey:
+    """The two secrets of a client and one worker, and how the worker gets the second.
+
+    `worker_key` is K_w and `share` the share (32 bytes each), `kem_sha256` names the worker's KEM
+    key (32 bytes) and `sealed_share` has 1,168 bytes.
+    """
+
+    worker_key: bytes
+    share: bytes
+    kem_sha256: bytes
+    sealed_share: bytes
 
 
 def _request_aead(key: bytes, salt: bytes) -> AESGCM:
     return AESGCM(HKDF(SHA256(), 32, salt, _REQUEST_INFO).derive(key))
 
 
-def _associated_data(method: str, path: str, model: str, key_id: bytes) -> bytes:
-    return cbor_encode([VERSION, method, path, model, key_id])
-
-
 class RequestSealer:
     """Client side of one request. `seal` makes the body; `response_opener` opens the answer."""
 
-    def __init__(self, key: bytes, key_id: bytes) -> None:
-        self._key = key
-        self._key_id = key_id
-        # A fresh salt per request: reuse would reuse the request key with a fixed nonce.
-        self._salt = os.urandom(SALT_SIZE)
+    def __init__(self, key: RequestKey, counter: int) -> None:
+        """`counter` counts the requests of this key to this worker: no number twice."""
+        self._key = key.worker_key + key.share
+        self._clear = key.kem_sha256 + key.sealed_share
+        # The random part makes the request's key new, even if a counter were ever used twice.
+        self._salt = counter.to_bytes(COUNTER_SIZE, "big") + os.urandom(SALT_SIZE - COUNTER_SIZE)
         self._used = False
         self.request_sha256 = b""
 
-    def seal(self, *, method: str, path: str, model: str, body: bytes) -> bytes:
-        """The sealed body: salt ‖ AES-256-GCM(body). Once only: a second call raises."""
+    def seal(
+        self, content: RequestContent, headers: RequestHeaders, *, method: str, path: str
+    ) -> bytes:
+        """The sealed body. Once only: a second call raises."""
         if self._used:
             raise RuntimeError("a RequestSealer seals one request")
         self._used = True
         aead = _request_aead(self._key, self._salt)
-        ad = _associated_data(method, path, model, self._key_id)
-        sealed = self._salt + aead.encrypt(_REQUEST_NONCE, body, ad)
-        self.request_sha256 = sha256(sealed).digest()
-        return sealed
+        data = headers.associated_data(method, path)
+        sealed = aead.encrypt(_REQUEST_NONCE, pad(content.encode()), data)
+        body = b"".join((self._clear, self._salt, sealed))
+        self.request_sha256 = sha256(body).digest()
+        return body
 
     def response_opener(self) -> ResponseOpener:
         """A fresh opener for the response to this request."""
@@ -144,45 +159,58 @@ class RequestSealer:
 
 @dataclass(frozen=True, repr=False)
 class OpenedRequest:
-    """A request that authenticated: `body` is plaintext, `salt` goes to the replay guard."""
+    """A request that authenticated. `counter` goes to the replay window before `content` counts."""
 
-    body: bytes
-    salt: bytes
+    content: RequestContent
+    counter: int
     request_sha256: bytes
     _key: bytes
+    _salt: bytes
 
     def response_sealer(self) -> ResponseSealer:
         """A fresh sealer for the one response to this request."""
-        return ResponseSealer(self._key, self.salt)
+        return ResponseSealer(self._key, self._salt)
 
 
-class RequestOpener:
-    """Worker side: opens requests under one inference key."""
+@dataclass(frozen=True, repr=False)
+class SealedRequest:
+    """A request's body as it came, cut into its parts; `open` says whether it is authentic."""
 
-    def __init__(self, key: bytes, key_id: bytes) -> None:
-        self._key = key
-        self._key_id = key_id
+    kem_sha256: bytes
+    sealed_share: bytes
+    _whole: bytes
 
-    def open(self, sealed: bytes, *, method: str, path: str, model: str) -> OpenedRequest:
-        """Open a sealed body. The caller then hands the salt to its replay guard.
-
-        Raises FormatError for a body of impossible size, VerificationError (bad-seal) if body, key
-        or anything that the associated data covers was changed.
-        """
-        if not SALT_SIZE + TAG_SIZE <= len(sealed) <= MAX_REQUEST:
+    @classmethod
+    def cut(cls, body: bytes) -> SealedRequest:
+        """Cut a body into its parts. Raises FormatError for one of impossible size."""
+        if not MIN_REQUEST <= len(body) <= MAX_REQUEST:
             raise FormatError(
                 "bad-request-size",
                 "the sealed request has an impossible size",
-                expected=f"{SALT_SIZE + TAG_SIZE} to {MAX_REQUEST} bytes",
-                seen=f"{len(sealed)} bytes",
+                expected=f"{MIN_REQUEST} to {MAX_REQUEST} bytes",
+                seen=f"{len(body)} bytes",
             )
-        salt = sealed[:SALT_SIZE]
-        aead = _request_aead(self._key, salt)
-        ad = _associated_data(method, path, model, self._key_id)
+        return cls(body[:_SHARE_AT], body[_SHARE_AT:_SALT_AT], body)
+
+    def open(
+        self, *, worker_key: bytes, share: bytes, headers: RequestHeaders, method: str, path: str
+    ) -> OpenedRequest:
+        """Open the request. The caller then asks its replay window about the counter.
+
+        `worker_key` is K_w, and `share` what `sealed_share` holds: 32 bytes each.
+
+        Raises FormatError for authentic but malformed content, VerificationError `bad-seal` if
+        body, keys or anything that the associated data covers was changed.
+        """
+        whole, key = self._whole, worker_key + share
+        salt = whole[_SALT_AT:_SEALED_AT]
+        data = headers.associated_data(method, path)
         try:
-            body = aead.decrypt(_REQUEST_NONCE, sealed[SALT_SIZE:], ad)
+            padded = _request_aead(key, salt).decrypt(_REQUEST_NONCE, whole[_SEALED_AT:], data)
         except InvalidTag as error:
             raise VerificationError(
                 "bad-seal", "the sealed request does not open: it was changed on the way"
             ) from error
-        return OpenedRequest(body, salt, sha256(sealed).digest(), self._key)
+        content = RequestContent.parse(unpad(padded))
+        counter = int.from_bytes(salt[:COUNTER_SIZE], "big")
+        return OpenedRequest(content, counter, sha256(whole).digest(), key, salt)

@@ -41,13 +41,10 @@ if TYPE_CHECKING:
     from confide.verify.collateral import missing_for
     from confide.verify.evidence import verify_evidence, verify_gpu_evidence
     from confide.verify.mesh import verify_leaf
+    from confide.verify.nodes import verify_key_exchange, verify_worker
     from confide.verify.parsed import ParsedEvidence
     from confide.verify.receipt import verify_receipt
-    from confide.verify.service import (
-        verify_coordinator,
-        verify_key_exchange,
-        verify_unset_coordinator,
-    )
+    from confide.verify.service import verify_coordinator, verify_unset_coordinator
     from confide.verify.verdict import Check, Verdict
 
 __all__ = [
@@ -62,6 +59,7 @@ __all__ = [
     "verify_leaf",
     "verify_receipt",
     "verify_unset_coordinator",
+    "verify_worker",
 ]
 
 _MODULES = {
@@ -72,10 +70,11 @@ _MODULES = {
     "verify_coordinator": "service",
     "verify_evidence": "evidence",
     "verify_gpu_evidence": "evidence",
-    "verify_key_exchange": "service",
+    "verify_key_exchange": "nodes",
     "verify_leaf": "mesh",
     "verify_receipt": "receipt",
     "verify_unset_coordinator": "service",
+    "verify_worker": "nodes",
 }
 
 

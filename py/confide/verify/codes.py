@@ -22,7 +22,6 @@ CODES = {
     "bad-rim-signature": Code(
         "The XML signature of NVIDIA's reference values is wrong.", FormatError
     ),
-    "bad-usage": Code("The token counts were changed on the way.", VerificationError),
     "missing-certificate": Code(
         "A certificate is missing. Fetch collateral for this machine.", FormatError
     ),
@@ -43,6 +42,16 @@ CODES = {
     "unset-reference": Code(
         "The manifest has no reference value for a claim. Set it or opt out by name.", PolicyError
     ),
+    "wrong-kem-key": Code(
+        "A KEM key is not the one that the certificate names. Do not seal to it.",
+        VerificationError,
+    ),
     "wrong-manifest": Code("The peer has another manifest.", VerificationError, PolicyError),
+    "wrong-model": Code("A worker's certificate does not name the model.", VerificationError),
     "wrong-role": Code("The peer's certificate names another role.", VerificationError),
+    "wrong-worker": Code(
+        "A request or a list names another machine than the certificate.",
+        PolicyError,
+        VerificationError,
+    ),
 }

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.errors import VerificationError
+from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
-from confide.protocol.sealed import Usage
+from confide.protocol.usage import Usage
 from confide.verify.mesh import verify_leaf
 
 
@@ -20,6 +21,7 @@ def verify_receipt(
     mesh_ca: bytes,
     root_ca: bytes,
     roles: Collection[str],
+    worker: bytes,
     request_sha256: bytes,
     response_sha256: bytes,
     manifest_sha256: bytes,
@@ -35,6 +37,7 @@ def verify_receipt(
         mesh_ca: the attested mesh CA (DER).
         root_ca: the attested root CA (DER).
         roles: the worker roles that the manifest lets serve the model.
+        worker: whom the request was sealed for (`worker_id_of`, 32 bytes).
         request_sha256: of the request that was sent (32 bytes).
         response_sha256: of the answer that came (32 bytes).
         manifest_sha256: of the pinned manifest (32 bytes).
@@ -64,6 +67,7 @@ def verify_receipt(
             seen=" ".join(identity.models) or "no model",
         )
     for name, expected, seen in (
+        ("worker", worker, worker_id_of(identity.public_key)),
         ("request", request_sha256, statement.request_sha256),
         ("response", response_sha256, statement.response_sha256),
         ("manifest", manifest_sha256, statement.manifest_sha256),

@@ -1,4 +1,4 @@
-"""What a client checks before it trusts a service: the coordinator, then the secret service.
+"""What a client checks before it trusts a service: the coordinator. nodes.py has what comes then.
 
 Rules of this module:
 
@@ -24,15 +24,13 @@ from confide.protocol.coordinator import Attestation
 from confide.protocol.history import encode_history, parse_history, verify_history
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
-from confide.protocol.secret_service import KeyExchangeReply
 from confide.protocol.validity import date
 from confide.verify.evidence import verify_evidence
-from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
+from confide.verify.mesh import verify_mesh_ca, verify_root_ca
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Check, Verdict, check_equal
 
 _PINNED = "pinned manifest"
-_ATTESTED = "attested coordinator"
 
 
 def verify_coordinator(
@@ -131,37 +129,6 @@ def verify_unset_coordinator(
     )
 
 
-def verify_key_exchange(
-    reply: KeyExchangeReply, *, mesh_ca: bytes, root_ca: bytes, now: int
-) -> Verdict:
-    """Every check of a secret service; if it passes, keys may be sealed to `reply.kem_public_key`.
-
-    Args:
-        reply: what the secret service answered. The CAs in it explain a failure, nothing more.
-        mesh_ca: the attested mesh CA (DER).
-        root_ca: the attested root CA (DER).
-        now: unix seconds.
-    """
-    role = Role.SECRET_SERVICE
-    try:
-        identity = verify_leaf(reply.certificate, mesh_ca, root_ca, role=role, now=now)
-    except ConfideError as error:
-        chain = _failed("secret service", f"a mesh certificate of role {role}", error, _ATTESTED)
-        return Verdict((_check_same_mesh(reply, mesh_ca, root_ca), chain))
-    return Verdict(
-        (
-            _check_same_mesh(reply, mesh_ca, root_ca),
-            Check("secret service", f"role {role}", f"role {identity.role}", True, _ATTESTED),
-            check_equal(
-                "key exchange key",
-                identity.kem_key_sha256 or b"",
-                sha256(reply.kem_public_key).digest(),
-                "secret service's certificate",
-            ),
-        )
-    )
-
-
 def _verify_evidence(
     attestation: Attestation,
     manifest_bytes: bytes,
@@ -198,16 +165,6 @@ def _check_root_ca(attestation: Attestation, now: int) -> Check:
         "a certificate authority of the mesh profile",
         lambda: verify_root_ca(attestation.root_ca, now=now),
         "bound by the evidence",
-    )
-
-
-def _check_same_mesh(reply: KeyExchangeReply, mesh_ca: bytes, root_ca: bytes) -> Check:
-    return Check(
-        "secret service's mesh",
-        f"mesh CA SHA-256 {sha256(mesh_ca).hexdigest()}",
-        f"mesh CA SHA-256 {sha256(reply.mesh_ca).hexdigest()}",
-        (reply.mesh_ca, reply.root_ca) == (mesh_ca, root_ca),
-        _ATTESTED,
     )
 
 

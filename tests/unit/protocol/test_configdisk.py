@@ -15,10 +15,10 @@ from confide.protocol.configdisk import DISK_SIZE, ConfigDisk
 
 BINDING = bytes(range(32))
 GOOD: dict[str, Any] = {
-    "format": "confide-config/2",
+    "format": "confide-config/3",
     "manifest_sha256": BINDING.hex(),
     "coordinator": "http://10.0.2.2:8000",
-    "secret_service": "https://secrets.example.test:8443",
+    "secret_services": ["https://secrets.example.test:8443", "https://10.0.2.2"],
     "models": ["tiny"],
 }
 
@@ -28,7 +28,8 @@ def disk(value: Any) -> bytes:
 
 
 def test_round_trip() -> None:
-    config = ConfigDisk(BINDING, "http://10.0.2.2:8000", "https://10.0.2.2:8443", ("tiny", "big"))
+    services = ("https://10.0.2.2:8443",)
+    config = ConfigDisk(BINDING, "http://10.0.2.2:8000", services, ("tiny", "big"))
     data = config.encode()
     assert len(data) == 65536
     assert ConfigDisk.parse(data) == config
@@ -38,20 +39,20 @@ def test_reads_the_documented_form() -> None:
     config = ConfigDisk.parse(disk(GOOD))
     assert config.manifest_sha256 == BINDING
     assert config.coordinator == "http://10.0.2.2:8000"
-    assert config.secret_service == "https://secrets.example.test:8443"
+    assert config.secret_services == ("https://secrets.example.test:8443", "https://10.0.2.2")
     assert config.models == ("tiny",)
 
 
 def test_nothing_but_the_manifest() -> None:
     """A coordinator's."""
-    assert ConfigDisk.parse(ConfigDisk(BINDING).encode()) == ConfigDisk(BINDING, "", "", ())
+    assert ConfigDisk.parse(ConfigDisk(BINDING).encode()) == ConfigDisk(BINDING, "", (), ())
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("format", "confide-config/1"),
-        ("format", "confide-config/3"),
+        ("format", "confide-config/2"),
         ("manifest_sha256", ""),
         ("manifest_sha256", None),
         ("manifest_sha256", "00" * 31),
@@ -72,8 +73,12 @@ def test_nothing_but_the_manifest() -> None:
         ("coordinator", "http://"),
         ("coordinator", "http://" + "a" * 300),
         ("coordinator", None),
-        ("secret_service", "http://10.0.2.2:8443"),
-        ("secret_service", None),
+        ("secret_services", "https://10.0.2.2:8443"),
+        ("secret_services", ["http://10.0.2.2:8443"]),
+        ("secret_services", [""]),
+        ("secret_services", ["https://a", "https://a"]),
+        ("secret_services", [f"https://a{index}" for index in range(9)]),
+        ("secret_services", None),
         ("models", "tiny"),
         ("models", ["../tiny"]),
         ("models", ["a", "a"]),
@@ -112,7 +117,7 @@ def test_encode_refuses_what_parse_refuses() -> None:
     with pytest.raises(FormatError):
         ConfigDisk(BINDING, "https://wrong-scheme").encode()
     with pytest.raises(FormatError):
-        ConfigDisk(BINDING, "http://a", "", ("x",) * 2).encode()
+        ConfigDisk(BINDING, "http://a", (), ("x",) * 2).encode()
     with pytest.raises(FormatError):
         ConfigDisk(BINDING[1:]).encode()
 

@@ -9,13 +9,14 @@ import pytest
 
 from confide.encoding.canonical import cbor_encode
 from confide.errors import ConfideError, FormatError, VerificationError
-from confide.protocol.frames import BUCKET
-from confide.protocol.sealed import ResponseSealer
+from confide.protocol.frames import BUCKET, ResponseSealer
 from tests.support.sealed_pair import pair, records
+
+HEAD: dict[str, Any] = {"status": 200, "content_type": "a", "length": -1}
 
 
 def forged(sealer: ResponseSealer, plaintext: bytes) -> bytes:
-    payload = sealer._encrypt(sealer._counter.to_bytes(12, "big"), plaintext, b"confide/frame/1")
+    payload = sealer._encrypt(sealer._counter.to_bytes(12, "big"), plaintext, b"confide/frame/2")
     sealer._counter += 1
     return b"\x01" + struct.pack(">I", len(payload)) + payload
 
@@ -30,9 +31,10 @@ def frame(kind: int, content: bytes, *, length: int | None = None, size: int = B
     [
         b"",
         bytes(4),
-        frame(3, b""),
+        frame(3, b"not empty"),
+        frame(4, b""),
         frame(255, b""),
-        frame(0, cbor_encode({"status": 200, "content_type": "a"})),
+        frame(0, cbor_encode({"status": 200, "content_type": "a", "length": -1})),
         frame(1, b"abc", size=BUCKET - 1),
         frame(1, b"abc", size=BUCKET + 1),
         frame(1, b"abc", size=2 * BUCKET),
@@ -52,13 +54,15 @@ def test_malformed_frames(plaintext: bytes) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        {"status": 199, "content_type": "a"},
-        {"status": 600, "content_type": "a"},
-        {"status": "200", "content_type": "a"},
-        {"status": 200, "content_type": "a\r\nSet-Cookie: x"},
-        {"status": 200, "content_type": "a" * 257},
-        {"status": 200},
-        {"status": 200, "content_type": "a", "more": 1},
+        {**HEAD, "status": 199},
+        {**HEAD, "status": 600},
+        {**HEAD, "status": "200"},
+        {**HEAD, "content_type": "a\r\nSet-Cookie: x"},
+        {**HEAD, "content_type": "a" * 257},
+        {**HEAD, "length": -2},
+        {**HEAD, "length": (64 << 20) + 1},
+        {"status": 200, "content_type": "a"},
+        {**HEAD, "more": 1},
     ],
 )
 def test_malformed_heads(head: Any) -> None:

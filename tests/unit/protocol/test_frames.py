@@ -14,9 +14,20 @@ from hypothesis import strategies as st
 from confide.encoding.canonical import cbor_encode
 from confide.errors import ConfideError, FormatError, PolicyError, VerificationError
 from confide.protocol import frames
-from confide.protocol.frames import BUCKET, MAX_CONTENT, MAX_PAYLOAD
-from confide.protocol.sealed import ClearError, Data, Final, Head, Usage, clear_error
-from tests.support.sealed_pair import exchange, pair, read, records, response
+from confide.protocol.bill import Bill
+from confide.protocol.frames import (
+    BUCKET,
+    MAX_CONTENT,
+    MAX_PAYLOAD,
+    ClearError,
+    Data,
+    Final,
+    Head,
+    Wait,
+    clear_error,
+)
+from confide.protocol.padding import padme
+from tests.support.sealed_pair import USAGE, exchange, pair, read, records, response
 
 
 @pytest.mark.parametrize("step", [1, 7, 533, 1 << 30])
@@ -24,7 +35,7 @@ def test_response_round_trip(step: int) -> None:
     sealer, opener = pair()
     events = read(opener, b"".join(response(sealer)), step)
     assert events == [
-        Head(200, "text/event-stream"), Data(b"one"), Data(b"two"), Usage(3, 4), Final(b"receipt"),
+        Head(200, "text/event-stream"), Data(b"one"), Data(b"two"), USAGE, Final(b"receipt"),
     ]  # fmt: skip
     assert opener.response_sha256 == sealer.response_sha256
 
@@ -188,6 +199,7 @@ def test_a_broken_opener_stays_broken() -> None:
         b"\x00\x00\x00\x00\x00",
         b"\x01\x00\x00\x00\x00",
         b"\x05\x00\x00\x00\x00",
+        b"\x06\x00\x00\x00\x00",
         b"\x04\x00\x00\x00\x1f" + bytes(31),
         b"\x04\x00\x00\x00\x21" + bytes(33),
         b"\x01\xff\xff\xff\xff",
@@ -207,27 +219,104 @@ def test_what_is_no_response(stream: bytes) -> None:
 def test_usage_only_after_the_head_and_once() -> None:
     sealer, opener = pair()
     start = records(sealer.head(200, "a/b"))[0]
-    usage = sealer.usage(1, 2)
+    usage = sealer.usage(USAGE)
     opener.feed(start)
     with pytest.raises(FormatError):
         opener.feed(usage)
     sealer, opener = pair()
     opener.feed(sealer.head(200, "a/b"))
-    assert opener.feed(usage) == [Usage(1, 2)]
+    assert opener.feed(usage) == [USAGE]
     with pytest.raises(FormatError):
         opener.feed(usage)
 
 
 @pytest.mark.parametrize(
-    "usage", [{}, {"prompt_tokens": 1}, {"prompt_tokens": -1, "completion_tokens": 0},
-              {"prompt_tokens": 1, "completion_tokens": 1, "more": 1}, []],
-)  # fmt: skip
+    "usage",
+    [{}, {"unit": "token", "input": -1, "output": 0}, []],
+)
 def test_malformed_usage(usage: Any) -> None:
     sealer, opener = pair()
     payload = cbor_encode(usage)
     record = b"\x02" + struct.pack(">I", len(payload)) + payload
     with pytest.raises(FormatError):
         opener.feed(sealer.head(200, "a/b") + record)
+
+
+def test_wait_frames_anywhere_before_the_end() -> None:
+    sealer, opener = pair()
+    stream = sealer.wait() + sealer.wait() + sealer.head(200, "a/b") + sealer.wait()
+    stream += sealer.data(b"one") + sealer.wait() + sealer.final(b"receipt")
+    events = read(opener, stream)
+    assert events == [
+        Wait(), Wait(), Head(200, "a/b"), Wait(), Data(b"one"), Wait(), Final(b"receipt"),
+    ]  # fmt: skip
+    with pytest.raises(RuntimeError):
+        sealer.wait()
+
+
+def test_a_wait_frame_looks_like_a_token() -> None:
+    sealer, _ = pair()
+    sealer.head(200, "a/b")
+    assert len(sealer.wait()) == len(sealer.data(b"token"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 3000, MAX_CONTENT, MAX_CONTENT + 1])
+def test_whole_answers(size: int) -> None:
+    sealer, opener = pair()
+    body = os.urandom(size)
+    events = read(opener, sealer.whole(200, "a/b", body) + sealer.final(b""))
+    assert events[0] == Head(200, "a/b", size)
+    assert b"".join(event.chunk for event in events if isinstance(event, Data)) == body
+    assert opener.response_sha256 == sealer.response_sha256
+
+
+def test_whole_answers_of_similar_length_look_alike() -> None:
+    def length(size: int) -> int:
+        return len(pair()[0].whole(200, "a/b", bytes(size)))
+
+    assert len({length(size) for size in (100, 300, 512)}) == 1
+    assert len({length(size) for size in range(60_000, 61_000, 50)}) <= 2
+
+
+def test_a_bill_ends_the_response() -> None:
+    bill = Bill(b"statement", b"signature", b"certificate")
+    sealer, opener = pair()
+    stream = b"".join(response(sealer)) + sealer.bill(bill)
+    for step in (1, 1 << 30):
+        sealer, opener = pair()
+        stream = b"".join(response(sealer)) + sealer.bill(bill)
+        assert read(opener, stream, step)[-1] == bill
+    for tail in (sealer.bill(bill), b"\0", b"\5"):
+        sealer, opener = pair()
+        with pytest.raises(ConfideError):
+            read(opener, b"".join(response(sealer)) + sealer.bill(bill) + tail)
+
+
+def test_a_bill_only_after_the_final_frame() -> None:
+    bill = Bill(b"statement", b"signature", b"certificate")
+    sealer, opener = pair()
+    with pytest.raises(RuntimeError):
+        sealer.bill(bill)
+    head, payload = sealer.head(200, "a/b"), bill.to_payload()
+    with pytest.raises(FormatError):
+        opener.feed(head + b"\5" + struct.pack(">I", len(payload)) + payload)
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "not zero"])
+def test_a_whole_answer_of_another_length(change: str) -> None:
+    sealer, opener = pair()
+    body = bytes(padme(600))
+    content = {"shorter": body[:-1], "longer": body + b"\0", "not zero": body[:-1] + b"\1"}
+    stream = sealer.head(200, "a/b", 600) + sealer.data(content[change]) + sealer.final(b"")
+    with pytest.raises(VerificationError) as error:
+        opener.feed(stream)
+    assert error.value.code == "bad-frame"
+
+
+def test_a_whole_answer_without_its_data() -> None:
+    sealer, opener = pair()
+    with pytest.raises(VerificationError, match="not as long"):
+        opener.feed(sealer.head(200, "a/b", 600) + sealer.final(b""))
 
 
 def test_clear_error() -> None:
@@ -270,7 +359,7 @@ def test_the_sealer_keeps_order() -> None:
     misplaced: list[Callable[[], bytes]] = [
         lambda: sealer.data(b""),
         lambda: sealer.final(b""),
-        lambda: sealer.usage(1, 1),
+        lambda: sealer.usage(USAGE),
     ]
     for early in misplaced:
         with pytest.raises(RuntimeError):

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.encoding.canonical import cbor_decode, cbor_encode
 from confide.errors import ConfideError, FormatError, VerificationError
+from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.receipt import Receipt, Statement, sign_receipt
-from confide.protocol.sealed import Usage
+from confide.protocol.usage import TOKEN, Usage
 from confide.verify.receipt import verify_receipt
 from tests.support.mesh import NOW, Mesh
 
@@ -28,7 +29,7 @@ STATEMENT = Statement(
     model="tiny",
     model_root_hash=h(4),
     time=NOW,
-    usage=Usage(5, 6),
+    usage=Usage(TOKEN, 5, 6),
 )
 
 
@@ -37,12 +38,13 @@ def check(mesh: Mesh, receipt: bytes, **changes: Any) -> Statement:
         "mesh_ca": mesh.mesh.der,
         "root_ca": mesh.root.der,
         "roles": ("worker-cpu",),
+        "worker": worker_id_of(mesh.key.public_key()),
         "request_sha256": h(1),
         "response_sha256": h(2),
         "manifest_sha256": h(3),
         "model": "tiny",
         "model_root_hash": h(4),
-        "usage": Usage(5, 6),
+        "usage": Usage(TOKEN, 5, 6),
         "now": NOW,
     }
     return verify_receipt(receipt, **{**arguments, **changes})
@@ -74,7 +76,7 @@ def test_a_receipt_for_something_else(mesh: Mesh, field: str, value: Any) -> Non
     assert error.value.code == "bad-receipt"
 
 
-@pytest.mark.parametrize("usage", [Usage(5, 7), Usage(4, 6), Usage(0, 0)])
+@pytest.mark.parametrize("usage", [Usage(TOKEN, 5, 7), Usage(TOKEN, 4, 6), Usage("image", 5, 6)])
 def test_changed_token_counts(mesh: Mesh, usage: Usage) -> None:
     with pytest.raises(VerificationError) as error:
         check(mesh, signed(mesh), usage=usage)
@@ -89,6 +91,13 @@ def test_another_signer(mesh: Mesh, other_mesh: Mesh) -> None:
     ):
         with pytest.raises(VerificationError):
             check(mesh, receipt)
+
+
+def test_another_worker_of_the_mesh(mesh: Mesh) -> None:
+    """Its certificate is genuine, but the request was sealed for another machine."""
+    with pytest.raises(VerificationError, match="another worker") as error:
+        check(mesh, signed(mesh), worker=h(7))
+    assert error.value.code == "bad-receipt"
 
 
 def test_another_role(mesh: Mesh) -> None:
@@ -152,8 +161,8 @@ def test_malformed_statements() -> None:
         {**value, "time": -1},
         {**value, "model": "Tiny"},
         {**value, "request_sha256": bytes(31)},
-        {**value, "usage": {**usage, "total_tokens": 11}},
-        {**value, "usage": {"prompt_tokens": 5}},
+        {**value, "usage": {**usage, "more": 11}},
+        {**value, "usage": {"input": 5}},
     ]
     for changed in broken:
         with pytest.raises(FormatError):

@@ -8,47 +8,37 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.protocol import certificates, configdisk, frames, history, keyexchange
+from confide.protocol import (
+    certificates,
+    configdisk,
+    frames,
+    history,
+    kem,
+    keyexchange,
+    sealed,
+    share,
+    usage,
+)
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.history import parse_history, verify_history
-from confide.protocol.keyexchange import KemPrivateKey
 from confide.protocol.manifest import Manifest
-from confide.protocol.sealed import ClearError, Data, Final, Head, ResponseOpener, Usage
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
-from confide.verify.receipt import verify_receipt
 from tests.support import independent
 from tests.support.independent import cbor, sha256, uncbor
+from tests.support.protocol_vectors import VECTORS, b, manifest_bytes
 
 ROOT = Path(__file__).parents[3]
 GENERATOR = ROOT / "tests/vectors/make_protocol_vectors.py"
-VECTORS: dict[str, Any] = json.loads((ROOT / "tests/vectors/protocol.json").read_text())
-
-
-def b(*path: str) -> bytes:
-    """A byte string of the file, by its path."""
-    value: Any = VECTORS
-    for step in path:
-        value = value[step]
-    return bytes.fromhex(value)
-
-
-def manifest_bytes() -> bytes:
-    text: str = VECTORS["manifest"]["text"]
-    return text.encode()
 
 
 def run_generator(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,11 +73,15 @@ def test_the_document_quotes_the_file() -> None:
         certificates.MANIFEST_OID.dotted_string,
         f"{frames.MAX_CONTENT:,}",
         f"{frames.MAX_PAYLOAD:,}",
-        f"{keyexchange.KEM_PUBLIC_SIZE:,}",
-        f"{keyexchange.ENC_SIZE:,}",
-        f"{keyexchange.KEY_LIFETIME} s after",
+        f"{kem.KEM_PUBLIC_SIZE:,}",
+        f"{kem.ENC_SIZE:,}",
+        f"{sealed.MIN_REQUEST:,} bytes to 16 MiB",
+        f"sealed share ({share.SEALED_SHARE_SIZE})",
+        f"{usage.TEMPLATE_TOKENS:,}",
+        f"{keyexchange.KEY_LIFETIME:,} s after",
         f"{keyexchange.CLOCK_SKEW} s in the future",
-        f"replaces it at {keyexchange.KEY_REPLACE_AFTER} s",
+        f"replaces M {keyexchange.KEY_REPLACE_AFTER:,} s after",
+        f"sent nothing for {frames.WAIT_SECONDS:.0f} s",
         f"{configdisk.DISK_SIZE:,} bytes",
         f"at most {history.MAX_ENTRIES} entries",
     ],
@@ -193,11 +187,12 @@ def test_certificates() -> None:
     value = mesh.extensions.get_extension_for_oid(oid).value
     assert isinstance(value, x509.UnrecognizedExtension)
     assert value.value == sha256(manifest_bytes())
-    service = x509.load_der_x509_certificate(b("certificates", "secret_service"))
     oid = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
-    value = service.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(b("key_exchange", "kem_public_key"))
+    for name in ("secret_service", "worker"):
+        leaf = x509.load_der_x509_certificate(b("certificates", name))
+        value = leaf.extensions.get_extension_for_oid(oid).value
+        assert isinstance(value, x509.UnrecognizedExtension)
+        assert value.value == sha256(b("keys", name, "kem_public_key"))
 
 
 def test_history() -> None:
@@ -213,87 +208,6 @@ def test_history() -> None:
         previous = sha256(cbor(entry))
     assert entries[-1]["manifest_sha256"] == sha256(manifest_bytes())
     assert entries[-1]["mesh_ca_sha256"] == sha256(b("certificates", "mesh_ca"))
-
-
-def test_key_exchange() -> None:
-    vector = VECTORS["key_exchange"]
-    message = uncbor(b("key_exchange", "message"))
-    assert sorted(message) == ["ciphertext", "enc"]
-    assert bytes.fromhex(vector["info"]) == b"confide/key/1" + sha256(manifest_bytes())
-    plaintext = independent.hpke_open(
-        bytes.fromhex(vector["mlkem_seed"]),
-        bytes.fromhex(vector["x25519_private"]),
-        message["enc"],
-        message["ciphertext"],
-        bytes.fromhex(vector["info"]),
-    )
-    assert plaintext == cbor(
-        {
-            "key": bytes.fromhex(vector["inference_key"]),
-            "models": vector["models"],
-            "issued": vector["issued"],
-        }
-    )
-    assert sha256(message["enc"]).hex() == vector["key_id"]
-    mlkem = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(vector["mlkem_seed"]))
-    x25519 = X25519PrivateKey.from_private_bytes(bytes.fromhex(vector["x25519_private"]))
-    public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
-    assert public.hex() == vector["kem_public_key"]
-
-
-def test_request() -> None:
-    request = VECTORS["exchange"]["request"]
-    salt = bytes.fromhex(request["salt"])
-    key = independent.hkdf(b("key_exchange", "inference_key"), salt, b"confide/request/1")
-    key_id = b("key_exchange", "key_id")
-    data = cbor(["confide/1", request["method"], request["path"], request["model"], key_id])
-    body = bytes.fromhex(request["body"])
-    sealed = salt + AESGCM(key).encrypt(bytes(12), body, data)
-    assert sealed.hex() == request["sealed"]
-    assert request["headers"] == {
-        "Confide-Version": "1",
-        "Confide-Model": "tiny",
-        "Confide-Key-Id": key_id.hex(),
-        "Confide-Shard-Key": "shard-1",
-        "Content-Type": "application/confide-request",
-    }
-
-
-def test_response() -> None:
-    response = VECTORS["exchange"]["response"]
-    salt = b("exchange", "request", "salt") + bytes.fromhex(response["salt"])
-    key = independent.hkdf(b("key_exchange", "inference_key"), salt, b"confide/response/1")
-    head = cbor({"status": response["status"], "content_type": response["content_type"]})
-    stream = independent.record(4, bytes.fromhex(response["salt"]))
-    stream += independent.frame(key, 0, 0, head)
-    for number, chunk in enumerate(response["chunks"], start=1):
-        stream += independent.frame(key, number, 1, bytes.fromhex(chunk))
-    stream += independent.record(2, cbor(response["usage"]))
-    stream += independent.frame(key, 4, 2, bytes.fromhex(response["receipt"]))
-    assert stream.hex() == response["stream"]
-
-
-def test_receipt() -> None:
-    exchange = VECTORS["exchange"]
-    receipt = uncbor(b("exchange", "response", "receipt"))
-    worker = x509.load_der_x509_certificate(receipt["certificate"]).public_key()
-    assert isinstance(worker, ec.EllipticCurvePublicKey)
-    data = b"confide/receipt/1\0" + receipt["statement"]
-    worker.verify(receipt["signature"], data, ec.ECDSA(hashes.SHA256()))
-    body = b"".join(bytes.fromhex(chunk) for chunk in exchange["response"]["chunks"])
-    manifest = json.loads(manifest_bytes())
-    assert receipt["statement"] == cbor(
-        {
-            "request_sha256": sha256(b("exchange", "request", "sealed")),
-            "response_sha256": sha256(body),
-            "manifest_sha256": sha256(manifest_bytes()),
-            "model": "tiny",
-            "model_root_hash": bytes.fromhex(manifest["models"][0]["root_hash"]),
-            "time": VECTORS["certificates"]["valid_at"],
-            "usage": exchange["response"]["usage"],
-        }
-    )
-    assert receipt["certificate"] == b("certificates", "worker")
 
 
 def test_clear_error() -> None:
@@ -321,7 +235,8 @@ def test_the_package_reads_all_of_it() -> None:
     identity = verify_leaf(
         b("certificates", "secret_service"), mesh_ca, root_ca, role="secret-service", now=now
     )
-    assert identity.kem_key_sha256 == sha256(b("key_exchange", "kem_public_key"))
+    assert identity.kem_key_sha256 == sha256(b("keys", "secret_service", "kem_public_key"))
+    assert identity.issued == now
     root_key = certificates.public_key_of(load_certificate(root_ca, "root"), "root")
     verify_history(
         parse_history(b("history", "bytes")),
@@ -329,35 +244,6 @@ def test_the_package_reads_all_of_it() -> None:
         manifest_sha256=manifest.sha256,
         mesh_ca=mesh_ca,
     )
-    kem = KemPrivateKey(
-        MLKEM768PrivateKey.from_seed_bytes(b("key_exchange", "mlkem_seed")),
-        X25519PrivateKey.from_private_bytes(b("key_exchange", "x25519_private")),
-    )
-    key, key_id = kem.open_key(
-        b("key_exchange", "message"), manifest_sha256=manifest.sha256, now=now
-    )
-    assert key_id == b("key_exchange", "key_id")
-    opener = ResponseOpener(key.key, b("exchange", "request", "salt"))
-    events = opener.feed(b("exchange", "response", "stream"))
-    opener.finish()
-    assert [type(event) for event in events] == [Head, Data, Data, Data, Usage, Final]
-    final = events[-1]
-    assert isinstance(final, Final)
-    verify_receipt(
-        final.receipt,
-        mesh_ca=mesh_ca,
-        root_ca=root_ca,
-        roles=manifest.model("tiny").roles,
-        request_sha256=sha256(b("exchange", "request", "sealed")),
-        response_sha256=opener.response_sha256,
-        manifest_sha256=manifest.sha256,
-        model="tiny",
-        model_root_hash=manifest.model("tiny").root_hash,
-        usage=Usage(7, 3),
-        now=now,
-    )
-    refused = ResponseOpener(key.key, bytes(32)).feed(b("exchange", "clear_error", "stream"))
-    assert refused == [ClearError("unknown-key", "no such key", "", "", "")]
     evidence = Evidence.parse(b("evidence", "evidence"))
     assert VtpmReport.parse(evidence.report).pcrs[11] == b("evidence", "pcrs", "11")
     text = VECTORS["config_disk"]["text"].encode()

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confide.errors import FormatError, VerificationError
-from confide.guest.coordinator.ca import create_mesh_ca, create_root_ca, issue_leaf
 from confide.guest.coordinator.domain import Coordinator
-from confide.guest.mesh.join import Membership, Node
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation
 from confide.protocol.evidence import Evidence
 from confide.protocol.history import encode_history, parse_history
-from confide.protocol.keyexchange import KemPrivateKey
 from confide.protocol.manifest import Manifest
-from confide.protocol.secret_service import KeyExchangeReply
 from confide.protocol.validity import DAY
 from confide.verify.service import (
     check_validity,
     verify_coordinator,
-    verify_key_exchange,
     verify_unset_coordinator,
 )
 from confide.verify.verdict import Verdict
-from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import (
-    MODEL,
     NOW,
     Clock,
     SimulatedMachine,
@@ -256,93 +247,6 @@ def test_altered_new_coordinator() -> None:
     names = failed(unset(new_coordinator(None, altered).attest(NONCE)))
     assert len(names) == 1
     assert names.pop().startswith("PCR 11 ")
-
-
-# --- the secret service -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Exchange:
-    member: Membership
-    reply: KeyExchangeReply
-
-    def verify(self, reply: KeyExchangeReply, now: int = NOW) -> Verdict:
-        return verify_key_exchange(
-            reply, mesh_ca=self.member.mesh_ca, root_ca=self.member.root_ca, now=now
-        )
-
-
-def join(coordinator: Coordinator, role: str, **options: Any) -> Membership:
-    client, binding = LocalCoordinator(coordinator), sha256(coordinator.mesh().manifest).digest()
-    machine = SimulatedMachine(role)
-    return Node(role, machine, client, binding=binding, now=Clock(), **options).join()
-
-
-@pytest.fixture(scope="module")
-def exchange(coordinator: Coordinator) -> Exchange:
-    kem = KemPrivateKey.generate().public_bytes
-    member = join(coordinator, "secret-service", kem_public_key=kem)
-    reply = KeyExchangeReply(member.certificate, member.mesh_ca, member.root_ca, kem)
-    return Exchange(member, reply)
-
-
-def test_good_secret_service(exchange: Exchange) -> None:
-    exchange.verify(exchange.reply).require()
-
-
-def test_kem_key_of_somebody_else(exchange: Exchange) -> None:
-    kem = KemPrivateKey.generate().public_bytes
-    assert failed(exchange.verify(replace(exchange.reply, kem_public_key=kem))) == {
-        "key exchange key"
-    }
-
-
-def test_worker_posing_as_secret_service(exchange: Exchange, coordinator: Coordinator) -> None:
-    worker = join(coordinator, "worker-cpu", models=(MODEL,))
-    reply = replace(exchange.reply, certificate=worker.certificate)
-    assert failed(exchange.verify(reply)) == {"secret service"}
-
-
-def test_secret_service_certificate_without_kem_key(exchange: Exchange) -> None:
-    """The profile allows such a leaf; nothing may be sealed on its word."""
-    now, member = NOW, exchange.member
-    root = create_root_ca(now=now)
-    mesh = create_mesh_ca(root, manifest_sha256=member.manifest.sha256, now=now)
-    spki = member.private_key.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    )
-    leaf = issue_leaf(
-        mesh, role="secret-service", models=(), public_key=spki, kem_public_key=b"", now=now
-    )
-    reply = KeyExchangeReply(leaf, mesh.der, root.der, exchange.reply.kem_public_key)
-    verdict = verify_key_exchange(reply, mesh_ca=mesh.der, root_ca=root.der, now=now)
-    assert failed(verdict) == {"key exchange key"}
-
-
-def test_secret_service_of_another_mesh(exchange: Exchange, other: Coordinator) -> None:
-    kem = exchange.reply.kem_public_key
-    stranger = join(other, "secret-service", kem_public_key=kem)
-    reply = KeyExchangeReply(stranger.certificate, stranger.mesh_ca, stranger.root_ca, kem)
-    assert failed(exchange.verify(reply)) == {"secret service's mesh", "secret service"}
-    # Nor does it help to claim the attested CAs.
-    reply = replace(exchange.reply, certificate=stranger.certificate)
-    assert failed(exchange.verify(reply)) == {"secret service"}
-
-
-@pytest.mark.parametrize("now", [NOW + 3601, NOW - 301])
-def test_secret_service_at_another_time(exchange: Exchange, now: int) -> None:
-    assert failed(exchange.verify(exchange.reply, now)) == {"secret service"}
-
-
-Change = Callable[[bytes], bytes]
-
-
-@pytest.mark.parametrize(
-    "change", [lambda der: der[:-1], lambda der: der + b"\0", lambda der: b""], ids=str
-)
-def test_garbage_certificate(exchange: Exchange, change: Change) -> None:
-    reply = replace(exchange.reply, certificate=change(exchange.reply.certificate))
-    assert failed(exchange.verify(reply)) == {"secret service"}
 
 
 @pytest.mark.parametrize(

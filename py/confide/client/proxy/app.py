@@ -14,16 +14,10 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from confide.client.codes import CODES, PROXY_STATUS
-from confide.client.proxy.completions import (
-    MAX_BODY,
-    PATHS,
-    Completions,
-    GatewayRefusal,
-    ReportedError,
-)
+from confide.client.proxy.answer import ReportedError
+from confide.client.proxy.completions import MAX_BODY, PATHS, Completions, GatewayRefusal
 from confide.client.proxy.loopback import is_loopback
 from confide.client.proxy.session import Session
-from confide.encoding.texts import check_name
 from confide.errors import (
     ConfideError,
     FormatError,
@@ -68,13 +62,10 @@ def create_app(completions: Completions, session: Session, manifest: Manifest) -
         return jsonify(object="list", data=data)
 
     def complete() -> Response:
-        shard_key = request.headers.get("Confide-Shard-Key", "")
-        if shard_key:
-            check_name(shard_key, "the header Confide-Shard-Key")
         body = request.get_data(cache=False)
         with ExitStack() as stack:
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
-            reply = completions.complete(request.path, body, shard_key, watch, stack)
+            reply = completions.complete(request.path, body, watch, stack)
             response = Response(reply.body, reply.status, content_type=reply.content_type)
             if not isinstance(reply.body, bytes):
                 response.headers["Cache-Control"] = "no-cache"

@@ -1,52 +1,48 @@
-"""One request of an app: seal it, send it, open its answer, and trust no byte too early.
+"""One request of an app: choose a worker, seal to it, send, open the answer.
 
-* An answer that is not streamed reaches the app only after its receipt is verified.
-* A stream's events go on as they come, because their frames authenticate them. Its end (the event
-  ``[DONE]``) goes on only after the receipt. So an app that saw the end has the whole answer.
-* A stream that breaks ends with one error event and a cut connection, never with ``[DONE]``.
+Until the head of an answer has opened, a request may go to another worker, sealed anew. It goes to
+three at most. answer.py says what the app gets, and when.
 """
 
 from __future__ import annotations
 
-import errno
-import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from confide.client.proxy.handshake import Established, gateway_error
+from confide.client.proxy.answer import ReportedError, SealedAnswer, altered
+from confide.client.proxy.gateway import Gateway, gateway_error
+from confide.client.proxy.handshake import Established
+from confide.client.proxy.keys import ModelKey, ModelKeys
+from confide.client.proxy.prompt import Prompt
 from confide.client.proxy.session import Session
-from confide.errors import (
-    ConfideError,
-    FormatError,
-    PolicyError,
-    UnavailableError,
-    VerificationError,
-)
-from confide.net import openai_error, sse
+from confide.client.proxy.workers import VerifiedWorker, Workers
+from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.protocol.frames import ClearError, Data, Final, Head, ResponseOpener, Usage
+from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
 from confide.protocol.model import Model
-from confide.protocol.sealed import RESPONSE_TYPE, RequestHeaders, RequestSealer
+from confide.protocol.opener import ResponseOpener
+from confide.protocol.sealed import RequestContent, RequestHeaders, RequestKey, RequestSealer
+from confide.protocol.usage import Usage, require_within, token_bounds
+from confide.protocol.workers import LIST_HEADER, MAX_LIST, WRONG_WORKER
 from confide.verify.receipt import verify_receipt
 
 MAX_BODY = 8 << 20
 """Bytes of an app's request at most."""
 
-MAX_ANSWER = 64 << 20
-"""Bytes of an answer that is not streamed."""
-
 MAX_REFUSAL = 1 << 16
 """Bytes of a gateway's error at most."""
+
+MAX_WORKERS = 3
+"""To how many workers one request goes at most."""
 
 _TASKS = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 PATHS = tuple(_TASKS)
 
-
-class ReportedError(ConfideError):
-    """An error that arrived in the clear: the service or anybody on the way wrote it."""
+_GATEWAY_TROUBLE = (502, 503, 504)
 
 
 class GatewayRefusal(ConfideError):
@@ -68,42 +64,37 @@ class Reply:
     body: bytes | Iterator[bytes]
 
 
-@dataclass(frozen=True, repr=False)
-class _Request:
-    path: str
-    model: str
-    body: bytes
-    shard_key: str
-
-
 class Completions:
     """Seals and opens. Safe to use from any thread."""
 
     def __init__(
         self,
         session: Session,
-        gateway: Upstream,
+        upstream: Upstream,
+        gateway: Gateway,
         *,
-        api_key: str,
         keep_receipt: Callable[[bytes, bytes], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`keep_receipt` gets the SHA-256 of the request (32 bytes) and the verified receipt."""
+        """Both `upstream` and `gateway` are the gateway: for requests, and for small calls.
+
+        `keep_receipt` gets the SHA-256 of the request (32 bytes) and the verified receipt.
+        """
         self._session = session
-        self._gateway = gateway
-        self._authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._upstream = upstream
+        self._headers = gateway.headers
+        self._keys = ModelKeys(gateway, clock=clock)
+        self._workers = Workers(gateway, clock=clock)
         self._keep_receipt = keep_receipt
         self._clock = clock
+        self._cache_secret = os.urandom(32)
 
-    def complete(
-        self, path: str, body: bytes, shard_key: str, watch: DisconnectWatch, stack: ExitStack
-    ) -> Reply:
+    def complete(self, path: str, body: bytes, watch: DisconnectWatch, stack: ExitStack) -> Reply:
         """Answer a request of an app.
 
         Args:
             path: One of `PATHS`.
             body: The app's JSON, at most `MAX_BODY` bytes.
-            shard_key: Requests with the same one go to the same worker; may be "".
             watch: Ends the call when the app hangs up.
             stack: Gets what must be closed after the answer.
 
@@ -115,65 +106,115 @@ class Completions:
             ReportedError: The service reported an error in the clear.
             VerificationError: The answer is not authentic.
         """
-        wanted = _model_of(body)
-        established = self._session.current()
-        request = _Request(path, wanted, body, shard_key)
-        try:
-            return self._once(established, request, watch, stack)
-        except ReportedError as error:
-            if error.code != "unknown-key":
-                raise
-        # The secret service or the worker restarted: try once more, with a new key.
-        return self._once(self._session.replace(established), request, watch, stack)
+        prompt = Prompt.parse(path, body)
+        model = _allowed(self._session.current(), prompt)
+        sealable = prompt.salted(self._cache_secret)
+        tried: set[bytes] = set()
+        last: ConfideError | None = None
+        for _ in range(MAX_WORKERS):
+            established = self._session.current()
+            try:
+                key = self._keys.get(established, model.name)
+                worker = self._workers.choose(established, model.name, prompt.conversation, tried)
+            except FormatError as error:
+                raise altered(error) from error
+            except UnavailableError as error:
+                # What the last worker said explains more than that no other is left.
+                raise last or error from error
+            attempt = _Attempt(established, model, key, worker, prompt, sealable)
+            with ExitStack() as this:
+                try:
+                    head, opened = self._once(attempt, watch, this)
+                except (ReportedError, GatewayRefusal, UnavailableError) as error:
+                    if watch.gone or not self._may_go_on(attempt, error, tried):
+                        raise
+                    last = error
+                    continue
+                # The head has opened: from here on, nothing is sent again.
+                streams = head.content_type.startswith("text/event-stream")
+                if head.status == 200 and head.length == STREAM and streams:
+                    stack.push(this.pop_all())
+                    return Reply(200, head.content_type, opened.events())
+                return Reply(head.status, head.content_type, opened.whole())
+        assert last is not None
+        raise last
+
+    def _may_go_on(self, attempt: _Attempt, error: ConfideError, tried: set[bytes]) -> bool:
+        """Whether another worker may get the request after this error, and what to change first."""
+        model, worker = attempt.model.name, attempt.worker
+        if isinstance(error, ReportedError) and error.code == "unknown-key":
+            # Secret services or the worker were started anew. The same worker may get it again.
+            try:
+                self._keys.replace(attempt.established, attempt.key)
+            except ConfideError:
+                return False
+            return True
+        tried.add(worker.id)
+        if isinstance(error, ReportedError):
+            if error.code == "kem-key-gone":
+                self._workers.forget(model)
+                tried.discard(worker.id)
+            return True
+        if isinstance(error, GatewayRefusal):
+            return error.status in _GATEWAY_TROUBLE
+        return error.code == "peer-lost"
 
     def _once(
-        self,
-        established: Established,
-        request: _Request,
-        watch: DisconnectWatch,
-        stack: ExitStack,
-    ) -> Reply:
-        model = established.manifest.model(request.model)
-        path = request.path
-        if _TASKS[path] not in model.tasks:
-            raise PolicyError(
-                "unknown-task",
-                "this model does not support this kind of request",
-                expected=" or ".join(model.tasks),
-                seen=_TASKS[path],
-            )
-        sealer = RequestSealer(established.key, established.key_id)
-        sealed = sealer.seal(method="POST", path=path, model=model.name, body=request.body)
-        headers = RequestHeaders(model.name, established.key_id, request.shard_key).encode()
-        headers |= self._authorization
-        with ExitStack() as attempt:
-            answer = self._gateway.open("POST", path, body=sealed, headers=headers, watch=watch)
-            attempt.callback(answer.close)
-            if answer.status != 200 or answer.content_type != RESPONSE_TYPE:
-                raise _refusal(answer, f"POST {path}")
-            opened = _Answer(self, established, model, sealer, answer)
-            head = opened.head()
-            if head.status == 200 and head.content_type.startswith("text/event-stream"):
-                stack.push(attempt.pop_all())
-                return Reply(200, head.content_type, opened.events())
-            return Reply(head.status, head.content_type, opened.whole())
+        self, attempt: _Attempt, watch: DisconnectWatch, stack: ExitStack
+    ) -> tuple[Head, SealedAnswer]:
+        """Send to one worker; return when the head of its answer has opened."""
+        worker, path = attempt.worker, attempt.prompt.path
+        share, sealed_share = worker.share
+        worker_key, counter = attempt.key.next_for(worker.id)
+        key = RequestKey(worker_key, share, worker.kem_sha256, sealed_share)
+        sealer = RequestSealer(key, counter)
+        headers = RequestHeaders(
+            attempt.model.name, attempt.key.key_id, worker.manifest_sha256, worker.id
+        )
+        content = RequestContent(attempt.body)
+        sealed = sealer.seal(content, headers, method="POST", path=path)
+        stack.enter_context(self._workers.busy(worker))
+        answer = self._upstream.open(
+            "POST", path, body=sealed, headers=headers.encode() | self._headers, watch=watch
+        )
+        stack.callback(answer.close)
+        if answer.status == WRONG_WORKER:
+            self._take_list(attempt, answer)
+        if answer.status != 200 or answer.content_type != RESPONSE_TYPE:
+            raise _refusal(answer, f"POST {path}")
+        self._workers.note(attempt.model.name, answer.header(LIST_HEADER))
+        opened = SealedAnswer(
+            sealer.response_opener(),
+            answer,
+            lambda opener, usage, receipt: self._verify(
+                attempt, sealer.request_sha256, opener, usage, receipt
+            ),
+        )
+        return opened.head(), opened
 
-    def verify(
+    def _take_list(self, attempt: _Attempt, answer: UpstreamAnswer) -> None:
+        try:
+            self._workers.take(attempt.established, attempt.model.name, answer.read(MAX_LIST))
+        except FormatError as error:
+            raise altered(error) from error
+
+    def _verify(
         self,
-        established: Established,
-        model: Model,
-        sealer: RequestSealer,
+        attempt: _Attempt,
+        request_sha256: bytes,
         opener: ResponseOpener,
         usage: Usage | None,
         receipt: bytes,
     ) -> None:
         """Check a receipt and keep it. Raises VerificationError, FormatError."""
-        verify_receipt(
+        established, model = attempt.established, attempt.model
+        statement = verify_receipt(
             receipt,
             mesh_ca=established.mesh_ca,
             root_ca=established.root_ca,
             roles=model.roles,
-            request_sha256=sealer.request_sha256,
+            worker=attempt.worker.id,
+            request_sha256=request_sha256,
             response_sha256=opener.response_sha256,
             manifest_sha256=established.manifest.sha256,
             model=model.name,
@@ -181,123 +222,35 @@ class Completions:
             usage=usage,
             now=int(self._clock()),
         )
-        self._keep_receipt(sealer.request_sha256, receipt)
+        bounds = token_bounds(attempt.body, attempt.prompt.request, model.engine.max_model_len)
+        require_within(statement.usage, bounds)
+        self._keep_receipt(request_sha256, receipt)
 
 
-class _Answer:
-    """One sealed answer on its way in."""
+@dataclass(frozen=True, repr=False)
+class _Attempt:
+    """One request to one worker. `body` is the app's, with a salt for caches."""
 
-    def __init__(
-        self,
-        completions: Completions,
-        established: Established,
-        model: Model,
-        sealer: RequestSealer,
-        answer: UpstreamAnswer,
-    ) -> None:
-        self._completions = completions
-        self._established = established
-        self._model = model
-        self._sealer = sealer
-        self._opener = sealer.response_opener()
-        self._records = self._read(answer)
-
-    def _read(self, answer: UpstreamAnswer) -> Iterator[list[Head | Data]]:
-        # Ends after the verified receipt, with the stream's end checked, or raises.
-        opener = self._opener
-        usage: Usage | None = None
-        receipt = b""
-        try:
-            for piece in answer.pieces():
-                portion: list[Head | Data] = []
-                for event in opener.feed(piece):
-                    if isinstance(event, (Head, Data)):
-                        portion.append(event)
-                    elif isinstance(event, Usage):
-                        usage = event
-                    elif isinstance(event, Final):
-                        receipt = event.receipt
-                    else:
-                        raise _reported(event)
-                if portion:
-                    yield portion
-            opener.finish()
-            self._completions.verify(
-                self._established, self._model, self._sealer, opener, usage, receipt
-            )
-        except FormatError as error:
-            # The answer was altered, not the app's request malformed: a worker sends no such bytes.
-            raise _altered(error) from error
-
-    def head(self) -> Head:
-        portion = next(self._records, None)
-        assert portion is not None and isinstance(portion[0], Head)  # the opener sees to it
-        self._first = portion[1:]
-        return portion[0]
-
-    def _data(self) -> Iterator[bytes]:
-        yield b"".join(event.chunk for event in self._first if isinstance(event, Data))
-        for portion in self._records:
-            yield b"".join(event.chunk for event in portion if isinstance(event, Data))
-
-    def whole(self) -> bytes:
-        parts = []
-        size = 0
-        for part in self._data():
-            size += len(part)
-            if size > MAX_ANSWER:
-                raise UnavailableError(
-                    "answer-too-large",
-                    "the answer is too large",
-                    expected=f"at most {MAX_ANSWER} bytes",
-                )
-            parts.append(part)
-        return b"".join(parts)
-
-    def events(self) -> Iterator[bytes]:
-        buffer = sse.EventBuffer()
-        held = b""
-        try:
-            for part in self._data():
-                events = held + buffer.feed(part)
-                end = sse.before_done(events)
-                held = events[end:]
-                if end:
-                    yield events[:end] if held else events
-            yield held + buffer.rest
-        except ConfideError as error:
-            yield sse.error_event(openai_error.from_error(error, 502))
-            # Quietly cut by the server: clients that know no error event see a broken transfer.
-            raise ConnectionResetError(errno.ECONNRESET, error.code) from error
+    established: Established
+    model: Model
+    key: ModelKey
+    worker: VerifiedWorker
+    prompt: Prompt
+    body: bytes
 
 
-def _model_of(body: bytes) -> str:
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            "bad-json", "the body of the request is not JSON", expected="a JSON object"
-        ) from error
-    model = request.get("model") if isinstance(request, dict) else None
-    if not isinstance(model, str):
-        raise FormatError(
-            "bad-request",
-            "the request names no model",
-            expected='a JSON object with a text field "model"',
+def _allowed(established: Established, prompt: Prompt) -> Model:
+    """The model of a request. Raises PolicyError for one that the manifest does not allow."""
+    model = established.manifest.model(prompt.model)
+    task = _TASKS[prompt.path]
+    if task not in model.tasks:
+        raise PolicyError(
+            "unknown-task",
+            "this model does not support this kind of request",
+            expected=" or ".join(model.tasks),
+            seen=task,
         )
     return model
-
-
-def _reported(error: ClearError) -> ReportedError:
-    return ReportedError(
-        error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
-    )
-
-
-def _altered(error: FormatError) -> VerificationError:
-    return VerificationError(
-        error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
-    )
 
 
 def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
@@ -306,4 +259,7 @@ def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
     except FormatError:
         body = b""
     status = answer.status if 400 <= answer.status < 600 else 502
+    if status == WRONG_WORKER:
+        # It is for the proxy. To an app it says: try again later.
+        status = 503
     return GatewayRefusal(status, gateway_error(answer.status, body, what))

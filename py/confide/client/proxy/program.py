@@ -12,6 +12,7 @@ from rich.console import Console
 from confide.client.collateral.finder import FindCollateral
 from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions
+from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
 from confide.client.remarks import remarks
@@ -29,7 +30,7 @@ class Settings:
     """What the proxy is to do, checked.
 
     `listen` is what `loopback_address` returns, `opt_outs` are those of the manifest that the
-    person gave.
+    person gave. `min_workers` is the fewest workers that the service has to show.
     """
 
     gateway: str
@@ -39,6 +40,7 @@ class Settings:
     api_key: str
     receipts: Path | None
     verbose: bool
+    min_workers: int = 0
 
 
 def run(settings: Settings, find_collateral: FindCollateral, console: Console) -> None:
@@ -47,9 +49,11 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     Raises:
         ConfideError: The service is not verified, or the proxy cannot listen.
     """
-    gateway = Upstream(settings.gateway)
+    upstream = Upstream(settings.gateway)
     manifest = Manifest.parse(settings.manifest)
-    workers = [str(role) for role in manifest.workers]
+    gateway = Gateway(
+        Caller(settings.gateway), api_key=settings.api_key, manifest_sha256=manifest.sha256
+    )
     keep_receipt = receipt_keeper(settings.receipts)
     told: set[str] = set()
 
@@ -64,12 +68,12 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
                 say(line)
 
     handshake = Handshake(
-        Caller(settings.gateway),
+        gateway,
         manifest=settings.manifest,
-        api_key=settings.api_key,
         find_collateral=find_collateral,
         clock=time.time,
         opt_outs=settings.opt_outs,
+        min_workers=settings.min_workers,
     )
     # Before anything is sent: a port that is in use must not cost a handshake.
     listener = listen_on(settings.listen)
@@ -79,11 +83,11 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         # Once at the start; later only what has failed.
         if not verdict.whole.checks or (verdict.passed and session.seconds_left()):
             return
-        title = f"Verification of {gateway.url}"
+        title = f"Verification of {upstream.url}"
         if settings.verbose:
             console.print(verdict_table(verdict.whole, title=title))
         else:
-            console.print(parties_table(verdict, workers=workers, title=title))
+            console.print(parties_table(verdict, title=title))
 
     session = Session(lambda: handshake.run(show), report=say)
     tell()
@@ -91,9 +95,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
 
     def factory() -> Service:
         session.keep_fresh()
-        completions = Completions(
-            session, gateway, api_key=settings.api_key, keep_receipt=keep_receipt
-        )
+        completions = Completions(session, upstream, gateway, keep_receipt=keep_receipt)
         service = Service(create_app(completions, session, manifest))
         if manifest.mode == "development":
             say("DEVELOPMENT manifest: shows which images run, hides nothing from the host.")

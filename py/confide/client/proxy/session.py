@@ -1,7 +1,7 @@
 """Verification is a state that expires, never a flag that stays set.
 
-States: *verified* (there is an `Established` younger than LIFETIME_SECONDS whose key still lives)
-and *not verified* (with the reason). Rules:
+States: *verified* (there is an `Established` younger than LIFETIME_SECONDS, and its manifest is
+valid) and *not verified* (with the reason). Rules:
 
 * Only a complete handshake makes the state *verified*, and nothing extends it.
 * After three quarters of that time a new handshake runs in the background. If the service is
@@ -72,14 +72,6 @@ class Session:
         with self._turn:
             return self._live() or self._run_again()
 
-    def replace(self, stale: Established) -> Established:
-        """Make a new state, because the service no longer knows the key of `stale`."""
-        with self._turn:
-            live = self._live()
-            if live is not None and live is not stale:
-                return live
-            return self._run_again()
-
     def seconds_left(self) -> float:
         """How long the state stays verified without a new handshake; 0 if it is not."""
         return max(0.0, self._began + self._lifetime() - self._clock())
@@ -106,7 +98,7 @@ class Session:
 
     def _lifetime(self) -> float:
         established = self._established
-        return min(LIFETIME_SECONDS, established.key_seconds) if established else 0.0
+        return min(LIFETIME_SECONDS, established.seconds) if established else 0.0
 
     def _live(self) -> Established | None:
         established = self._established

@@ -38,6 +38,7 @@ from confide.protocol.coordinator import (
 )
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import append_entry, encode_history
+from confide.protocol.kem import load_kem_public_key
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.verify.evidence import verify_evidence
@@ -169,6 +170,8 @@ class Coordinator:
         self._challenges.check(request.nonce)
         self._check_allowed(mesh, request)
         load_public_key(request.public_key, "node")
+        # Clients seal to each node: keys to a secret service, shares to a worker.
+        load_kem_public_key(request.kem_public_key)
         evidence = ParsedEvidence.parse(request.evidence)
         verdict = verify_evidence(
             evidence,
@@ -233,9 +236,6 @@ class Coordinator:
         mesh.manifest.role(request.role)
         if request.role == Role.COORDINATOR:
             raise PolicyError("role-not-allowed", "a coordinator cannot join a mesh")
-        # Clients seal their keys to the holder of a KEM key, so the key belongs to the role.
-        if (request.role == Role.SECRET_SERVICE) != bool(request.kem_public_key):
-            raise PolicyError("kem-key", "only the secret service has a KEM key")
         if request.role == Role.SECRET_SERVICE and request.models:
             raise PolicyError("model-not-allowed", "the secret service serves no models")
         for name in request.models:

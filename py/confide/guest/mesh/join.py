@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.guest.codes import CODES
 from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
+from confide.guest.mesh.kem import KemKeys
 from confide.guest.mesh.one_mesh import MachineEndsError, OneMesh
 from confide.net.codes import SHARED
 from confide.protocol.binding import join_report_data
@@ -42,6 +43,7 @@ from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.coordinator import JoinReply, JoinRequest
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
+from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.manifest import Manifest
 from confide.verify.mesh import verify_leaf
 
@@ -96,19 +98,25 @@ class Membership:
     models: tuple[str, ...]
     private_key: ec.EllipticCurvePrivateKey
     certificate: bytes
+    kem_public_key: bytes
     mesh_ca: bytes
     root_ca: bytes
     manifest: Manifest
     not_after: int
     joined: float
 
+    @cached_property
+    def worker_id(self) -> bytes:
+        """How requests name this machine: SHA-256 of its public key, 32 bytes."""
+        return worker_id_of(self.private_key.public_key())
+
 
 class Node:
     """One machine's identity: a P-256 key, made with the object, and its current membership.
 
-    `binding` is the SHA-256 of the manifest that the machine was launched for. `kem_public_key` is
-    for the secret service only, `gpus` for a worker with GPUs. `now` gives unix seconds,
-    `monotonic` seconds that only grow. Thread-safe once `start` was called.
+    `binding` is the SHA-256 of the manifest that the machine was launched for. `gpus` is for a
+    worker with GPUs. `now` gives unix seconds, `monotonic` seconds that only grow. `kem` holds the
+    private keys that the certificates name. Thread-safe once `start` was called.
     """
 
     def __init__(
@@ -119,7 +127,6 @@ class Node:
         *,
         binding: bytes,
         models: Sequence[str] = (),
-        kem_public_key: bytes = b"",
         gpus: Gpus | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -129,11 +136,11 @@ class Node:
         self._client = client
         self._binding = binding
         self._models = tuple(models)
-        self._kem_public_key = kem_public_key
         self._gpus = gpus
         self._now = now
         self._monotonic = monotonic
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self.kem = KemKeys(monotonic)
         self._mesh = OneMesh()
         self._backoff = 0.5
         self._membership: Membership | None = None
@@ -187,6 +194,7 @@ class Node:
         public_key = self._key.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
+        kem = self.kem.fresh()
         nonce = self._client.challenge()
 
         def report_data(gpus: bytes) -> bytes:
@@ -194,7 +202,7 @@ class Node:
                 nonce,
                 role=self.role,
                 public_key=public_key,
-                kem_public_key=self._kem_public_key,
+                kem_public_key=kem.public_bytes,
                 manifest=mesh.manifest_bytes,
                 models=self._models,
                 mesh_ca=mesh.mesh_ca,
@@ -208,7 +216,7 @@ class Node:
                 role=self.role,
                 nonce=nonce,
                 public_key=public_key,
-                kem_public_key=self._kem_public_key,
+                kem_public_key=kem.public_bytes,
                 models=self._models,
                 manifest_sha256=mesh.manifest.sha256,
                 evidence=evidence.encode(),
@@ -217,15 +225,17 @@ class Node:
         if refusal is not None:
             # Not earlier: the operator finds the refused evidence at the coordinator.
             raise refusal
-        not_after = self._check_leaf(reply, mesh)
+        not_after = self._check_leaf(reply, mesh, kem.sha256)
         if self._gpus is not None:
             self._gpus.set_ready()
         self._require_leaf()
+        self.kem.certified(kem, issued=started)
         membership = Membership(
             role=self.role,
             models=self._models,
             private_key=self._key,
             certificate=reply.certificate,
+            kem_public_key=kem.public_bytes,
             mesh_ca=mesh.mesh_ca,
             root_ca=mesh.root_ca,
             manifest=mesh.manifest,
@@ -288,14 +298,13 @@ class Node:
         self._gpu_refusal = "" if refusal is None else refusal.code
         return evidence, refusal
 
-    def _check_leaf(self, reply: JoinReply, mesh: VerifiedMesh) -> int:
+    def _check_leaf(self, reply: JoinReply, mesh: VerifiedMesh, kem_sha256: bytes) -> int:
         if (reply.mesh_ca, reply.root_ca) != (mesh.mesh_ca, mesh.root_ca):
             raise VerificationError("mesh-changed", "the certificate comes from another mesh")
         identity = verify_leaf(
             reply.certificate, mesh.mesh_ca, mesh.root_ca, role=self.role, now=int(self._now())
         )
-        kem_hash = sha256(self._kem_public_key).digest() if self._kem_public_key else None
-        expected = (self._models, kem_hash, self._key.public_key())
+        expected = (self._models, kem_sha256, self._key.public_key())
         if (identity.models, identity.kem_key_sha256, identity.public_key) != expected:
             raise VerificationError("wrong-certificate", "the certificate is not the requested one")
         return identity.not_after
@@ -339,6 +348,7 @@ class Node:
         try:
             while True:
                 time.sleep(_LEAF_POLL)
+                self.kem.forget()
                 self._require_leaf()
         except MachineEndsError as error:
             end_machine(error)

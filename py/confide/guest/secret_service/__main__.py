@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.forget import forget_each_second
 from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Node
@@ -16,17 +17,12 @@ from confide.protocol.roles import Role
 
 
 def create_service() -> Service:
-    """Make the keys, start joining the mesh, and return both HTTP apps."""
-    service = SecretService()
+    """Start joining the mesh, and return both HTTP apps."""
     client = CoordinatorClient(read_config().coordinator)
-    node = Node(
-        Role.SECRET_SERVICE,
-        detect_attester(),
-        client,
-        binding=read_binding(),
-        kem_public_key=service.kem_public_key,
-    )
+    node = Node(Role.SECRET_SERVICE, detect_attester(), client, binding=read_binding())
+    service = SecretService(node.kem)
     node.start()
+    forget_each_second(service.forget)
     return Service(
         create_public_app(service, node),
         tls=(create_worker_app(service, node), lambda: server_context(node.membership())),

@@ -12,7 +12,7 @@ from confide.guest.secret_service.domain import SecretService
 from confide.net.server import cbor_response, flask_app
 from confide.protocol.keyexchange import KEY_ID_SIZE, MAX_MESSAGE
 from confide.protocol.roles import WORKERS
-from confide.protocol.secret_service import KeyExchangeReply
+from confide.protocol.secret_service import KeyOffer
 
 
 def create_public_app(service: SecretService, node: Node) -> Flask:
@@ -26,10 +26,7 @@ def create_public_app(service: SecretService, node: Node) -> Flask:
     @app.get("/v1/key-exchange")
     def key_exchange() -> Response:
         member = node.membership()
-        reply = KeyExchangeReply(
-            member.certificate, member.mesh_ca, member.root_ca, service.kem_public_key
-        )
-        return cbor_response(reply.encode())
+        return cbor_response(KeyOffer(member.certificate, member.kem_public_key).encode())
 
     @app.post("/v1/keys")
     def put_key() -> Response:

@@ -1,23 +1,93 @@
-"""The worker's calls of the secret service: one key per call, over mutual TLS."""
+"""The worker's calls of the secret services: one key per call, over mutual TLS.
+
+Secret services do not know each other, so a worker asks one after the other. It believes that a
+key does not exist only if each one that answered says so: one that was started anew knows nothing.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha256
 
-from confide.errors import UnavailableError
+from confide.errors import ConfideError, UnavailableError
 from confide.guest.mesh.join import Membership
 from confide.guest.mesh.tls import client_context, peer_identity
 from confide.net.calls import Caller
 from confide.net.coordinator_client import peer_error
 from confide.protocol.roles import Role
-from confide.protocol.secret_service import MAX_REPLY, ReleasedKey
+from confide.protocol.secret_service import MAX_OFFER, ReleasedKey
 
 TIMEOUT = 30.0
 """Seconds; between emulated machines a handshake takes several."""
 
+DOWN_SECONDS = 30.0
+"""How long a secret service that did not answer is asked last."""
+
+
+class SecretServices:
+    """The secret services of this worker's config disk. Thread-safe."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        membership: Callable[[], Membership],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`urls` are https without a path; `membership` raises while this node has none."""
+        self._urls = tuple(urls)
+        self._membership = membership
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._down: dict[str, float] = {}
+
+    def fetch(self, key_id: bytes) -> ReleasedKey:
+        """This worker's key for the key with this id (32 bytes), from the first that has it.
+
+        Raises UnavailableError "secret-service-unreachable" if none answered, PolicyError
+        "unknown-key" if each one that answered says so, or "model-not-allowed".
+        """
+        membership = self._membership()
+        unknown: ConfideError | None = None
+        failed: ConfideError | None = None
+        for url in self._order(key_id):
+            try:
+                return fetch_key(url, membership, key_id)
+            except ConfideError as error:
+                if error.code == "model-not-allowed":
+                    raise
+                if error.code == "unknown-key":
+                    unknown = error
+                    continue
+                # Unreachable, or not a secret service of this mesh.
+                failed = error
+                with self._lock:
+                    self._down[url] = self._monotonic() + DOWN_SECONDS
+        if unknown is not None:
+            raise unknown
+        if failed is not None:
+            raise failed
+        raise UnavailableError(
+            "secret-service-unreachable",
+            "the config disk of this worker names no secret service",
+            next="start the worker with --secret-service",
+        )
+
+    def _order(self, key_id: bytes) -> list[str]:
+        """Rendezvous order: keys spread over the services, and those that are down come last."""
+        now = self._monotonic()
+        with self._lock:
+            down = {url for url, until in self._down.items() if now < until}
+        scores = {url: sha256(url.encode() + b"\0" + key_id).digest() for url in self._urls}
+        ranked = sorted(self._urls, key=scores.__getitem__, reverse=True)
+        return sorted(ranked, key=down.__contains__)
+
 
 def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
-    """Fetch the key with this id (32 bytes) from the secret service at `url` (https, no path).
+    """Fetch this worker's key for the key with this id from the secret service at `url`.
 
     Raises UnavailableError if it is unreachable, VerificationError unless the peer's certificate
     names the role secret-service, PolicyError "unknown-key" or "model-not-allowed" if it refuses.
@@ -31,7 +101,7 @@ def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
         check_peer=partial(peer_identity, membership=membership, role=Role.SECRET_SERVICE),
     )
     try:
-        status, _, body = caller.call("GET", f"/v1/keys/{key_id.hex()}", limit=MAX_REPLY)
+        status, _, body = caller.call("GET", f"/v1/keys/{key_id.hex()}", limit=MAX_OFFER)
     except UnavailableError as error:
         raise UnavailableError(
             "secret-service-unreachable",

@@ -1,11 +1,14 @@
-"""The secret service: clients' inference keys, in RAM, for attested workers only.
+"""The secret service: clients' keys, in RAM, of which attested workers get their own images.
 
 Rules of this module:
 
-* Keys arrive sealed to this process's KEM key, which a mesh certificate names. They leave only to a
-  peer whose verified mesh certificate names a worker with a model that the key allows.
-* A key lives at most an hour from when the client made it. A second message with the same id is
-  refused while the first key exists: a client's key cannot be replaced.
+* Keys arrive sealed to a KEM key of this machine, which a mesh certificate names. A worker gets
+  K_w, the image of the key under the worker's own public key, and only for a model that its
+  verified certificate names. The key itself never leaves.
+* A key is written once, for one model. It ends an hour after the client made it, by a clock that
+  the host cannot turn back, and is then forgotten, also if nobody asks.
+* Its id stays taken until the KEM key by which it came is dead as well. So a message that is sent
+  again opens nothing: first the id is taken, then the private key is gone.
 * Nothing is written or logged. All keys end with the process.
 """
 
@@ -14,11 +17,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from confide.errors import PolicyError, UnavailableError
+from confide.guest.mesh.kem import KemKeys
 from confide.protocol.certificates import MeshIdentity
-from confide.protocol.keyexchange import KEY_LIFETIME, KemPrivateKey
+from confide.protocol.keyexchange import (
+    KEY_LIFETIME,
+    SealedKeyMessage,
+    open_key,
+    worker_id_of,
+    worker_key,
+)
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import WORKERS
 from confide.protocol.secret_service import KeyAccepted, ReleasedKey
@@ -29,9 +39,13 @@ MAX_KEYS = 65_536
 
 @dataclass(frozen=True)
 class _Stored:
+    """A key, or, once it has ended, only the fact that its id is taken: `key` is then empty."""
+
     key: bytes = field(repr=False)
-    models: tuple[str, ...]
+    model: str
+    billing: bytes
     ends: float
+    free: float
 
 
 class SecretService:
@@ -39,39 +53,44 @@ class SecretService:
 
     def __init__(
         self,
+        kem: KemKeys,
         *,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         max_keys: int = MAX_KEYS,
     ) -> None:
-        self._kem = KemPrivateKey.generate()
+        """`kem` holds the private keys of this machine; its clock is `monotonic`, too."""
+        self._kem = kem
         self._now = now
         self._monotonic = monotonic
         self._max_keys = max_keys
         self._keys: dict[bytes, _Stored] = {}
         self._lock = threading.Lock()
 
-    @property
-    def kem_public_key(self) -> bytes:
-        """The key that clients seal their keys to: 1,216 bytes."""
-        return self._kem.public_bytes
-
     def put(self, message: bytes, manifest: Manifest) -> KeyAccepted:
         """Store the key in a sealed key message, made under `manifest`.
 
         Raises FormatError or VerificationError if it does not open or is stale, PolicyError if its
-        models are not in the manifest or its id exists, UnavailableError if the store is full.
+        KEM key is gone, its model is not in the manifest or its id is taken, UnavailableError if
+        the store is full.
         """
+        sealed = SealedKeyMessage.parse(message)
+        kem = self._kem.find(sealed.kem_sha256)
+        if kem is None:
+            raise PolicyError(
+                "kem-key-gone",
+                "this secret service does not have the KEM key of the message, or has it no more",
+                seen=sealed.kem_sha256.hex(),
+                next="fetch the KEM keys again and seal the key anew",
+            )
         now = int(self._now())
-        opened, key_id = self._kem.open_key(message, manifest_sha256=manifest.sha256, now=now)
-        if not opened.models:
-            raise PolicyError("no-models", "the key names no model", expected="one at least")
-        for name in opened.models:
-            manifest.model(name)
+        opened = open_key(sealed, kem.key, manifest_sha256=manifest.sha256, now=now)
+        manifest.model(opened.model)
         expires_in = min(KEY_LIFETIME, opened.issued + KEY_LIFETIME - now)
         with self._lock:
-            time_now = self._drop_expired()
-            if key_id in self._keys:
+            time_now = self._monotonic()
+            taken = self._keys.get(opened.key_id)
+            if taken is not None and time_now < taken.free:
                 raise PolicyError(
                     "key-exists", "there is a key with this id", next="make a new key"
                 )
@@ -82,34 +101,50 @@ class SecretService:
                     expected=f"fewer than {self._max_keys}",
                     next="try again later",
                 )
-            self._keys[key_id] = _Stored(opened.key, opened.models, time_now + expires_in)
-        return KeyAccepted(key_id, expires_in)
+            ends = time_now + expires_in
+            self._keys[opened.key_id] = _Stored(
+                opened.key, opened.model, opened.billing, ends, max(ends, kem.dies)
+            )
+        return KeyAccepted(opened.key_id, expires_in)
 
     def get(self, key_id: bytes, worker: MeshIdentity) -> ReleasedKey:
-        """The key, for a worker whose certificate the caller has verified.
+        """The worker's own key, for a worker whose certificate the caller has verified.
 
-        Raises PolicyError "unknown-key", or "model-not-allowed" if worker and key share no model.
+        Raises PolicyError "unknown-key", or "model-not-allowed" if the worker does not serve the
+        key's model.
         """
         with self._lock:
-            time_now = self._drop_expired()
             stored = self._keys.get(key_id)
-        if stored is None:
+        left = stored.ends - self._monotonic() if stored else 0.0
+        if stored is None or left <= 0:
             raise PolicyError(
                 "unknown-key",
                 "the key does not exist or has expired",
                 next="exchange a new key",
             )
-        if worker.role not in WORKERS or not set(worker.models) & set(stored.models):
+        if worker.role not in WORKERS or stored.model not in worker.models:
             raise PolicyError(
                 "model-not-allowed",
-                "the key does not allow a model of this worker",
-                expected=f"a worker with {' or '.join(stored.models)}",
+                "the key is not for a model of this worker",
+                expected=f"a worker with {stored.model}",
                 seen=f"{worker.role} with {' '.join(worker.models) or 'no model'}",
             )
-        return ReleasedKey(stored.key, stored.models, int(stored.ends - time_now))
+        released = worker_key(
+            stored.key, worker=worker_id_of(worker.public_key), model=stored.model
+        )
+        return ReleasedKey(released, stored.model, int(left), stored.billing)
 
-    def _drop_expired(self) -> float:
+    def forget(self) -> None:
+        """Drop the keys that have ended, and the ids that are free again.
+
+        Called each second, so that no key lives on because nobody asks.
+        """
         now = self._monotonic()
-        for key_id in [k for k, stored in self._keys.items() if stored.ends <= now]:
-            del self._keys[key_id]
-        return now
+        with self._lock:
+            ended = [name for name, stored in self._keys.items() if stored.ends <= now]
+            for key_id in ended:
+                stored = self._keys[key_id]
+                if stored.free <= now:
+                    del self._keys[key_id]
+                elif stored.key:
+                    self._keys[key_id] = replace(stored, key=b"", billing=b"")

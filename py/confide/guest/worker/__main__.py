@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from confide.errors import UnavailableError
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.forget import forget_each_second
 from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Gpus, Node
-from confide.guest.secret_service.client import fetch_key
+from confide.guest.secret_service.client import SecretServices
 from confide.guest.worker.app import create_app
 from confide.guest.worker.disks.handover import hand_over
 from confide.guest.worker.encryption_proxy import EncryptionProxy
@@ -28,7 +29,6 @@ from confide.guest.worker.role import read_role
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import STREAM_THREADS
 from confide.net.server import Service, serve
-from confide.protocol.secret_service import ReleasedKey
 
 POLL_SECONDS = 0.2
 """Seconds between two looks whether this machine has joined."""
@@ -51,9 +51,6 @@ def create_service() -> Service:
     threading.Thread(target=_hand_over_once_joined, args=(node,), daemon=True).start()
     engines = Engines(models)
 
-    def fetch(key_id: bytes) -> ReleasedKey:
-        return fetch_key(config.secret_service, node.membership(), key_id)
-
     def states() -> Mapping[str, str]:
         if node.state != "ready":
             return dict.fromkeys(models, node.reason or node.state)
@@ -61,8 +58,11 @@ def create_service() -> Service:
             return dict.fromkeys(models, EngineState.NOT_OPEN)
         return engines.states()
 
-    proxy = EncryptionProxy(membership=node.membership, keys=Keys(fetch), engine=engines.engine)
-    return Service(create_app(proxy, role=role, states=states))
+    services = SecretServices(config.secret_services, node.membership)
+    keys = Keys(services.fetch, node.kem)
+    forget_each_second(keys.forget)
+    proxy = EncryptionProxy(membership=node.membership, keys=keys, engine=engines.engine)
+    return Service(create_app(proxy, role=role, membership=node.membership, states=states))
 
 
 def _hand_over_once_joined(node: Node) -> None:

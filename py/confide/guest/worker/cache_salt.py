@@ -5,7 +5,11 @@ reveals that such a prompt was there. So these requests share the cache:
 
 * requests under one inference key, which one client has for an hour,
 * requests with the same `cache_salt`, on which clients who trust each other can agree. It has to be
-  secret, so it must not be short.
+  secret, so it must not be short. A client whose app gives none puts in one of its own, which
+  starts with "shared:" because several users may stand behind it.
+
+Of a prompt that is shared with others, an answer must not say how much was cached: that is an exact
+oracle for the others' prompts.
 
 The engine gets an HMAC-SHA256 under a secret of this process, not the key id or the client's salt.
 Without the secret, one kind of salt cannot be made to look like the other.
@@ -18,8 +22,16 @@ import os
 
 from confide.errors import FormatError
 
+SHARED = "shared:"
+"""How a salt starts that is not one user's alone."""
+
 MIN_SALT = 32
 """Fewest characters of a client's salt: 128 bits in hex."""
+
+
+def is_of_one_user(chosen: object) -> bool:
+    """Whether a request's own `cache_salt`, or None, is that of one user."""
+    return isinstance(chosen, str) and not chosen.startswith(SHARED)
 
 
 class CacheSalts:

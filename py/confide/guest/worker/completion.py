@@ -1,4 +1,4 @@
-"""The parts of the OpenAI protocol that the worker reads: the model and the token counts.
+"""The parts of the OpenAI protocol that the worker reads: the model, caches and token counts.
 
 The engine does not get the client's bytes but a new encoding of what was checked here. So odd JSON
 (double keys, huge numbers) cannot mean one thing here and another there.
@@ -11,22 +11,32 @@ import json
 from collections.abc import Callable
 from typing import NoReturn
 
-from confide.errors import FormatError, PolicyError
+from confide.errors import FormatError, PolicyError, VerificationError
+from confide.guest.worker.cache_salt import is_of_one_user
 from confide.net import sse
+from confide.protocol.usage import TOKEN, Usage, require_within, token_bounds
 
 
 class CompletionRequest:
     """A completion or chat request. `body` is what the engine gets."""
 
     def __init__(
-        self, plaintext: bytes, *, model: str, cache_salt: Callable[[object], str]
+        self,
+        plaintext: bytes,
+        *,
+        model: str,
+        max_model_len: int | None,
+        cache_salt: Callable[[object], str],
     ) -> None:
         """Check a request against the model that its headers name.
 
-        `cache_salt` gets the client's own salt, or None, and returns the engine's. Raises
-        FormatError "bad-json" and what that raises, PolicyError "model-mismatch".
+        `max_model_len` is the manifest's for the model. `cache_salt` gets the client's own salt, or
+        None, and returns the engine's. Raises FormatError "bad-json" and what that raises,
+        PolicyError "model-mismatch".
         """
         request = _parse(plaintext)
+        self.bounds = token_bounds(plaintext, request, max_model_len)
+        self.shows_cached = is_of_one_user(request.get("cache_salt"))
         if request.get("model") != model:
             raise PolicyError(
                 "model-mismatch",
@@ -63,25 +73,26 @@ def _parse(plaintext: bytes) -> dict[str, object]:
 
 
 class TokenCounts:
-    """Token counts as the engine reports them, zero before that."""
+    """Token counts as the engine reports them, zero before that.
 
-    def __init__(self) -> None:
-        self.prompt = 0
-        self.completion = 0
+    The engine is not trusted with a channel to the outside, so counts that the request does not
+    allow count as zero and raise VerificationError "bad-usage".
+    """
 
-    def read(self, answer: object) -> bool:
-        """Take the counts from an answer or one of its events, if it has any."""
-        usage = answer.get("usage") if isinstance(answer, dict) else None
-        if not isinstance(usage, dict):
-            return False
-        self.prompt = _count(usage.get("prompt_tokens"))
-        self.completion = _count(usage.get("completion_tokens"))
-        return True
+    def __init__(self, bounds: Usage, *, shows_cached: bool) -> None:
+        """`shows_cached`: whether answers say how much of the prompt was cached."""
+        self._bounds = bounds
+        self._shows_cached = shows_cached
+        self.usage = Usage(TOKEN, 0, 0)
 
-    def read_body(self, body: bytes) -> None:
-        """Take the counts from a whole answer."""
-        with contextlib.suppress(ValueError, RecursionError):
-            self.read(json.loads(body))
+    def read_body(self, body: bytes) -> bytes:
+        """Take the counts from a whole answer. Returns the answer, without cached tokens."""
+        answer = None
+        if b'"usage"' in body:
+            with contextlib.suppress(ValueError, RecursionError):
+                answer = json.loads(body)
+        found, changed = self._read(answer)
+        return json.dumps(answer).encode() if found and changed else body
 
     def read_events(self, events: bytes, *, hide: bool) -> bytes:
         """Take the counts from complete events. Returns the events, without usage if `hide`."""
@@ -91,10 +102,31 @@ class TokenCounts:
         kept = []
         for event in sse.split(events):
             answer = sse.payload(event)
-            found = self.read(answer)
-            if not (hide and found and isinstance(answer, dict) and answer.get("choices") == []):
-                kept.append(event)
+            found, changed = self._read(answer)
+            if hide and found and isinstance(answer, dict) and answer.get("choices") == []:
+                continue
+            kept.append(b"data: " + json.dumps(answer).encode() + b"\n\n" if changed else event)
         return b"".join(kept)
+
+    def _read(self, answer: object) -> tuple[bool, bool]:
+        """Take the counts from an answer or event: (there were some, the answer was changed)."""
+        usage = answer.get("usage") if isinstance(answer, dict) else None
+        if not isinstance(usage, dict):
+            return False, False
+        counted = Usage(
+            TOKEN, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        )
+        try:
+            require_within(counted, self._bounds)
+        except VerificationError:
+            self.usage = Usage(TOKEN, 0, 0)
+            raise
+        self.usage = counted
+        details = usage.get("prompt_tokens_details")
+        if self._shows_cached or not isinstance(details, dict) or "cached_tokens" not in details:
+            return True, False
+        del details["cached_tokens"]
+        return True, True
 
 
 def _count(value: object) -> int:

@@ -8,7 +8,8 @@ Rules:
   is sealed, errors too.
 * Requests share the engine's prefix cache only under one inference key, which one proxy has, or
   with one chosen salt (cache_salt.py).
-* Events leave when they are complete, one frame for those that arrived together.
+* Events leave when they are complete, one frame for those that arrived together. While the engine
+  is silent, wait frames say that this worker is there.
 * There is no final frame without a receipt: if the node has lost its certificate, the response
   breaks off.
 """
@@ -26,22 +27,27 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
 from confide.guest.worker.cache_salt import CacheSalts
 from confide.guest.worker.completion import CompletionRequest, TokenCounts
 from confide.guest.worker.keys import Keys
 from confide.net import openai_error, sse
 from confide.net.disconnect import DisconnectWatch
-from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.protocol.frames import ResponseSealer, Usage, clear_error
+from confide.net.http_client import Pending, Upstream, UpstreamAnswer
+from confide.protocol.frames import MAX_ANSWER, WAIT_SECONDS, ResponseSealer, clear_error
 from confide.protocol.manifest import Manifest
 from confide.protocol.receipt import Statement, sign_receipt
-from confide.protocol.sealed import OpenedRequest, RequestHeaders
+from confide.protocol.sealed import JSON_TYPE, OpenedRequest, RequestContent, RequestHeaders
+from confide.protocol.usage import TOKEN, Usage
 
-MAX_ANSWER = 64 << 20
-"""Bytes of an answer that is not streamed."""
-
-_JSON = "application/json"
+_ENGINE_ERRORS = (UnavailableError, FormatError, VerificationError)
+_NOTHING = Usage(TOKEN, 0, 0)
 
 
 class Membership(Protocol):
@@ -58,6 +64,10 @@ class Membership(Protocol):
     @property
     def manifest(self) -> Manifest:
         """The manifest that the node was attested against."""
+
+    @property
+    def worker_id(self) -> bytes:
+        """How requests name this machine, 32 bytes."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -84,6 +94,7 @@ class EncryptionProxy:
         keys: Keys,
         engine: Callable[[str], Upstream],
         clock: Callable[[], float] = time.time,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         """`membership` raises UnavailableError while this node has no valid certificate. `engine`
         gets a model's name and raises it while that engine is not ready.
@@ -93,70 +104,55 @@ class EncryptionProxy:
         self._engine = engine
         self._salts = CacheSalts()
         self._clock = clock
+        self._wait_seconds = wait_seconds
 
-    def respond(
-        self, call: SealedCall, watch: DisconnectWatch, stack: ExitStack
-    ) -> bytes | Iterator[bytes]:
+    def respond(self, call: SealedCall, watch: DisconnectWatch) -> bytes | Iterator[bytes]:
         """The body of the response: whole, or in portions to send as they come.
 
-        `stack` gets what must be closed at the end of the response. Raises FormatError if the
-        headers are not those of a sealed request.
+        Raises FormatError if the headers are not those of a sealed request.
         """
         headers = RequestHeaders.parse(call.headers)
         try:
-            served = self._membership().models
-            if headers.model not in served:
-                raise PolicyError(
-                    "model-not-served",
-                    "this worker does not serve this model",
-                    expected=" or ".join(served) or "no model",
-                    seen=headers.model,
-                )
-            opened = self._keys.open(
-                call.body,
-                key_id=headers.key_id,
-                method=call.method,
-                path=call.path,
-                model=headers.model,
-            )
+            membership = self._membership()
+            _require_ours(headers, membership)
+            opened = self._keys.open(call.body, headers, method=call.method, path=call.path)
         except ConfideError as error:
             return clear_error(error)
-        return self._answer(call.path, headers, opened, watch, stack)
+        return self._answer(call.path, headers, opened, membership.manifest, watch)
 
     def _answer(
         self,
         path: str,
         headers: RequestHeaders,
         opened: OpenedRequest,
+        manifest: Manifest,
         watch: DisconnectWatch,
-        stack: ExitStack,
     ) -> bytes | Iterator[bytes]:
-        response = _Response(opened, headers.model, self._receipt)
+        response = _Response(opened, headers.model, self._receipt, self._wait_seconds)
         try:
+            _require_supported(opened.content)
             request = CompletionRequest(
-                opened.body,
+                opened.content.body,
                 model=headers.model,
+                max_model_len=manifest.model(headers.model).engine.max_model_len,
                 cache_salt=partial(self._salts.for_request, headers.key_id),
             )
         except ConfideError as error:
             return response.error(400, error)
         try:
-            answer = self._engine(headers.model).open(
+            pending = self._engine(headers.model).begin(
                 "POST",
                 path,
                 body=request.body,
-                headers={"Content-Type": _JSON, "Accept": "*/*"},
+                headers={"Content-Type": JSON_TYPE, "Accept": "*/*"},
                 watch=watch,
             )
-            stack.callback(answer.close)
-            if request.streams and answer.content_type.startswith("text/event-stream"):
-                return response.stream(answer, hide_usage=request.hides_usage)
-            return response.whole(answer.status, answer.content_type, answer.read(MAX_ANSWER))
-        except (UnavailableError, FormatError) as error:
+        except _ENGINE_ERRORS as error:
             return response.error(502, error)
+        return response.portions(pending, request)
 
     def _receipt(
-        self, opened: OpenedRequest, model: str, response_sha256: bytes, counts: TokenCounts
+        self, opened: OpenedRequest, model: str, response_sha256: bytes, usage: Usage
     ) -> bytes:
         # One snapshot, because key and certificate may be renewed at any time.
         membership = self._membership()
@@ -168,7 +164,7 @@ class EncryptionProxy:
             model=model,
             model_root_hash=manifest.model(model).root_hash,
             time=int(self._clock()),
-            usage=Usage(counts.prompt, counts.completion),
+            usage=usage,
         )
         return sign_receipt(statement, membership.private_key, membership.certificate)
 
@@ -180,41 +176,129 @@ class _Response:
         self,
         opened: OpenedRequest,
         model: str,
-        receipt: Callable[[OpenedRequest, str, bytes, TokenCounts], bytes],
+        receipt: Callable[[OpenedRequest, str, bytes, Usage], bytes],
+        wait_seconds: float,
     ) -> None:
         self._opened = opened
         self._model = model
         self._receipt = receipt
+        self._wait_seconds = wait_seconds
         self._sealer: ResponseSealer = opened.response_sealer()
-        self._counts = TokenCounts()
 
     def error(self, status: int, error: ConfideError) -> bytes:
+        """A whole answer that is our own error. Raises ConfideError without a membership."""
+        return self._error(status, error) + self._end(_NOTHING)
+
+    def portions(self, pending: Pending, request: CompletionRequest) -> Iterator[bytes]:
+        """The engine's answer, from what was sent to it."""
+        counts = TokenCounts(request.bounds, shows_cached=request.shows_cached)
+        with ExitStack() as stack:
+            stack.callback(pending.close)
+            try:
+                while not pending.ready(self._wait_seconds):
+                    yield self._sealer.wait()
+                answer = pending.answer()
+                stack.pop_all()
+                stack.callback(answer.close)
+                if request.streams and answer.content_type.startswith("text/event-stream"):
+                    yield from self._stream(answer, counts, hide_usage=request.hides_usage)
+                else:
+                    yield from self._whole(answer, counts)
+            except _ENGINE_ERRORS as error:
+                # Nothing but wait frames was sent: _stream answers its own errors.
+                yield self._error(502, error) + self._last(_NOTHING)
+
+    def _error(self, status: int, error: ConfideError) -> bytes:
         body = json.dumps({"error": openai_error.from_error(error, status)}).encode()
-        return self.whole(status, _JSON, body)
+        return self._sealer.whole(status, JSON_TYPE, body)
 
-    def whole(self, status: int, content_type: str, body: bytes) -> bytes:
-        self._counts.read_body(body)
-        return self._sealer.head(status, content_type) + self._sealer.data(body) + self._end()
+    def _whole(self, answer: UpstreamAnswer, counts: TokenCounts) -> Iterator[bytes]:
+        parts, size = [], 0
+        for piece in answer.pieces(self._wait_seconds):
+            if not piece:
+                yield self._sealer.wait()
+            parts.append(piece)
+            size += len(piece)
+            if size > MAX_ANSWER:
+                raise FormatError(
+                    "answer-too-large",
+                    "the engine's answer is too large",
+                    expected=f"at most {MAX_ANSWER} bytes",
+                )
+        body = counts.read_body(b"".join(parts))
+        sealed = self._sealer.whole(answer.status, answer.content_type, body)
+        yield sealed + self._last(counts.usage)
 
-    def stream(self, answer: UpstreamAnswer, *, hide_usage: bool) -> Iterator[bytes]:
-        sealer, counts = self._sealer, self._counts
+    def _stream(
+        self, answer: UpstreamAnswer, counts: TokenCounts, *, hide_usage: bool
+    ) -> Iterator[bytes]:
+        sealer = self._sealer
         yield sealer.head(answer.status, answer.content_type)
         buffer = sse.EventBuffer()
         try:
-            for piece in answer.pieces():
+            for piece in answer.pieces(self._wait_seconds):
+                if not piece:
+                    yield sealer.wait()
+                    continue
                 events = counts.read_events(buffer.feed(piece), hide=hide_usage)
                 if events:
                     yield sealer.data(events)
             if buffer.rest:
                 raise UnavailableError("engine-lost", "the engine ended in the middle of an event")
-        except (UnavailableError, FormatError) as error:
+        except _ENGINE_ERRORS as error:
             yield sealer.data(sse.error_event(openai_error.from_error(error, 502)))
+        yield self._last(counts.usage)
+
+    def _last(self, usage: Usage) -> bytes:
+        """The end. Without a receipt the answer breaks off: what was sent cannot be taken back."""
         try:
-            yield self._end()
+            return self._end(usage)
         except ConfideError as error:
             raise ConnectionResetError(errno.ECONNRESET, error.code) from error
 
-    def _end(self) -> bytes:
-        counts, sealer = self._counts, self._sealer
-        receipt = self._receipt(self._opened, self._model, sealer.response_sha256, counts)
-        return sealer.usage(counts.prompt, counts.completion) + sealer.final(receipt)
+    def _end(self, usage: Usage) -> bytes:
+        sealer = self._sealer
+        receipt = self._receipt(self._opened, self._model, sealer.response_sha256, usage)
+        return sealer.usage(usage) + sealer.final(receipt)
+
+
+def _require_ours(headers: RequestHeaders, membership: Membership) -> None:
+    """Raise PolicyError for a request that is for another mesh, machine or model."""
+    if headers.manifest_sha256 != membership.manifest.sha256:
+        raise PolicyError(
+            "wrong-manifest",
+            "the request is for another manifest",
+            expected=membership.manifest.sha256.hex(),
+            seen=headers.manifest_sha256.hex(),
+        )
+    if headers.worker != membership.worker_id:
+        raise PolicyError(
+            "wrong-worker",
+            "the request is for another worker",
+            expected=membership.worker_id.hex(),
+            seen=headers.worker.hex(),
+        )
+    if headers.model not in membership.models:
+        raise PolicyError(
+            "model-not-served",
+            "this worker does not serve this model",
+            expected=" or ".join(membership.models) or "no model",
+            seen=headers.model,
+        )
+
+
+def _require_supported(content: RequestContent) -> None:
+    if content.content_type != JSON_TYPE:
+        raise FormatError(
+            "bad-content-type",
+            "the body of the request has a type that this path does not take",
+            expected=JSON_TYPE,
+            seen=ascii(content.content_type[:80]),
+        )
+    if content.pace_ms:
+        raise FormatError(
+            "bad-pace",
+            "this worker does not send frames on a clock",
+            expected="pace_ms 0",
+            seen=str(content.pace_ms),
+        )

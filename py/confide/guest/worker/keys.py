@@ -1,8 +1,14 @@
-"""Inference keys in the worker's RAM: each is fetched once and used until it expires.
+"""What this worker opens requests with: its own keys, shares of clients, and replay windows.
 
-An expired key stays known for GRACE_SECONDS. Otherwise a worker whose clock is a little ahead of
-the secret service's would forget the key with its salts, fetch it again, and run a replay. Times
-are monotonic seconds, because the host sets the wall clock.
+Rules of this module:
+
+* A request opens only with both secrets: K_w, which a secret service released, and the share,
+  which was sealed to this worker's KEM key.
+* A share dies with its KEM key, and K_w when the client's key ends.
+* The window of a key outlives both: it is there until no request that was opened under the key can
+  be opened again. So neither a turned clock nor a second release of the key opens one twice.
+* What is remembered is bounded per key, and only requests that have opened add to it. Times are
+  monotonic seconds, because the host sets the wall clock.
 """
 
 from __future__ import annotations
@@ -10,84 +16,145 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from hashlib import sha256
 
 from confide.errors import PolicyError, UnavailableError
-from confide.guest.worker.replay import ReplayGuard
-from confide.protocol.sealed import OpenedRequest, RequestOpener
+from confide.guest.mesh.kem import KemKeys, LivingKey
+from confide.guest.worker.replay import ReplayWindow
+from confide.protocol.sealed import OpenedRequest, RequestHeaders, SealedRequest
 from confide.protocol.secret_service import ReleasedKey
+from confide.protocol.share import open_share
 
-GRACE_SECONDS = 120
 MAX_KEYS = 10_000
 
+MAX_SHARES = 4
+"""Shares that are remembered per key. A client has one, and two when a leaf is renewed."""
 
-class _CachedKey:
-    def __init__(self, key_id: bytes, fetched: ReleasedKey, now: float) -> None:
-        self.opener = RequestOpener(fetched.key, key_id)
-        self.models = frozenset(fetched.models)
-        self.ends = now + fetched.expires_in
-        self.forgotten = self.ends + GRACE_SECONDS
+
+class _Key:
+    """One client's key at this worker. Thread-safe."""
+
+    def __init__(self, released: ReleasedKey, now: float) -> None:
+        self.key = released.key
+        self.model = released.model
+        self.ends = now + released.expires_in
+        # Until then a request that was opened may be sent again.
+        self.needed = self.ends
+        self.window = ReplayWindow()
+        self._shares: dict[bytes, tuple[bytes, float]] = {}
+        self._lock = threading.Lock()
+
+    def share(self, sealed_hash: bytes) -> bytes | None:
+        with self._lock:
+            found = self._shares.get(sealed_hash)
+        return found[0] if found else None
+
+    def remember(self, sealed_hash: bytes, share: bytes, dies: float) -> None:
+        with self._lock:
+            self._shares[sealed_hash] = (share, dies)
+            while len(self._shares) > MAX_SHARES:
+                del self._shares[next(iter(self._shares))]
+            self.needed = max(self.needed, dies)
+
+    def forget(self, now: float) -> None:
+        with self._lock:
+            self._shares = {name: share for name, share in self._shares.items() if now < share[1]}
+        if self.ends <= now:
+            self.key = b""
 
 
 class Keys:
-    """Opens requests under the keys of the secret service. Thread-safe."""
+    """Opens requests. Thread-safe."""
 
     def __init__(
         self,
         fetch: Callable[[bytes], ReleasedKey],
+        kem: KemKeys,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`fetch` gets a key by its id of 32 bytes. It raises ConfideError."""
+        """`fetch` gets K_w for a key id of 32 bytes; it raises ConfideError. `clock` is `kem`'s."""
         self._fetch = fetch
+        self._kem = kem
         self._clock = clock
-        self._guard = ReplayGuard()
-        self._keys: dict[bytes, _CachedKey] = {}
+        self._keys: dict[bytes, _Key] = {}
         self._lock = threading.Lock()
         self._fetching = threading.Lock()
 
     def open(
-        self, sealed: bytes, *, key_id: bytes, method: str, path: str, model: str
+        self, body: bytes, headers: RequestHeaders, *, method: str, path: str
     ) -> OpenedRequest:
         """Open a sealed request, once.
 
-        Raises PolicyError "unknown-key" (the client must exchange a new one), "model-not-allowed",
-        "replay"; VerificationError "bad-seal"; FormatError; and what `fetch` raises.
+        Raises PolicyError "unknown-key" or "kem-key-gone" (the client must seal anew),
+        "model-not-allowed", "replay"; VerificationError "bad-key-seal", "bad-seal"; FormatError;
+        and what `fetch` raises.
         """
-        key = self._get(key_id)
-        if model not in key.models:
+        sealed = SealedRequest.cut(body)
+        living = self._living(sealed.kem_sha256)
+        key = self._get(headers.key_id)
+        if headers.model != key.model:
             raise PolicyError(
                 "model-not-allowed",
                 "the key of this request is not for this model",
-                expected=" or ".join(sorted(key.models)),
-                seen=model,
+                expected=key.model,
+                seen=headers.model,
             )
-        opened = key.opener.open(sealed, method=method, path=path, model=model)
-        self._guard.check(key_id, opened.salt, expires=int(key.forgotten), now=int(self._clock()))
+        sealed_hash = sha256(sealed.sealed_share).digest()
+        share = key.share(sealed_hash)
+        if share is None:
+            share = open_share(
+                sealed.sealed_share, living.key, manifest_sha256=headers.manifest_sha256
+            )
+        opened = sealed.open(
+            worker_key=key.key, share=share, headers=headers, method=method, path=path
+        )
+        with self._lock:
+            # A key that was dropped meanwhile has a window that nobody will ask again.
+            if self._keys.get(headers.key_id) is not key:
+                raise _expired()
+            key.remember(sealed_hash, share, living.dies)
+        key.window.check(opened.counter)
         return opened
 
-    def _get(self, key_id: bytes) -> _CachedKey:
+    def forget(self) -> None:
+        """Drop what has ended. Called each second, so that nothing lives on because nobody asks."""
+        now = self._clock()
+        with self._lock:
+            self._keys = {name: key for name, key in self._keys.items() if now < key.needed}
+            kept = list(self._keys.values())
+        for key in kept:
+            key.forget(now)
+
+    def _living(self, kem_sha256: bytes) -> LivingKey:
+        living = self._kem.find(kem_sha256)
+        if living is None:
+            raise PolicyError(
+                "kem-key-gone",
+                "this worker does not have the KEM key of the request, or has it no more",
+                seen=kem_sha256.hex(),
+                next="fetch the list of workers again and seal the request anew",
+            )
+        return living
+
+    def _get(self, key_id: bytes) -> _Key:
         key = self._known(key_id)
         if key is None:
             # One at a time: several requests usually bring the same new key at once.
             with self._fetching:
                 key = self._known(key_id)
                 if key is None:
-                    key = _CachedKey(key_id, self._fetch(key_id), self._clock())
+                    key = _Key(self._fetch(key_id), self._clock())
                     self._remember(key_id, key)
         if key.ends <= self._clock():
-            raise PolicyError(
-                "unknown-key", "the key of this request has expired", next="exchange a new key"
-            )
+            raise _expired()
         return key
 
-    def _known(self, key_id: bytes) -> _CachedKey | None:
-        now = self._clock()
+    def _known(self, key_id: bytes) -> _Key | None:
         with self._lock:
-            for old in [known for known, key in self._keys.items() if key.forgotten <= now]:
-                del self._keys[old]
             return self._keys.get(key_id)
 
-    def _remember(self, key_id: bytes, key: _CachedKey) -> None:
+    def _remember(self, key_id: bytes, key: _Key) -> None:
         with self._lock:
             if len(self._keys) >= MAX_KEYS:
                 raise UnavailableError(
@@ -97,3 +164,9 @@ class Keys:
                     next="try again later",
                 )
             self._keys[key_id] = key
+
+
+def _expired() -> PolicyError:
+    return PolicyError(
+        "unknown-key", "the key of this request has expired", next="exchange a new key"
+    )

@@ -1,69 +1,48 @@
-"""Remembers the salts of requests, so that no request runs twice.
+"""Remembers which requests of a key were opened, so that none is opened twice.
 
-Fail closed: when the memory for salts is full, requests are refused. No salt is forgotten early.
+The memory is a window of 4,096 counters per key: 512 bytes, whatever a client sends.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 
-from confide.errors import PolicyError, UnavailableError
+from confide.errors import PolicyError
 
-MAX_SALTS = 1_000_000
+WINDOW = 4096
 
-
-@dataclass
-class _KeyMemory:
-    expires: float
-    salts: set[bytes] = field(default_factory=set)
+_MASK = (1 << WINDOW) - 1
 
 
-class ReplayGuard:
-    """Salts per key id until the key expires: about 100 bytes each, `max_salts` in total.
+class ReplayWindow:
+    """The counters of one key at this worker. Thread-safe."""
 
-    A worker machine has one guard, in the process that opens requests. Thread-safe.
-    """
-
-    def __init__(self, max_salts: int = MAX_SALTS) -> None:
-        self._max_salts = max_salts
-        self._count = 0
-        self._keys: dict[bytes, _KeyMemory] = {}
+    def __init__(self) -> None:
+        self._highest = -1
+        self._seen = 0
         self._lock = threading.Lock()
 
-    def check(self, key_id: bytes, salt: bytes, *, expires: float, now: float) -> None:
-        """Remember `salt`. Call it after the request has opened, so that only holders of the key
-        can fill the memory.
+    def check(self, counter: int) -> None:
+        """Remember a counter (0 to 2^64-1). Call it after the request has opened.
 
-        `expires` is the key's end and `now` the time, in seconds of time.monotonic, because the
-        host sets the other clock. Raises PolicyError "replay" if the salt was seen, "unknown-key"
-        if the key has expired, and UnavailableError "replay-memory-full".
+        So only holders of the key move the window. Raises PolicyError "replay" if the counter was
+        seen, or is 4,096 or more below the highest one.
         """
         with self._lock:
-            self._forget(now)
-            if expires <= now:
-                raise PolicyError(
-                    "unknown-key", "the inference key has expired", next="exchange a new key"
-                )
-            if self._count >= self._max_salts:
-                raise UnavailableError(
-                    "replay-memory-full",
-                    "this worker cannot remember more requests",
-                    expected=f"at most {self._max_salts} per key lifetime",
-                    next="try again later or at another worker",
-                )
-            memory = self._keys.setdefault(key_id, _KeyMemory(expires))
-            if salt in memory.salts:
+            ahead = counter - self._highest
+            if ahead > 0:
+                # Bit i is the counter `highest - i`.
+                self._seen = (self._seen << ahead | 1) & _MASK if ahead < WINDOW else 1
+                self._highest = counter
+                return
+            behind = min(-ahead, WINDOW)
+            bit = 1 << behind
+            if behind == WINDOW or self._seen & bit:
                 raise PolicyError(
                     "replay",
-                    "this request was sent before",
-                    next="seal the request again, with a fresh salt",
+                    "this request was sent before, or is far behind others of its key",
+                    expected=f"a new counter above {self._highest - WINDOW}",
+                    seen=str(counter),
+                    next="seal the request again",
                 )
-            # Never earlier than before: a shorter lifetime must not free salts early.
-            memory.expires = max(memory.expires, expires)
-            memory.salts.add(salt)
-            self._count += 1
-
-    def _forget(self, now: float) -> None:
-        for key_id in [k for k, memory in self._keys.items() if memory.expires <= now]:
-            self._count -= len(self._keys.pop(key_id).salts)
+            self._seen |= bit

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
+from confide.encoding.texts import check_name, from_hex
 from confide.errors import UnavailableError
 from confide.host.codes import CODES
 from confide.host.gateway.access import Access
-from confide.host.gateway.routing import Worker, Workers
-from confide.net.disconnect import DisconnectWatch, DisconnectWatcher
+from confide.host.gateway.routing import Workers
+from confide.host.gateway.secret_services import SecretServices
+from confide.net.disconnect import DisconnectWatcher
 from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.net.server import flask_app
+from confide.net.server import cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
-from confide.protocol.sealed import MAX_REQUEST
+from confide.protocol.keyexchange import WORKER_ID_SIZE
+from confide.protocol.sealed import MAX_REQUEST, PATHS
+from confide.protocol.workers import LIST_HEADER, WRONG_WORKER
 
-_FORWARDED = ("Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id")
+_FORWARDED = (
+    "Content-Type",
+    "Confide-Version",
+    "Confide-Manifest",
+    "Confide-Model",
+    "Confide-Key-Id",
+    "Confide-Worker",
+)
 
 
 def create_app(
     *,
     coordinator: Upstream,
-    secret_service: Upstream,
+    secret_services: SecretServices,
     workers: Workers,
     access: Access | None,
 ) -> Flask:
@@ -73,58 +84,55 @@ def create_app(
 
     @app.get("/confide/v1/key-exchange")
     def key_exchange() -> Response:
-        return relay(secret_service, "/v1/key-exchange")
+        return cbor_response(secret_services.reply().encode())
 
     @app.post("/confide/v1/keys")
     def keys() -> Response:
-        return relay(secret_service, "/v1/keys")
+        service = secret_services.for_key(request.get_data())
+        return relay(service.upstream, "/v1/keys")
 
-    @app.post("/v1/chat/completions")
-    @app.post("/v1/completions")
+    @app.get("/confide/v1/workers")
+    def listed() -> Response:
+        wanted = [check_name(name, "the model") for name in request.args.getlist("model")]
+        return cbor_response(workers.list_for(wanted)[0])
+
+    def wrong_worker(model: str) -> Response:
+        response = cbor_response(workers.list_for([model])[0])
+        response.status_code = WRONG_WORKER
+        return response
+
     def sealed() -> Response:
-        model = request.headers.get("Confide-Model", "")
-        shard_key = request.headers.get("Confide-Shard-Key", "")
-        candidates = workers.candidates(model, shard_key)
+        model = check_name(request.headers.get("Confide-Model", ""), "the header Confide-Model")
+        chosen = request.headers.get("Confide-Worker", "")
+        worker = workers.find(from_hex(chosen, WORKER_ID_SIZE, "the header Confide-Worker"), model)
+        if worker is None:
+            # Before the body: the client stops sending it.
+            return wrong_worker(model)
         body = request.get_data(cache=False)
         headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
         with ExitStack() as stack:
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
-            answer = ask(candidates, stack, body, headers, watch)
+            try:
+                answer = worker.upstream.open(
+                    "POST", request.path, body=body, headers=headers, watch=watch
+                )
+            except UnavailableError as error:
+                # Only of a request that was never sent this gateway knows that it did not run.
+                if error.code != "peer-unreachable":
+                    raise
+                workers.lost(worker)
+                return wrong_worker(model)
+            stack.callback(answer.close)
             response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
+            response.headers[LIST_HEADER] = workers.list_for([model])[1]
             if answer.length is not None:
                 response.content_length = answer.length
             # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)
             return response
 
-    def ask(
-        candidates: Sequence[Worker],
-        stack: ExitStack,
-        body: bytes,
-        headers: Mapping[str, str],
-        watch: DisconnectWatch,
-    ) -> UpstreamAnswer:
-        last: UnavailableError | None = None
-        for worker in candidates:
-            with ExitStack() as attempt:
-                attempt.enter_context(workers.busy(worker))
-                try:
-                    answer = worker.upstream.open(
-                        "POST", request.path, body=body, headers=headers, watch=watch
-                    )
-                except UnavailableError as error:
-                    # Only a request that was never sent may go to another worker.
-                    if error.code != "peer-unreachable":
-                        raise
-                    worker.models = frozenset()
-                    last = error
-                    continue
-                attempt.callback(answer.close)
-                stack.push(attempt.pop_all())
-                return answer
-        assert last is not None
-        raise last
-
+    for path in PATHS:
+        app.add_url_rule(path, endpoint=path, view_func=sealed, methods=["POST"])
     return app
 
 

@@ -1,40 +1,38 @@
-"""Which worker gets a request: health, models, and rendezvous hashing by shard key.
+"""The workers behind this gateway: which are ready, and the list from which clients choose.
 
-What a worker says about itself here only decides the route. The secret service decides whether it
-is a verified worker, when the worker asks for a key.
+What a worker says about itself here is passed on and decides nothing: each client verifies the
+certificates and seals to the worker that it has chosen.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from hashlib import sha256
 
 from confide.encoding.fields import Fields
 from confide.encoding.texts import check_name
-from confide.errors import ConfideError, FormatError, UnavailableError
+from confide.encoding.x509 import load_certificate
+from confide.errors import ConfideError, FormatError
+from confide.host.gateway.looking import PATIENCE_SECONDS, Looking
 from confide.net.calls import Caller
 from confide.net.http_client import Upstream
+from confide.protocol.certificates import public_key_of
+from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.roles import WORKERS
-
-HEALTH_SECONDS = 2.0
-"""Between two looks at a worker's health."""
-
-PATIENCE_SECONDS = 10.0
-"""How long one look may take: an emulated machine that computes an answer responds late."""
+from confide.protocol.workers import MAX_WORKERS, ListedWorker, WorkerList, WorkerOffer
 
 MAX_TIMEOUTS = 3
 """After so many looks in a row that timed out, a worker that was ready counts as gone."""
 
 
 class Worker:
-    """One worker: its connections, what it serves now, and its requests in flight."""
+    """One worker: its connections, what it serves now, and what clients verify."""
 
     def __init__(self, url: str) -> None:
         self.upstream = Upstream(url, connect_seconds=5.0)
-        self._health = Caller(
+        self._caller = Caller(
             url,
             connect_seconds=5.0,
             read_seconds=PATIENCE_SECONDS,
@@ -42,19 +40,41 @@ class Worker:
         )
         self._timeouts = 0
         self.url = self.upstream.url
+        self.id = b""
+        self.offer: WorkerOffer | None = None
         self.models: frozenset[str] = frozenset()
-        self.in_flight = 0
 
     def look(self) -> None:
-        """Ask the worker for its health; one that is not ready serves no model."""
+        """Ask the worker for its health and its offer; one that is not ready serves no model."""
         try:
-            status, _, body = self._health.call("GET", "/healthz", limit=1 << 16)
-            self.models = _served(body) if status == 200 else frozenset()
+            status, _, body = self._caller.call("GET", "/healthz", limit=1 << 16)
+            models = _served(body) if status == 200 else frozenset()
+            if models:
+                self._take_offer()
+            self.models = models
             self._timeouts = 0
         except ConfideError as error:
             self._timeouts += error.code == "peer-timeout"
             if error.code != "peer-timeout" or self._timeouts >= MAX_TIMEOUTS:
                 self.models = frozenset()
+
+    def listed(self, models: Sequence[str]) -> ListedWorker | None:
+        """This worker in a list for some models, None if it serves none of them."""
+        ready = tuple(sorted(self.models.intersection(models)))
+        offer = self.offer
+        if offer is None or not ready:
+            return None
+        return ListedWorker(self.id, offer.certificate, offer.kem_public_key, ready, offer.load)
+
+    def _take_offer(self) -> None:
+        status, _, body = self._caller.call("GET", "/v1/worker", limit=1 << 16)
+        if status != 200:
+            raise FormatError("bad-answer", "a worker gives no certificate", seen=f"HTTP {status}")
+        offer = WorkerOffer.parse(body)
+        if self.offer is None or offer.certificate != self.offer.certificate:
+            certificate = load_certificate(offer.certificate, "worker's")
+            self.id = worker_id_of(public_key_of(certificate, "worker's"))
+        self.offer = offer
 
 
 def _served(body: bytes) -> frozenset[str]:
@@ -70,69 +90,43 @@ def _served(body: bytes) -> frozenset[str]:
     return frozenset(name for name in names if models.text(name) == "ready")
 
 
-class Workers:
+class Workers(Looking[Worker]):
     """All workers of this gateway."""
 
     def __init__(self, urls: Sequence[str]) -> None:
-        self._workers = tuple(Worker(url) for url in urls)
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-
-    def start(self) -> None:
-        """Look at every worker now, and then every HEALTH_SECONDS."""
-        for worker in self._workers:
-            worker.look()
-            threading.Thread(target=self._watch, args=(worker,), daemon=True).start()
-
-    def stop(self) -> None:
-        """End the threads of `start`."""
-        self._stop.set()
+        super().__init__([Worker(url) for url in urls])
+        self._lists: dict[tuple[str, ...], tuple[bytes, str]] = {}
+        self._lists_lock = threading.Lock()
 
     def models(self) -> list[str]:
         """The names of all models that some worker serves now."""
-        return sorted(frozenset().union(*(worker.models for worker in self._workers)))
+        return sorted(frozenset().union(*(worker.models for worker in self.peers)))
 
-    def candidates(self, model: str, shard_key: str) -> list[Worker]:
-        """The workers to try, in this order.
+    def find(self, worker_id: bytes, model: str) -> Worker | None:
+        """The worker with this id (32 bytes), if it serves the model now."""
+        for worker in self.peers:
+            if worker.id == worker_id and model in worker.models:
+                return worker
+        return None
 
-        With a shard key, the same worker comes first as long as it is ready, because its caches are
-        warm. Without one, the worker with the fewest requests in flight comes first.
+    def lost(self, worker: Worker) -> None:
+        """A worker is unreachable: it serves nothing until a look says otherwise."""
+        worker.models = frozenset()
+        self.looked()
 
-        Raises:
-            FormatError: A header is malformed.
-            UnavailableError: "no-worker".
-        """
-        check_name(model, "the header Confide-Model")
-        if shard_key:
-            check_name(shard_key, "the header Confide-Shard-Key")
-        serving = [worker for worker in self._workers if model in worker.models]
-        if not serving:
-            raise UnavailableError(
-                "no-worker",
-                "no worker serves this model now",
-                expected=", ".join(self.models()) or "a worker that is ready",
-                seen=model,
-                next="try again later, or use a model that /v1/models lists",
-            )
-        if shard_key:
-            return sorted(serving, key=lambda worker: _score(shard_key, worker.url), reverse=True)
-        return sorted(serving, key=lambda worker: worker.in_flight)
+    def list_for(self, models: Sequence[str]) -> tuple[bytes, str]:
+        """An encoded list of the workers that serve some of these models, and its SHA-256 (hex)."""
+        names = tuple(sorted(set(models)))
+        with self._lists_lock:
+            found = self._lists.get(names)
+            if found is None:
+                listed = (worker.listed(names) for worker in self.peers)
+                shown = [worker for worker in listed if worker is not None]
+                encoded = WorkerList(tuple(shown[:MAX_WORKERS])).encode()
+                found = self._lists[names] = encoded, sha256(encoded).hexdigest()
+        return found
 
-    @contextmanager
-    def busy(self, worker: Worker) -> Iterator[None]:
-        """Count a request as in flight on `worker`."""
-        with self._lock:
-            worker.in_flight += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                worker.in_flight -= 1
-
-    def _watch(self, worker: Worker) -> None:
-        while not self._stop.wait(HEALTH_SECONDS):
-            worker.look()
-
-
-def _score(shard_key: str, url: str) -> bytes:
-    return hashlib.sha256(f"{shard_key}\0{url}".encode()).digest()
+    def looked(self) -> None:
+        """Something may have changed: make lists anew."""
+        with self._lists_lock:
+            self._lists.clear()

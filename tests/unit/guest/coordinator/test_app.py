@@ -30,6 +30,7 @@ from confide.protocol.coordinator import (
     RefusedJoin,
     SetManifest,
 )
+from confide.protocol.kem import KemPrivateKey
 from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes, manifest_value
 
 MANIFEST = manifest_bytes()
@@ -206,6 +207,7 @@ def test_what_was_refused() -> None:
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     manifest_sha256 = sha256(MANIFEST).digest()
     nonce = coordinator.challenge()
-    join = JoinRequest("worker-cpu", nonce, spki, b"", ("tiny",), manifest_sha256, evidence)
+    kem = KemPrivateKey.generate().public_bytes
+    join = JoinRequest("worker-cpu", nonce, spki, kem, ("tiny",), manifest_sha256, evidence)
     assert client.post("/v1/join", data=join.encode()).status_code == 403
     assert RefusedJoin.parse(client.get("/v1/refused").data) == RefusedJoin("worker-cpu", evidence)

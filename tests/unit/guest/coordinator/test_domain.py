@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from confide.protocol.binding import join_report_data
 from confide.protocol.coordinator import JoinRequest, RefusedJoin
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import parse_history
+from confide.protocol.kem import KemPrivateKey
 from confide.protocol.manifest import Manifest
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from tests.support.simulated_machine import (
@@ -35,6 +37,7 @@ from tests.support.simulated_machine import (
 )
 
 MANIFEST = manifest_bytes()
+KEM = KemPrivateKey.generate().public_bytes
 OTHER_MODEL = manifest_value()["models"][0] | {"name": "other"}
 
 
@@ -51,7 +54,7 @@ class Setting:
             "role": "worker-cpu",
             "nonce": self.coordinator.challenge(),
             "public_key": spki(),
-            "kem_public_key": b"",
+            "kem_public_key": KEM,
             "models": (MODEL,),
             "manifest_sha256": Manifest.parse(mesh.manifest).sha256,
         } | changes
@@ -125,7 +128,7 @@ def test_worker_joins(setting: Setting, worker: SimulatedMachine) -> None:
         reply.certificate, mesh.mesh_ca, mesh.root_ca, role="worker-cpu", now=NOW
     )
     assert identity.models == (MODEL,)
-    assert identity.kem_key_sha256 is None
+    assert identity.kem_key_sha256 == sha256(KEM).digest()
     assert identity.not_after == NOW + 3600
     public = identity.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert public == request.public_key
@@ -133,17 +136,17 @@ def test_worker_joins(setting: Setting, worker: SimulatedMachine) -> None:
 
 def test_secret_service_joins(setting: Setting) -> None:
     machine = SimulatedMachine("secret-service")
-    request = setting.request(machine, role="secret-service", kem_public_key=b"kem", models=())
+    request = setting.request(machine, role="secret-service", models=())
     reply = setting.coordinator.join(request)
     identity = verify_leaf(
         reply.certificate, reply.mesh_ca, reply.root_ca, role="secret-service", now=NOW
     )
-    assert identity.kem_key_sha256 is not None
+    assert identity.kem_key_sha256 == sha256(KEM).digest()
     assert identity.models == ()
 
 
 REFUSED: list[tuple[str, dict[str, Any], type[ConfideError], str]] = [
-    ("machine of another role", {"role": "secret-service", "kem_public_key": b"k", "models": ()},
+    ("machine of another role", {"role": "secret-service", "models": ()},
      VerificationError, "not-verified"),
     ("role that is not in the manifest", {"role": "worker-gpu"}, PolicyError, "unknown-role"),
     ("role that does not join", {"role": "coordinator", "models": ()}, PolicyError,
@@ -151,11 +154,11 @@ REFUSED: list[tuple[str, dict[str, Any], type[ConfideError], str]] = [
     ("model that is not in the manifest", {"models": (MODEL, "huge")}, PolicyError,
      "unknown-model"),
     ("another manifest", {"manifest_sha256": bytes(32)}, PolicyError, "wrong-manifest"),
-    ("worker with a KEM key", {"kem_public_key": b"kem"}, PolicyError, "kem-key"),
-    ("secret service without KEM key", {"role": "secret-service", "models": ()}, PolicyError,
-     "kem-key"),
-    ("secret service with a model", {"role": "secret-service", "kem_public_key": b"kem"},
-     PolicyError, "model-not-allowed"),
+    ("no KEM key", {"kem_public_key": b""}, FormatError, "bad-key"),
+    ("a KEM key that is too short", {"kem_public_key": KEM[:-1]}, FormatError, "bad-key"),
+    ("a KEM key that is none", {"kem_public_key": b"\xff" * 1216}, FormatError, "bad-key"),
+    ("secret service with a model", {"role": "secret-service"}, PolicyError,
+     "model-not-allowed"),
     ("key that is none", {"public_key": b"\x30\x00"}, FormatError, "bad-key"),
     ("nonce of somebody else", {"nonce": bytes(32)}, VerificationError, "stale-nonce"),
 ]  # fmt: skip

@@ -202,7 +202,7 @@ def test_config_disk(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_config(copy)
     assert caught.value.code == "no-config"
-    disk = ConfigDisk(bytes(32), "http://10.0.2.2:1", "https://10.0.2.2:2", (MODEL,))
+    disk = ConfigDisk(bytes(32), "http://10.0.2.2:1", ("https://10.0.2.2:2",), (MODEL,))
     copy.write_bytes(disk.encode())
     assert read_config(copy) == disk
     for hostile in (disk.encode()[:-1], disk.encode() + b"\0", b"\xff" * 65536, b""):

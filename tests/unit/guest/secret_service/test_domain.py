@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import secrets
 from dataclasses import replace
 
 import pytest
@@ -14,15 +16,19 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
+from confide.guest.mesh.kem import KEM_LIFETIME, KemKeys
+from confide.guest.secret_service import domain
 from confide.guest.secret_service.domain import SecretService
+from confide.protocol.bill import sign_billing
 from confide.protocol.certificates import MeshIdentity
-from confide.protocol.keyexchange import InferenceKey, SealedKey, seal_key
+from confide.protocol.kem import KemPrivateKey
+from confide.protocol.keyexchange import InferenceKey, seal_key, worker_id_of, worker_key
 from confide.protocol.manifest import Manifest
 from tests.support.simulated_machine import MODEL, NOW, Clock, manifest_bytes, manifest_value
 
 OTHER = manifest_value()["models"][0] | {"name": "other"}
 MANIFEST = Manifest.parse(manifest_bytes(models=[manifest_value()["models"][0], OTHER]))
-KEY = bytes(range(32))
+KEY = InferenceKey(bytes(range(32)), MODEL, NOW)
 
 
 @pytest.fixture
@@ -36,8 +42,25 @@ def monotonic() -> Clock:
 
 
 @pytest.fixture
-def service(clock: Clock, monotonic: Clock) -> SecretService:
-    return SecretService(now=clock, monotonic=monotonic, max_keys=3)
+def kem(monotonic: Clock) -> KemKeys:
+    return KemKeys(monotonic)
+
+
+@pytest.fixture
+def public(kem: KemKeys, monotonic: Clock) -> bytes:
+    """The KEM key that a certificate names now."""
+    return certify(kem, monotonic)
+
+
+def certify(kem: KemKeys, monotonic: Clock) -> bytes:
+    key = kem.fresh()
+    kem.certified(key, issued=monotonic.now)
+    return key.public_bytes
+
+
+@pytest.fixture
+def service(kem: KemKeys, clock: Clock, monotonic: Clock) -> SecretService:
+    return SecretService(kem, now=clock, monotonic=monotonic, max_keys=3)
 
 
 @pytest.fixture(scope="module")
@@ -46,109 +69,192 @@ def worker() -> MeshIdentity:
     return MeshIdentity("worker-cpu", (MODEL,), None, key, NOW, NOW + 3600)
 
 
-def seal(
-    service: SecretService,
-    *,
-    models: tuple[str, ...] = (MODEL,),
-    issued: int = NOW,
-    manifest: Manifest = MANIFEST,
-) -> SealedKey:
-    key = InferenceKey(KEY, models, issued)
-    return seal_key(key, service.kem_public_key, manifest_sha256=manifest.sha256)
+def seal(public: bytes, key: InferenceKey = KEY, *, manifest: Manifest = MANIFEST) -> bytes:
+    return seal_key(key, public, manifest_sha256=manifest.sha256)
 
 
-def code_of(caught: pytest.ExceptionInfo[ConfideError]) -> str:
+def new_key() -> InferenceKey:
+    return replace(KEY, key=secrets.token_bytes(32))
+
+
+def refused(service: SecretService, message: bytes) -> str:
+    with pytest.raises(ConfideError) as caught:
+        service.put(message, MANIFEST)
     return caught.value.code
 
 
-def test_put_and_get(service: SecretService, worker: MeshIdentity, monotonic: Clock) -> None:
-    sealed = seal(service, models=(MODEL, "other"))
-    accepted = service.put(sealed.message, MANIFEST)
-    assert (accepted.key_id, accepted.expires_in) == (sealed.key_id, 3600)
+def unknown(service: SecretService, worker: MeshIdentity) -> bool:
+    try:
+        service.get(KEY.key_id, worker)
+    except PolicyError as error:
+        assert error.code == "unknown-key"
+        return True
+    return False
+
+
+def test_put_and_get(
+    service: SecretService, public: bytes, worker: MeshIdentity, monotonic: Clock
+) -> None:
+    accepted = service.put(seal(public), MANIFEST)
+    assert (accepted.key_id, accepted.expires_in) == (KEY.key_id, 3600)
     monotonic.now += 600
-    released = service.get(sealed.key_id, worker)
-    assert (released.key, released.models) == (KEY, (MODEL, "other"))
-    assert released.expires_in == 3000
-    assert KEY.hex() not in repr(released)
-    assert repr(KEY) not in repr(released)
+    released = service.get(KEY.key_id, worker)
+    assert (released.model, released.expires_in, released.billing) == (MODEL, 3000, b"")
+    assert released.key.hex() not in repr(released)
+    assert repr(released.key) not in repr(released)
+
+
+def test_each_worker_gets_its_own_key_and_nobody_the_client_s(
+    service: SecretService, public: bytes, worker: MeshIdentity
+) -> None:
+    service.put(seal(public), MANIFEST)
+    other = replace(worker, public_key=ec.generate_private_key(ec.SECP256R1()).public_key())
+    one, two = (service.get(KEY.key_id, who).key for who in (worker, other))
+    assert len({one, two, KEY.key, KEY.key_id}) == 4
+    assert one == worker_key(KEY.key, worker=worker_id_of(worker.public_key), model=MODEL)
+
+
+def test_the_payer_is_released(service: SecretService, public: bytes, worker: MeshIdentity) -> None:
+    payer = ec.generate_private_key(ec.SECP256R1())
+    billing = sign_billing(payer, key_id=KEY.key_id, manifest_sha256=MANIFEST.sha256)
+    service.put(seal(public, replace(KEY, billing=billing.encode())), MANIFEST)
+    assert len(service.get(KEY.key_id, worker).billing) == 32
+
+
+def test_a_payer_that_did_not_sign(service: SecretService, public: bytes) -> None:
+    payer = ec.generate_private_key(ec.SECP256R1())
+    billing = sign_billing(payer, key_id=bytes(32), manifest_sha256=MANIFEST.sha256)
+    message = seal(public, replace(KEY, billing=billing.encode()))
+    assert refused(service, message) == "bad-billing"
 
 
 def test_key_ends_an_hour_after_it_was_made(
-    service: SecretService, worker: MeshIdentity, monotonic: Clock
+    service: SecretService, public: bytes, worker: MeshIdentity, monotonic: Clock
 ) -> None:
-    sealed = seal(service, issued=NOW - 1000)
-    assert service.put(sealed.message, MANIFEST).expires_in == 2600
+    message = seal(public, replace(KEY, issued=NOW - 1000))
+    assert service.put(message, MANIFEST).expires_in == 2600
     monotonic.now += 2599
-    assert service.get(sealed.key_id, worker).expires_in == 1
+    assert service.get(KEY.key_id, worker).expires_in == 1
     monotonic.now += 1
-    with pytest.raises(PolicyError) as caught:
-        service.get(sealed.key_id, worker)
-    assert code_of(caught) == "unknown-key"
+    assert unknown(service, worker)
 
 
-def test_expired_key_cannot_be_brought_back(
-    service: SecretService, clock: Clock, monotonic: Clock
+def test_key_from_the_future_does_not_live_longer(service: SecretService, public: bytes) -> None:
+    late = replace(KEY, issued=NOW + 300)
+    assert service.put(seal(public, late), MANIFEST).expires_in == 3600
+    assert refused(service, seal(public, replace(new_key(), issued=NOW + 301))) == "stale-key"
+
+
+def test_no_overwrite(service: SecretService, public: bytes, worker: MeshIdentity) -> None:
+    service.put(seal(public), MANIFEST)
+    before = service.get(KEY.key_id, worker).key
+    for message in (seal(public), seal(public, replace(KEY, model="other"))):
+        assert refused(service, message) == "key-exists"
+    assert service.get(KEY.key_id, worker).key == before
+
+
+def test_a_message_that_is_sent_again_never_opens_whatever_the_clocks_say(
+    service: SecretService, public: bytes, worker: MeshIdentity, clock: Clock, monotonic: Clock
 ) -> None:
-    sealed = seal(service)
-    service.put(sealed.message, MANIFEST)
-    clock.now += 3600
+    """The host turns the wall clock back, so the key looks new for ever."""
+    message = seal(public, replace(KEY, issued=NOW - 3000))
+    service.put(message, MANIFEST)
+    codes = []
+    for _ in range(KEM_LIFETIME + 200):
+        monotonic.now += 1
+        clock.now = NOW - 3000
+        service.forget()
+        codes.append(refused(service, message))
+    # The key has ended after 600 s; its name is taken until the KEM key is dead.
+    assert unknown(service, worker)
+    assert codes == ["key-exists"] * 3899 + ["kem-key-gone"] * 201
+
+
+def test_after_a_restart_nothing_opens(
+    service: SecretService, public: bytes, monotonic: Clock
+) -> None:
+    message = seal(public)
+    service.put(message, MANIFEST)
+    kem = KemKeys(monotonic)
+    certify(kem, monotonic)
+    restarted = SecretService(kem, now=Clock(), monotonic=monotonic)
+    assert refused(restarted, message) == "kem-key-gone"
+
+
+def test_a_name_is_free_again_at_last(
+    service: SecretService, kem: KemKeys, public: bytes, clock: Clock, monotonic: Clock
+) -> None:
+    service.put(seal(public), MANIFEST)
+    monotonic.now += KEM_LIFETIME
+    clock.now += KEM_LIFETIME
+    later = replace(KEY, issued=int(clock.now))
+    service.put(seal(certify(kem, monotonic), later), MANIFEST)
+
+
+def test_a_key_of_the_kem_key_before(
+    service: SecretService, kem: KemKeys, public: bytes, monotonic: Clock
+) -> None:
+    """A client sealed to the certificate that was renewed a moment ago."""
+    monotonic.now += 2700
+    certify(kem, monotonic)
+    service.put(seal(public), MANIFEST)
+
+
+def test_a_key_is_forgotten_also_if_nobody_asks(
+    service: SecretService, public: bytes, monotonic: Clock
+) -> None:
+    """Memory of this machine after the hour opens nothing: neither M nor the KEM key is there."""
+    service.put(seal(public), MANIFEST)
     monotonic.now += 3600
-    with pytest.raises(VerificationError) as caught:
-        service.put(sealed.message, MANIFEST)
-    assert code_of(caught) == "stale-key"
+    service.forget()
+    gc.collect()
+    stored = [found for found in gc.get_objects() if isinstance(found, domain._Stored)]
+    assert [found.key for found in stored] == [b""]
+    monotonic.now += 300
+    service._kem.forget()
+    service.forget()
+    assert not service._keys and not service._kem._keys
 
 
-def test_key_from_the_future_does_not_live_longer(service: SecretService) -> None:
-    assert service.put(seal(service, issued=NOW + 300).message, MANIFEST).expires_in == 3600
-    with pytest.raises(VerificationError):
-        service.put(seal(service, issued=NOW + 301).message, MANIFEST)
-
-
-def test_no_overwrite(service: SecretService, worker: MeshIdentity) -> None:
-    sealed = seal(service)
-    service.put(sealed.message, MANIFEST)
-    with pytest.raises(PolicyError) as caught:
-        service.put(sealed.message, MANIFEST)
-    assert code_of(caught) == "key-exists"
-    assert service.get(sealed.key_id, worker).key == KEY
-
-
-def test_store_is_bounded_and_recovers(service: SecretService, monotonic: Clock) -> None:
+def test_store_is_bounded_and_recovers(
+    service: SecretService, kem: KemKeys, public: bytes, clock: Clock, monotonic: Clock
+) -> None:
     for _ in range(3):
-        service.put(seal(service).message, MANIFEST)
+        service.put(seal(public, new_key()), MANIFEST)
     with pytest.raises(UnavailableError) as caught:
-        service.put(seal(service).message, MANIFEST)
-    assert code_of(caught) == "too-many-keys"
-    monotonic.now += 3600
-    service.put(seal(service).message, MANIFEST)
+        service.put(seal(public, new_key()), MANIFEST)
+    assert caught.value.code == "too-many-keys"
+    monotonic.now += KEM_LIFETIME
+    clock.now += KEM_LIFETIME
+    service.forget()
+    late = replace(new_key(), issued=int(clock.now))
+    service.put(seal(certify(kem, monotonic), late), MANIFEST)
 
 
-def test_models_must_be_of_the_manifest(service: SecretService) -> None:
-    with pytest.raises(PolicyError) as caught:
-        service.put(seal(service, models=(MODEL, "huge")).message, MANIFEST)
-    assert code_of(caught) == "unknown-model"
-    with pytest.raises(PolicyError) as caught:
-        service.put(seal(service, models=()).message, MANIFEST)
-    assert code_of(caught) == "no-models"
+def test_the_model_must_be_of_the_manifest(service: SecretService, public: bytes) -> None:
+    assert refused(service, seal(public, replace(KEY, model="huge"))) == "unknown-model"
 
 
-def test_key_sealed_under_another_manifest(service: SecretService) -> None:
+def test_key_sealed_under_another_manifest(service: SecretService, public: bytes) -> None:
     other = Manifest.parse(manifest_bytes())
-    with pytest.raises(VerificationError) as caught:
-        service.put(seal(service, manifest=other).message, MANIFEST)
-    assert code_of(caught) == "bad-key-seal"
+    assert refused(service, seal(public, manifest=other)) == "bad-key-seal"
 
 
-def test_key_sealed_to_somebody_else(service: SecretService) -> None:
-    with pytest.raises(VerificationError):
-        service.put(seal(SecretService()).message, MANIFEST)
+def test_key_sealed_to_somebody_else(service: SecretService, public: bytes) -> None:
+    stranger = KemPrivateKey.generate()
+    message = seal(stranger.public_bytes)
+    assert refused(service, message) == "kem-key-gone"
+    ours = service._kem.find(next(iter(service._kem._keys)))
+    assert ours is not None
+    renamed = message.replace(stranger.sha256, ours.key.sha256)
+    assert refused(service, renamed) == "bad-key-seal"
 
 
-@pytest.mark.parametrize("at", [20, 600, 1130, -20, -1])
-def test_flipped_byte(service: SecretService, at: int) -> None:
-    message = bytearray(seal(service).message)
+@pytest.mark.parametrize("at", [20, 600, 1130, -60, -20, -1])
+def test_flipped_byte(service: SecretService, public: bytes, at: int) -> None:
+    message = bytearray(seal(public))
     message[at] ^= 1
-    with pytest.raises((VerificationError, FormatError)):
+    with pytest.raises((VerificationError, FormatError, PolicyError)):
         service.put(bytes(message), MANIFEST)
 
 
@@ -162,10 +268,9 @@ def test_flipped_byte(service: SecretService, at: int) -> None:
     ],
 )
 def test_who_does_not_get_a_key(
-    service: SecretService, worker: MeshIdentity, change: dict[str, object]
+    service: SecretService, public: bytes, worker: MeshIdentity, change: dict[str, object]
 ) -> None:
-    sealed = seal(service)
-    service.put(sealed.message, MANIFEST)
+    service.put(seal(public), MANIFEST)
     with pytest.raises(PolicyError) as caught:
-        service.get(sealed.key_id, replace(worker, **change))  # type: ignore[arg-type]
-    assert code_of(caught) == "model-not-allowed"
+        service.get(KEY.key_id, replace(worker, **change))  # type: ignore[arg-type]
+    assert caught.value.code == "model-not-allowed"

@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from confide.guest.mesh.tls import client_context, server_context
 from confide.guest.secret_service.client import fetch_key
 from confide.net.coordinator_client import CoordinatorClient
 from confide.protocol.coordinator import Nonce
-from confide.protocol.keyexchange import InferenceKey, SealedKey, seal_key
+from confide.protocol.kem import KemPrivateKey
+from confide.protocol.keyexchange import InferenceKey, seal_key, worker_key
 from confide.protocol.manifest import Manifest
-from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply
+from confide.protocol.secret_service import KeyAccepted, KeyOffer
 from tests.support.programs import Program, program
 from tests.support.simulated_machine import (
     MODEL,
@@ -93,19 +95,28 @@ def error_code(body: bytes) -> str:
     return code
 
 
-def exchange(secret_service: Program, *, models: tuple[str, ...] = (MODEL,)) -> SealedKey:
+@dataclass(frozen=True)
+class Sealed:
+    """A key that a secret service has, and the message that brought it."""
+
+    key: InferenceKey
+    message: bytes
+
+
+def exchange(secret_service: Program) -> Sealed:
     """Put a fresh inference key, as a client does after it verified."""
     status, body = call(secret_service.port, "GET", "/v1/key-exchange")
     assert status == 200
-    reply = KeyExchangeReply.parse(body)
-    key = InferenceKey(secrets.token_bytes(32), models, int(time.time()))
-    sealed = seal_key(key, reply.kem_public_key, manifest_sha256=Manifest.parse(MANIFEST).sha256)
-    status, body = call(secret_service.port, "POST", "/v1/keys", sealed.message)
+    offer = KeyOffer.parse(body)
+    key = InferenceKey(secrets.token_bytes(32), MODEL, int(time.time()))
+    manifest_sha256 = Manifest.parse(MANIFEST).sha256
+    message = seal_key(key, offer.kem_public_key, manifest_sha256=manifest_sha256)
+    status, body = call(secret_service.port, "POST", "/v1/keys", message)
     assert status == 200, body
     accepted = KeyAccepted.parse(body)
-    assert accepted.key_id == sealed.key_id
+    assert accepted.key_id == key.key_id
     assert 3590 <= accepted.expires_in <= 3600
-    return sealed
+    return Sealed(key, message)
 
 
 def test_straight_line(coordinator: Program, secret_service: Program, worker: Membership) -> None:
@@ -113,10 +124,10 @@ def test_straight_line(coordinator: Program, secret_service: Program, worker: Me
         fetch_record(coordinator.url, MANIFEST, offline()), MANIFEST, now=int(time.time())
     )
     verdict.require()
-    sealed = exchange(secret_service)
-    released = fetch_key(secret_service.tls_url, worker, sealed.key_id)
-    assert released.models == (MODEL,)
-    assert len(released.key) == 32
+    key = exchange(secret_service).key
+    released = fetch_key(secret_service.tls_url, worker, key.key_id)
+    assert released.model == MODEL
+    assert released.key == worker_key(key.key, worker=worker.worker_id, model=MODEL)
     assert 3500 < released.expires_in <= 3600
 
 
@@ -124,6 +135,14 @@ def test_key_cannot_be_replaced(secret_service: Program) -> None:
     sealed = exchange(secret_service)
     status, body = call(secret_service.port, "POST", "/v1/keys", sealed.message)
     assert (status, error_code(body)) == (409, "key-exists")
+
+
+def test_key_for_another_secret_service(secret_service: Program) -> None:
+    key = InferenceKey(secrets.token_bytes(32), MODEL, int(time.time()))
+    public = KemPrivateKey.generate().public_bytes
+    message = seal_key(key, public, manifest_sha256=Manifest.parse(MANIFEST).sha256)
+    status, body = call(secret_service.port, "POST", "/v1/keys", message)
+    assert (status, error_code(body)) == (410, "kem-key-gone")
 
 
 def test_unknown_key(secret_service: Program, worker: Membership) -> None:
@@ -136,15 +155,15 @@ def test_worker_without_the_keys_model(coordinator: Program, secret_service: Pro
     sealed = exchange(secret_service)
     idle = join(coordinator, "worker-cpu", models=())
     with pytest.raises(PolicyError) as caught:
-        fetch_key(secret_service.tls_url, idle, sealed.key_id)
+        fetch_key(secret_service.tls_url, idle, sealed.key.key_id)
     assert caught.value.code == "model-not-allowed"
 
 
 def test_secret_service_posing_as_worker(coordinator: Program, secret_service: Program) -> None:
     sealed = exchange(secret_service)
-    other = join(coordinator, "secret-service", kem_public_key=b"kem")
+    other = join(coordinator, "secret-service")
     with pytest.raises(ConfideError) as caught:
-        fetch_key(secret_service.tls_url, other, sealed.key_id)
+        fetch_key(secret_service.tls_url, other, sealed.key.key_id)
     assert caught.value.code == "wrong-role"
 
 
@@ -158,7 +177,7 @@ def stranger(worker: Membership) -> Membership:
     leaf = issue_leaf(
         mesh, role="worker-cpu", models=(MODEL,), public_key=spki, kem_public_key=b"", now=now
     )
-    return Membership(**{**vars(worker), "certificate": leaf})
+    return replace(worker, certificate=leaf)
 
 
 def test_certificate_of_another_mesh(secret_service: Program, worker: Membership) -> None:

@@ -33,27 +33,42 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def membership() -> Membership:
+def relay() -> LocalCoordinator:
     tiny = manifest_value()["models"][0]
-    now = int(time.time())
     manifest = current_manifest(models=[tiny, tiny | {"name": "second"}])
-    host = SimulatedMachine("coordinator", manifest=manifest, now=now)
+    host = SimulatedMachine("coordinator", manifest=manifest, now=int(time.time()))
     coordinator = Coordinator(host, binding=host.binding)
     coordinator.set_manifest(manifest)
-    machine = SimulatedMachine("worker-cpu", manifest=manifest, now=now)
-    node = Node(
-        "worker-cpu",
-        machine,
-        LocalCoordinator(coordinator),
-        binding=machine.binding,
-        models=("second", "tiny"),
-    )
-    return node.join()
+    return LocalCoordinator(coordinator)
+
+
+def joined(relay: LocalCoordinator) -> Node:
+    manifest = relay.mesh().manifest
+    machine = SimulatedMachine("worker-cpu", manifest=manifest, now=int(time.time()))
+    node = Node("worker-cpu", machine, relay, binding=machine.binding, models=("second", "tiny"))
+    node.join()
+    return node
+
+
+@pytest.fixture(scope="session")
+def node(relay: LocalCoordinator) -> Node:
+    return joined(relay)
+
+
+@pytest.fixture(scope="session")
+def other_node(relay: LocalCoordinator) -> Node:
+    """Another worker of the same mesh, with the same models."""
+    return joined(relay)
+
+
+@pytest.fixture(scope="session")
+def membership(node: Node) -> Membership:
+    return node.membership()
 
 
 @pytest.fixture
-def worker(engine: str, membership: Membership) -> Worker:
-    return Worker(engine, membership)
+def worker(engine: str, node: Node) -> Worker:
+    return Worker(engine, node)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_another_key_has_another_salt(worker: Worker, client: Client) -> None:
 
 def test_another_worker_has_another_salt(worker: Worker, client: Client) -> None:
     before = seen_by_engine(worker, client, HELLO)
-    restarted = Worker(worker.engine, worker.membership, secrets=worker.secrets)
+    restarted = Worker(worker.engine, worker.node, secrets=worker.secrets)
     client.worker = restarted
     assert seen_by_engine(restarted, client, HELLO) != before
 

@@ -1,20 +1,26 @@
-"""The worker's key cache: when it asks, when it forgets, and that it never runs a replay."""
+"""What the worker opens requests with: when it asks and forgets, and that nothing runs twice."""
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
-from confide.errors import PolicyError, UnavailableError
+from confide.errors import PolicyError, UnavailableError, VerificationError
+from confide.guest.mesh.kem import KEM_LIFETIME, KemKeys
 from confide.guest.worker import keys as keys_module
-from confide.guest.worker.keys import GRACE_SECONDS, Keys
-from confide.protocol.sealed import RequestSealer
+from confide.guest.worker.keys import MAX_SHARES, Keys
+from confide.protocol.sealed import RequestContent, RequestHeaders, RequestKey, RequestSealer
 from confide.protocol.secret_service import ReleasedKey
+from confide.protocol.share import seal_share
 from tests.support.simulated_machine import Clock
 
-KEY, KEY_ID = bytes(range(32)), bytes(32)
+WORKER_KEY, KEY_ID, MANIFEST = bytes(range(32)), bytes(32), b"\x03" * 32
+HEADERS = RequestHeaders("tiny", KEY_ID, MANIFEST, b"\x09" * 32)
+PLACE = {"method": "POST", "path": "/v1/completions"}
 
 
 class SecretService:
@@ -26,18 +32,34 @@ class SecretService:
         self.asked += 1
         if key_id != KEY_ID:
             raise PolicyError("unknown-key", "no such key")
-        return ReleasedKey(KEY, ("tiny",), self.expires_in)
+        return ReleasedKey(WORKER_KEY, "tiny", self.expires_in)
 
 
-def seal(body: bytes = b"{}") -> bytes:
-    sealer = RequestSealer(KEY, KEY_ID)
-    return sealer.seal(method="POST", path="/v1/completions", model="tiny", body=body)
+class Client:
+    """Seals to the KEM key that the worker has at this moment."""
+
+    def __init__(self, kem: KemKeys, clock: Clock) -> None:
+        key = kem.fresh()
+        kem.certified(key, issued=clock.now)
+        self.share, self.counter = os.urandom(32), 0
+        self.kem_sha256 = key.sha256
+        self.sealed = seal_share(self.share, key.public_bytes, manifest_sha256=MANIFEST)
+
+    def seal(self, body: bytes = b"{}") -> bytes:
+        key = RequestKey(WORKER_KEY, self.share, self.kem_sha256, self.sealed)
+        sealer = RequestSealer(key, self.counter)
+        self.counter += 1
+        return sealer.seal(RequestContent(body), HEADERS, **PLACE)
 
 
 def open_with(keys: Keys, sealed: bytes, key_id: bytes = KEY_ID) -> bytes:
-    return keys.open(
-        sealed, key_id=key_id, method="POST", path="/v1/completions", model="tiny"
-    ).body
+    return keys.open(sealed, replace(HEADERS, key_id=key_id), **PLACE).content.body
+
+
+def code(keys: Keys, sealed: bytes) -> str:
+    with pytest.raises((PolicyError, VerificationError)) as caught:
+        open_with(keys, sealed)
+    return caught.value.code
 
 
 @pytest.fixture
@@ -51,17 +73,29 @@ def service() -> SecretService:
 
 
 @pytest.fixture
-def keys(service: SecretService, clock: Clock) -> Keys:
-    return Keys(service, clock=clock)
+def kem(clock: Clock) -> KemKeys:
+    return KemKeys(clock)
 
 
-def test_a_key_is_fetched_once(keys: Keys, service: SecretService) -> None:
-    assert [open_with(keys, seal(b"1")), open_with(keys, seal(b"2"))] == [b"1", b"2"]
+@pytest.fixture
+def client(kem: KemKeys, clock: Clock) -> Client:
+    return Client(kem, clock)
+
+
+@pytest.fixture
+def keys(service: SecretService, kem: KemKeys, clock: Clock) -> Keys:
+    return Keys(service, kem, clock=clock)
+
+
+def test_a_key_is_fetched_once(keys: Keys, client: Client, service: SecretService) -> None:
+    assert [open_with(keys, client.seal(b)) for b in (b"1", b"2")] == [b"1", b"2"]
     assert service.asked == 1
 
 
-def test_many_requests_at_once_fetch_it_once(keys: Keys, service: SecretService) -> None:
-    threads = [threading.Thread(target=open_with, args=(keys, seal())) for _ in range(16)]
+def test_many_requests_at_once_fetch_it_once(
+    keys: Keys, client: Client, service: SecretService
+) -> None:
+    threads = [threading.Thread(target=open_with, args=(keys, client.seal())) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -69,60 +103,151 @@ def test_many_requests_at_once_fetch_it_once(keys: Keys, service: SecretService)
     assert service.asked == 1
 
 
-def test_an_unknown_key_is_not_remembered(keys: Keys, service: SecretService) -> None:
+def test_a_share_is_opened_once(
+    keys: Keys, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_with(keys, client.seal())
+    monkeypatch.setattr(keys_module, "open_share", None)
+    open_with(keys, client.seal())
+
+
+def test_a_share_is_remembered_only_after_a_request_has_opened(keys: Keys, client: Client) -> None:
+    """Nobody without the key fills the memory, or makes a worker keep a share."""
+    sealed = client.seal()
+    assert code(keys, sealed[:-1] + bytes([sealed[-1] ^ 1])) == "bad-seal"
+    assert not keys._keys[KEY_ID]._shares
+    assert open_with(keys, sealed) == b"{}"
+
+
+def test_one_key_remembers_few_shares(keys: Keys, kem: KemKeys, clock: Clock) -> None:
+    for _ in range(MAX_SHARES + 3):
+        client = Client(kem, clock)
+        clock.now += 1
+        client.counter = int(clock.now)
+        open_with(keys, client.seal())
+    assert len(keys._keys[KEY_ID]._shares) == MAX_SHARES
+
+
+def test_a_share_of_another_client(keys: Keys, client: Client, kem: KemKeys, clock: Clock) -> None:
+    """Somebody in the middle puts another genuine sealed share before the request."""
+    sealed, other = client.seal(), Client(kem, clock)
+    swapped = other.kem_sha256 + other.sealed + sealed[32 + 1168 :]
+    assert code(keys, swapped) == "bad-seal"
+    assert open_with(keys, sealed) == b"{}"
+
+
+@pytest.mark.parametrize(("at", "expected"), [(0, "kem-key-gone"), (40, "bad-key-seal")])
+def test_a_damaged_share(keys: Keys, client: Client, at: int, expected: str) -> None:
+    sealed = client.seal()
+    assert code(keys, sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]) == expected
+
+
+def test_an_unknown_key_is_not_remembered(
+    keys: Keys, client: Client, service: SecretService
+) -> None:
     for _ in range(2):
         with pytest.raises(PolicyError) as caught:
-            open_with(keys, seal(), os.urandom(32))
+            open_with(keys, client.seal(), os.urandom(32))
         assert caught.value.code == "unknown-key"
     assert service.asked == 2
 
 
-def test_an_expired_key(keys: Keys, service: SecretService, clock: Clock) -> None:
-    open_with(keys, seal())
-    clock.now += 600
-    with pytest.raises(PolicyError) as caught:
-        open_with(keys, seal())
-    assert caught.value.code == "unknown-key"
-    assert service.asked == 1
-
-
-def test_a_replay_around_the_end_of_the_key(
-    keys: Keys, service: SecretService, clock: Clock
-) -> None:
-    """The secret service may still have the key when this worker's clock says that it ended."""
-    sealed = seal()
+def test_replay(keys: Keys, client: Client) -> None:
+    sealed = client.seal()
     open_with(keys, sealed)
-    for _ in range(GRACE_SECONDS - 1):
-        clock.now += 601 / GRACE_SECONDS if clock.now < 650 else 1
-        with pytest.raises(PolicyError):
-            open_with(keys, sealed)
+    assert code(keys, sealed) == "replay"
+
+
+def test_an_expired_key(keys: Keys, client: Client, service: SecretService, clock: Clock) -> None:
+    open_with(keys, client.seal())
+    clock.now += 600
+    assert code(keys, client.seal()) == "unknown-key"
+    keys.forget()
+    assert code(keys, client.seal()) == "unknown-key"
     assert service.asked == 1
 
 
-def test_everything_is_forgotten_at_last(keys: Keys, service: SecretService, clock: Clock) -> None:
-    open_with(keys, seal())
-    clock.now += 600 + GRACE_SECONDS
-    open_with(keys, seal())
-    assert service.asked == 2
+def test_a_request_of_before_never_opens_again(
+    keys: Keys, client: Client, service: SecretService, clock: Clock
+) -> None:
+    """A turned clock ends the key here, and a secret service would still release it.
+
+    As long as the share's KEM key lives, the window is there. After that, the share is gone.
+    """
+    sealed = client.seal()
+    open_with(keys, sealed)
+    codes = []
+    for _ in range(KEM_LIFETIME + 100):
+        clock.now += 1
+        keys.forget()
+        codes.append(code(keys, sealed))
+    assert set(codes[:599]) == {"replay"}
+    assert set(codes[599:3899]) == {"unknown-key"}
+    assert set(codes[3899:]) == {"kem-key-gone"}
+    assert service.asked == 1
 
 
-def test_a_key_that_ends_at_once(clock: Clock) -> None:
+def test_a_key_that_goes_while_a_request_opens(
+    keys: Keys, client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window that would remember the request is not the one that others will ask."""
+    genuine = keys_module.open_share
+
+    def slow(*arguments: object, **options: object) -> bytes:
+        clock.now += 601
+        keys.forget()
+        clock.now -= 601
+        return genuine(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(keys_module, "open_share", slow)
+    assert code(keys, client.seal()) == "unknown-key"
+
+
+def test_nothing_is_left_after_the_hour(keys: Keys, client: Client, clock: Clock) -> None:
+    """Neither K_w nor the share is in any object that can be reached."""
+    open_with(keys, client.seal())
+    key = keys._keys[KEY_ID]
+    assert key.key == WORKER_KEY and client.share in [share for share, _ in key._shares.values()]
+    clock.now += 600
+    keys.forget()
+    assert key.key == b""
+    clock.now += KEM_LIFETIME
+    keys.forget()
+    assert not keys._keys
+    del key
+    gc.collect()
+    assert not [found for found in gc.get_objects() if isinstance(found, keys_module._Key)]
+
+
+def test_a_key_that_was_never_used_is_forgotten_with_its_end(
+    keys: Keys, client: Client, clock: Clock
+) -> None:
+    sealed = client.seal()
+    code(keys, sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    clock.now += 600
+    keys.forget()
+    assert not keys._keys
+
+
+def test_a_key_that_ends_at_once(kem: KemKeys, client: Client, clock: Clock) -> None:
     with pytest.raises(PolicyError, match="expired"):
-        open_with(Keys(SecretService(expires_in=0), clock=clock), seal())
+        open_with(Keys(SecretService(expires_in=0), kem, clock=clock), client.seal())
 
 
-def test_too_many_keys(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_keys(
+    kem: KemKeys, client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys_module, "MAX_KEYS", 2)
-    keys = Keys(lambda _: ReleasedKey(KEY, ("tiny",), 600), clock=clock)
+    keys = Keys(lambda _: ReleasedKey(WORKER_KEY, "tiny", 600), kem, clock=clock)
     for _ in range(2):
-        with pytest.raises(Exception, match="does not open"):
-            open_with(keys, seal(), os.urandom(32))
+        with pytest.raises(VerificationError, match="does not open"):
+            open_with(keys, client.seal(), os.urandom(32))
     with pytest.raises(UnavailableError) as caught:
-        open_with(keys, seal(), os.urandom(32))
+        open_with(keys, client.seal(), os.urandom(32))
     assert caught.value.code == "too-many-keys"
 
 
-def test_a_model_that_the_key_does_not_allow(keys: Keys) -> None:
+def test_a_model_that_the_key_is_not_for(keys: Keys, client: Client) -> None:
     with pytest.raises(PolicyError) as caught:
-        keys.open(seal(), key_id=KEY_ID, method="POST", path="/v1/completions", model="other")
+        keys.open(client.seal(), replace(HEADERS, model="other"), **PLACE)
     assert caught.value.code == "model-not-allowed"

@@ -11,6 +11,7 @@ import pytest
 from confide.errors import UnavailableError
 from confide.guest.mesh.gpus import AttestedGpus
 from confide.guest.mesh.join import Membership
+from confide.guest.mesh.kem import KemKeys
 from confide.guest.worker import __main__ as program
 from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.states import EngineState, EngineStates
@@ -25,6 +26,7 @@ class NodeWithoutMesh:
         self.role, self.options = role, options
         self.state = self.reason = "starting"
         self.member: Membership | None = None
+        self.kem = KemKeys(time.monotonic)
 
     def start(self) -> None:
         pass

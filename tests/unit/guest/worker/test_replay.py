@@ -1,91 +1,94 @@
-"""The replay guard refuses what it saw and what it cannot remember."""
+"""The replay window: each counter once, in any order, and none from below."""
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
-import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from confide.errors import ConfideError, PolicyError, UnavailableError
-from confide.guest.worker.replay import ReplayGuard
-
-KEY, OTHER = b"k" * 32, b"o" * 32
-
-
-def salt(number: int) -> bytes:
-    return number.to_bytes(32, "big")
+from confide.errors import PolicyError
+from confide.guest.worker.replay import WINDOW, ReplayWindow
 
 
-def code(guard: ReplayGuard, key: bytes, number: int, *, expires: int, now: int) -> str:
+def fresh(window: ReplayWindow, counter: int) -> bool:
     try:
-        guard.check(key, salt(number), expires=expires, now=now)
-    except ConfideError as error:
-        return error.code
-    return "ok"
+        window.check(counter)
+    except PolicyError as error:
+        assert error.code == "replay"
+        return False
+    return True
 
 
-def test_replay() -> None:
-    guard = ReplayGuard()
-    assert code(guard, KEY, 1, expires=100, now=0) == "ok"
-    assert code(guard, KEY, 1, expires=100, now=1) == "replay"
-    assert code(guard, KEY, 1, expires=100, now=99) == "replay"
-    assert code(guard, KEY, 2, expires=100, now=99) == "ok"
-    assert code(guard, OTHER, 1, expires=100, now=99) == "ok"
+def test_each_counter_once() -> None:
+    window = ReplayWindow()
+    assert [fresh(window, counter) for counter in (0, 1, 0, 1, 3, 2, 2)] == [
+        True, True, False, False, True, True, False,
+    ]  # fmt: skip
 
 
-def test_expired_key() -> None:
-    guard = ReplayGuard()
-    assert code(guard, KEY, 1, expires=100, now=100) == "unknown-key"
-    assert code(guard, KEY, 1, expires=100, now=0) == "ok"
-    assert code(guard, KEY, 1, expires=100, now=100) == "unknown-key"
+def test_any_order_within_the_window() -> None:
+    window, counters = ReplayWindow(), list(range(WINDOW))
+    random.Random(1).shuffle(counters)
+    assert all(fresh(window, counter) for counter in counters)
+    assert not any(fresh(window, counter) for counter in counters)
 
 
-def test_a_later_shorter_lifetime_frees_nothing() -> None:
-    guard = ReplayGuard()
-    assert code(guard, KEY, 1, expires=100, now=0) == "ok"
-    assert code(guard, KEY, 2, expires=10, now=0) == "ok"
-    assert code(guard, KEY, 1, expires=100, now=50) == "replay"
+def test_below_the_window() -> None:
+    window = ReplayWindow()
+    assert fresh(window, WINDOW)
+    assert fresh(window, 1), "the lowest one of the window"
+    assert not fresh(window, 0), "below it, although it was never seen"
+    assert fresh(window, WINDOW + 1)
+    assert not fresh(window, 1)
 
 
-def test_full_memory_refuses_and_recovers_at_expiry() -> None:
-    guard = ReplayGuard(max_salts=2)
-    assert code(guard, KEY, 1, expires=100, now=0) == "ok"
-    assert code(guard, OTHER, 1, expires=200, now=0) == "ok"
-    with pytest.raises(UnavailableError):
-        guard.check(KEY, salt(2), expires=100, now=0)
-    with pytest.raises((PolicyError, UnavailableError)):
-        guard.check(KEY, salt(1), expires=100, now=0)
-    assert code(guard, OTHER, 2, expires=200, now=100) == "ok"
-    assert code(guard, OTHER, 1, expires=200, now=100) != "ok"
+@pytest.mark.parametrize("jump", [1, 2, WINDOW - 1, WINDOW, WINDOW + 1, 2**64 - 1])
+def test_a_jump_forgets_nothing_within_the_window(jump: int) -> None:
+    window = ReplayWindow()
+    fresh(window, 0)
+    assert fresh(window, jump)
+    assert not fresh(window, jump)
+    assert not fresh(window, 0)
 
 
-class SlowSalt(bytes):
-    """Lets other threads run between looking a salt up and adding it."""
+@given(st.lists(st.integers(0, 3 * WINDOW), max_size=60))
+def test_as_a_set_that_forgets_nothing(counters: list[int]) -> None:
+    window = ReplayWindow()
+    seen: set[int] = set()
+    for counter in counters:
+        highest = max(seen, default=-1)
+        expected = counter not in seen and counter > highest - WINDOW
+        assert fresh(window, counter) == expected
+        if expected:
+            seen.add(counter)
 
-    def __hash__(self) -> int:
-        time.sleep(0.001)
-        return super().__hash__()
+
+def test_memory_is_bounded() -> None:
+    window = ReplayWindow()
+    for counter in range(0, 100 * WINDOW, 7):
+        fresh(window, counter)
+    assert sys.getsizeof(window._seen) < 700
 
 
 def test_one_of_many_threads_wins() -> None:
-    guard = ReplayGuard()
-    results: list[str] = []
-    barrier = threading.Barrier(4)
+    window, results = ReplayWindow(), []
+    barrier = threading.Barrier(8)
 
     def run() -> None:
         barrier.wait()
-        for number in range(10):
-            try:
-                guard.check(KEY, SlowSalt(salt(number)), expires=100, now=0)
-            except PolicyError as error:
-                results.append(error.code)
-            else:
-                results.append("ok")
+        for counter in range(200):
+            results.append(fresh(window, counter))
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (results.count("ok"), results.count("replay")) == (10, 30)
+    sys.setswitchinterval(interval)
+    assert results.count(True) == 200

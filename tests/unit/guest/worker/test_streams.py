@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from confide.errors import FormatError
+from confide.errors import FormatError, VerificationError
 from confide.guest.worker.completion import CompletionRequest, TokenCounts
 from confide.net import sse
 from confide.net.chunked import Dechunker
+from confide.protocol.usage import TOKEN, Usage
 
 EVENTS = b'data: {"a": 1}\n\n: comment\n\ndata: {"b": "\\n\\n"}\r\n\r\ndata: [DONE]\n\n'
 
@@ -116,7 +117,9 @@ def test_a_cut_chunked_body(cut: int) -> None:
 
 def request(**fields: object) -> CompletionRequest:
     body = json.dumps({"model": "tiny", **fields}).encode()
-    return CompletionRequest(body, model="tiny", cache_salt=lambda chosen: f"salt {chosen}")
+    return CompletionRequest(
+        body, model="tiny", max_model_len=None, cache_salt=lambda chosen: f"salt {chosen}"
+    )
 
 
 def test_a_request_goes_on_as_it_is() -> None:
@@ -148,12 +151,18 @@ def test_usage_is_always_asked_of_the_engine(
 
 USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
 WORD = b'data: {"choices": [{"delta": {"content": "\\"usage\\""}}]}\n\n'
+BOUNDS = Usage(TOKEN, 1000, 100)
+NOTHING = Usage(TOKEN, 0, 0)
+
+
+def counter(*, shows_cached: bool = False) -> TokenCounts:
+    return TokenCounts(BOUNDS, shows_cached=shows_cached)
 
 
 def test_the_usage_event_is_hidden_and_nothing_else() -> None:
-    counts = TokenCounts()
+    counts = counter()
     assert counts.read_events(WORD + USAGE + WORD, hide=True) == WORD + WORD
-    assert (counts.prompt, counts.completion) == (3, 4)
+    assert counts.usage == Usage(TOKEN, 3, 4)
     assert counts.read_events(WORD + USAGE, hide=False) == WORD + USAGE
 
 
@@ -162,13 +171,67 @@ def test_the_usage_event_is_hidden_and_nothing_else() -> None:
     [b"", b"{", b"[]", b'{"usage": null}', b'{"usage": {"prompt_tokens": "7"}}', b"[" * 50_000],
 )
 def test_counts_that_are_none(body: bytes) -> None:
-    counts = TokenCounts()
-    counts.read_body(body)
-    assert (counts.prompt, counts.completion) == (0, 0)
+    counts = counter()
+    assert counts.read_body(body) == body
+    assert counts.usage == NOTHING
 
 
 @pytest.mark.parametrize("value", [-1, True, 1.5, 2**60, "1", None])
 def test_counts_that_are_no_numbers(value: object) -> None:
-    counts = TokenCounts()
-    counts.read({"usage": {"prompt_tokens": value, "completion_tokens": 1}})
-    assert (counts.prompt, counts.completion) == (0, 1)
+    counts = counter()
+    usage = {"usage": {"prompt_tokens": value, "completion_tokens": 1}}
+    counts.read_body(json.dumps(usage).encode())
+    assert counts.usage == Usage(TOKEN, 0, 1)
+
+
+@pytest.mark.parametrize("counted", [(1001, 1), (1, 101), (2**52, 2**52)])
+def test_counts_that_the_request_does_not_allow(counted: tuple[int, int]) -> None:
+    """An engine that was taken over writes a prompt into its counts, which leave in the clear."""
+    for step in ("whole", "events"):
+        counts = counter()
+        counts.read_events(USAGE, hide=False)
+        usage = json.dumps(
+            {"usage": dict(zip(("prompt_tokens", "completion_tokens"), counted, strict=True))}
+        ).encode()
+        with pytest.raises(VerificationError) as caught:
+            if step == "whole":
+                counts.read_body(usage)
+            else:
+                counts.read_events(b"data: " + usage + b"\n\n", hide=False)
+        assert caught.value.code == "bad-usage"
+        assert counts.usage == NOTHING
+
+
+CACHED: dict[str, object] = {
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 0},
+    },
+}
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_cached_tokens(shows: bool) -> None:
+    body = json.dumps(CACHED).encode()
+    event = b"data: " + body + b"\n\n"
+    whole = counter(shows_cached=shows).read_body(body)
+    streamed = counter(shows_cached=shows).read_events(WORD + event + WORD, hide=False)
+    if shows:
+        assert (whole, streamed) == (body, WORD + event + WORD)
+    else:
+        assert b"cached_tokens" not in whole + streamed
+        details = json.loads(whole)["usage"]["prompt_tokens_details"]
+        assert details == {"audio_tokens": 0}
+        assert streamed.startswith(WORD) and streamed.endswith(WORD)
+        assert json.loads(sse.split(streamed)[1][5:]) == json.loads(whole)
+
+
+@pytest.mark.parametrize(
+    ("salt", "shows"),
+    [(None, False), ("shared:" + "0" * 64, False), ("a secret of one user alone, long", True)],
+)
+def test_who_may_see_cached_tokens(salt: str | None, shows: bool) -> None:
+    assert request(cache_salt=salt).shows_cached == shows
+    assert not request().shows_cached

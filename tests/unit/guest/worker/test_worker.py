@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from confide.encoding.x509 import load_certificate
 from confide.errors import UnavailableError
+from confide.guest.mesh.join import Node
 from confide.net.http_client import Upstream
-from confide.protocol.frames import Usage
+from confide.protocol.certificates import parse_leaf
+from confide.protocol.frames import Wait
+from confide.protocol.keyexchange import worker_id_of, worker_key
 from confide.protocol.receipt import Receipt, Statement
+from confide.protocol.secret_service import ReleasedKey
+from confide.protocol.usage import TOKEN, Usage
+from confide.protocol.workers import WorkerOffer
 from confide.verify.receipt import verify_receipt
 from tests.support.programs import free_port
 from tests.support.sealed_worker import (
@@ -34,7 +42,7 @@ def test_a_whole_answer(client: Client) -> None:
     assert opened.head is not None and opened.head.status == 200
     answer = json.loads(opened.body)
     assert answer["choices"][0]["message"]["content"].startswith("It was a fake engine")
-    assert opened.usage == Usage(7, 8)
+    assert opened.usage == Usage(TOKEN, 7, 8)
 
 
 def test_a_stream(client: Client) -> None:
@@ -42,7 +50,7 @@ def test_a_stream(client: Client) -> None:
     assert opened.head is not None and opened.head.content_type.startswith("text/event-stream")
     assert opened.body.endswith(b"data: [DONE]\n\n")
     assert b'"usage"' not in opened.body, "the client did not ask for it"
-    assert opened.usage == Usage(7, 8)
+    assert opened.usage == Usage(TOKEN, 7, 8)
 
 
 def test_connections_to_the_engine_are_kept(worker: Worker, client: Client) -> None:
@@ -72,6 +80,7 @@ def test_the_receipt(worker: Worker, client: Client) -> None:
         mesh_ca=member.mesh_ca,
         root_ca=member.root_ca,
         roles=("worker-cpu",),
+        worker=member.worker_id,
         request_sha256=sealer.request_sha256,
         response_sha256=opener.response_sha256,
         manifest_sha256=member.manifest.sha256,
@@ -82,14 +91,45 @@ def test_the_receipt(worker: Worker, client: Client) -> None:
     )
 
 
-def test_one_request_at_two_workers_has_two_unrelated_answers(
-    worker: Worker, client: Client
-) -> None:
-    """A gateway that asks twice must not get two texts under one key stream."""
-    other = Worker(worker.engine, worker.membership, secrets=worker.secrets)
+def stolen(client: Client, worker: Worker, node: Node, *, manifest: bool = True) -> str:
+    """What another worker of the mesh makes of a request to `worker`, with a key of its own."""
+    other = Worker(worker.engine, node)
+    mine = worker_key(client.key, worker=node.membership().worker_id, model="tiny")
+    other.secrets[client.key_id] = ReleasedKey(mine, "tiny", 3600)
     sealed, sealer = client.seal(HELLO)
+    headers = client.headers() | {"Confide-Worker": node.membership().worker_id.hex()}
+    kem = client.kem_sha256
+    codes = []
+    # As it was recorded; addressed to the thief; and with the thief's KEM key named.
+    for body, said in (
+        (sealed, client.headers()),
+        (sealed, headers),
+        (sealed.replace(kem, bytes.fromhex(kem_of(node)), 1), headers),
+    ):
+        answer = other.http.post(CHAT, data=body, headers=said).data
+        codes.append(clear_error(open_answer(sealer.response_opener(), answer)))
+    return " ".join(codes)
+
+
+def kem_of(node: Node) -> str:
+    identity = parse_leaf(load_certificate(node.membership().certificate, "worker"))
+    assert identity.kem_key_sha256 is not None
+    return identity.kem_key_sha256.hex()
+
+
+def test_another_worker_cannot_open_a_recorded_request(
+    worker: Worker, client: Client, other_node: Node
+) -> None:
+    """It has the same model, a genuine certificate and K_w of its own for the client's key."""
+    assert stolen(client, worker, other_node) == "wrong-worker kem-key-gone bad-key-seal"
+
+
+def test_a_request_answered_twice_has_unrelated_answers(worker: Worker, client: Client) -> None:
+    """If a worker ever opened one twice, the answers must not share a key stream."""
+    sealed, sealer = client.seal(HELLO)
+    twin = Worker(worker.engine, worker.node, secrets=worker.secrets)
     one, two = (
-        w.http.post(CHAT, data=sealed, headers=client.headers()).data for w in (worker, other)
+        w.http.post(CHAT, data=sealed, headers=client.headers()).data for w in (worker, twin)
     )
     assert open_answer(sealer.response_opener(), one).body == (
         open_answer(sealer.response_opener(), two).body
@@ -106,7 +146,7 @@ def test_replay(worker: Worker, client: Client) -> None:
     assert clear_error(open_answer(sealer.response_opener(), again)) == "replay"
 
 
-def test_a_forged_request_does_not_burn_the_salt(worker: Worker, client: Client) -> None:
+def test_a_forged_request_does_not_burn_the_counter(worker: Worker, client: Client) -> None:
     sealed, sealer = client.seal(HELLO)
     forged = sealed[:-1] + bytes([sealed[-1] ^ 1])
     answer = worker.http.post(CHAT, data=forged, headers=client.headers()).data
@@ -115,29 +155,54 @@ def test_a_forged_request_does_not_burn_the_salt(worker: Worker, client: Client)
     assert open_answer(sealer.response_opener(), honest).body
 
 
-@pytest.mark.parametrize("sealed", [b"", b"x", b"x" * 47, b"x" * 100])
+@pytest.mark.parametrize("sealed", [b"", b"x", b"x" * 1759, b"x" * 1760, b"x" * 4000])
 def test_bodies_that_are_not_sealed(worker: Worker, client: Client, sealed: bytes) -> None:
     answer = worker.http.post(CHAT, data=sealed, headers=client.headers()).data
     opener = client.seal(HELLO)[1].response_opener()
-    assert clear_error(open_answer(opener, answer)) in ("bad-request-size", "bad-seal")
+    assert clear_error(open_answer(opener, answer)) in ("bad-request-size", "kem-key-gone")
 
 
-def test_what_the_headers_say_is_bound(worker: Worker, client: Client) -> None:
-    both = Client(worker, models=("tiny", "second"))
-    sealed, sealer = both.seal(HELLO, model="tiny")
-    for path, model in (("/v1/completions", "tiny"), (CHAT, "second")):
-        answer = worker.http.post(path, data=sealed, headers=both.headers(model)).data
-        assert clear_error(open_answer(sealer.response_opener(), answer)) == "bad-seal"
+@pytest.mark.parametrize(
+    ("header", "value", "code"),
+    [
+        ("Confide-Model", "second", "model-not-allowed"),
+        ("Confide-Model", "third", "model-not-served"),
+        ("Confide-Key-Id", "00" * 32, "unknown-key"),
+        ("Confide-Manifest", "00" * 32, "wrong-manifest"),
+        ("Confide-Worker", "00" * 32, "wrong-worker"),
+    ],
+)
+def test_what_the_headers_say_is_bound(
+    worker: Worker, client: Client, header: str, value: str, code: str
+) -> None:
+    sealed, sealer = client.seal(HELLO)
+    answer = worker.http.post(CHAT, data=sealed, headers=client.headers() | {header: value}).data
+    assert clear_error(open_answer(sealer.response_opener(), answer)) == code
+    assert client.send(sealed, sealer).body, "the same request, unchanged"
+
+
+def test_the_path_is_bound(worker: Worker, client: Client) -> None:
+    sealed, sealer = client.seal(HELLO)
+    assert clear_error(client.send(sealed, sealer, path="/v1/completions")) == "bad-seal"
 
 
 def test_a_key_for_another_model(worker: Worker) -> None:
-    second_only = Client(worker, models=("second",))
-    assert clear_error(second_only.ask(HELLO)) == "model-not-allowed"
+    """The header names it and the worker serves it, but the client's key is for `second`."""
+    assert clear_error(Client(worker, model="second").ask(HELLO)) == "model-not-allowed"
 
 
-def test_a_model_that_this_worker_does_not_serve(worker: Worker) -> None:
-    stranger = Client(worker, models=("tiny", "third"))
-    assert clear_error(stranger.ask(HELLO, model="third")) == "model-not-served"
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ({"content_type": "multipart/form-data; boundary=x"}, "bad-content-type"),
+        ({"content_type": ""}, "bad-content-type"),
+        ({"pace_ms": 20}, "bad-pace"),
+    ],
+)
+def test_content_that_later_versions_know(
+    client: Client, content: dict[str, Any], code: str
+) -> None:
+    assert sealed_error(client.ask(HELLO, **content)) == (400, code)
 
 
 def test_an_unknown_key(worker: Worker, client: Client) -> None:
@@ -152,8 +217,12 @@ def test_a_node_without_membership(worker: Worker, client: Client) -> None:
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 @pytest.mark.parametrize(
-    "header", ["Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id"]
-)
+    "header",
+    [
+        "Content-Type", "Confide-Version", "Confide-Model", "Confide-Key-Id", "Confide-Manifest",
+        "Confide-Worker",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("value", ["", "x" * 300, "../../etc", "\t"])
 def test_headers_that_are_none(
     worker: Worker, client: Client, path: str, header: str, value: str
@@ -202,7 +271,7 @@ def test_the_engine_refuses(client: Client) -> None:
 
 
 def test_the_engine_is_not_there(worker: Worker) -> None:
-    lonely = Worker(f"http://127.0.0.1:{free_port()}", worker.membership)
+    lonely = Worker(f"http://127.0.0.1:{free_port()}", worker.node)
     assert sealed_error(Client(lonely).ask(HELLO)) == (502, "peer-unreachable")
     assert sealed_error(Client(lonely).ask(STREAM)) == (502, "peer-unreachable")
 
@@ -242,6 +311,51 @@ def test_plaintext_is_not_in_errors(client: Client, capfd: pytest.CaptureFixture
     client.ask(secret)
     client.ask(b'{"model": "the patient has"')
     assert "patient" not in "".join(capfd.readouterr())
+
+
+def test_what_clients_need_to_choose_it(worker: Worker) -> None:
+    answer = worker.http.get("/v1/worker")
+    offer = WorkerOffer.parse(answer.data)
+    identity = parse_leaf(load_certificate(offer.certificate, "worker"))
+    assert worker_id_of(identity.public_key) == worker.membership.worker_id
+    assert offer.kem_public_key == worker.membership.kem_public_key
+    assert offer.load == 0
+    worker.joined = False
+    assert worker.http.get("/v1/worker").status_code == 503
+
+
+def test_load_counts_until_the_answer_has_ended(worker: Worker, client: Client) -> None:
+    def load() -> int:
+        return WorkerOffer.parse(worker.http.get("/v1/worker").data).load
+
+    streams = []
+    for expected in (1, 2, 4):
+        sealed, _ = client.seal(STREAM.replace(b"hello", b"events=4 gap=0.01"))
+        streams.append(worker.http.post(CHAT, data=sealed, headers=client.headers()))
+        assert load() == expected, "rounded up to a power of two"
+    for stream in streams:
+        stream.close()
+    assert load() == 0
+
+
+def test_wait_frames_before_the_head_and_between_events(worker: Worker) -> None:
+    patient = Worker(worker.engine, worker.node, wait_seconds=0.05)
+    client = Client(patient)
+    opened = client.ask(STREAM.replace(b"hello", b"events=2 gap=0.3"))
+    assert opened.waits >= 4
+    assert opened.body.endswith(b"data: [DONE]\n\n") and opened.receipt
+
+
+def test_wait_frames_while_nothing_comes(worker: Worker) -> None:
+    """The engine never answers: the client sees that the worker is there."""
+    patient = Worker(worker.engine, worker.node, wait_seconds=0.05)
+    client = Client(patient)
+    sealed, sealer = client.seal(HELLO.replace(b"hello", b"hang"))
+    response = patient.http.post(CHAT, data=sealed, headers=client.headers(), buffered=False)
+    opener, pieces = sealer.response_opener(), response.iter_encoded()
+    events = [event for _ in range(3) for event in opener.feed(next(pieces))]
+    response.close()
+    assert events == [Wait()] * 3
 
 
 def test_health(worker: Worker) -> None:

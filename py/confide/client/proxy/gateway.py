@@ -1,0 +1,48 @@
+"""Small calls of the gateway: attestation, lists and keys. Others check what it answers.
+
+Requests of apps take another way (completions.py), because their answers are streams.
+"""
+
+from __future__ import annotations
+
+import json
+
+from confide.errors import UnavailableError
+from confide.net.calls import Caller
+
+_CBOR = "application/cbor"
+
+
+class Gateway:
+    """One gateway, with what every call of it carries. Thread-safe."""
+
+    def __init__(self, caller: Caller, *, api_key: str, manifest_sha256: bytes) -> None:
+        """`api_key` may be "" for none; the manifest says which release the client wants."""
+        self._caller = caller
+        self.headers = {"Confide-Manifest": manifest_sha256.hex()}
+        if api_key:
+            self.headers["Authorization"] = f"Bearer {api_key}"
+
+    def ask(self, method: str, path: str, body: bytes | None = None, *, limit: int) -> bytes:
+        """The body of the answer, at most `limit` bytes. Raises UnavailableError, FormatError."""
+        status, _, answer = self._caller.call(
+            method, path, body=body, headers={**self.headers, "Content-Type": _CBOR}, limit=limit
+        )
+        if status != 200:
+            raise gateway_error(status, answer, f"{method} {path}")
+        return answer
+
+
+def gateway_error(status: int, body: bytes, what: str) -> UnavailableError:
+    """The error for a gateway that refuses. Its reason is not authenticated, so it is cut short."""
+    try:
+        error = json.loads(body)["error"]
+        said = f"{error['code']}: {error['message']}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = "no reason"
+    return UnavailableError(
+        "gateway-refused",
+        f"the gateway answered {what} with HTTP {status}",
+        seen=ascii(said)[:300],
+        next="ask the operator of the gateway",
+    )

@@ -1,0 +1,195 @@
+"""The keys of models: made at the first use, sealed to every verified secret service.
+
+A key is for one model and one mesh. It is replaced after 45 minutes, and at most once in
+REPLACE_SECONDS because somebody says that it is unknown: anybody on the way can say so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from confide.client.proxy.gateway import Gateway
+from confide.client.proxy.handshake import Established
+from confide.client.proxy.session import boot_seconds
+from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.protocol.keyexchange import (
+    KEY_REPLACE_AFTER,
+    KEY_SIZE,
+    InferenceKey,
+    seal_key,
+    worker_key,
+)
+from confide.protocol.secret_service import (
+    MAX_REPLY,
+    MAX_SERVICES,
+    KeyAccepted,
+    KeyExchangeReply,
+    KeyOffer,
+)
+from confide.verify.nodes import verified_offers
+
+REPLACE_SECONDS = 10.0
+"""Between two keys that were replaced because they were said to be unknown."""
+
+PATIENCE_SECONDS = 2.0
+"""How long to wait for other secret services once one has the key."""
+
+
+@dataclass(repr=False)
+class ModelKey:
+    """A key M that secret services hold, and what was made of it. Thread-safe.
+
+    `made` is in boot-time seconds. `accepted` of the `shown` secret services took it.
+    """
+
+    key: InferenceKey
+    key_id: bytes
+    mesh_ca: bytes
+    made: float
+    accepted: int
+    shown: int
+    _worker_keys: dict[bytes, bytes] = field(default_factory=dict)
+    _counters: dict[bytes, itertools.count[int]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_for(self, worker: bytes) -> tuple[bytes, int]:
+        """K_w of a worker (32 bytes, `worker_id_of`), and the number of its next request."""
+        with self._lock:
+            if worker not in self._worker_keys:
+                made = worker_key(self.key.key, worker=worker, model=self.key.model)
+                self._worker_keys[worker], self._counters[worker] = made, itertools.count()
+            return self._worker_keys[worker], next(self._counters[worker])
+
+
+class ModelKeys:
+    """Makes keys and remembers them, one for each model. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = boot_seconds,
+    ) -> None:
+        """`clock` gives unix seconds, `monotonic` boot-time seconds."""
+        self._gateway = gateway
+        self._clock = clock
+        self._monotonic = monotonic
+        self._keys: dict[str, ModelKey] = {}
+        self._replaced: dict[str, float] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._uploads = ThreadPoolExecutor(MAX_SERVICES, thread_name_prefix="keys")
+
+    def get(self, established: Established, model: str) -> ModelKey:
+        """The key for a model of the manifest; a new one if there is none that still counts.
+
+        Raises VerificationError if no secret service passes, UnavailableError if none takes the
+        key, or the gateway does not answer.
+        """
+        key = self._current(established, model)
+        if key is not None:
+            return key
+        with self._lock_of(model):
+            return self._current(established, model) or self._make(established, model)
+
+    def replace(self, established: Established, stale: ModelKey) -> ModelKey:
+        """Another key than `stale`, which is said to be unknown. Raises as `get`.
+
+        Raises UnavailableError "unknown-key" if a key was replaced a moment ago.
+        """
+        model = stale.key.model
+        with self._lock_of(model):
+            key = self._current(established, model)
+            if key is not None and key is not stale:
+                return key
+            now = self._monotonic()
+            if now < self._replaced.get(model, float("-inf")) + REPLACE_SECONDS:
+                raise UnavailableError(
+                    "unknown-key",
+                    "the key of this request is said to be unknown, and it is new",
+                    expected=f"one new key in {REPLACE_SECONDS:.0f} s",
+                    next="try again later",
+                )
+            self._replaced[model] = now
+            return self._make(established, model)
+
+    def _current(self, established: Established, model: str) -> ModelKey | None:
+        key = self._keys.get(model)
+        if key is None or key.mesh_ca != established.mesh_ca:
+            return None
+        return key if self._monotonic() < key.made + KEY_REPLACE_AFTER else None
+
+    def _lock_of(self, model: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(model, threading.Lock())
+
+    def _make(self, established: Established, model: str) -> ModelKey:
+        made, now = self._monotonic(), int(self._clock())
+        reply = KeyExchangeReply.parse(
+            self._gateway.ask("GET", "/confide/v1/key-exchange", limit=MAX_REPLY)
+        )
+        offers, refused = verified_offers(
+            reply, mesh_ca=established.mesh_ca, root_ca=established.root_ca, now=now
+        )
+        if not offers:
+            raise VerificationError(
+                "no-secret-service",
+                "the gateway shows no secret service that passes verification",
+                expected="one at least",
+                seen=f"0 of {len(reply.services)}"
+                + (f"; the first one: {refused[0]}" if refused else ""),
+                next="ask the operator; nothing was sent",
+            )
+        key = InferenceKey(os.urandom(KEY_SIZE), model, now)
+        accepted = self._upload(key, offers, established.manifest.sha256)
+        self._keys[model] = ModelKey(
+            key, key.key_id, established.mesh_ca, made, accepted, len(reply.services)
+        )
+        return self._keys[model]
+
+    def _upload(self, key: InferenceKey, offers: list[KeyOffer], manifest_sha256: bytes) -> int:
+        """Send the key to each secret service. Returns how many have it."""
+
+        def upload(offer: KeyOffer) -> None:
+            message = seal_key(key, offer.kem_public_key, manifest_sha256=manifest_sha256)
+            answer = self._gateway.ask("POST", "/confide/v1/keys", message, limit=MAX_REPLY)
+            accepted = KeyAccepted.parse(answer)
+            if accepted.key_id != key.key_id:
+                raise VerificationError(
+                    "wrong-key-id",
+                    "the secret service took another key than the one that was sealed",
+                    expected=key.key_id.hex(),
+                    seen=accepted.key_id.hex(),
+                )
+
+        running = {self._uploads.submit(upload, offer) for offer in offers}
+        errors: list[ConfideError] = []
+        accepted = 0
+        while running:
+            # One is enough. A secret service that hangs must not hold up the request.
+            timeout = PATIENCE_SECONDS if accepted else None
+            done, running = wait(running, timeout, return_when="FIRST_COMPLETED")
+            if not done:
+                break
+            for future in done:
+                error = _error_of(future)
+                accepted += error is None
+                errors += [error] if error else []
+        if not accepted:
+            raise errors[0]
+        return accepted
+
+
+def _error_of(future: Future[None]) -> ConfideError | None:
+    try:
+        future.result()
+    except ConfideError as error:
+        return error
+    return None
