@@ -7,8 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from confide.protocol.kem import KemPrivateKey
+from confide.protocol.keyexchange import worker_id_of
+from confide.protocol.secret_service import KeyOffer
+from confide.protocol.workers import WorkerOffer
+from tests.support.mesh import Mesh, make_mesh
 
 
 @dataclass
@@ -19,6 +26,7 @@ class Peer:
     answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     connections: int = 0
+    kem: KemPrivateKey = field(default_factory=KemPrivateKey.generate)
 
     @property
     def url(self) -> str:
@@ -45,9 +53,33 @@ class Peer:
 
         self.answers[path] = answer
 
-    def is_worker(self, *models: str, state: str = "ready", role: str = "worker-cpu") -> None:
+    def is_worker(
+        self, *models: str, state: str = "ready", role: str = "worker-cpu", load: int = 0
+    ) -> bytes:
+        """Be a worker; returns its id. It stays the same machine from call to call."""
         health = {"role": role, "state": state, "models": dict.fromkeys(models, state)}
         self.says("/healthz", json.dumps(health).encode(), content_type="application/json")
+        self.says("/v1/worker", WorkerOffer(self.leaf, self.kem.public_bytes, load).encode())
+        return worker_id_of(self.mesh.key.public_key())
+
+    def is_secret_service(self) -> bytes:
+        """Be a secret service; returns the SHA-256 of its KEM key."""
+        self.says("/v1/key-exchange", KeyOffer(self.leaf, self.kem.public_bytes).encode())
+        return self.kem.sha256
+
+    def renews(self) -> None:
+        """From now on it has another certificate and KEM key."""
+        self.kem = KemPrivateKey.generate()
+        self.__dict__.pop("leaf", None)
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return make_mesh()
+
+    @cached_property
+    def leaf(self) -> bytes:
+        """Nothing here verifies it."""
+        return self.mesh.leaf()
 
 
 @contextmanager

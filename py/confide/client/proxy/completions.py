@@ -179,7 +179,7 @@ class Completions:
         )
         stack.callback(answer.close)
         if answer.status == WRONG_WORKER:
-            self._take_list(attempt, answer)
+            raise self._wrong_worker(attempt, answer)
         if answer.status != 200 or answer.content_type != RESPONSE_TYPE:
             raise _refusal(answer, f"POST {path}")
         self._workers.note(attempt.model.name, answer.header(LIST_HEADER))
@@ -192,11 +192,20 @@ class Completions:
         )
         return opened.head(), opened
 
-    def _take_list(self, attempt: _Attempt, answer: UpstreamAnswer) -> None:
+    def _wrong_worker(self, attempt: _Attempt, answer: UpstreamAnswer) -> GatewayRefusal:
+        """Take the new list of a gateway that cannot use the worker; the error says so."""
         try:
             self._workers.take(attempt.established, attempt.model.name, answer.read(MAX_LIST))
         except FormatError as error:
             raise altered(error) from error
+        reason = UnavailableError(
+            "gateway-refused",
+            "the gateway cannot use this worker now",
+            seen=f"HTTP {WRONG_WORKER} for {attempt.worker.id.hex()}",
+            next="try again later",
+        )
+        # To an app, 421 would say something about its own request.
+        return GatewayRefusal(503, reason)
 
     def _verify(
         self,
@@ -259,7 +268,4 @@ def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
     except FormatError:
         body = b""
     status = answer.status if 400 <= answer.status < 600 else 502
-    if status == WRONG_WORKER:
-        # It is for the proxy. To an app it says: try again later.
-        status = 503
     return GatewayRefusal(status, gateway_error(answer.status, body, what))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 import openai
 import pytest
 
+from confide.client.proxy.keys import REPLACE_SECONDS
 from confide.protocol.frames import RECORD_ERROR
 from tests.support.alterations import ALTERATIONS, dropped_final, flip
 from tests.support.app import ANSWER, App
 from tests.support.hostile_gateway import Exchange, HostileGateway
 
+CHAT = "/v1/chat/completions"
 ORDERS = "events=12 gap=0.005"
 
 
@@ -77,7 +81,13 @@ def test_altered_request(app: App, hostile: HostileGateway) -> None:
 
 @pytest.mark.parametrize(
     ("header", "value"),
-    [("Confide-Model", "second"), ("Confide-Version", "2"), ("Content-Type", "text/plain")],
+    [
+        ("Confide-Model", "second"),
+        ("Confide-Version", "1"),
+        ("Content-Type", "text/plain"),
+        ("Confide-Manifest", "00" * 32),
+        ("Confide-Worker", "00" * 32),
+    ],
 )
 def test_altered_header(app: App, hostile: HostileGateway, header: str, value: str) -> None:
     hostile.on_request = lambda exchange: exchange.headers.update({header: value})
@@ -128,31 +138,43 @@ def test_replayed_request(app: App, hostile: HostileGateway) -> None:
     assert answer[0] == RECORD_ERROR and b"replay" in answer
 
 
-def test_unknown_key_is_replaced_once_and_the_app_sees_nothing(
-    app: App, hostile: HostileGateway
+def test_unknown_key_is_replaced_and_the_app_sees_nothing(
+    app: App, hostile: HostileGateway, key_may_be_replaced: None
 ) -> None:
+    """Secret services were started anew: one new key, and no new verification."""
+
     def forget(exchange: Exchange) -> None:
-        if exchange.path == "/v1/chat/completions" and len(hostile.seen) == 0:
+        if exchange.path == CHAT and len(hostile.seen) == 0:
             exchange.headers["Confide-Key-Id"] = "00" * 32
 
     hostile.on_request = forget
     assert app.ask() == ANSWER
     assert [exchange.path for exchange in hostile.seen] == [
-        "/v1/chat/completions",
-        "/confide/v1/attest",
-        "/confide/v1/key-exchange",
-        "/confide/v1/keys",
-        "/v1/chat/completions",
-    ]
+        CHAT, "/confide/v1/key-exchange", "/confide/v1/keys", CHAT,
+    ]  # fmt: skip
 
 
-def test_a_key_that_stays_unknown_is_one_error(app: App, hostile: HostileGateway) -> None:
+def test_forged_unknown_key_costs_no_handshake(
+    app: App, hostile: HostileGateway, key_may_be_replaced: None
+) -> None:
+    """Anybody on the way can say it. It must not cost an attestation, and a quote, each time."""
+
     def forget(exchange: Exchange) -> None:
-        if exchange.path == "/v1/chat/completions":
+        if exchange.path == CHAT:
             exchange.headers["Confide-Key-Id"] = "00" * 32
 
     hostile.on_request = forget
-    with pytest.raises(openai.APIStatusError) as caught:
-        app.ask()
-    assert caught.value.code == "unknown-key"
-    assert sum(exchange.path == "/v1/chat/completions" for exchange in hostile.seen) == 2
+    for _ in range(8):
+        with pytest.raises(openai.APIStatusError) as caught:
+            app.ask()
+        assert caught.value.code == "unknown-key"
+    paths = Counter(exchange.path for exchange in hostile.seen)
+    assert paths["/confide/v1/attest"] == 0
+    assert paths["/confide/v1/keys"] == paths["/confide/v1/key-exchange"] == 1
+    assert paths[CHAT] == 9
+
+
+@pytest.fixture
+def key_may_be_replaced(app: App) -> None:
+    """A key was replaced 10 s ago or never."""
+    time.sleep(REPLACE_SECONDS)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
+from confide.client.proxy.answer import ReportedError
 from confide.client.proxy.app import create_app
-from confide.client.proxy.completions import Completions, GatewayRefusal, ReportedError
+from confide.client.proxy.completions import Completions, GatewayRefusal
 from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import LIFETIME_SECONDS, Session
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.net.http_client import Upstream
-from confide.protocol.manifest import Manifest
-from tests.support.simulated_machine import Clock, manifest_bytes
+from tests.support.simulated_machine import Clock
+from tests.support.small_service import SmallService
 
 CHAT = "/v1/chat/completions"
 HELLO = b'{"model": "tiny", "messages": []}'
@@ -23,26 +24,30 @@ class Lab:
     """A proxy whose handshake succeeds or fails as a test wants, and a gateway that is watched."""
 
     def __init__(self) -> None:
+        self.service = SmallService()
         self.clock = Clock(0.0)
         self.error: ConfideError | None = None
         self.answer: ConfideError = UnavailableError("peer-lost", "the gateway is gone")
         self.sent = 0
         self.session = Session(self._handshake, clock=self.clock)
         self.session.establish()
-        gateway = Upstream("http://127.0.0.1:1")
-        gateway.open = self._open  # type: ignore[assignment,method-assign]
+        upstream = Upstream("http://127.0.0.1:1")
+        upstream.open = self._open  # type: ignore[assignment,method-assign]
         completions = Completions(
-            self.session, gateway, api_key="", keep_receipt=lambda _hash, _receipt: None
+            self.session,
+            upstream,
+            self.service.gateway,
+            keep_receipt=lambda _hash, _receipt: None,
+            clock=self.service.clock,
         )
-        self.manifest = Manifest.parse(manifest_bytes())
+        self.manifest = self.service.manifest
         app = create_app(completions, self.session, self.manifest)
         self.http: FlaskClient = app.test_client()
 
     def _handshake(self) -> Established:
         if self.error is not None:
             raise self.error
-        manifest = Manifest.parse(manifest_bytes())
-        return Established(manifest, b"", b"", bytes(32), bytes(32), LIFETIME_SECONDS)
+        return self.service.established
 
     def _open(self, *_: object, **__: object) -> None:
         self.sent += 1
@@ -101,7 +106,7 @@ def test_ready(lab: Lab) -> None:
         (VerificationError("bad-frame", "x"), 502, "false"),
         (ReportedError("replay", "x"), 502, None),
         (ReportedError("model-not-served", "x"), 503, None),
-        (ReportedError("replay-memory-full", "x"), 503, None),
+        (ReportedError("kem-key-gone", "x"), 503, None),
         (GatewayRefusal(401, UnavailableError("gateway-refused", "x")), 401, None),
         (GatewayRefusal(429, UnavailableError("gateway-refused", "x")), 429, None),
         (GatewayRefusal(503, UnavailableError("gateway-refused", "x")), 503, None),
@@ -113,20 +118,6 @@ def test_statuses(lab: Lab, error: ConfideError, status: int, retry: str | None)
     answer = lab.http.post(CHAT, data=HELLO)
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (status, error.code)
     assert answer.headers.get("x-should-retry") == retry
-
-
-def test_an_unknown_key_when_the_service_cannot_be_verified_any_more(lab: Lab) -> None:
-    lab.error, lab.answer = PCR_4, ReportedError("unknown-key", "x")
-    answer = lab.http.post(CHAT, data=HELLO)
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "not-verified")
-    assert lab.sent == 1
-
-
-@pytest.mark.parametrize("shard_key", ["a b", "A", "x" * 100])
-def test_shard_keys_that_are_none(lab: Lab, shard_key: str) -> None:
-    answer = lab.http.post(CHAT, data=HELLO, headers={"Confide-Shard-Key": shard_key})
-    assert answer.status_code == 400
-    assert lab.sent == 0
 
 
 def test_a_crash_says_nothing(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

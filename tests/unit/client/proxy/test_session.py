@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from confide.client.proxy.handshake import Established
@@ -22,7 +20,7 @@ class Service:
     def __init__(self) -> None:
         self.error: ConfideError | None = None
         self.runs = 0
-        self.key_seconds = LIFETIME_SECONDS
+        self.seconds = LIFETIME_SECONDS
 
     def __call__(self) -> Established:
         self.runs += 1
@@ -30,11 +28,9 @@ class Service:
             raise self.error
         return Established(
             manifest=Manifest.parse(manifest_bytes()),
-            mesh_ca=b"",
+            mesh_ca=bytes([self.runs]),
             root_ca=b"",
-            key=bytes(32),
-            key_id=self.runs.to_bytes(32, "big"),
-            key_seconds=self.key_seconds,
+            seconds=self.seconds,
         )
 
 
@@ -85,18 +81,18 @@ def test_it_stands_for_an_hour_and_no_longer(
 ) -> None:
     service.error = AWAY
     clock.now += LIFETIME_SECONDS - 1
-    assert session.current().key_id[-1] == 1
+    assert session.current().mesh_ca[-1] == 1
     clock.now += 1
     assert session.seconds_left() == 0
     assert "nobody there" in refused(session).seen
 
 
-def test_a_shorter_key_shortens_it(service: Service, clock: Clock) -> None:
-    service.key_seconds = 60
+def test_a_shorter_manifest_shortens_it(service: Service, clock: Clock) -> None:
+    service.seconds = 60
     session = Session(service, clock=clock)
     session.establish()
     clock.now += 60
-    assert session.current().key_id[-1] == 2
+    assert session.current().mesh_ca[-1] == 2
 
 
 def test_renewal_is_due_at_three_quarters(session: Session, service: Service, clock: Clock) -> None:
@@ -106,7 +102,7 @@ def test_renewal_is_due_at_three_quarters(session: Session, service: Service, cl
     clock.now += 1
     session.renew_if_due()
     assert service.runs == 2
-    assert session.current().key_id[-1] == 2
+    assert session.current().mesh_ca[-1] == 2
     assert session.seconds_left() == LIFETIME_SECONDS
 
 
@@ -116,7 +112,7 @@ def test_an_absent_service_does_not_end_it(
     service.error = AWAY
     clock.now += 2700
     session.renew_if_due()
-    assert session.current().key_id[-1] == 1
+    assert session.current().mesh_ca[-1] == 1
     assert len(lines) == 1 and "nobody there" in lines[0]
     clock.now += 900
     refused(session)
@@ -165,23 +161,3 @@ def test_time_asleep_counts() -> None:
     from confide.client.proxy.session import boot_seconds
 
     assert abs(boot_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
-
-
-def test_an_unknown_key_is_replaced_once_for_all_threads(
-    session: Session, service: Service
-) -> None:
-    stale = session.current()
-    results: list[Established] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(session.replace(stale))) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert service.runs == 2
-    assert {result.key_id[-1] for result in results} == {2}
-
-
-def test_keys_are_not_shown() -> None:
-    assert "0000" not in repr(Service()())

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from confide.protocol.frames import Usage
 from confide.protocol.receipt import Receipt, Statement
+from confide.protocol.usage import TOKEN, Usage
 from tests.support.app import ANSWER, App, engine_stats
 from tests.support.hostile_gateway import HostileGateway
 from tests.support.native_service import NativeService
@@ -82,9 +82,30 @@ def test_nothing_readable_leaves(app: App, hostile: HostileGateway) -> None:
     assert b"secret" not in wire and b"fake" not in wire and b"engine" not in wire
 
 
-def test_shard_key_passes(app: App, hostile: HostileGateway) -> None:
-    app.ask(extra_headers={"Confide-Shard-Key": "customer-7"})
-    assert hostile.seen[-1].headers["Confide-Shard-Key"] == "customer-7"
+def test_lengths_say_little(app: App, hostile: HostileGateway) -> None:
+    """The next turn of a chat does not tell how long the last answer was."""
+    lengths = set()
+    for words in range(0, 40, 4):
+        app.ask("so " * words)
+        lengths.add(len(hostile.seen[-1].body))
+    assert len(lengths) <= 2
+
+
+def test_requests_share_the_client_s_cache_unless_the_app_has_its_own(
+    service: NativeService, app: App
+) -> None:
+    def salt() -> str:
+        app.ask()
+        return str(json.loads(engine_stats(service)["last"])["cache_salt"])
+
+    first = salt()
+    assert salt() == first
+    own = app.client.chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": "hello"}],
+        extra_body={"cache_salt": "a salt of this app's own, and long"},
+    )
+    assert own.choices and json.loads(engine_stats(service)["last"])["cache_salt"] != first
 
 
 def test_receipts_are_kept(app: App, receipts: Path) -> None:
@@ -92,7 +113,7 @@ def test_receipts_are_kept(app: App, receipts: Path) -> None:
     app.ask()
     (new,) = set(receipts.iterdir()) - before
     statement = Statement.parse(Receipt.parse(new.read_bytes()).statement)
-    assert (statement.model, statement.usage) == ("tiny", Usage(7, 8))
+    assert (statement.model, statement.usage) == ("tiny", Usage(TOKEN, 7, 8))
     assert statement.request_sha256.hex() in new.name
 
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
 
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
 from confide.host.gateway.routing import Workers
+from confide.host.gateway.secret_services import SecretServices
 from confide.net.http_client import Upstream
+from confide.protocol.keyexchange import InferenceKey, seal_key
+from confide.protocol.secret_service import KeyExchangeReply
+from confide.protocol.workers import WorkerList
 from tests.support.peer import Peer
 from tests.support.programs import free_port
 
 CHAT = "/v1/chat/completions"
 HEADERS = {
-    "Confide-Version": "1",
+    "Confide-Version": "2",
+    "Confide-Manifest": "cd" * 32,
     "Confide-Model": "tiny",
     "Confide-Key-Id": "ab" * 32,
     "Content-Type": "application/confide-request",
@@ -30,12 +40,20 @@ class Lab:
     coordinator: Peer
     secret_service: Peer
     workers: list[Peer]
+    names: list[bytes]
     routing: Workers
+    services: SecretServices
+
+    def headers(self, worker: int = 0) -> dict[str, str]:
+        return HEADERS | {"Confide-Worker": self.names[worker].hex()}
+
+    def post(self, worker: int = 0, **changes: str) -> TestResponse:
+        return self.http().post(CHAT, data=b"x", headers=self.headers(worker) | changes)
 
     def http(self, access: Access | None = None) -> FlaskClient:
         app = create_app(
             coordinator=Upstream(self.coordinator.url),
-            secret_service=Upstream(self.secret_service.url),
+            secret_services=self.services,
             workers=self.routing,
             access=access,
         )
@@ -44,23 +62,37 @@ class Lab:
 
 @pytest.fixture
 def lab(new_peer: Callable[[], Peer]) -> Iterator[Lab]:
-    workers = [new_peer(), new_peer()]
+    workers, names = [new_peer(), new_peer()], []
     for number, worker in enumerate(workers):
-        worker.is_worker("tiny")
+        names.append(worker.is_worker("tiny"))
         worker.says(CHAT, b"answer %d" % number, content_type="application/confide-frames")
     routing = Workers([worker.url for worker in workers])
+    secret_service = new_peer()
+    secret_service.is_secret_service()
+    services = SecretServices([secret_service.url])
     routing.start()
-    yield Lab(new_peer(), new_peer(), workers, routing)
+    services.start()
+    yield Lab(new_peer(), secret_service, workers, names, routing, services)
     routing.stop()
+    services.stop()
 
 
 def sealed_calls(peer: Peer) -> list[tuple[str, str, dict[str, str], bytes]]:
     return [call for call in peer.seen if call[1] == CHAT]
 
 
+def key_message(peer: Peer) -> bytes:
+    key = InferenceKey(bytes(32), "tiny", 1)
+    return seal_key(key, peer.kem.public_bytes, manifest_sha256=bytes(32))
+
+
+def shown(answer: TestResponse) -> list[bytes]:
+    """The ids in a list of workers."""
+    return [worker.worker for worker in WorkerList.parse(answer.data).workers]
+
+
 def test_relays(lab: Lab) -> None:
     lab.coordinator.says("/v1/attest", b"evidence", content_type="application/cbor")
-    lab.secret_service.says("/v1/key-exchange", b"offer", content_type="application/cbor")
     lab.secret_service.says("/v1/keys", b"refused", status=409, content_type="application/json")
     http = lab.http()
     attest = http.post("/confide/v1/attest", data=b"nonce", content_type="application/cbor")
@@ -69,76 +101,133 @@ def test_relays(lab: Lab) -> None:
         b"evidence",
         "application/cbor",
     )
-    assert http.get("/confide/v1/key-exchange").data == b"offer"
-    keys = http.post("/confide/v1/keys", data=b"key")
+    message = key_message(lab.secret_service)
+    keys = http.post("/confide/v1/keys", data=message)
     assert (keys.status_code, keys.data) == (409, b"refused")
+    assert lab.secret_service.seen[-1][3] == message
     assert [call[3] for call in lab.coordinator.seen] == [b"nonce"]
 
 
-def test_a_sealed_request_passes_unchanged(lab: Lab) -> None:
+def test_secret_services(lab: Lab) -> None:
+    answer = lab.http().get("/confide/v1/key-exchange")
+    (offer,) = KeyExchangeReply.parse(answer.data).services
+    assert offer.kem_public_key == lab.secret_service.kem.public_bytes
+
+
+def test_a_key_for_a_secret_service_that_is_not_here(lab: Lab) -> None:
+    answer = lab.http().post("/confide/v1/keys", data=key_message(lab.workers[0]))
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (410, "kem-key-gone")
+
+
+def test_workers(lab: Lab) -> None:
+    http = lab.http()
+    assert set(shown(http.get("/confide/v1/workers?model=tiny"))) == set(lab.names)
+    assert len(shown(http.get("/confide/v1/workers?model=big&model=tiny"))) == 2
+    assert shown(http.get("/confide/v1/workers?model=big")) == []
+    assert shown(http.get("/confide/v1/workers")) == []
+    assert http.get("/confide/v1/workers?model=../x").status_code == 400
+
+
+def test_a_sealed_request_passes_unchanged_to_the_worker_that_was_chosen(lab: Lab) -> None:
     body = bytes(range(256)) * 10
-    given = HEADERS | {"Authorization": "Bearer secret", "X-Other": "1", "Confide-Shard-Key": "s"}
-    answer = lab.http().post(CHAT, data=body, headers=given)
-    assert answer.content_type == "application/confide-frames"
-    (call,) = [call for worker in lab.workers for call in sealed_calls(worker)]
-    assert call[3] == body
-    sent = {name: value for name, value in call[2].items() if name in given or name[:1] == "X"}
-    assert sent == HEADERS, "neither the gateway's key nor anything else goes on"
+    for number in (0, 1, 0):
+        given = lab.headers(number) | {"Authorization": "Bearer secret", "X-Other": "1"}
+        answer = lab.http().post(CHAT, data=body, headers=given)
+        assert (answer.data, answer.content_type) == (
+            b"answer %d" % number,
+            "application/confide-frames",
+        )
+        call = sealed_calls(lab.workers[number])[-1]
+        assert call[3] == body
+        sent = {name: value for name, value in call[2].items() if name in given or name[:1] == "X"}
+        assert sent == lab.headers(number), "neither the gateway's key nor anything else goes on"
+    assert [len(sealed_calls(worker)) for worker in lab.workers] == [2, 1]
+
+
+def test_answers_carry_the_hash_of_the_list(lab: Lab) -> None:
+    listed = lab.http().get("/confide/v1/workers?model=tiny")
+    answer = lab.post()
+    assert answer.headers["Confide-Workers"] == hashlib.sha256(listed.data).hexdigest()
 
 
 def test_connections_to_workers_are_kept(lab: Lab) -> None:
     """An answer that was not closed with its response would leave its connection behind."""
     http = lab.http()
-    shard = HEADERS | {"Confide-Shard-Key": "s"}
-    http.post(CHAT, data=b"x", headers=shard, buffered=True)
-    before = [worker.connections for worker in lab.workers]
-    for _ in range(3):
-        http.post(CHAT, data=b"x", headers=shard, buffered=True)
-    assert [worker.connections for worker in lab.workers] == before
+
+    def sealed() -> int:
+        http.post(CHAT, data=b"x", headers=lab.headers(), buffered=True)
+        return len({id(c) for c in lab.routing.peers[0].upstream._idle})
+
+    assert [sealed() for _ in range(4)] == [1, 1, 1, 1]
 
 
-def test_one_shard_key_one_worker(lab: Lab) -> None:
-    http = lab.http()
-    answers = {
-        http.post(CHAT, data=b"x", headers=HEADERS | {"Confide-Shard-Key": "one"}).data
-        for _ in range(5)
-    }
-    assert len(answers) == 1
+def test_a_worker_that_is_not_known(lab: Lab) -> None:
+    """421 with the list, from which the client chooses another one."""
+    answer = lab.post(**{"Confide-Worker": "00" * 32})
+    assert answer.status_code == 421
+    assert set(shown(answer)) == set(lab.names)
+    assert not any(sealed_calls(worker) for worker in lab.workers)
 
 
-def test_a_worker_that_went_away_is_passed_over(lab: Lab) -> None:
-    gone = f"http://127.0.0.1:{free_port()}"
-    routing = Workers([gone, lab.workers[0].url])
-    for worker in routing._workers:
-        worker.models = frozenset({"tiny"})
-    lab.routing = routing
-    for _ in range(3):
-        assert lab.http().post(CHAT, data=b"x", headers=HEADERS).data == b"answer 0"
-    assert routing._workers[0].models == frozenset()
-    assert routing._workers[0].in_flight == 0
+def test_a_worker_that_does_not_serve_the_model_now(lab: Lab) -> None:
+    lab.workers[0].is_worker("tiny", state="starting")
+    lab.routing.peers[0].look()
+    lab.routing.looked()
+    answer = lab.post()
+    assert answer.status_code == 421
+    assert shown(answer) == [lab.names[1]]
 
 
-def test_a_request_that_may_have_begun_is_not_sent_to_another_worker(lab: Lab) -> None:
+def test_a_worker_that_went_away(lab: Lab) -> None:
+    lab.routing.peers[0].upstream = Upstream(f"http://127.0.0.1:{free_port()}")
+    answer = lab.post()
+    assert answer.status_code == 421
+    assert shown(answer) == [lab.names[1]]
+    assert not sealed_calls(lab.workers[1]), "the client chooses, not the gateway"
+
+
+def test_a_request_that_may_have_begun_is_not_sent_again(lab: Lab) -> None:
     for worker in lab.workers:
         worker.sends(CHAT, b"")
-    answer = lab.http().post(CHAT, data=b"x", headers=HEADERS)
+    answer = lab.post()
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "peer-lost")
-    # On a connection of its own each worker is asked once; only an idle one may be stale.
-    assert sum(len(sealed_calls(worker)) for worker in lab.workers) == 1
+    assert [len(sealed_calls(worker)) for worker in lab.workers] == [1, 0]
 
 
-def test_no_worker_for_the_model(lab: Lab) -> None:
-    answer = lab.http().post(CHAT, data=b"x", headers=HEADERS | {"Confide-Model": "big"})
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "no-worker")
+def test_421_does_not_wait_for_the_body(lab: Lab) -> None:
+    """The client stops sending a body of which the gateway has read nothing."""
+    with served(lab) as url:
+        started = time.monotonic()
+        upstream = Upstream(url, read_seconds=5)
+        body = bytes(16 << 20)
+        headers = HEADERS | {"Confide-Worker": "00" * 32}
+        with upstream.open("POST", CHAT, body=body, headers=headers) as answer:
+            assert answer.status == 421
+            assert len(WorkerList.parse(answer.read(1 << 20)).workers) == 2
+        assert not upstream._idle, "the connection on which the body broke off is not kept"
+        assert time.monotonic() - started < 5
+
+
+@contextmanager
+def served(lab: Lab) -> Iterator[str]:
+    """The gateway's app behind a real socket that takes a body only if the app reads it."""
+    server = make_server("127.0.0.1", 0, lab.http().application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 def test_services_that_are_not_there(lab: Lab) -> None:
-    lab.coordinator.port = lab.secret_service.port = free_port()
+    lab.coordinator.port = free_port()
+    lab.services.peers[0].upstream = Upstream(f"http://127.0.0.1:{free_port()}")
     http = lab.http()
     for answer in (
         http.post("/confide/v1/attest", data=b""),
-        http.get("/confide/v1/key-exchange"),
-        http.post("/confide/v1/keys", data=b""),
+        http.post("/confide/v1/keys", data=key_message(lab.secret_service)),
     ):
         assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "peer-unreachable")
 
@@ -149,14 +238,17 @@ def test_an_answer_that_is_too_large(lab: Lab) -> None:
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "answer-too-large")
 
 
-@pytest.mark.parametrize("model", ["", "../x", "A", "x" * 300])
-def test_malformed_model(lab: Lab, model: str) -> None:
-    answer = lab.http().post(CHAT, data=b"x", headers=HEADERS | {"Confide-Model": model})
-    assert answer.status_code == 400
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("Confide-Model", model) for model in ("", "../x", "A", "x" * 300)]
+    + [("Confide-Worker", worker) for worker in ("", "x", "AB" * 32, "ab" * 31)],
+)
+def test_malformed_headers(lab: Lab, header: str, value: str) -> None:
+    assert lab.post(**{header: value}).status_code == 400
 
 
 def test_oversized_body(lab: Lab) -> None:
-    answer = lab.http().post(CHAT, data=b"x" * ((16 << 20) + 1), headers=HEADERS)
+    answer = lab.http().post(CHAT, data=b"x" * ((16 << 20) + 1), headers=lab.headers())
     assert answer.status_code == 413
     assert not any(sealed_calls(worker) for worker in lab.workers)
 
@@ -177,9 +269,9 @@ def test_api_keys(lab: Lab) -> None:
     assert http.get("/v1/models").status_code == 401
     assert http.post("/confide/v1/attest", data=b"").status_code == 401
     key = {"Authorization": "Bearer k"}
-    assert http.post(CHAT, data=b"x", headers=HEADERS | key).status_code == 200
+    assert http.post(CHAT, data=b"x", headers=lab.headers() | key).status_code == 200
     assert http.get("/v1/models", headers=key).status_code == 200
-    limited = http.post(CHAT, data=b"x", headers=HEADERS | key)
+    limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
     assert (limited.status_code, limited.get_json()["error"]["code"]) == (429, "rate-limited")
 
 
@@ -187,10 +279,9 @@ def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
     wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     for worker in lab.workers:
         worker.sends(CHAT, wire)
-    response = lab.http().post(CHAT, data=b"x", headers=HEADERS, buffered=False)
+    response = lab.http().post(CHAT, data=b"x", headers=lab.headers(), buffered=False)
     pieces = iter(response.response)
     assert next(pieces) == b"abc"
     with pytest.raises(ConnectionResetError):
         next(pieces)
     response.close()
-    assert all(worker.in_flight == 0 for worker in lab.routing._workers)

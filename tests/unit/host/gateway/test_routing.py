@@ -1,16 +1,16 @@
-"""Which worker gets a request."""
+"""Which workers a gateway lists, and which one it finds for a request."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 
 import pytest
 
-from confide.errors import FormatError, UnavailableError
 from confide.host.gateway import routing
 from confide.host.gateway.routing import Workers
+from confide.protocol.workers import WorkerList, rounded_load
 from tests.support.peer import Peer
 from tests.support.programs import free_port
 
@@ -22,26 +22,79 @@ def looked_at(*peers: Peer) -> Workers:
     return workers
 
 
-def urls(workers: Workers, model: str, shard_key: str = "") -> list[str]:
-    return [worker.url for worker in workers.candidates(model, shard_key)]
+def listed(workers: Workers, *models: str) -> dict[bytes, tuple[str, ...]]:
+    """The ids of the list for these models, and for what each one is listed."""
+    encoded, digest = workers.list_for(models)
+    assert digest == sha256(encoded).hexdigest()
+    return {worker.worker: worker.models for worker in WorkerList.parse(encoded).workers}
 
 
 def test_only_workers_that_serve_the_model(new_peer: Callable[[], Peer]) -> None:
     one, two = new_peer(), new_peer()
-    one.is_worker("a", "b")
-    two.is_worker("b")
+    first, second = one.is_worker("a", "b"), two.is_worker("b")
     workers = looked_at(one, two)
     assert workers.models() == ["a", "b"]
-    assert urls(workers, "a") == [one.url]
-    assert set(urls(workers, "b")) == {one.url, two.url}
+    assert listed(workers, "a") == {first: ("a",)}
+    assert listed(workers, "b") == {first: ("b",), second: ("b",)}
+    assert listed(workers, "b", "a") == {first: ("a", "b"), second: ("b",)}
+    assert listed(workers) == listed(workers, "c") == {}
 
 
-def test_a_model_that_nobody_serves(peer: Peer) -> None:
+def test_what_a_list_says_is_what_the_worker_said(peer: Peer) -> None:
+    name = peer.is_worker("a", load=4)
+    (entry,) = WorkerList.parse(looked_at(peer).list_for(["a"])[0]).workers
+    assert (entry.worker, entry.load) == (name, 4)
+    assert (entry.certificate, entry.kem_public_key) == (peer.leaf, peer.kem.public_bytes)
+
+
+def test_a_worker_is_found_by_its_name(new_peer: Callable[[], Peer]) -> None:
+    one, two = new_peer(), new_peer()
+    first, second = one.is_worker("a", "b"), two.is_worker("b")
+    workers = looked_at(one, two)
+    found = workers.find(second, "b")
+    assert found is not None and found.url == two.url
+    assert workers.find(first, "a") and not workers.find(second, "a")
+    assert workers.find(bytes(32), "a") is None
+
+
+def test_the_list_changes_with_the_worker(peer: Peer) -> None:
     peer.is_worker("a")
-    with pytest.raises(UnavailableError) as caught:
-        looked_at(peer).candidates("c", "")
-    assert caught.value.code == "no-worker"
-    assert caught.value.expected == "a"
+    workers = looked_at(peer)
+    (worker,) = workers.peers
+    hashes = [workers.list_for(["a"])[1]]
+
+    def look() -> None:
+        worker.look()
+        workers.looked()
+        hashes.append(workers.list_for(["a"])[1])
+
+    look()
+    assert len(set(hashes)) == 1, "nothing has changed"
+    peer.is_worker("a", load=2)
+    look()
+    peer.renews()
+    peer.is_worker("a", load=2)
+    look()
+    workers.lost(worker)
+    hashes.append(workers.list_for(["a"])[1])
+    assert len(set(hashes)) == 4
+
+
+@pytest.mark.parametrize(
+    ("requests", "load"),
+    [(0, 0), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (1000, 1024), (1 << 20, 1 << 20)],
+)
+def test_rounded_load(requests: int, load: int) -> None:
+    assert rounded_load(requests) == load
+
+
+@pytest.mark.parametrize("offer", [b"", b"x", b"\xa0", b"x" * 100_000])
+def test_a_worker_without_a_certificate_is_not_listed(peer: Peer, offer: bytes) -> None:
+    peer.is_worker("a")
+    peer.says("/v1/worker", offer)
+    assert looked_at(peer).models() == []
+    peer.says("/v1/worker", offer, status=503)
+    assert looked_at(peer).models() == []
 
 
 @pytest.mark.parametrize(
@@ -62,11 +115,13 @@ def test_a_model_that_nobody_serves(peer: Peer) -> None:
     ],
 )
 def test_health_that_is_none(peer: Peer, health: bytes) -> None:
+    peer.is_worker("a")
     peer.says("/healthz", health)
     assert looked_at(peer).models() == []
 
 
 def test_a_model_that_is_ready_does_not_wait_for_another_one(peer: Peer) -> None:
+    peer.is_worker()
     peer.says(
         "/healthz",
         b'{"role": "worker-gpu", "state": "engine-ended",'
@@ -80,13 +135,13 @@ def test_a_worker_that_is_not_there(peer: Peer) -> None:
     workers = Workers([f"http://127.0.0.1:{free_port()}", peer.url])
     workers.start()
     workers.stop()
-    assert urls(workers, "a") == [peer.url]
+    assert len(listed(workers, "a")) == 1
 
 
 def test_a_worker_comes_and_goes(peer: Peer) -> None:
     peer.is_worker("a", state="starting")
     workers = looked_at(peer)
-    (worker,) = workers._workers
+    (worker,) = workers.peers
     peer.is_worker("a")
     worker.look()
     assert workers.models() == ["a"]
@@ -99,7 +154,7 @@ def test_a_slow_worker_is_not_a_lost_one(peer: Peer, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(routing, "PATIENCE_SECONDS", 0.05)
     peer.is_worker("a")
     workers = looked_at(peer)
-    (worker,) = workers._workers
+    (worker,) = workers.peers
     peer.answers["/healthz"] = lambda _: time.sleep(0.2)
     for _ in range(2):
         worker.look()
@@ -109,45 +164,3 @@ def test_a_slow_worker_is_not_a_lost_one(peer: Peer, monkeypatch: pytest.MonkeyP
     peer.is_worker("a")
     worker.look()
     assert workers.models() == ["a"]
-
-
-def test_a_shard_key_stays_with_its_worker(new_peer: Callable[[], Peer]) -> None:
-    peers = [new_peer() for _ in range(4)]
-    for peer in peers:
-        peer.is_worker("a")
-    workers = looked_at(*peers)
-    keys = [f"customer-{number}" for number in range(400)]
-    first = {key: urls(workers, "a", key)[0] for key in keys}
-    assert first == {key: urls(workers, "a", key)[0] for key in keys}
-    spread = Counter(first.values())
-    assert len(spread) == 4 and min(spread.values()) > 50
-
-    # When one goes, only its keys move.
-    gone = peers[0]
-    gone.is_worker()
-    for worker in workers._workers:
-        worker.look()
-    moved = [key for key in keys if urls(workers, "a", key)[0] != first[key]]
-    assert set(moved) == {key for key in keys if first[key] == gone.url}
-
-
-def test_without_a_shard_key_the_least_busy_one(new_peer: Callable[[], Peer]) -> None:
-    one, two = new_peer(), new_peer()
-    one.is_worker("a")
-    two.is_worker("a")
-    workers = looked_at(one, two)
-    first = workers.candidates("a", "")[0]
-    with workers.busy(first):
-        assert workers.candidates("a", "")[0] is not first
-    assert first.in_flight == 0
-
-
-@pytest.mark.parametrize("model", ["", "a b", "A", "a\n", "x" * 100])
-def test_names_that_are_none(peer: Peer, model: str) -> None:
-    peer.is_worker("a")
-    workers = looked_at(peer)
-    with pytest.raises(FormatError):
-        workers.candidates(model, "")
-    if model:
-        with pytest.raises(FormatError):
-            workers.candidates("a", model)

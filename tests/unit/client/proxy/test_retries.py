@@ -1,0 +1,317 @@
+"""Until the head of an answer has opened, a request may go to another worker: three at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from confide.client.proxy import keys as keys_module
+from confide.client.proxy.answer import ReportedError
+from confide.client.proxy.completions import Completions, GatewayRefusal, Reply
+from confide.client.proxy.session import Session
+from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
+from confide.guest.worker.keys import Keys
+from confide.net.disconnect import DisconnectWatch
+from confide.protocol.frames import clear_error
+from confide.protocol.keyexchange import worker_key
+from confide.protocol.receipt import Statement, sign_receipt
+from confide.protocol.sealed import OpenedRequest, RequestHeaders
+from confide.protocol.secret_service import ReleasedKey
+from confide.protocol.usage import TOKEN, Usage
+from confide.protocol.workers import WorkerList
+from tests.support.simulated_machine import NOW, Clock
+from tests.support.small_service import SmallService
+
+PATH = "/v1/chat/completions"
+BODY = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
+STREAM = BODY[:-1] + b', "stream": true}'
+
+
+@dataclass
+class FakeAnswer:
+    """Stands for an UpstreamAnswer."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/confide-frames"
+    breaks: ConfideError | None = None
+
+    def header(self, _: str) -> str:
+        return ""
+
+    def read(self, limit: int) -> bytes:
+        assert len(self.body) <= limit
+        return self.body
+
+    def pieces(self) -> Iterator[bytes]:
+        yield self.body
+        if self.breaks:
+            raise self.breaks
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Lab:
+    """A client, and workers that open what it sends; `script` says how each attempt ends."""
+
+    service: SmallService
+    script: list[Any] = field(default_factory=list)
+    sent: list[tuple[RequestHeaders, bytes]] = field(default_factory=list)
+    usage: Usage = field(default_factory=lambda: Usage(TOKEN, 3, 4))
+
+    def __post_init__(self) -> None:
+        self.monotonic = Clock(1000.0)
+        session = Session(lambda: self.service.established, clock=self.monotonic)
+        session.establish()
+        self.completions = Completions(
+            session,
+            self,  # type: ignore[arg-type]
+            self.service.gateway,
+            keep_receipt=lambda _hash, _receipt: None,
+            clock=self.service.clock,
+        )
+        self.completions._keys._monotonic = self.monotonic
+        self.completions._workers._monotonic = self.monotonic
+        self.workers = {
+            node.membership().worker_id: (
+                node,
+                Keys(self._release, node.kem, clock=node._monotonic),
+            )
+            for node in self.service.workers
+        }
+
+    def ask(self, body: bytes = BODY) -> Reply:
+        with ExitStack() as stack:
+            reply = self.completions.complete(PATH, body, DisconnectWatch(), stack)
+            if not isinstance(reply.body, bytes):
+                reply = Reply(reply.status, reply.content_type, b"".join(reply.body))
+            return reply
+
+    def tried(self) -> list[bytes]:
+        return [headers.worker for headers, _ in self.sent]
+
+    def open(
+        self, method: str, path: str, *, body: bytes, headers: dict[str, str], watch: object
+    ) -> FakeAnswer:
+        """Stands for `Upstream.open`."""
+        parsed = RequestHeaders.parse(headers)
+        self.sent.append((parsed, body))
+        step = self.script.pop(0) if self.script else "good"
+        if isinstance(step, ReportedError):
+            return FakeAnswer(clear_error(step))
+        if isinstance(step, ConfideError):
+            raise step
+        if isinstance(step, int):
+            encoded = WorkerList(self.service.listed()).encode()
+            return FakeAnswer(encoded if step == 421 else b"{}", step, "application/cbor")
+        opened = self._keys(parsed)[1].open(body, parsed, method=method, path=path)
+        return self._answer(opened, parsed, step)
+
+    def _keys(self, headers: RequestHeaders) -> Any:
+        self._asked_for = headers
+        return self.workers[headers.worker]
+
+    def _release(self, key_id: bytes) -> ReleasedKey:
+        (secrets,) = self.service.secrets
+        key = secrets._keys[key_id].key
+        return ReleasedKey(
+            worker_key(key, worker=self._asked_for.worker, model="tiny"), "tiny", 3600
+        )
+
+    def _answer(self, opened: OpenedRequest, headers: RequestHeaders, step: str) -> FakeAnswer:
+        member = self._keys(headers)[0].membership()
+        sealer = opened.response_sealer()
+        if step.startswith("stream"):
+            sent = sealer.wait() + sealer.head(200, "text/event-stream")
+            sent += sealer.data(b"data: 1\n\ndata: [DONE]\n\n")
+        else:
+            sent = sealer.wait() + sealer.whole(200, "application/json", b'{"answer": 1}')
+        if step.endswith("breaks"):
+            return FakeAnswer(sent, breaks=UnavailableError("peer-lost", "gone"))
+        statement = Statement(
+            opened.request_sha256,
+            sealer.response_sha256,
+            self.service.manifest.sha256,
+            "tiny",
+            self.service.manifest.model("tiny").root_hash,
+            NOW,
+            self.usage,
+        )
+        receipt = sign_receipt(statement, member.private_key, member.certificate)
+        return FakeAnswer(sent + sealer.usage(self.usage) + sealer.final(receipt))
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab(SmallService(workers=5))
+
+
+def test_one_worker_is_enough(lab: Lab) -> None:
+    assert lab.ask().body == b'{"answer": 1}'
+    lab.script = ["stream"]
+    assert lab.ask(STREAM).body == b"data: 1\n\ndata: [DONE]\n\n"
+    assert len(lab.sent) == 2
+
+
+ELSEWHERE = [
+    421,
+    502,
+    503,
+    504,
+    UnavailableError("peer-lost", "the connection broke"),
+    ReportedError("engine-not-ready", "x"),
+    ReportedError("not-attested", "x"),
+    ReportedError("wrong-worker", "x"),
+    ReportedError("replay", "x"),
+    ReportedError("bad-seal", "x"),
+]
+
+
+@pytest.mark.parametrize("trouble", ELSEWHERE, ids=str)
+def test_another_worker_gets_the_request_sealed_anew(lab: Lab, trouble: Any) -> None:
+    lab.script = [trouble, trouble]
+    assert lab.ask().body == b'{"answer": 1}'
+    assert len(set(lab.tried())) == 3
+    bodies = [body for _, body in lab.sent]
+    # Another share, another salt, other bytes: nothing of one request opens at another worker.
+    assert len({body[: 32 + 1168] for body in bodies}) == 3
+    assert len({body[32 + 1168 :] for body in bodies}) == 3
+
+
+@pytest.mark.parametrize("trouble", ELSEWHERE, ids=str)
+def test_three_workers_at_most(lab: Lab, trouble: Any) -> None:
+    """Whatever a gateway says, a prompt goes to three machines, all verified."""
+    lab.script = [trouble] * 10
+    with pytest.raises(ConfideError):
+        lab.ask()
+    assert len(lab.sent) == len(set(lab.tried())) == 3
+
+
+STAY = [
+    400,
+    401,
+    403,
+    404,
+    429,
+    UnavailableError("peer-unreachable", "no gateway"),
+    UnavailableError("peer-timeout", "slow"),
+]
+
+
+@pytest.mark.parametrize("trouble", STAY, ids=str)
+def test_what_no_other_worker_mends(lab: Lab, trouble: Any) -> None:
+    lab.script = [trouble]
+    with pytest.raises((GatewayRefusal, UnavailableError)):
+        lab.ask()
+    assert len(lab.sent) == 1
+
+
+@pytest.mark.parametrize(("step", "body"), [("breaks", BODY), ("stream breaks", STREAM)])
+def test_after_the_head_nothing_is_sent_again(lab: Lab, step: str, body: bytes) -> None:
+    lab.script = [step]
+    with pytest.raises((UnavailableError, ConnectionResetError)):
+        lab.ask(body)
+    assert len(lab.sent) == 1
+
+
+def test_an_altered_answer_is_not_asked_for_again(lab: Lab) -> None:
+    """Somebody on the way changes answers: an app has to see that."""
+    lab.open = lambda *_, **__: FakeAnswer(b"\x09" * 100)  # type: ignore[method-assign,assignment]
+    with pytest.raises(VerificationError):
+        lab.ask()
+
+
+def test_a_421_without_a_list(lab: Lab) -> None:
+    lab.open = lambda *_, **__: FakeAnswer(b"x", 421)  # type: ignore[method-assign,assignment]
+    with pytest.raises(VerificationError):
+        lab.ask()
+
+
+def test_the_last_trouble_is_what_the_app_sees() -> None:
+    lab = Lab(SmallService(workers=1))
+    lab.script = [ReportedError("engine-not-ready", "x")]
+    with pytest.raises(ReportedError) as caught:
+        lab.ask()
+    assert caught.value.code == "engine-not-ready"
+    assert len(lab.sent) == 1
+
+
+def test_unknown_key_makes_one_and_may_ask_the_same_worker() -> None:
+    lab = Lab(SmallService(workers=1))
+    unknown = ReportedError("unknown-key", "x")
+    lab.script = [unknown]
+    assert lab.ask().body == b'{"answer": 1}'
+    one, two = lab.sent
+    assert one[0].worker == two[0].worker and one[0].key_id != two[0].key_id
+    assert one[1][: 32 + 1168] == two[1][: 32 + 1168], "the share stays"
+    lab.script = [unknown]
+    with pytest.raises(ReportedError):
+        lab.ask()
+    lab.monotonic.now += keys_module.REPLACE_SECONDS
+    lab.script = [unknown]
+    assert lab.ask().body == b'{"answer": 1}'
+
+
+def test_a_kem_key_that_is_gone_is_fetched_anew() -> None:
+    """The worker has renewed its certificate, and this client's share is too old."""
+    lab = Lab(SmallService(workers=1))
+    lab.ask()
+    (node,) = lab.service.workers
+    node.join()
+    lab.monotonic.now += 1
+    lab.script = [ReportedError("kem-key-gone", "x")]
+    assert lab.ask().body == b'{"answer": 1}'
+    assert lab.sent[-1][1][:32] != lab.sent[-2][1][:32]
+
+
+def test_counters_of_one_worker_go_up(lab: Lab) -> None:
+    for _ in range(4):
+        lab.ask()
+    counters = [int.from_bytes(body[1200:1208], "big") for _, body in lab.sent]
+    assert counters == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("usage", [Usage(TOKEN, 1 << 40, 4), Usage(TOKEN, 3, 1 << 40)])
+def test_counts_that_the_request_does_not_allow(lab: Lab, usage: Usage) -> None:
+    lab.usage = usage
+    with pytest.raises(VerificationError) as caught:
+        lab.ask()
+    assert caught.value.code == "bad-usage"
+
+
+def test_the_bounds_are_those_of_the_request(lab: Lab) -> None:
+    lab.usage = Usage(TOKEN, 3, 21)
+    body = json.dumps({**json.loads(BODY), "max_tokens": 20}).encode()
+    with pytest.raises(VerificationError):
+        lab.ask(body)
+    lab.usage = Usage(TOKEN, 3, 20)
+    lab.ask(body)
+
+
+def test_a_receipt_of_another_worker_of_the_mesh(lab: Lab) -> None:
+    """It has a genuine certificate, and the request's key from somewhere."""
+    chosen: list[Any] = []
+
+    def other(headers: RequestHeaders) -> Any:
+        lab._asked_for = headers
+        if not chosen:
+            chosen.append(headers.worker)
+            return lab.workers[headers.worker]
+        return next(found for name, found in lab.workers.items() if name != headers.worker)
+
+    lab._keys = other  # type: ignore[method-assign]
+    with pytest.raises(VerificationError, match="another worker"):
+        lab.ask()
+
+
+def test_a_model_that_is_not_there_is_not_sent(lab: Lab) -> None:
+    with pytest.raises(PolicyError):
+        lab.ask(b'{"model": "gpt-5"}')
+    assert not lab.sent

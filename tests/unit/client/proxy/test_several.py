@@ -1,0 +1,116 @@
+"""Three secret services and two workers as real programs, some of which are killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from confide.net.http_client import Upstream
+from confide.protocol.workers import WorkerList
+from tests.support.app import ANSWER, App
+from tests.support.hostile_gateway import HostileGateway, hostile_gateway
+from tests.support.native_service import NativeService
+from tests.support.simulated_machine import current_manifest, manifest_value
+
+MODELS = ("tiny", "second", "third")
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeService]:
+    tiny = manifest_value()["models"][0]
+    manifest = current_manifest(models=[tiny | {"name": name} for name in MODELS])
+    folder = tmp_path_factory.mktemp("several")
+    with NativeService(folder, manifest=manifest, models=MODELS, secret_services=3) as native:
+        native.start_worker("worker-2", MODELS)
+        native.wait("worker-2", "ready")
+        native.start_gateway(workers=[native.urls["worker"], native.urls["worker-2"]])
+        yield native
+
+
+@pytest.fixture(scope="module")
+def hostile(service: NativeService) -> Iterator[HostileGateway]:
+    with hostile_gateway(service.urls["gateway"]) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def app(service: NativeService, hostile: HostileGateway) -> App:
+    return App(service.start_proxy(hostile.url, options=["--min-workers", "2"]))
+
+
+def ask(app: App, model: str, text: str = "hello") -> str | None:
+    messages = [{"role": "user", "content": text}]
+    reply = app.client.chat.completions.create(model=model, messages=messages)  # type: ignore[call-overload]
+    content: str | None = reply.choices[0].message.content
+    return content
+
+
+def test_the_verdict_says_how_many_there_are(service: NativeService, app: App) -> None:
+    said = " ".join(service.log("proxy").split())
+    assert "3 of the 3 that the gateway showed" in said
+    assert "2 of the 2 that the gateway showed" in said
+
+
+def test_another_worker_cannot_open_recorded_traffic(
+    service: NativeService, app: App, hostile: HostileGateway
+) -> None:
+    """The gateway sends one worker's request to the other, as it is and with the other's name."""
+    assert ask(app, "tiny") == ANSWER
+    recorded = hostile.seen[-1]
+    listed = Upstream(service.urls["gateway"]).call("GET", "/confide/v1/workers?model=tiny")[2]
+    names = {worker.worker.hex() for worker in WorkerList.parse(listed).workers}
+    (other_name,) = names - {recorded.headers["Confide-Worker"]}
+    codes = set()
+    for name in names:
+        for url in ("worker", "worker-2"):
+            headers = recorded.headers | {"Confide-Worker": name}
+            answer = Upstream(service.urls[url]).call(
+                "POST", CHAT, body=recorded.body, headers=headers
+            )[2]
+            assert answer[0] == 3, "an error in the clear, and nothing of the prompt"
+            codes.add((name == other_name, answer.partition(b"dcode")[2][1:14]))
+    said = b" ".join(code for _, code in codes)
+    assert b"wrong-worker" in said and b"kem-key-gone" in said and b"replay" in said
+
+
+def test_killed_secret_services_lose_no_request(service: NativeService, app: App) -> None:
+    assert ask(app, "tiny") == ANSWER
+    for name in ("secret-service", "secret-service-2"):
+        service.processes[name].kill()
+    # The key that is in use; a new one, at once and after the gateway has noticed.
+    assert ask(app, "tiny") == ANSWER
+    assert ask(app, "second") == ANSWER
+    time.sleep(2.5)
+    assert ask(app, "third") == ANSWER
+
+
+def test_a_killed_worker_loses_no_request(service: NativeService, app: App) -> None:
+    """Before the gateway has noticed: it answers 421, and the client seals for the other one."""
+    chats = [f"conversation {number}" for number in range(12)]
+    for chat in chats:
+        assert ask(app, "tiny", chat) == ANSWER
+    service.processes["worker"].kill()
+    for chat in chats:
+        assert ask(app, "tiny", chat) == ANSWER
+
+
+def test_the_last_worker_is_gone(service: NativeService, app: App) -> None:
+    service.processes["worker-2"].kill()
+    with pytest.raises(Exception, match="gateway") as caught:
+        ask(app, "tiny")
+    assert "503" in str(caught.value)
+
+
+def test_too_few_workers(tmp_path: Path, service: NativeService) -> None:
+    with pytest.raises(TimeoutError) as caught:
+        service.start_proxy(
+            service.urls["gateway"], name="demanding", options=["--min-workers", "2"]
+        )
+    said = " ".join(str(caught.value).split())
+    assert "workers" in said and "FAILED" in said
+    assert json.loads(Upstream(service.urls["gateway"]).call("GET", "/healthz")[2])["models"] == []
