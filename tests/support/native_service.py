@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,14 @@ class Processes:
     def stop(self, name: str) -> None:
         """Stop one program now."""
         _stop(self.processes[name])
+
+    def kill(self, name: str) -> None:
+        """End one program now, as if its machine were switched off."""
+        process = self.processes[name]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in (process.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
 
     def log(self, name: str) -> str:
         """What a program has printed so far."""

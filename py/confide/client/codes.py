@@ -29,6 +29,9 @@ CODES = {
         "The request comes from a web page of another site, which is not allowed.", PolicyError
     ),
     "gateway-refused": Code("The gateway refused the request. Ask its operator.", UnavailableError),
+    "key-just-replaced": Code(
+        "The key is said to be unknown, and it is new. Try again later.", UnavailableError
+    ),
     "no-secret-service": Code(
         "No secret service that the gateway shows passes verification. Nothing was sent.",
         VerificationError,

@@ -102,7 +102,7 @@ class ModelKeys:
     def replace(self, established: Established, stale: ModelKey) -> ModelKey:
         """Another key than `stale`, which is said to be unknown. Raises as `get`.
 
-        Raises UnavailableError "unknown-key" if a key was replaced a moment ago.
+        Raises UnavailableError "key-just-replaced" if one was replaced a moment ago.
         """
         model = stale.key.model
         with self._lock_of(model):
@@ -112,7 +112,7 @@ class ModelKeys:
             now = self._monotonic()
             if now < self._replaced.get(model, float("-inf")) + REPLACE_SECONDS:
                 raise UnavailableError(
-                    "unknown-key",
+                    "key-just-replaced",
                     "the key of this request is said to be unknown, and it is new",
                     expected=f"one new key in {REPLACE_SECONDS:.0f} s",
                     next="try again later",

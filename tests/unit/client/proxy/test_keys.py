@@ -191,7 +191,7 @@ def test_forged_reports_cost_one_key_in_ten_seconds(
     for _ in range(100):
         with pytest.raises(UnavailableError) as caught:
             keys.replace(service.established, key)
-        assert caught.value.code == "unknown-key"
+        assert caught.value.code == "key-just-replaced"
     assert service.paths() == []
     monotonic.now += REPLACE_SECONDS
     assert keys.replace(service.established, key) is not key
