@@ -53,7 +53,7 @@ def worker(
     config, disks = ConfigDisk(UNBOUND), []
     if request.param == "everything":
         address = f"://{HOST_IN_GUEST}:{peer.port}"
-        config = ConfigDisk(UNBOUND, f"http{address}", f"https{address}", (build.model_name,))
+        config = ConfigDisk(UNBOUND, f"http{address}", (f"https{address}",), (build.model_name,))
         disks = [build.model / "model.disk"]
     machine = Machine(
         build.images / ROLE,

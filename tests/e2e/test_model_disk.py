@@ -129,7 +129,8 @@ def test_manifest_of_a_stranger_mounts_nothing(build: Build, tmp_path: Path) -> 
     hostile = replace(genuine, models=(crafted,))
     answer = MeshReply(hostile.encode(), b"no CA", b"no CA").encode()
     with answering(answer) as (url, asked):
-        config = ConfigDisk(genuine.sha256, url, f"https://{HOST_IN_GUEST}:9", (build.model_name,))
+        services = (f"https://{HOST_IN_GUEST}:9",)
+        config = ConfigDisk(genuine.sha256, url, services, (build.model_name,))
         with worker_with(build, config, tmp_path / "model.disk", tmp_path / "run") as worker:
             assert asked.wait(BOOT_SECONDS)
             time.sleep(10)

@@ -43,7 +43,7 @@ def running(two_models: Build, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="module")
 def client(running: System) -> SealedClient:
     gateway: Program = running.start_gateway()
-    return SealedClient(gateway.url, running.manifest.read_bytes(), key_models=running.models)
+    return SealedClient(gateway.url, running.manifest.read_bytes())
 
 
 def test_the_worker_says_of_each_that_it_is_ready(running: System) -> None:

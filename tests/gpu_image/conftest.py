@@ -64,7 +64,7 @@ def refused(
         config = ConfigDisk(
             binding,
             coordinator.guest_url(8000),
-            "https://10.0.2.2:9",  # never asked
+            ("https://10.0.2.2:9",),  # never asked
             ("tiny",),
         )
         worker = Machine(

@@ -15,7 +15,14 @@ import pytest
 import requests
 
 from confide.protocol.evidence import Evidence, VtpmReport
-from confide.protocol.sealed import PATHS, RequestHeaders, RequestSealer
+from confide.protocol.sealed import (
+    PATHS,
+    RequestContent,
+    RequestHeaders,
+    RequestKey,
+    RequestSealer,
+)
+from confide.protocol.share import SEALED_SHARE_SIZE
 from tests.support.attested import explained, launched_for, predicted_pcrs
 from tests.support.refused import Refused
 
@@ -58,12 +65,12 @@ def test_the_worker_has_no_certificate_and_serves_nothing(refused: Refused) -> N
     assert health.status_code == 503
     models = {"tiny": "no-gpu"}
     assert health.json() == {"role": "worker-gpu", "state": "no-gpu", "models": models}
-    key, key_id = os.urandom(32), os.urandom(32)
+    key = RequestKey(os.urandom(32), os.urandom(32), os.urandom(32), os.urandom(SEALED_SHARE_SIZE))
+    headers = RequestHeaders("tiny", os.urandom(32), os.urandom(32), os.urandom(32))
     for path in PATHS:
-        sealer = RequestSealer(key, key_id)
-        body = sealer.seal(method="POST", path=path, model="tiny", body=b"{}")
-        headers = RequestHeaders("tiny", key_id).encode()
-        reply = requests.post(f"{url}{path}", data=body, headers=headers, timeout=30)
+        sealer = RequestSealer(key, 0)
+        body = sealer.seal(RequestContent(b"{}"), headers, method="POST", path=path)
+        reply = requests.post(f"{url}{path}", data=body, headers=headers.encode(), timeout=30)
         assert reply.status_code == 503, path
         error = reply.json()["error"]
         assert (error["code"], error["seen"]) == ("engine-not-ready", "tiny: no-gpu"), path

@@ -48,6 +48,6 @@ def simulated_coordinator(
         yield ConfigDisk(
             sha256(manifest).digest(),
             f"http://{HOST_IN_GUEST}:{port}",
-            f"https://{HOST_IN_GUEST}:9",  # asked for a key only
+            (f"https://{HOST_IN_GUEST}:9",),  # asked for a key only
             tuple(models),
         )

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
-from confide.protocol.keyexchange import KemPrivateKey
+from confide.protocol.kem import KemPrivateKey
 
 NOW = 1_800_000_000
 

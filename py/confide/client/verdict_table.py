@@ -45,14 +45,11 @@ def parties_table(verdict: ServiceVerdict, *, title: str) -> RenderableType:
     table.add_column("checks", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_row("coordinator", "runs the image in the manifest", *_state(verdict.coordinator))
-    for party, nodes in (
-        ("secret services", verdict.secret_services),
-        ("workers", verdict.workers),
-    ):
+    nodes = {"secret services": verdict.secret_services, "workers": verdict.workers}
+    for party, found in nodes.items():
         # How many of how many: a person may expect another number.
-        seen = "".join(f": {check.seen}" for check in nodes.checks if check.passed)
-        words = Text(printable(f"have the coordinator's certificates{seen}"))
-        table.add_row(party, words, *_state(nodes))
+        seen = "; ".join(check.seen for check in found.checks)
+        table.add_row(party, Text(printable(seen)), *_state(found))
     untrusted = Text("untrusted", style="dim")
     table.add_row("gateway", "nothing: it sees only encrypted data", "", untrusted)
     failed = Verdict(tuple(check for check in verdict.whole.checks if not check.passed))

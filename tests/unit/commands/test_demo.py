@@ -67,7 +67,7 @@ def test_it_fits_a_screen(run: Callable[..., list[str]], monkeypatch: pytest.Mon
     shown = sum(max(1, -(-len(line) // COLUMNS)) for line in lines)
     assert shown <= LINES, "\n".join(lines)
     text = "\n".join(lines)
-    for party in ("coordinator", "secret service", "worker-cpu", "gateway"):
+    for party in ("coordinator", "secret services", "workers", "gateway"):
         assert f"\n {party} " in text
     assert "PCR" not in text
     assert "Who can read this question?" in text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -131,3 +133,100 @@ def test_parallel_calls(new_peer: Callable[[], Peer]) -> None:
     for thread in threads:
         thread.join()
     assert answers == [b"a" * 1000] * 20
+
+
+def slow(*steps: bytes | float) -> Callable[[BaseHTTPRequestHandler], None]:
+    """An answer in pieces, with pauses in seconds between them."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        for step in steps:
+            if isinstance(step, bytes):
+                handler.wfile.write(step)
+                handler.wfile.flush()
+            else:
+                time.sleep(step)
+
+    return answer
+
+
+def test_a_caller_learns_that_nothing_has_come_yet(peer: Peer) -> None:
+    """Before the head, and between pieces; what came with the head is not waited for."""
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+    peer.answers["/"] = slow(0.2, head, 0.2, b"3\r\ntwo\r\n", 0.2, b"0\r\n\r\n")
+    pending = Upstream(peer.url).begin("GET", "/")
+    waits = 0
+    while not pending.ready(0.03):
+        waits += 1
+    assert 3 <= waits <= 8
+    with pending.answer() as answer:
+        pieces = list(answer.pieces(every=0.03))
+    assert pieces[0] == b"one"
+    assert [piece for piece in pieces if piece] == [b"one", b"two"]
+    assert 6 <= pieces.count(b"") <= 16
+
+
+@pytest.mark.parametrize("coding", [b"Content-Length: 6\r\n\r\n", b"Connection: close\r\n\r\n"])
+def test_pauses_in_a_body_that_is_not_chunked(peer: Peer, coding: bytes) -> None:
+    peer.answers["/"] = slow(OK + coding + b"one", 0.2, b"two")
+    with Upstream(peer.url).open("GET", "/") as answer:
+        assert b"".join(answer.pieces(every=0.03)) == b"onetwo"
+
+
+def test_a_request_that_was_begun_and_given_up(peer: Peer) -> None:
+    release = threading.Event()
+    peer.answers["/"] = lambda _: release.wait(5) and None
+    upstream = Upstream(peer.url)
+    pending = upstream.begin("GET", "/")
+    assert not pending.ready(0.05)
+    pending.close()
+    release.set()
+    assert not upstream._idle
+
+
+class EarlyAnswer:
+    """A server that answers after the head of a request, and reads no body."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.received = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 421 No\r\nContent-Length: 4\r\n\r\nlist")
+            # What the client has on its way by then; it must come to an end.
+            self.received = len(head)
+            while data := connection.recv(1 << 16):
+                self.received += len(data)
+
+    def close(self) -> None:
+        self._thread.join(10)
+        self._listener.close()
+
+
+def test_an_early_answer_stops_the_body() -> None:
+    """16 MiB for a gateway that cannot use the worker are not sent, and nothing is kept."""
+    server = EarlyAnswer()
+    upstream = Upstream(server.url, read_seconds=5)
+    with upstream.open("POST", "/", body=bytes(64 << 20)) as answer:
+        assert (answer.status, answer.read(100)) == (421, b"list")
+    server.close()
+    assert server.received < 32 << 20
+    assert not upstream._idle
+
+
+def test_a_large_body_arrives_whole(peer: Peer) -> None:
+    peer.says("/", b"ok")
+    body = bytes(range(256)) * 10_000
+    upstream = Upstream(peer.url)
+    for _ in range(2):
+        assert upstream.call("POST", "/", body=body, headers={"X": "1"})[2] == b"ok"
+    assert [call[3] == body for call in peer.seen] == [True, True]
+    assert peer.seen[0][2]["X"] == "1"
+    assert peer.connections == 1

@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +95,8 @@ def error_code(body: bytes) -> str:
     return code
 
 
-@dataclass(frozen=True)
-class Sealed:
-    """A key that a secret service has, and the message that brought it."""
-
-    key: InferenceKey
-    message: bytes
-
-
-def exchange(secret_service: Program) -> Sealed:
-    """Put a fresh inference key, as a client does after it verified."""
+def exchange(secret_service: Program) -> tuple[InferenceKey, bytes]:
+    """Put a fresh inference key, as a client does: the key, and its message."""
     status, body = call(secret_service.port, "GET", "/v1/key-exchange")
     assert status == 200
     offer = KeyOffer.parse(body)
@@ -116,7 +108,7 @@ def exchange(secret_service: Program) -> Sealed:
     accepted = KeyAccepted.parse(body)
     assert accepted.key_id == key.key_id
     assert 3590 <= accepted.expires_in <= 3600
-    return Sealed(key, message)
+    return key, message
 
 
 def test_straight_line(coordinator: Program, secret_service: Program, worker: Membership) -> None:
@@ -124,7 +116,7 @@ def test_straight_line(coordinator: Program, secret_service: Program, worker: Me
         fetch_record(coordinator.url, MANIFEST, offline()), MANIFEST, now=int(time.time())
     )
     verdict.require()
-    key = exchange(secret_service).key
+    key, _ = exchange(secret_service)
     released = fetch_key(secret_service.tls_url, worker, key.key_id)
     assert released.model == MODEL
     assert released.key == worker_key(key.key, worker=worker.worker_id, model=MODEL)
@@ -132,8 +124,8 @@ def test_straight_line(coordinator: Program, secret_service: Program, worker: Me
 
 
 def test_key_cannot_be_replaced(secret_service: Program) -> None:
-    sealed = exchange(secret_service)
-    status, body = call(secret_service.port, "POST", "/v1/keys", sealed.message)
+    _, message = exchange(secret_service)
+    status, body = call(secret_service.port, "POST", "/v1/keys", message)
     assert (status, error_code(body)) == (409, "key-exists")
 
 
@@ -152,18 +144,18 @@ def test_unknown_key(secret_service: Program, worker: Membership) -> None:
 
 
 def test_worker_without_the_keys_model(coordinator: Program, secret_service: Program) -> None:
-    sealed = exchange(secret_service)
+    key, _ = exchange(secret_service)
     idle = join(coordinator, "worker-cpu", models=())
     with pytest.raises(PolicyError) as caught:
-        fetch_key(secret_service.tls_url, idle, sealed.key.key_id)
+        fetch_key(secret_service.tls_url, idle, key.key_id)
     assert caught.value.code == "model-not-allowed"
 
 
 def test_secret_service_posing_as_worker(coordinator: Program, secret_service: Program) -> None:
-    sealed = exchange(secret_service)
+    key, _ = exchange(secret_service)
     other = join(coordinator, "secret-service")
     with pytest.raises(ConfideError) as caught:
-        fetch_key(secret_service.tls_url, other, sealed.key.key_id)
+        fetch_key(secret_service.tls_url, other, key.key_id)
     assert caught.value.code == "wrong-role"
 
 

@@ -15,7 +15,7 @@ from confide.guest.worker import keys as keys_module
 from confide.guest.worker.keys import MAX_SHARES, Keys
 from confide.protocol.sealed import RequestContent, RequestHeaders, RequestKey, RequestSealer
 from confide.protocol.secret_service import ReleasedKey
-from confide.protocol.share import seal_share
+from confide.protocol.share import open_share, seal_share
 from tests.support.simulated_machine import Clock
 
 WORKER_KEY, KEY_ID, MANIFEST = bytes(range(32)), bytes(32), b"\x03" * 32
@@ -191,7 +191,7 @@ def test_a_key_that_goes_while_a_request_opens(
     keys: Keys, client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The window that would remember the request is not the one that others will ask."""
-    genuine = keys_module.open_share
+    genuine = open_share
 
     def slow(*arguments: object, **options: object) -> bytes:
         clock.now += 601

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pytest
 from flask.testing import FlaskClient
@@ -47,8 +48,8 @@ class Lab:
     def headers(self, worker: int = 0) -> dict[str, str]:
         return HEADERS | {"Confide-Worker": self.names[worker].hex()}
 
-    def post(self, worker: int = 0, **changes: str) -> TestResponse:
-        return self.http().post(CHAT, data=b"x", headers=self.headers(worker) | changes)
+    def post(self, changes: Mapping[str, str] = MappingProxyType({})) -> TestResponse:
+        return self.http().post(CHAT, data=b"x", headers=self.headers() | dict(changes))
 
     def http(self, access: Access | None = None) -> FlaskClient:
         app = create_app(
@@ -163,7 +164,7 @@ def test_connections_to_workers_are_kept(lab: Lab) -> None:
 
 def test_a_worker_that_is_not_known(lab: Lab) -> None:
     """421 with the list, from which the client chooses another one."""
-    answer = lab.post(**{"Confide-Worker": "00" * 32})
+    answer = lab.post({"Confide-Worker": "00" * 32})
     assert answer.status_code == 421
     assert set(shown(answer)) == set(lab.names)
     assert not any(sealed_calls(worker) for worker in lab.workers)
@@ -244,7 +245,7 @@ def test_an_answer_that_is_too_large(lab: Lab) -> None:
     + [("Confide-Worker", worker) for worker in ("", "x", "AB" * 32, "ab" * 31)],
 )
 def test_malformed_headers(lab: Lab, header: str, value: str) -> None:
-    assert lab.post(**{header: value}).status_code == 400
+    assert lab.post({header: value}).status_code == 400
 
 
 def test_oversized_body(lab: Lab) -> None:

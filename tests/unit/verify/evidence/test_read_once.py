@@ -121,7 +121,6 @@ def join_without_gpus(relay: LocalCoordinator, attester: Any, clock: Clock) -> N
         attester,
         relay,
         binding=sha256(relay.mesh().manifest).digest(),
-        kem_public_key=b"kem",
         now=clock,
     )
     node.join()

@@ -255,7 +255,7 @@ class Worker:
 
         patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
         patch.setattr(disks, "read_role", lambda: Role.WORKER_CPU)
-        config = ConfigDisk(sha256(bound).digest(), "http://coordinator", "", names)
+        config = ConfigDisk(sha256(bound).digest(), "http://coordinator", (), names)
         patch.setattr(disks, "read_config", lambda: config)
         patch.setattr(disks, "read_binding", sha256(bound).digest)
         patch.setattr(disks, "take_over", lambda binding: take_over(binding, handed_over))
