@@ -145,6 +145,7 @@ def slow(*steps: bytes | float) -> Callable[[BaseHTTPRequestHandler], None]:
                 handler.wfile.flush()
             else:
                 time.sleep(step)
+        handler.close_connection = True
 
     return answer
 
@@ -174,7 +175,11 @@ def test_pauses_in_a_body_that_is_not_chunked(peer: Peer, coding: bytes) -> None
 
 def test_a_request_that_was_begun_and_given_up(peer: Peer) -> None:
     release = threading.Event()
-    peer.answers["/"] = lambda _: release.wait(5) and None
+
+    def wait(_: BaseHTTPRequestHandler) -> None:
+        release.wait(5)
+
+    peer.answers["/"] = wait
     upstream = Upstream(peer.url)
     pending = upstream.begin("GET", "/")
     assert not pending.ready(0.05)

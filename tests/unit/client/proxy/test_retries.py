@@ -223,13 +223,13 @@ def test_after_the_head_nothing_is_sent_again(lab: Lab, step: str, body: bytes) 
 
 def test_an_altered_answer_is_not_asked_for_again(lab: Lab) -> None:
     """Somebody on the way changes answers: an app has to see that."""
-    lab.open = lambda *_, **__: FakeAnswer(b"\x09" * 100)  # type: ignore[method-assign,assignment]
+    lab.open = lambda *_, **__: FakeAnswer(b"\x09" * 100)  # type: ignore[method-assign]
     with pytest.raises(VerificationError):
         lab.ask()
 
 
 def test_a_421_without_a_list(lab: Lab) -> None:
-    lab.open = lambda *_, **__: FakeAnswer(b"x", 421)  # type: ignore[method-assign,assignment]
+    lab.open = lambda *_, **__: FakeAnswer(b"x", 421)  # type: ignore[method-assign]
     with pytest.raises(VerificationError):
         lab.ask()
 

@@ -45,8 +45,9 @@ def app(service: NativeService, hostile: HostileGateway) -> App:
 
 
 def ask(app: App, model: str, text: str = "hello") -> str | None:
-    messages = [{"role": "user", "content": text}]
-    reply = app.client.chat.completions.create(model=model, messages=messages)  # type: ignore[call-overload]
+    reply = app.client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": text}]
+    )
     content: str | None = reply.choices[0].message.content
     return content
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ class Mesh:
     """What each secret service answers; by default it does not know the key."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.answers: dict[str, ReleasedKey | ConfideError] = dict.fromkeys(URLS, UNKNOWN)
+        self.answers: Mapping[str, ReleasedKey | ConfideError] = dict.fromkeys(URLS, UNKNOWN)
         self.asked: list[str] = []
         self.clock = Clock(50)
         membership: Any = object
@@ -86,7 +87,7 @@ def test_a_refusal_is_an_answer(mesh: Mesh) -> None:
 
 def test_keys_spread_over_the_services(mesh: Mesh) -> None:
     mesh.answers = dict.fromkeys(URLS, KEY)
-    first = Counter()
+    first: Counter[str] = Counter()
     for number in range(300):
         mesh.asked.clear()
         mesh.fetch(number.to_bytes(32, "big"))
@@ -98,13 +99,13 @@ def test_one_that_is_down_is_asked_last_for_a_while(mesh: Mesh) -> None:
     mesh.answers = dict.fromkeys(URLS, KEY)
     mesh.fetch()
     (favourite,) = mesh.asked
-    mesh.answers[favourite] = AWAY
+    mesh.answers = dict.fromkeys(URLS, KEY) | {favourite: AWAY}
     for expected in (2, 1):
         mesh.asked.clear()
         assert mesh.fetch() == "key"
         assert len(mesh.asked) == expected
     mesh.clock.now += DOWN_SECONDS
-    mesh.answers[favourite] = KEY
+    mesh.answers = dict.fromkeys(URLS, KEY)
     mesh.asked.clear()
     mesh.fetch()
     assert mesh.asked == [favourite]
