@@ -187,7 +187,7 @@ def test_the_coordinator_does_not_admit_the_node(
         machines.relay.alter = honest
         refused = wait_refused(machines.coordinator, machines.node, BOOT_SECONDS)
         mesh_ca = CoordinatorClient(machines.relay.target).mesh().mesh_ca
-    asked = machines.relay.joins[0]
+    [asked] = [join for join in machines.relay.joins if join.evidence == refused.evidence]
     verdict = verify_evidence(
         ParsedEvidence.parse(refused.evidence),
         report_data=join_report_data(

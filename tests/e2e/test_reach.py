@@ -33,16 +33,16 @@ LISTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def console(
+@pytest.fixture(scope="module", params=LISTS)
+def reached(
     request: pytest.FixtureRequest,
     build: Build,
     debug_image: Path,
     debug_secret_service: Path,
     debug_worker: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[list[str]]:
-    """The console of a machine that serves, with all its lists on it."""
+) -> Iterator[tuple[Role, list[str]]]:
+    """The console of a machine of each role, which serves, with all its lists on it."""
     role: Role = request.param
     images = {
         Role.COORDINATOR: debug_image,
@@ -69,24 +69,10 @@ def console(
             said(machine, "is ready", ENGINE_SECONDS)
         else:
             machine.wait_ready(BOOT_SECONDS)
-        yield print_lists(machine, type_lines, LISTS[role])
+        yield role, print_lists(machine, type_lines, LISTS[role])
 
 
-@pytest.mark.parametrize("console", [Role.WORKER_CPU], indirect=True)
-def test_disks_are_opened_after_the_join(console: list[str]) -> None:
-    [joined] = [number for number, line in enumerate(console) if "joined the mesh" in line]
-    [opened] = [number for number, line in enumerate(console) if "each read is verified" in line]
-    assert joined < opened
-
-
-@pytest.mark.parametrize(
-    ("console", "name"),
-    [
-        pytest.param(role, f"{role}-{name}", id=f"{role}-{name}")
-        for role, names in LISTS.items()
-        for name in names
-    ],
-    indirect=["console"],
-)
-def test_reach_is_what_the_list_says(console: list[str], name: str) -> None:
-    assert listed(console, name.rpartition("-")[2]) == committed(name)
+def test_reach_is_what_the_list_says(reached: tuple[Role, list[str]]) -> None:
+    role, console = reached
+    for name in LISTS[role]:
+        assert listed(console, name) == committed(f"{role}-{name}"), name

@@ -136,7 +136,7 @@ def write_binding(binding: bytes, path: Path = BINDING) -> None:
         os.fchmod(descriptor, 0o444)  # whatever the umask
         file.write(binding)
     if binding != UNBOUND:
-        path.with_name(BOUND.name).touch(0o444, exist_ok=False)
+        path.with_name(BOUND.name).touch(exist_ok=False)
 
 
 def main() -> None:
