@@ -247,7 +247,7 @@ def everything() -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the list that the argument names; that of a unit in the background, once `GO` is there."""
+    """Print the list that the argument names. A unit's own waits in the background for `GO`."""
     name = sys.argv[1]
     if name != "units":
         if os.fork():
