@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from confide.encoding.texts import check_name
 from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
+from confide.protocol.validity import CLOCK_TOLERANCE
 
 # Arcs under 2.25 are UUIDs (ITU-T X.667): unique without asking a registry.
 KEM_KEY_OID = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
@@ -26,8 +27,8 @@ MODEL_PREFIX = "confide:model:"
 
 ROOT_LIFETIME = 10 * 365 * 86400
 LEAF_LIFETIME = 3600
-# Guests' clocks differ a little, so a certificate is valid from 300 seconds before it was made.
-BACKDATE = 300
+BACKDATE = CLOCK_TOLERANCE
+"""Clocks differ a little, so a certificate is valid from so many seconds before it was made."""
 DIGEST_SIZE = 32
 
 
@@ -61,6 +62,11 @@ class MeshIdentity:
     public_key: ec.EllipticCurvePublicKey
     not_before: int
     not_after: int
+
+    @property
+    def issued(self) -> int:
+        """When the coordinator made the leaf, in unix seconds by its clock."""
+        return self.not_before + BACKDATE
 
 
 def public_key_of(certificate: x509.Certificate, what: str) -> ec.EllipticCurvePublicKey:
