@@ -82,7 +82,7 @@ def test_set_and_verify(
     later = str(int(time.time()) + 40 * 86400)
     assert main(["verify", str(record), *verify, "--at", later]) == FAILED
     failed = [c["name"] for c in json.loads(capsys.readouterr().out)["checks"] if not c["passed"]]
-    assert failed == ["attestation key validity"]
+    assert failed == ["coordinator's clock", "attestation key validity"]
     assert main(["verify", str(record), "--manifest", str(stricter)]) == FAILED
 
     broken = bytearray(record.read_bytes())
