@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from confide.errors import UnavailableError, VerificationError
+from confide.guest.ending import MachineEndsError
 from confide.guest.mesh import join as join_module
 from confide.guest.mesh.join import LOOK_AFTER, RENEW_AFTER, Node
-from confide.guest.mesh.one_mesh import GONE_AFTER, MachineEndsError, OneMesh
+from confide.guest.mesh.one_mesh import GONE_AFTER, OneMesh
 from confide.protocol.certificates import LEAF_LIFETIME
 from tests.support.local_coordinator import LocalCoordinator
 from tests.support.mesh_nodes import new_coordinator
