@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from confide.guest.clock import watched_clock
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh import join, one_mesh
@@ -24,7 +25,8 @@ def machine_of(role: str) -> SimulatedMachine:
 
 def coordinator() -> Service:
     machine = machine_of("coordinator")
-    return Service(create_app(Coordinator(machine, binding=machine.binding)))
+    coordinator = Coordinator(machine, binding=machine.binding, now=watched_clock())
+    return Service(create_app(coordinator))
 
 
 def hasty_monotonic() -> float:
@@ -40,6 +42,7 @@ def secret_service() -> Service:
         CoordinatorClient(sys.argv[5]),
         binding=machine.binding,
         kem_public_key=service.kem_public_key,
+        now=watched_clock(),
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )
     if "renewing" in sys.argv:
