@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ class Host:
     relay: LocalCoordinator
     own: Coordinator
 
-    def attestation(self, **changes: bytes) -> None:
+    def attestation(self, **changes: Any) -> None:
         self.relay.on_attestation = lambda genuine: replace(genuine, **changes)
 
     def other_machine(self, machine: SimulatedMachine) -> None:
@@ -113,7 +114,7 @@ class Host:
         self.relay.coordinator = new_coordinator(Clock(NOW + 21 * 86400))
 
     def other_place(self) -> None:
-        self.relay.on_attestation = lambda genuine: replace(genuine, index=1, path=(bytes(32),))
+        self.attestation(index=1, path=(bytes(32),))
 
     def no_manifest_yet(self) -> None:
         """Genuine and fresh, but the coordinator has no mesh yet."""
