@@ -21,9 +21,9 @@ sys.path[:0] = [str(Path(__file__).parents[2] / "py"), str(Path(__file__).parent
 
 from confide.guest.coordinator.domain import Coordinator  # noqa: E402
 from confide.guest.coordinator.quotes import MAX_WAITING  # noqa: E402
-from confide.protocol.evidence import Evidence  # noqa: E402
 from confide.protocol.nonce_tree import NonceTree  # noqa: E402
-from tests.support.simulated_machine import Clock, SimulatedMachine, manifest_bytes  # noqa: E402
+from tests.support.simulated_machine import Clock, manifest_bytes  # noqa: E402
+from tests.support.slow_machine import SlowMachine  # noqa: E402
 
 QUOTE_SECONDS = 0.1
 SECONDS = 5.0
@@ -34,16 +34,8 @@ MANIFEST = manifest_bytes()
 Ask = Callable[[bytes], object]
 
 
-class SlowMachine(SimulatedMachine):
-    """One quote after the other, each in 100 ms."""
-
-    def evidence(self, report_data: bytes) -> Evidence:
-        time.sleep(QUOTE_SECONDS)
-        return super().evidence(report_data)
-
-
 def coordinator() -> Coordinator:
-    machine = SlowMachine("coordinator", manifest=MANIFEST)
+    machine = SlowMachine(QUOTE_SECONDS, manifest=MANIFEST)
     made = Coordinator(machine, binding=machine.binding, now=Clock())
     made.set_manifest(MANIFEST)
     return made

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from confide.guest.clock import watched_clock
+from confide.guest.coordinator.__main__ import THREADS
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh import join, one_mesh
@@ -17,6 +18,7 @@ from confide.guest.secret_service.domain import SecretService
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.server import Service, serve
 from tests.support.simulated_machine import SimulatedMachine
+from tests.support.slow_machine import SlowMachine
 
 
 def machine_of(role: str) -> SimulatedMachine:
@@ -25,6 +27,9 @@ def machine_of(role: str) -> SimulatedMachine:
 
 def coordinator() -> Service:
     machine = machine_of("coordinator")
+    if "slow" in sys.argv:
+        manifest = Path(sys.argv[4]).read_bytes()
+        machine = SlowMachine(2.0, manifest=manifest, now=int(time.time()))
     coordinator = Coordinator(machine, binding=machine.binding, now=watched_clock())
     return Service(create_app(coordinator))
 
@@ -59,6 +64,6 @@ def secret_service() -> Service:
 if __name__ == "__main__":
     listen, tls_listen = (f"127.0.0.1:{port}" for port in sys.argv[2:4])
     if sys.argv[1] == "coordinator":
-        serve(coordinator, listen=listen)
+        serve(coordinator, listen=listen, threads=THREADS)
     else:
         serve(secret_service, listen=listen, tls_listen=tls_listen)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event, Lock
+from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -18,10 +20,17 @@ from confide.guest.coordinator.domain import Coordinator
 from confide.guest.coordinator.quotes import MAX_WAITING, Quotes
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Nonce
-from confide.protocol.evidence import Evidence
 from confide.protocol.nonce_tree import root_of
 from confide.verify.service import verify_coordinator
-from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
+from tests.support.programs import Program, program
+from tests.support.simulated_machine import (
+    NOW,
+    Clock,
+    SimulatedMachine,
+    current_manifest,
+    manifest_bytes,
+)
+from tests.support.slow_machine import SlowMachine
 
 MANIFEST = manifest_bytes()
 QUOTE_SECONDS = 0.1
@@ -146,22 +155,9 @@ def test_an_attester_that_fails_fails_for_all_that_waited_and_for_nobody_else() 
     assert quotes.answer(bytes(32))[0] == device.roots[2]
 
 
-class SlowMachine(SimulatedMachine):
-    """Its device makes one quote at a time, as a TPM does, and takes its time."""
-
-    def __init__(self) -> None:
-        super().__init__("coordinator", manifest=MANIFEST)
-        self._device = Lock()
-
-    def evidence(self, report_data: bytes) -> Evidence:
-        with self._device:
-            time.sleep(QUOTE_SECONDS)
-            return super().evidence(report_data)
-
-
 def test_a_flood_of_attestations_costs_hashes() -> None:
     """100 strangers ask at once, and one honest client among them. One by one it took 10 s."""
-    machine = SlowMachine()
+    machine = SlowMachine(QUOTE_SECONDS, manifest=MANIFEST)
     coordinator = Coordinator(machine, binding=machine.binding, now=Clock())
     coordinator.set_manifest(MANIFEST)
     nonce = os.urandom(32)
@@ -184,7 +180,8 @@ def test_a_flood_of_attestations_costs_hashes() -> None:
 
 
 def test_who_is_refused_hears_when_to_come_again() -> None:
-    coordinator = Coordinator(SlowMachine(), binding=bytes(32), now=Clock())
+    machine = SimulatedMachine("coordinator", manifest=MANIFEST)
+    coordinator = Coordinator(machine, binding=machine.binding, now=Clock())
 
     def full(_: bytes) -> None:
         raise UnavailableError("too-many-attestations", "too many wait")
@@ -195,3 +192,31 @@ def test_who_is_refused_hears_when_to_come_again() -> None:
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
     # Nobody knows when another error is over.
     assert "Retry-After" not in client.get("/v1/manifest").headers
+
+
+def post(running: Program) -> tuple[int, str]:
+    """The status of one question, and what its `Retry-After` says."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    try:
+        connection.request("POST", "/v1/attest", body=Nonce(os.urandom(32)).encode())
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.getheader("Retry-After", "")
+    finally:
+        connection.close()
+
+
+def test_a_flood_over_http_leaves_the_other_doors_open(tmp_path: Path) -> None:
+    """More strangers than may wait, and a quote that takes two seconds."""
+    with (
+        program("coordinator", tmp_path, current_manifest(), "slow") as running,
+        ThreadPoolExecutor(3 * MAX_WAITING) as threads,
+    ):
+        running.wait("no-manifest")
+        flood = [threads.submit(post, running) for _ in range(3 * MAX_WAITING)]
+        settle(lambda: any(asked.done() for asked in flood))  # the first are refused
+        assert not all(asked.done() for asked in flood)
+        assert running.health()["state"] == "no-manifest"
+        answers = {asked.result(60) for asked in flood}
+        assert answers == {(200, ""), (429, "2")}
+        assert post(running) == (200, "")
