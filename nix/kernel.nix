@@ -40,13 +40,6 @@ in
     config = [ ../images/kernel/no-modules.config ];
     modules = false;
   };
-  # Not in any image.
-  checked = linux {
-    name = "linux-checked";
-    description = "The kernel without modules, with checks of its memory accesses, for fuzzing";
-    config = [ ../images/kernel/no-modules.config ../images/kernel/checked.config ];
-    modules = false;
-  };
   gpu = linux {
     name = "linux-gpu";
     description = "Linux for the worker with GPUs, and what compiling its modules takes";
