@@ -62,20 +62,21 @@ def unpack(patches: list[Path]) -> None:
             raise tree.BuildError(f"{patch.name} does not fit this kernel; adapt it")
 
 
-def configure(fragments: list[Path], required: Path, forbidden: Path) -> None:
+def configure(fragments: list[Path], required: list[Path], forbidden: Path) -> None:
     """Write the final .config from what is asked for, all else off, and check it."""
     asked = [fragment.read_text() for fragment in fragments]
     (SOURCE / "asked.config").write_text("".join(asked))
     make("KCONFIG_ALLCONFIG=asked.config", "allnoconfig")
     final = (SOURCE / ".config").read_text()
-    kernel_config.check(final, asked, required.read_text(), forbidden.read_text())
+    wanted = "".join(path.read_text() for path in required)
+    kernel_config.check(final, asked, wanted, forbidden.read_text())
 
 
 def main() -> None:
     """Read the arguments, and write the output folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="what is asked for")
-    parser.add_argument("--required", type=Path, required=True)
+    parser.add_argument("--required", type=Path, nargs="+", required=True)
     parser.add_argument("--forbidden", type=Path, required=True)
     parser.add_argument("--patch", type=Path, nargs="*", default=[])
     parser.add_argument("--package", type=Path, required=True, help="the source's package file")
