@@ -26,7 +26,7 @@ let
         ../images/kernel/hardening.config
       ] ++ config)}"
       "--required ${words ([ ../images/kernel/required.list ] ++ required)} --forbidden ${../images/kernel/forbidden.list}"
-      "--patch ${../images/kernel/acpi-memory.patch}"
+      "--patch ${../images/kernel/acpi.patch} --byte-code ${../images/kernel/machine.asl}"
       "--package ${words (sources.debs "trixie" [ "kernel-source" ])}"
       (if modules then "--modules" else "")
     ];
