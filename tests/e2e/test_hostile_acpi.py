@@ -131,9 +131,7 @@ WIDTH = 32
 MAILBOX = 16
 # Near the end of memory, where the firmware keeps tables.
 TABLES_AT = (MEMORY_MIB << 20) - 0x10000
-REFUSED = re.compile(
-    rf"{PANIC}ACPI may not name a register in memory, (0x\w+)\n"
-)
+REFUSED = re.compile(rf"{PANIC}ACPI may not name a register in memory, (0x\w+)\n")
 
 
 def refused(said: str) -> list[int]:

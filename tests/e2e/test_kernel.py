@@ -41,8 +41,11 @@ BACKENDS = (
     *("-object", "memory-backend-ram,id=shared,size=1M"),
 )
 CONTROL = ("-device", "virtio-blk-pci,drive=disk", "-drive", "if=none,id=disk,driver=null-co")
-# PCI and TPM; the others are the kernel's own: the system, its bus and a power button
-OWN_DEVICES = {"PNP0A08:00", "MSFT0101:00", "LNXSYSTM:00", "LNXSYBUS:00", "LNXPWRBN:00"}
+# PCI and TPM; then the kernel's own: the system, its buses and a power button
+OWN_DEVICES = {
+    *("PNP0A08:00", "MSFT0101:00"),
+    *("LNXSYSTM:00", "LNXSYBUS:00", "LNXSYBUS:01", "LNXPWRBN:00"),
+}
 VIRTIO, BLOCK = "virtio-pci", "virtio_blk"
 
 
