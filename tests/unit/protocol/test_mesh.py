@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
 from tests.support.mesh import NOW, Mesh, make_mesh
 
 UNKNOWN = x509.ObjectIdentifier("2.25.1")
+# Where protocol 1 had the two hashes.
+OLD_KEM_KEY = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
+OLD_MANIFEST = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
 Extensions = dict[x509.ObjectIdentifier, tuple[x509.ExtensionType, bool]]
 
 
@@ -76,8 +80,18 @@ def drop(oid: x509.ObjectIdentifier) -> Callable[[Extensions], None]:
     return lambda extensions: extensions.pop(oid) and None
 
 
-def sans(*uris: str) -> Callable[[Extensions], None]:
-    return put(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(u) for u in uris]))
+def named(*names: str) -> Callable[[Extensions], None]:
+    """Exactly these names, in this order: URIs, and after "DNS:" a DNS name."""
+    return put(
+        x509.SubjectAlternativeName(
+            [
+                x509.DNSName(name.removeprefix("DNS:"))
+                if name.startswith("DNS:")
+                else x509.UniformResourceIdentifier(name)
+                for name in names
+            ]
+        )
+    )
 
 
 def check(mesh: Mesh, leaf: bytes, role: str = "worker-cpu", now: int = NOW) -> None:
@@ -187,7 +201,6 @@ def test_mesh_ca_for_another_manifest(mesh: Mesh) -> None:
 LEAF_DEVIATIONS: dict[str, Callable[[Extensions], None]] = {
     "unknown critical extension": put(x509.UnrecognizedExtension(UNKNOWN, b"x"), True),
     "unknown extension": put(x509.UnrecognizedExtension(UNKNOWN, b"x")),
-    "manifest extension": put(x509.UnrecognizedExtension(profile.MANIFEST_OID, bytes(32))),
     "is a CA": put(x509.BasicConstraints(True, 0), True),
     "constraints not critical": put(x509.BasicConstraints(False, None), False),
     "no constraints": drop(ExtensionOID.BASIC_CONSTRAINTS),
@@ -200,19 +213,8 @@ LEAF_DEVIATIONS: dict[str, Callable[[Extensions], None]] = {
     "no names": drop(ExtensionOID.SUBJECT_ALTERNATIVE_NAME),
     "no subject key id": drop(ExtensionOID.SUBJECT_KEY_IDENTIFIER),
     "no authority key id": drop(ExtensionOID.AUTHORITY_KEY_IDENTIFIER),
-    "two roles": sans("confide:role:worker-cpu", "confide:role:secret-service"),
-    "same role twice": sans("confide:role:worker-cpu", "confide:role:worker-cpu"),
-    "no role": sans("confide:model:tiny"),
-    "empty role": sans("confide:role:"),
-    "role with a slash": sans("confide:role:worker-cpu/x"),
-    "role in capitals": sans("confide:role:Worker-cpu"),
-    "model twice": sans("confide:role:worker-cpu", "confide:model:a", "confide:model:a"),
-    "another URI": sans("confide:role:worker-cpu", "https://example.test"),
-    "DNS name": put(x509.SubjectAlternativeName(
-        [x509.UniformResourceIdentifier("confide:role:worker-cpu"), x509.DNSName("a.test")])),
-    "short KEM hash": put(x509.UnrecognizedExtension(profile.KEM_KEY_OID, bytes(31))),
-    "long KEM hash": put(x509.UnrecognizedExtension(profile.KEM_KEY_OID, bytes(33))),
-    "critical KEM hash": put(x509.UnrecognizedExtension(profile.KEM_KEY_OID, bytes(32)), True),
+    "names critical": put(profile.leaf_names("worker-cpu", (), None), True),
+    "an own extension": put(x509.UnrecognizedExtension(OLD_KEM_KEY, bytes(32))),
 }  # fmt: skip
 
 
@@ -220,9 +222,76 @@ LEAF_DEVIATIONS: dict[str, Callable[[Extensions], None]] = {
 def test_leaf_deviations(name: str, mesh: Mesh) -> None:
     """Signed by the real mesh CA, and refused all the same."""
     leaf = remake(mesh.leaf(), mesh.mesh.key, LEAF_DEVIATIONS[name])
-    with pytest.raises((VerificationError, FormatError)) as error:
+    with pytest.raises(VerificationError) as error:
         check(mesh, leaf)
-    assert error.value.code in ("bad-profile", "bad-certificate", "bad-name")
+    assert error.value.code == "bad-profile"
+
+
+HOST = "DNS:worker-cpu.confide.internal"
+ROLE = "confide:role:worker-cpu"
+KEM_KEY = "confide:kem-key:" + "ab" * 32
+MODEL = "confide:model:tiny"
+
+# Each is a leaf of the profile but for one rule; the message names that rule.
+ONE_ROLE = r"lacks a name, or has it twice; expected one URI confide:role:"
+NOT_THESE = "names are not those of the mesh profile"
+HASH = "hash in the certificate"
+NAME_DEVIATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "two roles": (ONE_ROLE, (HOST, ROLE, "confide:role:secret-service")),
+    "same role twice": (ONE_ROLE, (HOST, ROLE, ROLE)),
+    "no role": (ONE_ROLE, (HOST, MODEL)),
+    "empty role": ("the certificate's role is not a name", (HOST, "confide:role:")),
+    "role with a slash": ("the certificate's role is not a name", (HOST, ROLE + "/x")),
+    "role in capitals": ("the certificate's role is not a name", (HOST, "confide:role:Worker")),
+    "model in capitals": ("a model of the certificate is not a name", (HOST, ROLE, MODEL + "A")),
+    "model twice": ("names a model twice", (HOST, ROLE, MODEL, MODEL)),
+    "short KEM hash": (HASH, (HOST, ROLE, KEM_KEY[:-2])),
+    "long KEM hash": (HASH, (HOST, ROLE, KEM_KEY + "00")),
+    "KEM hash in capitals": (HASH, (HOST, ROLE, KEM_KEY.replace("ab", "AB"))),
+    "KEM hash with a line feed": (HASH, (HOST, ROLE, KEM_KEY + "\n")),
+    "two KEM hashes": (NOT_THESE, (HOST, ROLE, KEM_KEY, "confide:kem-key:" + "cd" * 32)),
+    "same KEM hash twice": (NOT_THESE, (HOST, ROLE, KEM_KEY, KEM_KEY)),
+    "manifest hash": (NOT_THESE, (HOST, ROLE, "confide:manifest:" + "ab" * 32)),
+    "another URI": (NOT_THESE, (HOST, ROLE, "https://example.test")),
+    "no DNS name": (NOT_THESE, (ROLE, KEM_KEY, MODEL)),
+    "DNS name of another role": (NOT_THESE, ("DNS:secret-service.confide.internal", ROLE)),
+    "DNS name of another domain": (NOT_THESE, ("DNS:worker-cpu.example.test", ROLE)),
+    "DNS name in capitals": (NOT_THESE, (HOST.replace("worker", "Worker"), ROLE)),
+    "DNS name for any host": (NOT_THESE, ("DNS:*.confide.internal", ROLE)),
+    "two DNS names": (NOT_THESE, (HOST, "DNS:secret-service.confide.internal", ROLE)),
+    "DNS name last": (NOT_THESE, (ROLE, HOST)),
+    "model before the KEM hash": (NOT_THESE, (HOST, ROLE, MODEL, KEM_KEY)),
+}
+
+
+@pytest.mark.parametrize("name", NAME_DEVIATIONS)
+def test_name_deviations(name: str, mesh: Mesh) -> None:
+    rule, names = NAME_DEVIATIONS[name]
+    with pytest.raises(FormatError, match=rule):
+        check(mesh, remake(mesh.leaf(), mesh.mesh.key, named(*names)))
+
+
+def test_names_of_the_profile(mesh: Mesh) -> None:
+    """What the deviations above deviate from is accepted."""
+    check(mesh, remake(mesh.leaf(), mesh.mesh.key, named(HOST, ROLE, KEM_KEY, MODEL)))
+    check(mesh, remake(mesh.leaf(), mesh.mesh.key, named(HOST, ROLE)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        x509.IPAddress(IPv4Address("127.0.0.1")),
+        x509.RFC822Name("a@example.test"),
+        x509.RegisteredID(UNKNOWN),
+        x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")])),
+        x509.OtherName(UNKNOWN, b"\5\0"),
+    ],
+    ids=lambda name: type(name).__name__,
+)
+def test_no_name_of_another_kind(name: x509.GeneralName, mesh: Mesh) -> None:
+    names = x509.SubjectAlternativeName([*profile.leaf_names("worker-cpu", (), None), name])
+    with pytest.raises(FormatError, match=NOT_THESE):
+        check(mesh, remake(mesh.leaf(), mesh.mesh.key, put(names)))
 
 
 MESH_DEVIATIONS: dict[str, Callable[[Extensions], None]] = {
@@ -233,7 +302,9 @@ MESH_DEVIATIONS: dict[str, Callable[[Extensions], None]] = {
     "no constraints": drop(ExtensionOID.BASIC_CONSTRAINTS),
     "signs anything": put(profile.key_usage(ca=False), True),
     "no usage": drop(ExtensionOID.KEY_USAGE),
-    "no manifest": drop(profile.MANIFEST_OID),
+    "no manifest": drop(ExtensionOID.SUBJECT_ALTERNATIVE_NAME),
+    "names critical": put(profile.mesh_ca_names(bytes(32)), True),
+    "an own extension": put(x509.UnrecognizedExtension(OLD_MANIFEST, bytes(32))),
 }
 
 
@@ -245,17 +316,35 @@ def test_mesh_deviations(name: str, mesh: Mesh) -> None:
     assert error.value.code == "bad-profile"
 
 
-def test_mesh_ca_with_a_short_manifest_hash(mesh: Mesh) -> None:
-    short = put(x509.UnrecognizedExtension(profile.MANIFEST_OID, bytes(31)))
-    mesh_ca = remake(mesh.mesh.der, mesh.root.key, short)
-    with pytest.raises(FormatError):
-        verify_mesh_ca(mesh_ca, mesh.root.der, manifest_sha256=bytes(31), now=NOW)
+MANIFEST = "confide:manifest:" + "ab" * 32
+ONE_MANIFEST = r"lacks a name, or has it twice; expected one URI confide:manifest:"
+MESH_NAME_DEVIATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "no manifest": (ONE_MANIFEST, ("confide:role:coordinator",)),
+    "two manifests": (ONE_MANIFEST, (MANIFEST, "confide:manifest:" + "cd" * 32)),
+    "same manifest twice": (ONE_MANIFEST, (MANIFEST, MANIFEST)),
+    "short hash": (HASH, (MANIFEST[:-2],)),
+    "long hash": (HASH, (MANIFEST + "00",)),
+    "hash in capitals": (HASH, (MANIFEST.replace("ab", "AB"),)),
+    "a role": (NOT_THESE, (MANIFEST, ROLE)),
+    "a DNS name": (NOT_THESE, ("DNS:coordinator.confide.internal", MANIFEST)),
+}
+
+
+@pytest.mark.parametrize("name", MESH_NAME_DEVIATIONS)
+def test_mesh_name_deviations(name: str, mesh: Mesh) -> None:
+    """Refused as an issuer, too: not only where the manifest is compared."""
+    rule, names = MESH_NAME_DEVIATIONS[name]
+    mesh_ca = remake(mesh.mesh.der, mesh.root.key, named(*names))
+    with pytest.raises(FormatError, match=rule):
+        verify_leaf(mesh.leaf(), mesh_ca, mesh.root.der, role="worker-cpu", now=NOW)
+    with pytest.raises(FormatError, match=rule):
+        verify_mesh_ca(mesh_ca, mesh.root.der, manifest_sha256=bytes.fromhex("ab" * 32), now=NOW)
 
 
 @pytest.mark.parametrize("name", [n for n in MESH_DEVIATIONS if n != "longer path"])
 def test_root_deviations(name: str, mesh: Mesh) -> None:
     if name == "no manifest":  # a root has none; here it gets one
-        change = put(x509.UnrecognizedExtension(profile.MANIFEST_OID, bytes(32)))
+        change = put(profile.mesh_ca_names(bytes(32)))
     else:
         change = MESH_DEVIATIONS[name]
     root = remake(mesh.root.der, mesh.root.key, change)
@@ -331,7 +420,10 @@ def test_random_public_keys_raise_our_errors_only(data: bytes) -> None:
 
 
 def test_openssl_accepts_the_profile_in_strict_mode(tmp_path: Path) -> None:
-    """A TLS handshake with certificates on both sides, in memory, at the real time."""
+    """A TLS handshake with certificates on both sides, in memory, at the real time.
+
+    The client checks a host name, as any program does: that name is the server's role.
+    """
     now = int(time.time())
     root = create_root_ca(now=now)
     mesh_ca = create_mesh_ca(root, manifest_sha256=bytes(32), now=now)
@@ -348,7 +440,7 @@ def test_openssl_accepts_the_profile_in_strict_mode(tmp_path: Path) -> None:
         secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         made = ssl.SSLContext(purpose)
         made.minimum_version = ssl.TLSVersion.TLSv1_3
-        made.check_hostname = False
+        made.check_hostname = purpose == ssl.PROTOCOL_TLS_CLIENT
         made.verify_mode = ssl.CERT_REQUIRED
         made.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
         made.load_cert_chain(chain, secret)
@@ -356,7 +448,9 @@ def test_openssl_accepts_the_profile_in_strict_mode(tmp_path: Path) -> None:
         return made
 
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context(ssl.PROTOCOL_TLS_CLIENT, "worker-cpu").wrap_bio(back, there)
+    client = context(ssl.PROTOCOL_TLS_CLIENT, "worker-cpu").wrap_bio(
+        back, there, server_hostname="secret-service.confide.internal"
+    )
     server = context(ssl.PROTOCOL_TLS_SERVER, "secret-service").wrap_bio(
         there, back, server_side=True
     )
