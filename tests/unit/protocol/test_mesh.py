@@ -5,9 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from hashlib import sha256
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,67 +29,16 @@ from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_
 from confide.protocol import certificates as profile
 from confide.verify.mesh import verify_leaf, verify_mesh_ca, verify_root_ca
 from tests.support.mesh import NOW, Mesh, make_mesh
+from tests.support.remade import Extensions, drop, put, remake
 
 UNKNOWN = x509.ObjectIdentifier("2.25.1")
 # Where protocol 1 had the two hashes.
 OLD_KEM_KEY = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
 OLD_MANIFEST = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
-Extensions = dict[x509.ObjectIdentifier, tuple[x509.ExtensionType, bool]]
 
 
 def spki_of(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def remake(
-    der: bytes,
-    signer: ec.EllipticCurvePrivateKey,
-    change: Callable[[Extensions], None] = lambda extensions: None,
-    *,
-    public_key: CertificatePublicKeyTypes | None = None,
-    issuer: str = "",
-    start: int = 0,
-    end: int = 0,
-    algorithm: hashes.SHA256 | hashes.SHA384 | None = None,
-) -> bytes:
-    """The certificate again, with something changed, signed by the right or the wrong key."""
-    old = x509.load_der_x509_certificate(der)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]) if issuer else old.issuer
-    builder = x509.CertificateBuilder(
-        issuer_name=name,
-        subject_name=old.subject,
-        public_key=public_key or old.public_key(),
-        serial_number=old.serial_number,
-        not_valid_before=datetime.fromtimestamp(start, UTC) if start else old.not_valid_before_utc,
-        not_valid_after=datetime.fromtimestamp(end, UTC) if end else old.not_valid_after_utc,
-    )
-    extensions: Extensions = {e.oid: (e.value, e.critical) for e in old.extensions}
-    change(extensions)
-    for value, critical in extensions.values():
-        builder = builder.add_extension(value, critical)
-    return builder.sign(signer, algorithm or hashes.SHA256()).public_bytes(Encoding.DER)
-
-
-def put(value: x509.ExtensionType, critical: bool = False) -> Callable[[Extensions], None]:
-    return lambda extensions: extensions.update({value.oid: (value, critical)})
-
-
-def drop(oid: x509.ObjectIdentifier) -> Callable[[Extensions], None]:
-    return lambda extensions: extensions.pop(oid) and None
-
-
-def named(*names: str) -> Callable[[Extensions], None]:
-    """Exactly these names, in this order: URIs, and after "DNS:" a DNS name."""
-    return put(
-        x509.SubjectAlternativeName(
-            [
-                x509.DNSName(name.removeprefix("DNS:"))
-                if name.startswith("DNS:")
-                else x509.UniformResourceIdentifier(name)
-                for name in names
-            ]
-        )
-    )
 
 
 def check(mesh: Mesh, leaf: bytes, role: str = "worker-cpu", now: int = NOW) -> None:
@@ -227,73 +174,6 @@ def test_leaf_deviations(name: str, mesh: Mesh) -> None:
     assert error.value.code == "bad-profile"
 
 
-HOST = "DNS:worker-cpu.confide.internal"
-ROLE = "confide:role:worker-cpu"
-KEM_KEY = "confide:kem-key:" + "ab" * 32
-MODEL = "confide:model:tiny"
-
-# Each is a leaf of the profile but for one rule; the message names that rule.
-ONE_ROLE = r"lacks a name, or has it twice; expected one URI confide:role:"
-NOT_THESE = "names are not those of the mesh profile"
-HASH = "hash in the certificate"
-NAME_DEVIATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "two roles": (ONE_ROLE, (HOST, ROLE, "confide:role:secret-service")),
-    "same role twice": (ONE_ROLE, (HOST, ROLE, ROLE)),
-    "no role": (ONE_ROLE, (HOST, MODEL)),
-    "empty role": ("the certificate's role is not a name", (HOST, "confide:role:")),
-    "role with a slash": ("the certificate's role is not a name", (HOST, ROLE + "/x")),
-    "role in capitals": ("the certificate's role is not a name", (HOST, "confide:role:Worker")),
-    "model in capitals": ("a model of the certificate is not a name", (HOST, ROLE, MODEL + "A")),
-    "model twice": ("names a model twice", (HOST, ROLE, MODEL, MODEL)),
-    "short KEM hash": (HASH, (HOST, ROLE, KEM_KEY[:-2])),
-    "long KEM hash": (HASH, (HOST, ROLE, KEM_KEY + "00")),
-    "KEM hash in capitals": (HASH, (HOST, ROLE, KEM_KEY.replace("ab", "AB"))),
-    "KEM hash with a line feed": (HASH, (HOST, ROLE, KEM_KEY + "\n")),
-    "two KEM hashes": (NOT_THESE, (HOST, ROLE, KEM_KEY, "confide:kem-key:" + "cd" * 32)),
-    "same KEM hash twice": (NOT_THESE, (HOST, ROLE, KEM_KEY, KEM_KEY)),
-    "manifest hash": (NOT_THESE, (HOST, ROLE, "confide:manifest:" + "ab" * 32)),
-    "another URI": (NOT_THESE, (HOST, ROLE, "https://example.test")),
-    "no DNS name": (NOT_THESE, (ROLE, KEM_KEY, MODEL)),
-    "DNS name of another role": (NOT_THESE, ("DNS:secret-service.confide.internal", ROLE)),
-    "DNS name of another domain": (NOT_THESE, ("DNS:worker-cpu.example.test", ROLE)),
-    "DNS name in capitals": (NOT_THESE, (HOST.replace("worker", "Worker"), ROLE)),
-    "DNS name for any host": (NOT_THESE, ("DNS:*.confide.internal", ROLE)),
-    "two DNS names": (NOT_THESE, (HOST, "DNS:secret-service.confide.internal", ROLE)),
-    "DNS name last": (NOT_THESE, (ROLE, HOST)),
-    "model before the KEM hash": (NOT_THESE, (HOST, ROLE, MODEL, KEM_KEY)),
-}
-
-
-@pytest.mark.parametrize("name", NAME_DEVIATIONS)
-def test_name_deviations(name: str, mesh: Mesh) -> None:
-    rule, names = NAME_DEVIATIONS[name]
-    with pytest.raises(FormatError, match=rule):
-        check(mesh, remake(mesh.leaf(), mesh.mesh.key, named(*names)))
-
-
-def test_names_of_the_profile(mesh: Mesh) -> None:
-    """What the deviations above deviate from is accepted."""
-    check(mesh, remake(mesh.leaf(), mesh.mesh.key, named(HOST, ROLE, KEM_KEY, MODEL)))
-    check(mesh, remake(mesh.leaf(), mesh.mesh.key, named(HOST, ROLE)))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        x509.IPAddress(IPv4Address("127.0.0.1")),
-        x509.RFC822Name("a@example.test"),
-        x509.RegisteredID(UNKNOWN),
-        x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")])),
-        x509.OtherName(UNKNOWN, b"\5\0"),
-    ],
-    ids=lambda name: type(name).__name__,
-)
-def test_no_name_of_another_kind(name: x509.GeneralName, mesh: Mesh) -> None:
-    names = x509.SubjectAlternativeName([*profile.leaf_names("worker-cpu", (), None), name])
-    with pytest.raises(FormatError, match=NOT_THESE):
-        check(mesh, remake(mesh.leaf(), mesh.mesh.key, put(names)))
-
-
 MESH_DEVIATIONS: dict[str, Callable[[Extensions], None]] = {
     "unknown critical extension": put(x509.UnrecognizedExtension(UNKNOWN, b"x"), True),
     "no CA": put(x509.BasicConstraints(False, None), True),
@@ -314,31 +194,6 @@ def test_mesh_deviations(name: str, mesh: Mesh) -> None:
     with pytest.raises(VerificationError) as error:
         verify_leaf(mesh.leaf(), mesh_ca, mesh.root.der, role="worker-cpu", now=NOW)
     assert error.value.code == "bad-profile"
-
-
-MANIFEST = "confide:manifest:" + "ab" * 32
-ONE_MANIFEST = r"lacks a name, or has it twice; expected one URI confide:manifest:"
-MESH_NAME_DEVIATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "no manifest": (ONE_MANIFEST, ("confide:role:coordinator",)),
-    "two manifests": (ONE_MANIFEST, (MANIFEST, "confide:manifest:" + "cd" * 32)),
-    "same manifest twice": (ONE_MANIFEST, (MANIFEST, MANIFEST)),
-    "short hash": (HASH, (MANIFEST[:-2],)),
-    "long hash": (HASH, (MANIFEST + "00",)),
-    "hash in capitals": (HASH, (MANIFEST.replace("ab", "AB"),)),
-    "a role": (NOT_THESE, (MANIFEST, ROLE)),
-    "a DNS name": (NOT_THESE, ("DNS:coordinator.confide.internal", MANIFEST)),
-}
-
-
-@pytest.mark.parametrize("name", MESH_NAME_DEVIATIONS)
-def test_mesh_name_deviations(name: str, mesh: Mesh) -> None:
-    """Refused as an issuer, too: not only where the manifest is compared."""
-    rule, names = MESH_NAME_DEVIATIONS[name]
-    mesh_ca = remake(mesh.mesh.der, mesh.root.key, named(*names))
-    with pytest.raises(FormatError, match=rule):
-        verify_leaf(mesh.leaf(), mesh_ca, mesh.root.der, role="worker-cpu", now=NOW)
-    with pytest.raises(FormatError, match=rule):
-        verify_mesh_ca(mesh_ca, mesh.root.der, manifest_sha256=bytes.fromhex("ab" * 32), now=NOW)
 
 
 @pytest.mark.parametrize("name", [n for n in MESH_DEVIATIONS if n != "longer path"])
