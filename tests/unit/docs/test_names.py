@@ -27,7 +27,7 @@ A_NAME = re.compile(r"\bconfide(?:\.[A-Za-z_]\w*)+\b")
 
 # `confide`, its words, and what follows them up to the end of the line.
 A_COMMAND = re.compile(r"^    confide ((?:[a-z]+ )+)(.*)$", re.M)
-GROUPS = ("collateral", "manifest", "model", "site", "corim")
+GROUPS = ("collateral", "manifest", "model", "site", "corim", "receipt")
 
 
 def relative(path: Path) -> str:
