@@ -32,7 +32,7 @@ Peer = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def peer(go_peer: Path) -> Peer:
     def run(*words: str | Path | int) -> subprocess.CompletedProcess[str]:
-        command = [go_peer, *(str(word) for word in words)]
+        command = [str(word) for word in (go_peer, *words)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return run
@@ -57,7 +57,8 @@ def other_mesh(tmp_path_factory: pytest.TempPathFactory) -> LiveMesh:
 def server(go_peer: Path, mesh: LiveMesh) -> Iterator[int]:
     """The port of a secret service in Go, which takes workers only and trusts the mesh CA alone."""
     member = mesh.members["secret-service"]
-    command = [go_peer, "serve", mesh.mesh, member.chain, member.key, WORKER]
+    files = map(str, (mesh.mesh, member.chain, member.key))
+    command = [str(go_peer), "serve", *files, WORKER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())

@@ -28,10 +28,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def verify(files: dict[str, Path], leaf: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return openssl(
-        *("verify", "-x509_strict", "-CAfile", files["root_ca"], "-untrusted", files["mesh_ca"]),
-        *(*options, files[leaf]),
-    )
+    chain = ["-CAfile", str(files["root_ca"]), "-untrusted", str(files["mesh_ca"])]
+    return openssl("verify", "-x509_strict", *chain, *options, files[leaf])
 
 
 @pytest.mark.parametrize("name", [name for name in CERTIFICATES["names"] if name != "root_ca"])
