@@ -87,7 +87,7 @@ class ReceiptFolder:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(bytes(MAX_RECEIPT))
+                file.write(os.urandom(MAX_RECEIPT))
         except OSError as error:
             raise ConfigError(
                 "bad-receipts",
@@ -113,7 +113,7 @@ class ReceiptFolder:
             reserved = Path(file.name)
         try:
             with self._named("so nothing was sent"):
-                file.write(bytes(MAX_RECEIPT))
+                file.write(os.urandom(MAX_RECEIPT))  # a file system may store zeros as nothing
                 file.flush()
 
             def keep(request_sha256: bytes, receipt: bytes) -> None:
@@ -133,7 +133,7 @@ class ReceiptFolder:
 
     def _store(self, attested: Attested) -> Path:
         place = self._folder / attested.name
-        if place.exists():
+        if (place / RECORD).exists():
             return place
         new = Path(tempfile.mkdtemp(dir=self._folder, prefix="."))
         try:
@@ -144,7 +144,7 @@ class ReceiptFolder:
             new.rename(place)
         except OSError:
             # Another thread or program may have been faster.
-            if not place.exists():
+            if not (place / RECORD).exists():
                 raise
         finally:
             shutil.rmtree(new, ignore_errors=True)

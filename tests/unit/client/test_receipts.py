@@ -121,6 +121,19 @@ def test_a_folder_that_goes_away(tmp_path: Path, service: KeptService, attested:
         pytest.fail("the question would be sent")
 
 
+def test_an_attestation_that_was_taken_away(
+    tmp_path: Path, service: KeptService, attested: Attested
+) -> None:
+    """No receipt is kept beside nothing."""
+    path = keep(tmp_path, attested, service.receipt())
+    path.with_name("attestation.cbor").unlink()
+    with (
+        pytest.raises(UnavailableError, match="Directory not empty"),
+        ReceiptFolder(tmp_path).reserve(attested),
+    ):
+        pytest.fail("the question would be sent")
+
+
 def test_a_disk_that_fills_up_meanwhile_has_the_space(
     tmp_path: Path, service: KeptService, attested: Attested
 ) -> None:
