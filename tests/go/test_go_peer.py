@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from confide.guest.mesh.tls import client_context, peer_identity, server_context
+from confide.protocol.certificates import MeshIdentity
 from tests.support.foreign import CERTIFICATES, CHAINS, LiveMesh, live_mesh, write_vectors
 
 SERVICE, WORKER = CHAINS["secret_service"], CHAINS["worker"]
@@ -146,14 +149,41 @@ def test_neither_side_takes_another_mesh(
     assert "remote error: tls" in here.stderr
 
 
-def test_a_client_of_ours_and_a_server_in_go(server: int, mesh: LiveMesh) -> None:
-    member = mesh.members["worker-cpu"]
-    context = ssl.create_default_context(cafile=str(mesh.root))
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(member.chain, member.key)
-    plain = http.client.HTTPConnection("127.0.0.1", server, timeout=30)
-    plain.connect()
-    plain.sock = context.wrap_socket(plain.sock, server_hostname=SERVICE)
-    plain.request("GET", "/")
-    assert json.loads(plain.getresponse().read())["dns_names"] == [WORKER]
-    plain.close()
+def test_a_worker_of_ours_and_a_secret_service_in_go(server: int, mesh: LiveMesh) -> None:
+    """With the settings that a worker has; the same with a host name that is checked."""
+    worker = mesh.members["worker-cpu"].membership
+    for checked in (False, True):
+        context = client_context(worker)
+        context.check_hostname = checked
+        plain = http.client.HTTPConnection("127.0.0.1", server, timeout=30)
+        plain.connect()
+        secured = context.wrap_socket(plain.sock, server_hostname=SERVICE)
+        plain.sock = secured
+        assert secured.version() == "TLSv1.3"
+        assert peer_identity(secured, worker, role="secret-service").models == ("tiny",)
+        plain.request("GET", "/")
+        assert json.loads(plain.getresponse().read())["dns_names"] == [WORKER]
+        plain.close()
+
+
+def test_a_worker_in_go_and_a_secret_service_of_ours(peer: Peer, mesh: LiveMesh) -> None:
+    """With the settings that a secret service has."""
+    service, member = mesh.members["secret-service"].membership, mesh.members["worker-cpu"]
+    seen: list[MeshIdentity] = []
+
+    def answer(listener: socket.socket) -> None:
+        connection = server_context(service).wrap_socket(listener.accept()[0], server_side=True)
+        with connection:
+            seen.append(peer_identity(connection, service, role="worker-cpu"))
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nours")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        asked = peer("ask", mesh.mesh, member.chain, member.key, SERVICE, address)
+        thread.join()
+    assert (asked.stdout, asked.stderr) == ("ours", "")
+    assert [identity.models for identity in seen] == [("tiny",)]

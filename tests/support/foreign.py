@@ -18,6 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from confide.encoding.x509 import load_certificate
 from confide.guest.coordinator.ca import create_mesh_ca, create_root_ca, issue_leaf
+from confide.guest.mesh.join import Membership
+from confide.protocol.certificates import LEAF_LIFETIME
+from confide.protocol.manifest import Manifest
+from tests.support.simulated_machine import current_manifest
 
 _FILE = Path(__file__).parents[1] / "vectors/protocol.json"
 CERTIFICATES: dict[str, Any] = json.loads(_FILE.read_text())["certificates"]
@@ -38,11 +42,12 @@ def write_vectors(folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Member:
-    """PEM files: `chain` is leaf and mesh CA, as a TLS program sends them."""
+    """A node. In PEM files, `chain` is leaf and mesh CA, as a TLS program sends them."""
 
     chain: Path
     key: Path
     leaf: bytes
+    membership: Membership
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def live_mesh(folder: Path) -> LiveMesh:
     folder.mkdir(parents=True, exist_ok=True)
     now = int(time.time())
     root_ca = create_root_ca(now=now)
-    mesh_ca = create_mesh_ca(root_ca, manifest_sha256=bytes(32), now=now)
+    manifest = Manifest.parse(current_manifest())
+    mesh_ca = create_mesh_ca(root_ca, manifest_sha256=manifest.sha256, now=now)
     files = {"root.pem": root_ca, "mesh.pem": mesh_ca}
     for name, authority in files.items():
         (folder / name).write_bytes(authority.certificate.public_bytes(Encoding.PEM))
@@ -77,7 +83,18 @@ def live_mesh(folder: Path) -> LiveMesh:
             kem_public_key=b"k",
             now=now,
         )
-        member = Member(folder / f"{role}.pem", folder / f"{role}.key", leaf)
+        membership = Membership(
+            role=role,
+            models=("tiny",),
+            private_key=key,
+            certificate=leaf,
+            mesh_ca=mesh_ca.der,
+            root_ca=root_ca.der,
+            manifest=manifest,
+            not_after=now + LEAF_LIFETIME,
+            joined=time.monotonic(),
+        )
+        member = Member(folder / f"{role}.pem", folder / f"{role}.key", leaf, membership)
         member.chain.write_bytes(
             load_certificate(leaf, "leaf").public_bytes(Encoding.PEM)
             + mesh_ca.certificate.public_bytes(Encoding.PEM)
