@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files pages shell units manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-long test-install test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
+.PHONY: demo test test-long test-install test-go test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -20,7 +20,7 @@ demo: bootstrap
 test: bootstrap
 	$(FETCH) test-inputs
 	$(BUILD) -o result-test .#test-inputs
-	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install -m 'not long' $(TESTS) $(ARGS)
+	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install --ignore=tests/go -m 'not long' $(TESTS) $(ARGS)
 
 # Tests on booted machines that take minutes each: a disk that goes bad, what each user inside a machine reaches.
 test-long: bootstrap
@@ -44,6 +44,13 @@ test-install: bootstrap
 	$(BUILD) -o result-test .#test-inputs
 	$(BUILD) -o result-wheel .#wheel
 	$(PYTEST) tests/install $(ARGS)
+
+# Certificates of the mesh, read and used by a program in Go. Fetches 50 MB, and compiles for some minutes the first time.
+test-go: bootstrap
+	$(FETCH) test-env go-peer
+	$(BUILD) -o result-test-env .#test-env
+	$(BUILD) -o result-go-peer .#go-peer
+	result-test-env/bin/python -m pytest tests/go $(ARGS)
 
 # The kernel on machines of a hostile host: tables, memory and devices by chance, from a seed. Ends after so many
 # machines or minutes, with an error if one damaged its memory.
@@ -101,7 +108,7 @@ release: bootstrap policy-age
 	$(MAKE) manifest references
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
-	$(MAKE) test-install test test-long test-gpu-image test-kernel-fuzz
+	$(MAKE) test-install test test-long test-go test-gpu-image test-kernel-fuzz
 
 # Floors of firmware age: the policy must be at most 180 days old.
 policy-age:
