@@ -144,7 +144,7 @@ def test_verify_through_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert main(["verify", gateway, *arguments]) == PASSED
         names = [check["name"] for check in json.loads(capsys.readouterr().out)["checks"]]
         assert names[-2:] == ["secret service", "key exchange key"]
-        skew = {}
+        skew: dict[str, int] = {}
         while len(skew) < 3:  # the first look at the clocks may still be going on
             skew = json.loads(Caller(gateway).call("GET", "/healthz")[2])["clock_skew"]
         assert list(skew) == ["coordinator", "secret-service", "worker-1"]

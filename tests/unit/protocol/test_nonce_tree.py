@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from confide.protocol.coordinator import Attestation
 from confide.protocol.nonce_tree import MAX_DEPTH, NonceTree, root_of
 from tests.support import independent
 
+VECTORS = Path(__file__).parents[2] / "vectors/protocol.json"
 EMPTY = bytes(32)
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 31, 33]
 PATH = (bytes(32),) * 3
@@ -79,6 +82,18 @@ def test_a_path_is_short_and_made_of_hashes(path: tuple[bytes, ...]) -> None:
     with pytest.raises(FormatError) as error:
         Attestation.parse(_encoded(0, path))
     assert error.value.code == "bad-field"
+
+
+def test_the_vectors_five_nonces() -> None:
+    """Computed by the package, and by code that shares nothing with it."""
+    vector = json.loads(VECTORS.read_text())["binding"]["coordinator"]
+    given = [bytes.fromhex(nonce) for nonce in vector["nonces"]]
+    assert independent.nonce_root(given).hex() == vector["root"]
+    for index, (nonce, hex_path) in enumerate(zip(given, vector["paths"], strict=True)):
+        path = [bytes.fromhex(value) for value in hex_path]
+        assert len(path) == 3
+        for compute in (independent.nonce_root_from, root_of):
+            assert compute(nonce, index, path).hex() == vector["root"]
 
 
 def _encoded(index: int, path: tuple[bytes, ...]) -> bytes:

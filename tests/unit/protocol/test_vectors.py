@@ -34,7 +34,7 @@ from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.history import parse_history, verify_history
 from confide.protocol.keyexchange import KemPrivateKey
 from confide.protocol.manifest import Manifest
-from confide.protocol.nonce_tree import MAX_DEPTH, root_of
+from confide.protocol.nonce_tree import MAX_DEPTH
 from confide.protocol.sealed import ClearError, Data, Final, Head, ResponseOpener, Usage
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from confide.verify.receipt import verify_receipt
@@ -87,8 +87,11 @@ def test_the_document_quotes_the_file() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        certificates.KEM_KEY_OID.dotted_string,
-        certificates.MANIFEST_OID.dotted_string,
+        f"`{certificates.MANIFEST_PREFIX}HEX`",
+        f"`{certificates.ROLE_PREFIX}NAME`",
+        f"`{certificates.KEM_KEY_PREFIX}HEX`",
+        f"`{certificates.MODEL_PREFIX}NAME`",
+        f"`{certificates.dns_name('ROLE')}`",
         f"{frames.MAX_CONTENT:,}",
         f"{frames.MAX_PAYLOAD:,}",
         f"{keyexchange.KEM_PUBLIC_SIZE:,}",
@@ -166,19 +169,6 @@ def test_binding() -> None:
     )
 
 
-def test_nonce_tree() -> None:
-    """Five nonces: three places of the tree are filled up."""
-    vector = VECTORS["binding"]["coordinator"]
-    nonces = [bytes.fromhex(nonce) for nonce in vector["nonces"]]
-    assert nonces[0] == b("binding", "nonce")
-    assert independent.nonce_root(nonces).hex() == vector["root"]
-    for index, (nonce, hex_path) in enumerate(zip(nonces, vector["paths"], strict=True)):
-        path = [bytes.fromhex(value) for value in hex_path]
-        assert len(path) == 3
-        for compute in (independent.nonce_root_from, root_of):
-            assert compute(nonce, index, path).hex() == vector["root"]
-
-
 def test_gpu_binding() -> None:
     gpus = VECTORS["binding"]["gpus"]
     assert cbor({"devices": [], "refusal": ""}).hex() == gpus["none"]
@@ -215,16 +205,22 @@ def test_certificates() -> None:
         certificate = x509.load_der_x509_certificate(b("certificates", name))
         private = ec.derive_private_key(int(scalars[key], 16), ec.SECP256R1())
         assert certificate.public_key() == private.public_key()
-    mesh = x509.load_der_x509_certificate(b("certificates", "mesh_ca"))
-    oid = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
-    value = mesh.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(manifest_bytes())
-    service = x509.load_der_x509_certificate(b("certificates", "secret_service"))
-    oid = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
-    value = service.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(b("key_exchange", "kem_public_key"))
+        names = independent.alternative_names(*VECTORS["certificates"]["names"][name])
+        assert (names in b("certificates", name)) == (name != "root_ca")
+
+
+def test_names_of_certificates() -> None:
+    kem_key = f"confide:kem-key:{sha256(b('key_exchange', 'kem_public_key')).hex()}"
+    assert VECTORS["certificates"]["names"] == {
+        "root_ca": [],
+        "mesh_ca": [f"confide:manifest:{sha256(manifest_bytes()).hex()}"],
+        "secret_service": [
+            "DNS:secret-service.confide.internal", "confide:role:secret-service", kem_key,
+        ],
+        "worker": [
+            "DNS:worker-cpu.confide.internal", "confide:role:worker-cpu", "confide:model:tiny",
+        ],
+    }  # fmt: skip
 
 
 def test_history() -> None:
