@@ -53,7 +53,7 @@ def test_another_nonce_place_or_path_has_another_root() -> None:
 
 
 def test_a_node_does_not_pass_for_a_nonce() -> None:
-    """Whoever knows the tree knows its nodes. None of them is the nonce of a shorter path."""
+    """An attacker knows the nodes of a tree. None of them is the nonce of a shorter path."""
     given = nonces(4)
     tree = NonceTree(given)
     node = root_of(given[0], 0, tree.path(0)[:1])
