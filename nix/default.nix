@@ -6,6 +6,7 @@ let
   host = import ./host.nix { inherit sources builders; };
   programs = import ./programs.nix { inherit sources builders host; };
   images = import ./images.nix { inherit sources builders host programs; };
+  go = import ./go.nix { inherit sources builders; };
   manifests = import ./manifests.nix { inherit builders host programs images; };
   checks = import ./checks.nix { inherit builders host programs images manifests; };
 
@@ -19,7 +20,8 @@ let
 
   packages = licensed manyLicenses (images.packages // {
     inherit (builders) tools;
-    inherit (host) model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (host) faketime model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (go) go-peer;
     inherit (programs) test-env;
   }) // licensed ourLicense (manifests.packages // {
     inherit (programs) confide measure pack wheel;
@@ -43,7 +45,7 @@ let
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {
-        inherit (packages) acpi-tables debian-firmware firmware linux manifest model-tools qemu systemd-measure;
+        inherit (packages) acpi-tables debian-firmware faketime firmware linux manifest model-tools qemu systemd-measure;
         images = packages.images-without-gpu;
         python = programs.test-env;
         model = packages.model-tiny;

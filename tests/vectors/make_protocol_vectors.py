@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -45,6 +46,7 @@ from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
 from confide.protocol.launch import UNBOUND, binding_pcr, mrconfigid
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
+from confide.protocol.nonce_tree import NonceTree
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
 from confide.protocol.roles import Role
@@ -53,6 +55,7 @@ from confide.protocol.validity import DAY, DEFAULT_DAYS
 
 FILE = Path(__file__).with_name("protocol.json")
 NOW = 1_800_000_000
+CERTIFICATES = ("root_ca", "mesh_ca", "secret_service", "worker")
 
 Vector = dict[str, Any]
 
@@ -114,7 +117,8 @@ def certificates(old: Vector | None, kem_public: bytes) -> Vector:
         }
         old = {name: der.hex() for name, der in made.items()}
     return {
-        **{name: old[name] for name in ("root_ca", "mesh_ca", "secret_service", "worker")},
+        **{name: old[name] for name in CERTIFICATES},
+        "names": {name: _names(bytes.fromhex(old[name])) for name in CERTIFICATES},
         "private_scalars": {name: octets(name).hex() for name in keys},
         "valid_at": NOW,
     }
@@ -130,6 +134,17 @@ def _leaf(
     return issue_leaf(
         mesh, role=role, models=models, public_key=spki(key), kem_public_key=kem_public, now=NOW
     )
+
+
+def _names(der: bytes) -> list[str]:
+    """The subject alternative names in their order, a DNS name behind "DNS:"."""
+    extensions = x509.load_der_x509_certificate(der).extensions
+    return [
+        ("DNS:" if isinstance(name, x509.DNSName) else "") + name.value
+        for extension in extensions
+        if isinstance(extension.value, x509.SubjectAlternativeName)
+        for name in extension.value
+    ]
 
 
 def kem() -> KemPrivateKey:
@@ -187,6 +202,8 @@ def launch() -> Vector:
 def bindings(certs: Vector, history_bytes: bytes) -> Vector:
     """report_data in general and for each purpose."""
     nonce = octets("nonce")
+    nonces = [nonce, *(octets(f"nonce {number}") for number in range(1, 5))]
+    tree = NonceTree(nonces)
     public_key = spki(private_key("worker"))
     return {
         "nonce": nonce.hex(),
@@ -201,12 +218,17 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
             "report_data": report_data("example/1", nonce, [b"", b"\0", b"\1\2\3"]).hex(),
         },
         "coordinator": {
+            "time": NOW,
+            "nonces": [value.hex() for value in nonces],
+            "root": tree.root.hex(),
+            "paths": [[value.hex() for value in tree.path(at)] for at in range(len(nonces))],
             "report_data": coordinator_report_data(
-                nonce,
+                tree.root,
                 manifest=manifest().encode(),
                 root_ca=bytes.fromhex(certs["root_ca"]),
                 mesh_ca=bytes.fromhex(certs["mesh_ca"]),
                 history=history_bytes,
+                time=NOW,
             ).hex(),
         },
         "join": {

@@ -18,6 +18,7 @@ from confide.errors import ConfideError, ConfigError
 COMMANDS = {
     "verify": "check that a service is what a manifest says",
     "proxy": "serve the OpenAI API on this computer, verified and sealed",
+    "receipt": "verify receipts that the proxy has kept",
     "manifest": "build, show and check manifests",
     "site": "register the machines of a site",
     "collateral": "fetch, keep and show vendor collateral",

@@ -8,6 +8,7 @@ from pathlib import Path
 from confide.commands.status import ExitStatus
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
+from confide.host.gateway.clocks import Clocks
 from confide.host.gateway.routing import Workers
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
@@ -54,12 +55,21 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     secret_service = Upstream(options.secret_service, read_seconds=RELAY_SECONDS)
     access = Access.load(options.api_keys) if options.api_keys else None
     workers = Workers(options.worker)
+    clocks = Clocks(
+        {"coordinator": options.coordinator, "secret-service": options.secret_service}
+        | {f"worker-{number}": url for number, url in enumerate(options.worker, start=1)}
+    )
     listener = listen_on(options.listen)
 
     def factory() -> Service:
         workers.start()
+        clocks.start()
         app = create_app(
-            coordinator=coordinator, secret_service=secret_service, workers=workers, access=access
+            coordinator=coordinator,
+            secret_service=secret_service,
+            workers=workers,
+            access=access,
+            clock_skew=clocks.skew,
         )
         print(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)", flush=True)
         return Service(app)

@@ -21,12 +21,20 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.protocol import certificates, configdisk, frames, history, keyexchange
+from confide.protocol import (
+    certificates,
+    configdisk,
+    frames,
+    history,
+    keyexchange,
+    validity,
+)
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.history import parse_history, verify_history
 from confide.protocol.keyexchange import KemPrivateKey
 from confide.protocol.manifest import Manifest
+from confide.protocol.nonce_tree import MAX_DEPTH
 from confide.protocol.sealed import ClearError, Data, Final, Head, ResponseOpener, Usage
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from confide.verify.receipt import verify_receipt
@@ -79,8 +87,11 @@ def test_the_document_quotes_the_file() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        certificates.KEM_KEY_OID.dotted_string,
-        certificates.MANIFEST_OID.dotted_string,
+        f"`{certificates.MANIFEST_PREFIX}HEX`",
+        f"`{certificates.ROLE_PREFIX}NAME`",
+        f"`{certificates.KEM_KEY_PREFIX}HEX`",
+        f"`{certificates.MODEL_PREFIX}NAME`",
+        f"`{certificates.dns_name('ROLE')}`",
         f"{frames.MAX_CONTENT:,}",
         f"{frames.MAX_PAYLOAD:,}",
         f"{keyexchange.KEM_PUBLIC_SIZE:,}",
@@ -88,6 +99,9 @@ def test_the_document_quotes_the_file() -> None:
         f"{keyexchange.KEY_LIFETIME} s after",
         f"{keyexchange.CLOCK_SKEW} s in the future",
         f"replaces it at {keyexchange.KEY_REPLACE_AFTER} s",
+        f"At most {MAX_DEPTH} hashes",
+        f"issued more than {certificates.LEAF_LIFETIME} s ago",
+        f"at most {validity.CLOCK_TOLERANCE} s apart",
         f"{configdisk.DISK_SIZE:,} bytes",
         f"at most {history.MAX_ENTRIES} entries",
     ],
@@ -130,10 +144,13 @@ def test_binding() -> None:
     items = [bytes.fromhex(item) for item in plain["items"]]
     assert independent.report_data(plain["label"], nonce, items).hex() == plain["report_data"]
     mesh_ca = b("certificates", "mesh_ca")
+    vector = VECTORS["binding"]["coordinator"]
     coordinator = [
         manifest_bytes(), b("certificates", "root_ca"), mesh_ca, b("history", "bytes"),
+        vector["time"].to_bytes(8, "big"),
     ]  # fmt: skip
-    assert independent.report_data("confide/coordinator/1", nonce, coordinator) == b(
+    root = b("binding", "coordinator", "root")
+    assert independent.report_data("confide/coordinator/2", root, coordinator) == b(
         "binding", "coordinator", "report_data"
     )
     join = VECTORS["binding"]["join"]
@@ -188,16 +205,22 @@ def test_certificates() -> None:
         certificate = x509.load_der_x509_certificate(b("certificates", name))
         private = ec.derive_private_key(int(scalars[key], 16), ec.SECP256R1())
         assert certificate.public_key() == private.public_key()
-    mesh = x509.load_der_x509_certificate(b("certificates", "mesh_ca"))
-    oid = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
-    value = mesh.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(manifest_bytes())
-    service = x509.load_der_x509_certificate(b("certificates", "secret_service"))
-    oid = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
-    value = service.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(b("key_exchange", "kem_public_key"))
+        names = independent.alternative_names(*VECTORS["certificates"]["names"][name])
+        assert (names in b("certificates", name)) == (name != "root_ca")
+
+
+def test_names_of_certificates() -> None:
+    kem_key = f"confide:kem-key:{sha256(b('key_exchange', 'kem_public_key')).hex()}"
+    assert VECTORS["certificates"]["names"] == {
+        "root_ca": [],
+        "mesh_ca": [f"confide:manifest:{sha256(manifest_bytes()).hex()}"],
+        "secret_service": [
+            "DNS:secret-service.confide.internal", "confide:role:secret-service", kem_key,
+        ],
+        "worker": [
+            "DNS:worker-cpu.confide.internal", "confide:role:worker-cpu", "confide:model:tiny",
+        ],
+    }  # fmt: skip
 
 
 def test_history() -> None:
