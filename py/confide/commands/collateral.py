@@ -17,8 +17,8 @@ from confide.commands.options import (
     add_manifest,
     read_manifest,
 )
-from confide.commands.output import print_json, say
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, say, show
 from confide.encoding.files import write_file
 from confide.errors import ConfigError, FormatError
 from confide.net.coordinator_client import CoordinatorClient
@@ -193,7 +193,7 @@ def _show(options: argparse.Namespace) -> ExitStatus:
     else:
         for name, item in items:
             state = faults[name] or _until(end_of(name, item))
-            print(f"{name}\n    {len(item.data)} bytes, fetched {utc(item.fetched)}, {state}")
+            show(name, f"    {len(item.data)} bytes, fetched {utc(item.fetched)}, {state}")
     return ExitStatus.FAILED if any(faults.values()) else ExitStatus.PASSED
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from confide.commands.status import ExitStatus
+from confide.encoding.console import show
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
 from confide.host.gateway.routing import Workers
@@ -61,7 +62,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
         app = create_app(
             coordinator=coordinator, secret_service=secret_service, workers=workers, access=access
         )
-        print(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)", flush=True)
+        show(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)")
         return Service(app)
 
     serve(factory, listen=listener, threads=STREAM_THREADS)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from confide.encoding.console import say
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.guest.codes import CODES
 from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
@@ -265,7 +265,7 @@ class Node:
             self._backoff = min(self._backoff * 2, MAX_BACKOFF)
             return self._backoff * random.uniform(0.5, 1.0)  # noqa: S311  spreads load, no secret
         if renewal <= 0 and self._reason:
-            print(f"confide: joined the mesh as {self.role}", file=sys.stderr, flush=True)
+            say(f"joined the mesh as {self.role}")
         self._reason = ""
         self._backoff = 0.5
         return min(LOOK_AFTER, self._until_renewal())
@@ -323,9 +323,8 @@ class Node:
             # The peer chose it, and health shows it: "ready" would be taken for a state.
             reason = PEER_ERROR
         if reason != self._reason:
-            # Once per kind of error. In ASCII, because the words may be the coordinator's.
-            said = ascii(str(error)[:_MAX_SAID])
-            print(f"confide: {what} failed: {said}", file=sys.stderr, flush=True)
+            # Once per kind of error. The words may be the coordinator's.
+            say(f"{what} failed: {str(error)[:_MAX_SAID]}")
         self._reason = reason
 
     def _stay_joined(self) -> None:
@@ -349,5 +348,5 @@ def end_machine(error: MachineEndsError) -> None:
 
     Not by an exception: it would end one thread only.
     """
-    print(f"confide: this machine ends: {error}", file=sys.stderr, flush=True)
+    say(f"this machine ends: {error}")
     os._exit(1)
