@@ -256,9 +256,9 @@ def test_each_command_is_a_module_with_one_entry(name: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["verify", PEER, "--manifest", "manifest.json"],
+        ["verify", PEER, "--manifest", "manifest.json", "--development"],
         ["collateral", "fetch", PEER, "--manifest", "manifest.json"],
-        ["proxy", "--gateway", PEER, "--manifest", "manifest.json"],
+        ["proxy", "--gateway", PEER, "--manifest", "manifest.json", "--development"],
     ],
     ids=lambda words: words[0],
 )
