@@ -36,12 +36,12 @@ CODES = {
     "not-implemented": Code("The proxy does not have this path.", PolicyError),
     "not-loopback": Code("The proxy listens on loopback addresses only.", ConfigError),
     "unknown-task": Code("The model does not support this kind of request.", PolicyError),
+    "wrong-key-id": Code(
+        "The secret service took another key than the one that was sealed.", VerificationError
+    ),
     "wrong-local-key": Code(
         "The app did not send the key of this proxy. Give the app the key in --local-key-file.",
         PolicyError,
-    ),
-    "wrong-key-id": Code(
-        "The secret service took another key than the one that was sealed.", VerificationError
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from confide.commands.status import ExitStatus
 from confide.encoding.console import print_json, say, show
 from confide.errors import ConfideError
-from confide.protocol.opt_outs import FOREIGN
+from measure.printable import printable
 
 if TYPE_CHECKING:
     from confide.protocol.manifest import Manifest
@@ -78,6 +78,9 @@ def print_verdict(
     Returns:
         PASSED or FAILED.
     """
+    # Imported here, so that `confide --help` needs none of it.
+    from confide.protocol.opt_outs import FOREIGN
+
     mode = manifest.mode
     opt_outs = [*manifest.opt_outs, *([FOREIGN] if foreign else [])]
     if as_json:
@@ -111,6 +114,8 @@ def print_checks(verdict: Verdict, *, title: str, now: int, refusal: str) -> Non
         refusal: What follows from a check that failed; the names of these stand behind it.
     """
     # Imported here, so that `confide --help` needs none of it.
+    from rich.text import Text
+
     from confide.client.screen import Screen
     from confide.client.verdict_table import verdict_table
 
@@ -121,8 +126,8 @@ def print_checks(verdict: Verdict, *, title: str, now: int, refusal: str) -> Non
         console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC")
     else:
         failed = ", ".join(check.name for check in verdict.checks if not check.passed)
-        console.print("[bold red]NOT verified[/bold red]: ", end="")
-        console.say(f"{refusal} ({failed})")
+        names = printable(f": {refusal} ({failed})")
+        console.print(Text.assemble(("NOT verified", "bold red"), names))
 
 
 def _status(verdict: Verdict) -> ExitStatus:
