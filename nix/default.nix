@@ -6,6 +6,7 @@ let
   host = import ./host.nix { inherit sources builders; };
   programs = import ./programs.nix { inherit sources builders host; };
   images = import ./images.nix { inherit sources builders host programs; };
+  go = import ./go.nix { inherit sources builders; };
   manifests = import ./manifests.nix { inherit builders host programs images; };
   checks = import ./checks.nix { inherit builders host programs images manifests; };
 
@@ -17,6 +18,7 @@ let
   packages = licensed manyLicenses (images.packages // {
     inherit (builders) tools;
     inherit (host) model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (go) go-peer;
     inherit (programs) test-env;
   }) // licensed ourLicense (manifests.packages // {
     inherit (programs) confide measure pack wheel;

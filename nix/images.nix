@@ -142,7 +142,6 @@ in
     driver-modules = driver.modules;
     linux = linux.plain;
     linux-gpu = linux.gpu;
-    linux-checked = linux.checked;
     engine-gpu-check = (builtins.head rolesWithGpu).check (builders.links {
       name = "guest-code";
       links = { confide = guestCode; measure = guestMeasure; };

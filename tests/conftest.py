@@ -148,3 +148,9 @@ def built_manifest() -> Path:
 def built_wheel() -> Path:
     """The folder of the client's wheel, which only `make test-install` builds."""
     return _built("result-wheel", "test-install")
+
+
+@pytest.fixture(scope="session")
+def go_peer() -> Path:
+    """The program that tests/go/peer.go is, which only `make test-go` builds."""
+    return _built("result-go-peer/bin/peer", "test-go")

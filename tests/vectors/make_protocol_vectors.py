@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -53,6 +54,7 @@ from confide.protocol.validity import DAY, DEFAULT_DAYS
 
 FILE = Path(__file__).with_name("protocol.json")
 NOW = 1_800_000_000
+CERTIFICATES = ("root_ca", "mesh_ca", "secret_service", "worker")
 
 Vector = dict[str, Any]
 
@@ -114,7 +116,8 @@ def certificates(old: Vector | None, kem_public: bytes) -> Vector:
         }
         old = {name: der.hex() for name, der in made.items()}
     return {
-        **{name: old[name] for name in ("root_ca", "mesh_ca", "secret_service", "worker")},
+        **{name: old[name] for name in CERTIFICATES},
+        "names": {name: _names(bytes.fromhex(old[name])) for name in CERTIFICATES},
         "private_scalars": {name: octets(name).hex() for name in keys},
         "valid_at": NOW,
     }
@@ -130,6 +133,17 @@ def _leaf(
     return issue_leaf(
         mesh, role=role, models=models, public_key=spki(key), kem_public_key=kem_public, now=NOW
     )
+
+
+def _names(der: bytes) -> list[str]:
+    """The subject alternative names in their order, a DNS name behind "DNS:"."""
+    extensions = x509.load_der_x509_certificate(der).extensions
+    return [
+        ("DNS:" if isinstance(name, x509.DNSName) else "") + name.value
+        for extension in extensions
+        if isinstance(extension.value, x509.SubjectAlternativeName)
+        for name in extension.value
+    ]
 
 
 def kem() -> KemPrivateKey:

@@ -15,7 +15,7 @@ CODES = {
     "bad-api-key": Code("The API key file does not hold an API key.", ConfigError),
     "bad-corim": Code("The file is not a signed CoRIM, or cannot be signed.", FormatError),
     "bad-local-key": Code("The file of the proxy's own key does not hold a key.", ConfigError),
-    "bad-receipts": Code("The folder for receipts cannot be made.", ConfigError),
+    "bad-receipts": Code("The folder for receipts cannot be made or written.", ConfigError),
     "bad-signing-key": Code("The signing key is not an elliptic curve key.", ConfigError),
     "body-too-large": Code("The body of the app's request is larger than the limit.", FormatError),
     "coordinator-changed": Code(
@@ -35,6 +35,10 @@ CODES = {
     ),
     "not-implemented": Code("The proxy does not have this path.", PolicyError),
     "not-loopback": Code("The proxy listens on loopback addresses only.", ConfigError),
+    "receipt-not-kept": Code(
+        "The folder for receipts is full or cannot be written. Correct that, or do without it.",
+        UnavailableError,
+    ),
     "unknown-task": Code("The model does not support this kind of request.", PolicyError),
     "wrong-key-id": Code(
         "The secret service took another key than the one that was sealed.", VerificationError
@@ -54,6 +58,7 @@ PROXY_STATUS = {
     "not-implemented": 501,
     "not-verified": 503,
     "model-not-served": 503,
+    "receipt-not-kept": 503,
     "too-many-keys": 503,
     "replay-memory-full": 503,
 }

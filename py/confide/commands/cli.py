@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "check that a service is what a manifest says",
     "proxy": "serve the OpenAI API on this computer, verified and sealed",
     "trust": "keep the manifest of a service, for every client of this user",
+    "receipt": "verify receipts that the proxy has kept",
     "manifest": "build, show and check manifests",
     "site": "register the machines of a site",
     "collateral": "fetch, keep and show vendor collateral",

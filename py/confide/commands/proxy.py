@@ -47,7 +47,10 @@ Every request is encrypted for the verified service."""
         "`x-api-key: KEY` (default: every program on this computer is answered)",
     )
     parser.add_argument(
-        "--receipts", type=Path, metavar="DIR", help="keep every receipt in this folder"
+        "--receipts",
+        type=Path,
+        metavar="DIR",
+        help="keep every receipt in this folder, beside the attestation that it stands on",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="show every check, not one line for each party"

@@ -166,6 +166,7 @@ WRONG = {
     "set": ["--manifest", NOTHING, "--coordinator", PEER],
     "manifest build": ["--measurements", NOTHING, "-o", "out"],
     "manifest references": ["--measurements", NOTHING, "-o", "out"],
+    "receipt verify": [NOTHING, "--manifest", NOTHING],
     "manifest show": [NOTHING],
     "manifest check": [NOTHING],
     "site add": [PEER, "--references", NOTHING, "--policy", NOTHING],

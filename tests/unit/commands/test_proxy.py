@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from confide.client.proxy.program import Settings, receipt_keeper
+from confide.client.proxy.program import Settings
 from confide.commands.cli import command_parser, main
 from confide.commands.proxy import settings
-from confide.errors import ConfigError
 from tests.support.native_service import NativeService
 from tests.support.programs import free_port
 from tests.support.simulated_machine import current_manifest
@@ -107,17 +106,3 @@ def test_it_answers_at_the_address_that_it_announces(tmp_path: Path) -> None:
         service.urls["verbose"] = f"http://{listen}"
         service.wait("verbose", "ready")
         assert "PCR" in service.log("verbose")
-
-
-def test_receipts_go_to_a_folder_of_their_own(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "receipts"
-    receipt_keeper(folder)(bytes(32), b"receipt")
-    (file,) = folder.iterdir()
-    assert file.read_bytes() == b"receipt"
-    assert folder.stat().st_mode & 0o077 == 0
-
-
-def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError):
-        receipt_keeper(tmp_path / "file" / "receipts")

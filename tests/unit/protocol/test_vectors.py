@@ -79,8 +79,11 @@ def test_the_document_quotes_the_file() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        certificates.KEM_KEY_OID.dotted_string,
-        certificates.MANIFEST_OID.dotted_string,
+        f"`{certificates.MANIFEST_PREFIX}HEX`",
+        f"`{certificates.ROLE_PREFIX}NAME`",
+        f"`{certificates.KEM_KEY_PREFIX}HEX`",
+        f"`{certificates.MODEL_PREFIX}NAME`",
+        f"`{certificates.dns_name('ROLE')}`",
         f"{frames.MAX_CONTENT:,}",
         f"{frames.MAX_PAYLOAD:,}",
         f"{keyexchange.KEM_PUBLIC_SIZE:,}",
@@ -188,16 +191,22 @@ def test_certificates() -> None:
         certificate = x509.load_der_x509_certificate(b("certificates", name))
         private = ec.derive_private_key(int(scalars[key], 16), ec.SECP256R1())
         assert certificate.public_key() == private.public_key()
-    mesh = x509.load_der_x509_certificate(b("certificates", "mesh_ca"))
-    oid = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
-    value = mesh.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(manifest_bytes())
-    service = x509.load_der_x509_certificate(b("certificates", "secret_service"))
-    oid = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
-    value = service.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(b("key_exchange", "kem_public_key"))
+        names = independent.alternative_names(*VECTORS["certificates"]["names"][name])
+        assert (names in b("certificates", name)) == (name != "root_ca")
+
+
+def test_names_of_certificates() -> None:
+    kem_key = f"confide:kem-key:{sha256(b('key_exchange', 'kem_public_key')).hex()}"
+    assert VECTORS["certificates"]["names"] == {
+        "root_ca": [],
+        "mesh_ca": [f"confide:manifest:{sha256(manifest_bytes()).hex()}"],
+        "secret_service": [
+            "DNS:secret-service.confide.internal", "confide:role:secret-service", kem_key,
+        ],
+        "worker": [
+            "DNS:worker-cpu.confide.internal", "confide:role:worker-cpu", "confide:model:tiny",
+        ],
+    }  # fmt: skip
 
 
 def test_history() -> None:

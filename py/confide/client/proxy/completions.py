@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from confide.client.proxy.handshake import Established, gateway_error
 from confide.client.proxy.session import Session
+from confide.client.receipts import Keep, ReserveReceipt
 from confide.errors import (
     ConfideError,
     FormatError,
@@ -85,14 +86,14 @@ class Completions:
         gateway: Upstream,
         *,
         api_key: str,
-        keep_receipt: Callable[[bytes, bytes], None],
+        reserve_receipt: ReserveReceipt,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`keep_receipt` gets the SHA-256 of the request (32 bytes) and the verified receipt."""
+        """`reserve_receipt` is asked before each request is sent."""
         self._session = session
         self._gateway = gateway
         self._authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._keep_receipt = keep_receipt
+        self._reserve_receipt = reserve_receipt
         self._clock = clock
 
     def complete(
@@ -110,7 +111,8 @@ class Completions:
         Raises:
             FormatError: The app's request is malformed.
             PolicyError: The manifest does not allow the app's request.
-            UnavailableError: The service is not verified, or the gateway is unreachable.
+            UnavailableError: The service is not verified, the gateway is unreachable, or the
+                receipt cannot be kept.
             GatewayRefusal: The gateway refused.
             ReportedError: The service reported an error in the clear.
             VerificationError: The answer is not authentic.
@@ -147,11 +149,12 @@ class Completions:
         headers = RequestHeaders(model.name, established.key_id, request.shard_key).encode()
         headers |= self._authorization
         with ExitStack() as attempt:
+            keep = attempt.enter_context(self._reserve_receipt(established.attested))
             answer = self._gateway.open("POST", path, body=sealed, headers=headers, watch=watch)
             attempt.callback(answer.close)
             if answer.status != 200 or answer.content_type != RESPONSE_TYPE:
                 raise _refusal(answer, f"POST {path}")
-            opened = _Answer(self, established, model, sealer, answer)
+            opened = _Answer(self, established, model, sealer, keep, answer)
             head = opened.head()
             if head.status == 200 and head.content_type.startswith("text/event-stream"):
                 stack.push(attempt.pop_all())
@@ -163,11 +166,12 @@ class Completions:
         established: Established,
         model: Model,
         sealer: RequestSealer,
+        keep: Keep,
         opener: ResponseOpener,
         usage: Usage | None,
         receipt: bytes,
     ) -> None:
-        """Check a receipt and keep it. Raises VerificationError, FormatError."""
+        """Check a receipt and keep it. Raises VerificationError, FormatError, UnavailableError."""
         verify_receipt(
             receipt,
             mesh_ca=established.mesh_ca,
@@ -181,7 +185,7 @@ class Completions:
             usage=usage,
             now=int(self._clock()),
         )
-        self._keep_receipt(sealer.request_sha256, receipt)
+        keep(sealer.request_sha256, receipt)
 
 
 class _Answer:
@@ -193,12 +197,14 @@ class _Answer:
         established: Established,
         model: Model,
         sealer: RequestSealer,
+        keep: Keep,
         answer: UpstreamAnswer,
     ) -> None:
         self._completions = completions
         self._established = established
         self._model = model
         self._sealer = sealer
+        self._keep = keep
         self._opener = sealer.response_opener()
         self._records = self._read(answer)
 
@@ -223,7 +229,7 @@ class _Answer:
                     yield portion
             opener.finish()
             self._completions.verify(
-                self._established, self._model, self._sealer, opener, usage, receipt
+                self._established, self._model, self._sealer, self._keep, opener, usage, receipt
             )
         except FormatError as error:
             # The answer was altered, not the app's request malformed: a worker sends no such bytes.

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from confide.client.collateral.finder import FindCollateral
+from confide.client.receipts import Attested
+from confide.client.service import Record
 from confide.client.service_verdict import ServiceVerdict
 from confide.errors import UnavailableError, VerificationError
 from confide.net.calls import Caller
@@ -41,6 +43,7 @@ class Established:
     key: bytes
     key_id: bytes
     key_seconds: int
+    attested: Attested
 
 
 class Handshake:
@@ -84,15 +87,18 @@ class Handshake:
         found = ServiceVerdict(coordinator=Verdict(()), secret_service=Verdict(()))
         try:
             nonce = os.urandom(NONCE_SIZE)
-            attestation = Attestation.parse(
-                self._call("POST", "/confide/v1/attest", Nonce(nonce).encode(), MAX_ATTESTATION)
+            answer = self._call(
+                "POST", "/confide/v1/attest", Nonce(nonce).encode(), MAX_ATTESTATION
             )
+            attestation = Attestation.parse(answer)
+            collateral = self._find_collateral(attestation.evidence, self._manifest)
+            record = Record(nonce, self._now(), answer, b"", collateral)
             coordinator = verify_coordinator(
                 attestation,
                 manifest_pinned=self._pinned,
                 nonce=nonce,
-                collateral=self._find_collateral(attestation.evidence, self._manifest),
-                now=self._now(),
+                collateral=collateral,
+                now=record.time,
             )
             found = replace(found, coordinator=coordinator)
             coordinator.require()
@@ -106,9 +112,12 @@ class Handshake:
             secret_service.require()
         finally:
             report(found)
-        return self._exchange(attestation, reply.kem_public_key)
+        attested = Attested(record, coordinator)
+        return self._exchange(attested, attestation, reply.kem_public_key)
 
-    def _exchange(self, attestation: Attestation, kem_public_key: bytes) -> Established:
+    def _exchange(
+        self, attested: Attested, attestation: Attestation, kem_public_key: bytes
+    ) -> Established:
         manifest = self._manifest
         models = tuple(model.name for model in manifest.models)
         key = InferenceKey(os.urandom(KEY_SIZE), models, self._now())
@@ -131,6 +140,7 @@ class Handshake:
             key_id=sealed.key_id,
             # Not authenticated, so it can only shorten. Nothing is sent under an expired manifest.
             key_seconds=min(accepted.expires_in, KEY_LIFETIME, manifest.expires - self._now()),
+            attested=attested,
         )
 
     def _now(self) -> int:

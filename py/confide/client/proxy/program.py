@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions
 from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
+from confide.client.receipts import ReceiptFolder, keep_nothing
 from confide.client.remarks import remarks
 from confide.client.screen import Screen
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
-from confide.errors import ConfigError
 from confide.net.calls import Caller
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
@@ -52,7 +51,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
     gateway = Upstream(settings.gateway)
     manifest = Manifest.parse(settings.manifest)
     workers = [str(role) for role in manifest.workers]
-    keep_receipt = receipt_keeper(settings.receipts)
+    reserve = ReceiptFolder(settings.receipts).reserve if settings.receipts else keep_nothing
     told: set[str] = set()
 
     def say(line: str) -> None:
@@ -94,7 +93,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
     def factory() -> Service:
         session.keep_fresh()
         completions = Completions(
-            session, gateway, api_key=settings.api_key, keep_receipt=keep_receipt
+            session, gateway, api_key=settings.api_key, reserve_receipt=reserve
         )
         service = Service(
             create_app(
@@ -112,25 +111,3 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
         return service
 
     serve(factory, listen=listener, threads=STREAM_THREADS)
-
-
-def receipt_keeper(folder: Path | None) -> Callable[[bytes, bytes], None]:
-    """What keeps a verified receipt in `folder`, as TIME-REQUESTHASH.cbor; without one, nothing.
-
-    Raises:
-        ConfigError: The folder cannot be made.
-    """
-    if folder is None:
-        return lambda _request_sha256, _receipt: None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "bad-receipts", "the folder for receipts cannot be made", seen=str(error)
-        ) from error
-
-    def keep(request_sha256: bytes, receipt: bytes) -> None:
-        name = f"{int(time.time())}-{request_sha256.hex()}.cbor"
-        (folder / name).write_bytes(receipt)
-
-    return keep

@@ -13,9 +13,11 @@ from confide.client.proxy.completions import Completions
 from confide.client.proxy.handshake import Established
 from confide.client.proxy.local_key import MIN_LENGTH, read_local_key
 from confide.client.proxy.session import LIFETIME_SECONDS, Session
+from confide.client.receipts import keep_nothing
 from confide.errors import ConfigError
 from confide.net.http_client import Upstream
 from confide.protocol.manifest import Manifest
+from tests.support.kept import NOTHING_ATTESTED
 from tests.support.simulated_machine import manifest_bytes
 from tests.support.site_manifest import site_manifest
 
@@ -25,15 +27,13 @@ HELLO = b'{"model": "tiny", "messages": []}'
 
 def proxy(local_key: str = KEY, data: bytes = b"", *, is_foreign: bool = False) -> FlaskClient:
     manifest = Manifest.parse(data or manifest_bytes())
-    session = Session(
-        lambda: Established(manifest, b"", b"", bytes(32), bytes(32), LIFETIME_SECONDS)
+    established = Established(
+        manifest, b"", b"", bytes(32), bytes(32), LIFETIME_SECONDS, NOTHING_ATTESTED
     )
+    session = Session(lambda: established)
     session.establish()
     completions = Completions(
-        session,
-        Upstream("http://127.0.0.1:1"),
-        api_key="",
-        keep_receipt=lambda _hash, _receipt: None,
+        session, Upstream("http://127.0.0.1:1"), api_key="", reserve_receipt=keep_nothing
     )
     app = create_app(completions, session, manifest, is_foreign=is_foreign, local_key=local_key)
     return app.test_client()

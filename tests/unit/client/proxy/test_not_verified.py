@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -9,9 +11,11 @@ from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions, GatewayRefusal, ReportedError
 from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import LIFETIME_SECONDS, Session
+from confide.client.receipts import ReceiptFolder, ReserveReceipt, keep_nothing
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.net.http_client import Upstream
 from confide.protocol.manifest import Manifest
+from tests.support.kept import NOTHING_ATTESTED
 from tests.support.simulated_machine import Clock, manifest_bytes
 
 CHAT = "/v1/chat/completions"
@@ -27,12 +31,13 @@ class Lab:
         self.error: ConfideError | None = None
         self.answer: ConfideError = UnavailableError("peer-lost", "the gateway is gone")
         self.sent = 0
+        self.reserve: ReserveReceipt = keep_nothing
         self.session = Session(self._handshake, clock=self.clock)
         self.session.establish()
         gateway = Upstream("http://127.0.0.1:1")
         gateway.open = self._open  # type: ignore[assignment,method-assign]
         completions = Completions(
-            self.session, gateway, api_key="", keep_receipt=lambda _hash, _receipt: None
+            self.session, gateway, api_key="", reserve_receipt=lambda a: self.reserve(a)
         )
         self.manifest = Manifest.parse(manifest_bytes())
         app = create_app(completions, self.session, self.manifest)
@@ -42,7 +47,9 @@ class Lab:
         if self.error is not None:
             raise self.error
         manifest = Manifest.parse(manifest_bytes())
-        return Established(manifest, b"", b"", bytes(32), bytes(32), LIFETIME_SECONDS)
+        return Established(
+            manifest, b"", b"", bytes(32), bytes(32), LIFETIME_SECONDS, NOTHING_ATTESTED
+        )
 
     def _open(self, *_: object, **__: object) -> None:
         self.sent += 1
@@ -145,4 +152,15 @@ def test_a_manifest_that_expires_while_the_proxy_runs(lab: Lab) -> None:
     answer = lab.http.post(CHAT, data=HELLO)
     assert answer.status_code == 503
     assert "the manifest expired on 2027-05-27" in answer.get_json()["error"]["message"]
+    assert lab.sent == 0
+
+
+def test_a_receipt_that_cannot_be_kept(lab: Lab, tmp_path: Path) -> None:
+    """A full disk and a folder that is gone: said by name, before the question is sent."""
+    lab.reserve = ReceiptFolder(tmp_path / "receipts").reserve
+    (tmp_path / "receipts").rmdir()
+    answer = lab.http.post(CHAT, data=HELLO)
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["code"]) == (503, "receipt-not-kept")
+    assert "nothing was sent" in error["message"] and str(tmp_path) in error["message"]
     assert lab.sent == 0

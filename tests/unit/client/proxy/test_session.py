@@ -10,6 +10,7 @@ from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import LIFETIME_SECONDS, RETRY_SECONDS, Session
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.protocol.manifest import Manifest
+from tests.support.kept import NOTHING_ATTESTED
 from tests.support.simulated_machine import Clock, manifest_bytes
 
 FAILED = VerificationError("not-verified", "the check 'PCR 4' failed")
@@ -35,6 +36,7 @@ class Service:
             key=bytes(32),
             key_id=self.runs.to_bytes(32, "big"),
             key_seconds=self.key_seconds,
+            attested=NOTHING_ATTESTED,
         )
 
 
