@@ -14,16 +14,15 @@ from confide.host.references import References
 from confide.host.site import Site
 
 RELEASE = Path(__file__).resolve().parents[2] / "release"
-MACHINE = bytes(15) + b"m"
+SITE = Site(platform_instances=(bytes(15) + b"m",))
 
 Change = Callable[[dict[str, Any]], object]
 
 
-def site_manifest(*changes: Change, policy: str = "policy.json") -> bytes:
-    """A production manifest of today for one machine, whose value each of `changes` has altered."""
+def site_manifest(*changes: Change, site: Site = SITE) -> bytes:
+    """A production manifest of today for the machines of `site`, altered by each of `changes`."""
     references = References.read(RELEASE / "references.json")
-    site = Site(platform_instances=(MACHINE,))
-    data = build_manifest(references, [], Policy.read(RELEASE / policy).of_site(site))
+    data = build_manifest(references, [], Policy.read(RELEASE / "policy.json").of_site(site))
     value = json.loads(stamp(data, now=int(time.time())))
     for change in changes:
         change(value)

@@ -21,6 +21,7 @@ from confide.commands.proxy import settings
 from confide.commands.status import ExitStatus
 from confide.encoding.canonical import json_encode
 from confide.errors import ConfideError, ConfigError, PolicyError
+from confide.host.site import Site
 from confide.protocol.manifest import Manifest
 from confide.protocol.opt_outs import FOREIGN
 from confide.verify.verdict import Check, Verdict
@@ -119,13 +120,6 @@ def _other_register(name: str) -> Change:
     return lambda value: value["roles"]["secret-service"]["tdx"][0].update({name: "ab" * 48})
 
 
-def _other_platform(value: dict[str, Any]) -> None:
-    policy = json.loads((RELEASE / "policy-sev-snp.json").read_bytes())["platforms"]["sev-snp"]
-    value["platforms"]["sev-snp"] = policy
-    released = json.loads((RELEASE / "references.json").read_bytes())["roles"]
-    value["roles"]["coordinator"]["sev-snp"] = released["coordinator"]["sev-snp"]
-
-
 def _weak_tdx(value: dict[str, Any]) -> None:
     value["platforms"]["tdx"]["minimum_tcb_evaluation_data_number"] -= 1
 
@@ -141,7 +135,6 @@ FOREIGN_PARTS: list[tuple[Change, str]] = [
         (_other_register(name), "role secret-service, TDX: measurements of shape ")
         for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
     ),
-    (_other_platform, "SEV-SNP: platform"),
     (_weak_tdx, "TDX: minimum_tcb_evaluation_data_number"),
     (_weak_gpus, "role worker-gpu, GPUs: modes"),
 ]
@@ -169,16 +162,34 @@ def test_a_manifest_of_the_release_needs_none(home: Path) -> None:
     assert not pinned.foreign and not pinned.opt_outs
 
 
-def test_a_role_with_gpus_that_the_release_has_no_policy_for(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("field", "part"), [("platforms", "TDX: platform"), ("gpus", "role worker-gpu, GPUs: policy")]
+)
+def test_what_the_release_has_no_policy_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, field: str, part: str
 ) -> None:
     folder = home / "release"
     folder.mkdir()
-    policy = json.loads((RELEASE / "policy.json").read_bytes()) | {"gpus": {}}
+    policy = json.loads((RELEASE / "policy.json").read_bytes())
+    policy[field] = {}
+    if field == "platforms":
+        policy["sources"] = {}
     (folder / "policy.json").write_bytes(json_encode(policy))
     (folder / "references.json").write_bytes((RELEASE / "references.json").read_bytes())
     monkeypatch.setattr("confide.commands.pinned.release_folder", lambda: folder)
-    assert examine(site_manifest()).foreign == ("role worker-gpu, GPUs: policy",)
+    assert examine(site_manifest()).foreign == (part,)
+
+
+def test_sev_snp_is_held_against_the_release_in_the_same_way(home: Path) -> None:
+    def weaker(value: dict[str, Any]) -> None:
+        value["platforms"]["sev-snp"]["vmpl"] = 1
+        value["roles"]["coordinator"]["sev-snp"][0]["launch_digest"] = "ab" * 48
+
+    site = Site(chip_ids=(b"c" * 64,))
+    assert not examine(site_manifest(site=site)).foreign
+    found = examine(site_manifest(weaker, site=site)).foreign
+    assert found[0].startswith("role coordinator, SEV-SNP: measurements of shape ")
+    assert found[1:] == ("SEV-SNP: vmpl",)
 
 
 def test_an_opt_out_has_its_own_word_beside_it(home: Path) -> None:

@@ -17,7 +17,7 @@ from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Product, Tcb
 from confide.vendors.intel.collateral import TcbStatus
 
 RELEASE = Path(__file__).resolve().parents[4] / "release"
-FILE = PolicyFile.parse((RELEASE / "policy-sev-snp.json").read_bytes())
+FILE = PolicyFile.parse((RELEASE / "policy.json").read_bytes())
 assert FILE.platforms.tdx and FILE.platforms.snp
 TDX, SNP, GPUS = FILE.platforms.tdx, FILE.platforms.snp, FILE.gpus["worker-gpu"]
 GENOA = SNP.products[Product.GENOA]
