@@ -78,15 +78,8 @@ def test_it_answers_at_the_address_that_it_announces(tmp_path: Path) -> None:
         manifest = tmp_path / "manifest.json"
         manifest.write_bytes(service.manifest)
         listen = f"127.0.0.2:{free_port()}"
-        options = [
-            "--gateway",
-            gateway,
-            "--development",
-            "--manifest",
-            str(manifest),
-            "--listen",
-            listen,
-        ]
+        options = ["--gateway", gateway, "--development", "--manifest", str(manifest)]
+        options += ["--listen", listen]
         service.start("proxy", "confide", ["proxy", *options], port=1)
         service.urls["proxy"] = f"http://{listen}"
         service.wait("proxy", "ready")
@@ -101,8 +94,17 @@ def test_it_answers_at_the_address_that_it_announces(tmp_path: Path) -> None:
         assert foreign.status_code == 403
         # One line for each party; every check only on request.
         assert "secret service" in printed and "PCR" not in printed
+        assert "DEVELOPMENT manifest" in printed
+        key = tmp_path / "key"
+        key.write_text("k" * 32)
+        key.chmod(0o600)
         listen = f"127.0.0.1:{free_port()}"
-        service.start("verbose", "confide", ["proxy", *options[:-1], listen, "--verbose"], port=1)
+        options = [*options[:-1], listen, "--verbose", "--local-key-file", str(key)]
+        service.start("verbose", "confide", ["proxy", *options], port=1)
         service.urls["verbose"] = f"http://{listen}"
         service.wait("verbose", "ready")
-        assert "PCR" in service.log("verbose")
+        assert "PCR" in service.log("verbose") and "k" * 32 not in service.log("verbose")
+        for sent, status in (({}, 401), ({"x-api-key": "k" * 32}, 200)):
+            answer = requests.get(f"http://{listen}/v1/models", headers=sent, timeout=10)
+            assert answer.status_code == status
+            assert answer.headers["x-confide-mode"] == "development"
