@@ -115,6 +115,12 @@ def linux() -> Path:
 
 
 @pytest.fixture(scope="session")
+def faketime() -> Path:
+    """The library that turns the clock of one program."""
+    return _built("result-test/faketime/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@pytest.fixture(scope="session")
 def gpu_image() -> Path:
     """The folder of the GPU worker's image, which only `make test-gpu-image` builds."""
     return _built("result-worker", "test-gpu-image")

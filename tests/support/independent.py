@@ -156,6 +156,24 @@ def report_data(label: str, nonce: bytes, items: list[bytes]) -> bytes:
     return sha256(label.encode() + b"\0" + nonce + b"".join(map(sha256, items))) + bytes(32)
 
 
+def nonce_root(nonces: list[bytes]) -> bytes:
+    level = [sha256(b"\x00" + nonce) for nonce in nonces]
+    while len(level) & (len(level) - 1):
+        level.append(bytes(32))
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=True)
+        level = [sha256(b"\x01" + left + right) for left, right in pairs]
+    return level[0]
+
+
+def nonce_root_from(nonce: bytes, index: int, path: list[bytes]) -> bytes:
+    value = sha256(b"\x00" + nonce)
+    for beside in path:
+        index, right = divmod(index, 2)
+        value = sha256(b"\x01" + (beside + value if right else value + beside))
+    return value
+
+
 def der(tag: int, *contents: bytes) -> bytes:
     content = b"".join(contents)
     if len(content) < 128:

@@ -26,12 +26,14 @@ def with_cas_of(url: str) -> Alter:
     own = CoordinatorClient(url).mesh()
 
     def alter(path: str, answer: bytes) -> bytes:
-        cas = {"mesh_ca": own.mesh_ca, "root_ca": own.root_ca}
+        told: Attestation | MeshReply
         if path == "/v1/attest":
-            return replace(Attestation.parse(answer), **cas).encode()
-        if path == "/v1/manifest":
-            return replace(MeshReply.parse(answer), **cas).encode()
-        return answer
+            told = Attestation.parse(answer)
+        elif path == "/v1/manifest":
+            told = MeshReply.parse(answer)
+        else:
+            return answer
+        return replace(told, mesh_ca=own.mesh_ca, root_ca=own.root_ca).encode()
 
     return alter
 

@@ -10,6 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
+from confide.guest.clock import watched_clock
 from confide.guest.coordinator import app as coordinator_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Node
@@ -33,7 +34,8 @@ def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
 
 def coordinator(arguments: argparse.Namespace) -> Service:
     machine = machine_of("coordinator", arguments)
-    return Service(coordinator_app.create_app(Coordinator(machine, binding=machine.binding)))
+    coordinator = Coordinator(machine, binding=machine.binding, now=watched_clock())
+    return Service(coordinator_app.create_app(coordinator))
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:
@@ -45,6 +47,7 @@ def secret_service(arguments: argparse.Namespace) -> Service:
         CoordinatorClient(arguments.coordinator),
         binding=machine.binding,
         kem_public_key=service.kem_public_key,
+        now=watched_clock(),
     )
     node.start()
     return Service(
@@ -62,6 +65,7 @@ def worker(arguments: argparse.Namespace) -> Service:
         CoordinatorClient(arguments.coordinator),
         binding=machine.binding,
         models=models,
+        now=watched_clock(),
     )
     node.start()
 

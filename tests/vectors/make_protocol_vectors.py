@@ -46,6 +46,7 @@ from confide.protocol.keyexchange import InferenceKey, KemPrivateKey, seal_key
 from confide.protocol.launch import UNBOUND, binding_pcr, mrconfigid
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
+from confide.protocol.nonce_tree import NonceTree
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.receipt import SIGNATURE_LABEL, Receipt, Statement
 from confide.protocol.roles import Role
@@ -201,6 +202,8 @@ def launch() -> Vector:
 def bindings(certs: Vector, history_bytes: bytes) -> Vector:
     """report_data in general and for each purpose."""
     nonce = octets("nonce")
+    nonces = [nonce, *(octets(f"nonce {number}") for number in range(1, 5))]
+    tree = NonceTree(nonces)
     public_key = spki(private_key("worker"))
     return {
         "nonce": nonce.hex(),
@@ -215,12 +218,17 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
             "report_data": report_data("example/1", nonce, [b"", b"\0", b"\1\2\3"]).hex(),
         },
         "coordinator": {
+            "time": NOW,
+            "nonces": [value.hex() for value in nonces],
+            "root": tree.root.hex(),
+            "paths": [[value.hex() for value in tree.path(at)] for at in range(len(nonces))],
             "report_data": coordinator_report_data(
-                nonce,
+                tree.root,
                 manifest=manifest().encode(),
                 root_ca=bytes.fromhex(certs["root_ca"]),
                 mesh_ca=bytes.fromhex(certs["mesh_ca"]),
                 history=history_bytes,
+                time=NOW,
             ).hex(),
         },
         "join": {

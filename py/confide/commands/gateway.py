@@ -9,6 +9,7 @@ from confide.commands.status import ExitStatus
 from confide.encoding.console import show
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
+from confide.host.gateway.clocks import Clocks
 from confide.host.gateway.routing import Workers
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
@@ -55,12 +56,21 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     secret_service = Upstream(options.secret_service, read_seconds=RELAY_SECONDS)
     access = Access.load(options.api_keys) if options.api_keys else None
     workers = Workers(options.worker)
+    clocks = Clocks(
+        {"coordinator": options.coordinator, "secret-service": options.secret_service}
+        | {f"worker-{number}": url for number, url in enumerate(options.worker, start=1)}
+    )
     listener = listen_on(options.listen)
 
     def factory() -> Service:
         workers.start()
+        clocks.start()
         app = create_app(
-            coordinator=coordinator, secret_service=secret_service, workers=workers, access=access
+            coordinator=coordinator,
+            secret_service=secret_service,
+            workers=workers,
+            access=access,
+            clock_skew=clocks.skew,
         )
         show(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)")
         return Service(app)

@@ -179,6 +179,7 @@ class UpstreamAnswer:
         self.length = response.length
         """Bytes of the body if they were announced, else None."""
         self.content_type = response.getheader("Content-Type") or ""
+        self.date = response.getheader("Date") or ""
 
     def pieces(self) -> Iterator[bytes]:
         """The body in pieces, each as soon as one byte of it is there; none is empty.

@@ -77,8 +77,12 @@ def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
 
     `codes` are those of the room that serves. Codes of net and the rooms below it are known here.
     """
-    code = codes.get(error.code) or SHARED.get(error.code)
+    code = _declared(error, codes)
     return error.status if code is None or code.status is None else code.status
+
+
+def _declared(error: ConfideError, codes: Mapping[str, Code]) -> Code | None:
+    return codes.get(error.code) or SHARED.get(error.code)
 
 
 def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY) -> Flask:
@@ -96,7 +100,11 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
             raise LengthRequired
 
     def failed(error: ConfideError) -> tuple[Response, int]:
-        return jsonify(error=error.to_dict()), status_of(error, codes)
+        response = jsonify(error=error.to_dict())
+        code = _declared(error, codes)
+        if code is not None and code.retry_after:
+            response.headers["Retry-After"] = str(code.retry_after)
+        return response, status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500

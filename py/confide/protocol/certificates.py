@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from confide.encoding.texts import check_name, from_hex
 from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
+from confide.protocol.validity import CLOCK_TOLERANCE
 
 MANIFEST_PREFIX = "confide:manifest:"
 ROLE_PREFIX = "confide:role:"
@@ -29,8 +30,8 @@ DOMAIN = "confide.internal"
 
 ROOT_LIFETIME = 10 * 365 * 86400
 LEAF_LIFETIME = 3600
-# Guests' clocks differ a little, so a certificate is valid from 300 seconds before it was made.
-BACKDATE = 300
+BACKDATE = CLOCK_TOLERANCE
+"""Clocks differ a little, so a certificate is valid from so many seconds before it was made."""
 HASH_SIZE = 32
 
 EXTENDED_KEY_USAGE = x509.ExtendedKeyUsage(
@@ -63,6 +64,11 @@ class MeshIdentity:
     public_key: ec.EllipticCurvePublicKey
     not_before: int
     not_after: int
+
+    @property
+    def issued(self) -> int:
+        """When the coordinator made the leaf, in unix seconds by its clock."""
+        return self.not_before + BACKDATE
 
 
 def public_key_of(certificate: x509.Certificate, what: str) -> ec.EllipticCurvePublicKey:

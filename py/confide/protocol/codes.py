@@ -42,6 +42,9 @@ CODES = {
     ),
     "bad-label": Code("A label of a binding is not ASCII text.", FormatError),
     "bad-nonce": Code("A nonce has the wrong size.", FormatError),
+    "bad-nonce-path": Code(
+        "The place of a nonce in an attestation is not in a tree of its depth.", FormatError
+    ),
     "bad-record": Code(
         "A record of a sealed response is malformed or in the wrong place.", FormatError
     ),
@@ -54,6 +57,11 @@ CODES = {
         FormatError,
     ),
     "bad-tdx-policy": Code("The manifest's policy for TDX is wrong.", FormatError),
+    "clocks-apart": Code(
+        "A coordinator's clock and this one are more than 300 s apart. Correct the wrong one: a "
+        "machine gets its clock from its host when it starts.",
+        VerificationError,
+    ),
     "engine-option": Code(
         "An option for the engine is malformed or not allowed.", FormatError, ConfigError
     ),

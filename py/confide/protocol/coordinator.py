@@ -10,10 +10,13 @@ from typing import Annotated
 
 from confide.encoding.messages import CborMessage
 from confide.encoding.x509 import MAX_DER
+from confide.errors import FormatError
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.evidence import MAX_EVIDENCE
 from confide.protocol.manifest import MAX_MANIFEST
-from measure.kinds import Blob, ListOf, Name
+from confide.protocol.nonce_tree import HASH_SIZE, MAX_DEPTH
+from confide.protocol.validity import LAST_TIME
+from measure.kinds import Blob, Integer, ListOf, Name
 
 MAX_KEM_KEY = 4096
 MAX_HISTORY = 1 << 20
@@ -49,7 +52,8 @@ class ManifestSet(CborMessage, what="the manifest answer", limit=256):
 class Attestation(CborMessage, what="the attestation", limit=MAX_ATTESTATION):
     """POST /v1/attest: evidence and everything it binds. `mesh_ca` and `manifest` may be empty.
 
-    What the fields hold is not read here.
+    `time` is the coordinator's, in unix seconds. `index` and `path` lead from the nonce to the root
+    that the evidence binds (`protocol.nonce_tree`). What the other fields hold is not read here.
     """
 
     evidence: Annotated[bytes, Blob(max_size=MAX_EVIDENCE)]
@@ -57,6 +61,18 @@ class Attestation(CborMessage, what="the attestation", limit=MAX_ATTESTATION):
     history: Annotated[bytes, Blob(max_size=MAX_HISTORY)]
     root_ca: Annotated[bytes, _CERTIFICATE]
     mesh_ca: Annotated[bytes, _CERTIFICATE]
+    time: Annotated[int, Integer(maximum=LAST_TIME)]
+    index: Annotated[int, Integer(maximum=(1 << MAX_DEPTH) - 1)]
+    path: Annotated[tuple[bytes, ...], ListOf(Blob(HASH_SIZE), MAX_DEPTH)]
+
+    def __post_init__(self) -> None:
+        if self.index >> len(self.path):
+            raise FormatError(
+                "bad-nonce-path",
+                "the attestation's place is not in a tree of its depth",
+                expected=f"an index below {1 << len(self.path)}",
+                seen=str(self.index),
+            )
 
 
 @dataclass(frozen=True)

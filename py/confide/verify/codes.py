@@ -23,6 +23,11 @@ CODES = {
         "The XML signature of NVIDIA's reference values is wrong.", FormatError
     ),
     "bad-usage": Code("The token counts were changed on the way.", VerificationError),
+    "leaf-too-old": Code(
+        "A certificate of the mesh was issued more than an hour ago. Check the clock; its machine "
+        "has to join again.",
+        VerificationError,
+    ),
     "missing-certificate": Code(
         "A certificate is missing. Fetch collateral for this machine.", FormatError
     ),

@@ -20,6 +20,7 @@ from confide.encoding.x509 import load_certificate
 from confide.errors import VerificationError
 from confide.protocol.certificates import (
     EXTENDED_KEY_USAGE,
+    LEAF_LIFETIME,
     MeshIdentity,
     key_usage,
     parse_leaf,
@@ -63,7 +64,7 @@ def verify_leaf(
     role: str | Collection[str],
     now: int,
 ) -> MeshIdentity:
-    """Verifies a certificate of the mesh and the chain above it.
+    """Verifies a certificate of the mesh, when it was issued, and the chain above it.
 
     Args:
         leaf_der: the certificate (DER), as are the next two.
@@ -79,6 +80,7 @@ def verify_leaf(
     mesh, _ = _verify_mesh(mesh_ca_der, root_ca_der, now)
     leaf = _verify(leaf_der, _LEAF, mesh, now)
     identity = parse_leaf(leaf)
+    _require_recent(identity, now)
     roles = (role,) if isinstance(role, str) else tuple(role)
     if identity.role not in roles:
         raise VerificationError(
@@ -88,6 +90,21 @@ def verify_leaf(
             seen=identity.role,
         )
     return identity
+
+
+def _require_recent(identity: MeshIdentity, now: int) -> None:
+    """Whatever end a leaf states: its machine was attested within the hour, or it does not count.
+
+    A leaf that was issued later than `now` is not valid yet.
+    """
+    if now - identity.issued > LEAF_LIFETIME:
+        raise VerificationError(
+            "leaf-too-old",
+            "the peer's certificate was issued more than an hour ago",
+            expected=f"at most {LEAF_LIFETIME} s",
+            seen=f"{now - identity.issued} s, at unix time {identity.issued}",
+            next="check this machine's clock; a node must join again before its hour ends",
+        )
 
 
 def verify_mesh_ca(

@@ -181,7 +181,7 @@ def test_an_attestation_of_another_time(offset: int, fits: bool, tmp_path: Path)
     manifest = manifest_bytes(expires=NOW + 365 * 86400)
     # The mesh is older than the attestation, so that only the hours between the two times count.
     service = make_service(manifest, now=NOW - 7200)
-    service.now = NOW
+    service.now = service.clock.now = NOW
     attested = service.attested()
     service.clock.now = NOW + offset
     receipt = service.receipt(time=NOW + offset)
@@ -200,7 +200,7 @@ RECORDS: dict[str, tuple[Callable[[Record], Mapping[str, Any]], list[str]]] = {
     "nonce": (lambda _: {"nonce": bytes(32)}, ["quote binding"]),
     "time": (
         lambda _: {"time": NOW - 2 * LATEST},
-        ["root CA", "mesh CA", "time of the attestation"],
+        ["coordinator's clock", "root CA", "mesh CA", "time of the attestation"],
     ),
     "collateral": (other_bundle, []),
 }
@@ -229,6 +229,9 @@ ATTESTATIONS = {
     "history": {"quote binding", "history"},
     "root_ca": {"quote binding", "mesh CA", "history"},
     "mesh_ca": {"quote binding", "mesh CA", "history"},
+    "time": {"quote binding"},
+    "index": {"quote binding"},
+    "path": {"quote binding"},
 }
 
 
@@ -239,8 +242,13 @@ def test_a_part_of_another_attestation(
     attestation = Attestation.parse(attested.record.attestation)
     assert ATTESTATIONS.keys() == vars(attestation).keys()
     other = Attestation.parse(make_service().attested().record.attestation)
-    value = b"{}" if part == "manifest" else getattr(other, part)
-    mixed = replace(attestation, **{part: value})
+    changes: dict[str, dict[str, Any]] = {
+        "manifest": {"manifest": b"{}"},
+        "time": {"time": attestation.time + 1},
+        "index": {"index": 1, "path": (bytes(32),)},
+        "path": {"path": (bytes(32),)},
+    }
+    mixed = replace(attestation, **changes.get(part, {part: getattr(other, part)}))
     path = keep(tmp_path, attested, service.receipt())
     renamed = rewritten(path, replace(attested.record, attestation=mixed.encode()))
     assert set(failed(verify(renamed))) == ATTESTATIONS[part]

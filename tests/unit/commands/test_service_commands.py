@@ -14,6 +14,7 @@ import pytest
 from confide.client.service import Record
 from confide.commands.cli import main
 from confide.commands.status import ExitStatus
+from confide.net.calls import Caller
 from confide.protocol.secret_service import KeyExchangeReply
 from tests.support.native_service import NativeService
 from tests.support.programs import Program, free_port, program
@@ -82,7 +83,7 @@ def test_set_and_verify(
     later = str(int(time.time()) + 40 * 86400)
     assert main(["verify", str(record), *verify, "--at", later]) == FAILED
     failed = [c["name"] for c in json.loads(capsys.readouterr().out)["checks"] if not c["passed"]]
-    assert failed == ["attestation key validity"]
+    assert failed == ["coordinator's clock", "attestation key validity"]
     assert main(["verify", str(record), "--manifest", str(stricter), "--development"]) == FAILED
 
     broken = bytearray(record.read_bytes())
@@ -145,8 +146,20 @@ def test_verify_through_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert main(["verify", gateway, *arguments]) == PASSED
         names = [check["name"] for check in json.loads(capsys.readouterr().out)["checks"]]
         assert names[-2:] == ["secret service", "key exchange key"]
+        skew: dict[str, int] = {}
+        while len(skew) < 3:  # the first look at the clocks may still be going on
+            skew = json.loads(Caller(gateway).call("GET", "/healthz")[2])["clock_skew"]
+        assert list(skew) == ["coordinator", "secret-service", "worker-1"]
+        assert all(-2 <= seconds <= 2 for seconds in skew.values())
     assert main(["verify", str(record), "--manifest", str(manifest), "--development"]) == PASSED
     kept = Record.parse(record.read_bytes())
+    # Who gives a proof on may choose the time at which it is judged, but not another than it has.
+    record.write_bytes(replace(kept, time=kept.time + 330).encode())
+    capsys.readouterr()
+    verify = ["verify", str(record), "--manifest", str(manifest), "--development"]
+    assert main([*verify, "--json"]) == FAILED
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["name"] for check in checks if not check["passed"]] == ["coordinator's clock"]
     stripped = replace(KeyExchangeReply.parse(kept.key_exchange), kem_public_key=bytes(1216))
     record.write_bytes(replace(kept, key_exchange=stripped.encode()).encode())
     assert main(["verify", str(record), "--manifest", str(manifest), "--development"]) == FAILED

@@ -80,6 +80,7 @@ def test_no_status_has_changed() -> None:
         "none-refused": 404,
         "unknown-key": 404,
         "key-exists": 409,
+        "too-many-attestations": 429,
         "too-many-uploads": 429,
         "too-many-keys": 429,
         "unauthorized": 401,

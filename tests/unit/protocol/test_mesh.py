@@ -84,6 +84,24 @@ def test_role_is_exact(mesh: Mesh) -> None:
             verify_leaf(mesh.leaf(), mesh.mesh.der, mesh.root.der, role=roles, now=NOW)
 
 
+def test_a_leaf_counts_for_an_hour_whatever_end_it_states(mesh: Mesh) -> None:
+    """A coordinator's program that was made to issue for a day still cannot be believed so long."""
+    long = remake(mesh.leaf(), mesh.mesh.key, end=NOW + 86400)
+    check(mesh, long, now=NOW + 3600)
+    with pytest.raises(VerificationError) as error:
+        check(mesh, long, now=NOW + 3601)
+    assert error.value.code == "leaf-too-old"
+
+
+def test_a_leaf_of_the_future_is_not_valid_yet(mesh: Mesh) -> None:
+    """By a coordinator whose clock was turned ahead, for a client whose clock was not."""
+    early = remake(mesh.leaf(), mesh.mesh.key, start=NOW - 299, end=NOW + 3601)
+    check(mesh, early, now=NOW - 299)
+    with pytest.raises(VerificationError) as error:
+        check(mesh, early, now=NOW - 300)
+    assert error.value.code == "not-valid-now"
+
+
 def test_time(mesh: Mesh) -> None:
     leaf = mesh.leaf()
     check(mesh, leaf, now=NOW - 300)

@@ -21,12 +21,20 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from confide.encoding.canonical import cbor_decode
 from confide.encoding.x509 import load_certificate
 from confide.errors import FormatError
-from confide.protocol import certificates, configdisk, frames, history, keyexchange
+from confide.protocol import (
+    certificates,
+    configdisk,
+    frames,
+    history,
+    keyexchange,
+    validity,
+)
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.history import parse_history, verify_history
 from confide.protocol.keyexchange import KemPrivateKey
 from confide.protocol.manifest import Manifest
+from confide.protocol.nonce_tree import MAX_DEPTH
 from confide.protocol.sealed import ClearError, Data, Final, Head, ResponseOpener, Usage
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from confide.verify.receipt import verify_receipt
@@ -91,6 +99,9 @@ def test_the_document_quotes_the_file() -> None:
         f"{keyexchange.KEY_LIFETIME} s after",
         f"{keyexchange.CLOCK_SKEW} s in the future",
         f"replaces it at {keyexchange.KEY_REPLACE_AFTER} s",
+        f"At most {MAX_DEPTH} hashes",
+        f"issued more than {certificates.LEAF_LIFETIME} s ago",
+        f"at most {validity.CLOCK_TOLERANCE} s apart",
         f"{configdisk.DISK_SIZE:,} bytes",
         f"at most {history.MAX_ENTRIES} entries",
     ],
@@ -133,10 +144,13 @@ def test_binding() -> None:
     items = [bytes.fromhex(item) for item in plain["items"]]
     assert independent.report_data(plain["label"], nonce, items).hex() == plain["report_data"]
     mesh_ca = b("certificates", "mesh_ca")
+    vector = VECTORS["binding"]["coordinator"]
     coordinator = [
         manifest_bytes(), b("certificates", "root_ca"), mesh_ca, b("history", "bytes"),
+        vector["time"].to_bytes(8, "big"),
     ]  # fmt: skip
-    assert independent.report_data("confide/coordinator/1", nonce, coordinator) == b(
+    root = b("binding", "coordinator", "root")
+    assert independent.report_data("confide/coordinator/2", root, coordinator) == b(
         "binding", "coordinator", "report_data"
     )
     join = VECTORS["binding"]["join"]

@@ -19,13 +19,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from confide.errors import PolicyError, UnavailableError
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
 from confide.guest.coordinator.challenges import Challenges
+from confide.guest.coordinator.quotes import Quotes
 from confide.protocol.binding import coordinator_report_data, join_report_data
 from confide.protocol.certificates import load_public_key
 from confide.protocol.collateral import Bundle
@@ -61,7 +62,7 @@ class Coordinator:
     """The domain object behind the HTTP app. Thread-safe.
 
     `binding` is the SHA-256 of the manifest that this machine was launched for. `now` gives unix
-    seconds (certificates), `monotonic` seconds that only grow (challenges).
+    seconds (certificates, evidence), `monotonic` seconds that only grow (challenges).
     """
 
     def __init__(
@@ -82,8 +83,7 @@ class Coordinator:
         self._refused: RefusedJoin | None = None
         self._collateral_bytes = self._collateral.encode()
         self._lock = threading.Lock()
-        # One quote at a time: a TPM is one slow device, and requests better wait here than there.
-        self._quote_lock = threading.Lock()
+        self._quotes = Quotes(self._attestation)
 
     @property
     def state(self) -> str:
@@ -142,20 +142,31 @@ class Coordinator:
         return self._challenges.issue()
 
     def attest(self, nonce: bytes) -> Attestation:
-        """Evidence, made for `nonce`, that binds manifest, CAs and history.
+        """Evidence, made for `nonce` and those that wait with it, that binds what it comes with.
 
         Before a manifest is set, manifest and mesh CA are empty and the history is an empty list.
+        Raises UnavailableError if too many wait, and what the attester raises.
         """
+        made, index, path = self._quotes.answer(nonce)
+        return replace(made, index=index, path=path)
+
+    def _attestation(self, root: bytes) -> Attestation:
+        """Evidence for the nonces below `root`: manifest, CAs, history and time as they are now."""
         mesh = self._mesh
+        now = int(self._now())
         manifest = mesh.manifest_bytes if mesh else b""
         mesh_ca = mesh.authority.der if mesh else b""
         history = mesh.history if mesh else encode_history([])
         data = coordinator_report_data(
-            nonce, manifest=manifest, root_ca=self._root.der, mesh_ca=mesh_ca, history=history
+            root,
+            manifest=manifest,
+            root_ca=self._root.der,
+            mesh_ca=mesh_ca,
+            history=history,
+            time=now,
         )
-        with self._quote_lock:
-            evidence = self._attester.evidence(data)
-        return Attestation(evidence.encode(), manifest, history, self._root.der, mesh_ca)
+        evidence = self._attester.evidence(data).encode()
+        return Attestation(evidence, manifest, history, self._root.der, mesh_ca, now, 0, ())
 
     def join(self, request: JoinRequest) -> JoinReply:
         """Admit a node.

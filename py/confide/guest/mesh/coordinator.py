@@ -6,9 +6,9 @@ is the one that this machine was launched for, and fresh evidence, over a nonce 
 binds it and the CAs. Collateral comes from the same peer: vendors sign it, so the carrier does not
 matter, and a bad bundle only makes a check fail.
 
-The time is this machine's, so it is the host's. A clock that was turned back keeps old collateral
-valid here; minimum TCBs are in the manifest and do not depend on it. A clock that was turned ahead
-only stops this machine.
+The time is this machine's, so it is the host's. The coordinator's evidence binds the coordinator's
+time, and the two have to agree (`clocks-apart`). A host that turns the clock of one machine only
+stops that machine. To keep old collateral valid here, it has to turn the clocks of both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation, MeshReply
 from confide.protocol.manifest import Manifest
-from confide.verify.service import verify_coordinator
+from confide.protocol.validity import require_near
+from confide.verify.service import COORDINATOR_CLOCK, verify_coordinator
 from confide.verify.verdict import COLLATERAL, Verdict
 
 
@@ -64,7 +65,8 @@ def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> Verified
 
     Raises:
         VerificationError: `wrong-manifest` if the coordinator has another manifest,
-            `coordinator-not-verified` if a check of its proof fails.
+            `clocks-apart` if its time is not this machine's, `coordinator-not-verified` if
+            another check of its proof fails.
         ConfideError: an answer is malformed or did not come.
     """
     # First what is cheap for both: most coordinators that do not fit are ones without a manifest.
@@ -83,7 +85,7 @@ def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> Verified
     verdict = verify_coordinator(
         attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=collateral, now=now
     )
-    _require(verdict)
+    _require(verdict, attestation.time, now)
     return VerifiedMesh(
         manifest_bytes,
         Manifest.parse(manifest_bytes),
@@ -93,11 +95,14 @@ def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> Verified
     )
 
 
-def _require(verdict: Verdict) -> None:
-    """As `Verdict.require`, with a code that says whose evidence failed."""
+def _require(verdict: Verdict, attested: int, now: int) -> None:
+    """As `Verdict.require`, with codes that say whose evidence failed, or that it is the time."""
     failed = verdict.first_failed
     if failed is None and verdict.passed:
         return
+    if failed is not None and failed.name == COORDINATOR_CLOCK:
+        # Under its own name, because waiting does not help: no clock here corrects itself.
+        require_near(attested, now=now)
     raise VerificationError(
         "coordinator-not-verified",
         f"the coordinator is not verified yet: its check {failed.name!r} failed"

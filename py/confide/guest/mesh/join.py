@@ -18,7 +18,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -34,8 +33,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confide.encoding.console import say
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.guest.codes import CODES
+from confide.guest.ending import MachineEndsError, end_machine
 from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
-from confide.guest.mesh.one_mesh import MachineEndsError, OneMesh
+from confide.guest.mesh.one_mesh import OneMesh
 from confide.net.codes import SHARED
 from confide.protocol.binding import join_report_data
 from confide.protocol.certificates import LEAF_LIFETIME
@@ -341,12 +341,3 @@ class Node:
                 self._require_leaf()
         except MachineEndsError as error:
             end_machine(error)
-
-
-def end_machine(error: MachineEndsError) -> None:
-    """Say why, and end this process. `net.server` ends the program then, and the unit the machine.
-
-    Not by an exception: it would end one thread only.
-    """
-    say(f"this machine ends: {error}")
-    os._exit(1)

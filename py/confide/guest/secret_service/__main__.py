@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.clock import watched_clock
 from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
 from confide.guest.mesh.join import Node
@@ -25,6 +26,7 @@ def create_service() -> Service:
         client,
         binding=read_binding(),
         kem_public_key=service.kem_public_key,
+        now=watched_clock(),
     )
     node.start()
     return Service(

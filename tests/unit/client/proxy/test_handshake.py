@@ -60,7 +60,8 @@ class Gateway:
         self.url = "http://gateway"
 
     def start_coordinator(self, machine: SimulatedMachine, manifest: bytes = MANIFEST) -> None:
-        self.coordinator = Coordinator(machine, binding=machine.binding, now=Clock())
+        self.clock = Clock()
+        self.coordinator = Coordinator(machine, binding=machine.binding, now=self.clock)
         self.coordinator.set_manifest(manifest)
 
     def call(
@@ -208,7 +209,17 @@ def test_another_key_than_the_certified_one() -> None:
 
 
 def test_an_expired_certificate() -> None:
-    assert failed_check(Gateway(), now=NOW + 3700) == "secret service"
+    gateway = Gateway()
+    gateway.clock.now += 3700
+    assert failed_check(gateway, now=NOW + 3700) == "secret service"
+
+
+@pytest.mark.parametrize("seconds", [-301, 301, 21 * 86400])
+def test_a_coordinator_whose_clock_is_not_the_client_s(seconds: int) -> None:
+    """What it certifies now could be shown again when its time has come."""
+    gateway = Gateway()
+    gateway.clock.now += seconds
+    assert failed_check(gateway) == "coordinator's clock"
 
 
 def test_another_key_id() -> None:

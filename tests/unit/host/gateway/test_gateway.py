@@ -168,6 +168,7 @@ def test_models_and_health(lab: Lab) -> None:
         "role": "gateway",
         "state": "ready",
         "models": ["tiny"],
+        "clock_skew": {},
     }
 
 

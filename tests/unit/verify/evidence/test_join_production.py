@@ -12,7 +12,7 @@ import pytest
 
 from confide.encoding.canonical import json_encode
 from confide.errors import UnavailableError, VerificationError
-from confide.guest.mesh.one_mesh import MachineEndsError
+from confide.guest.ending import MachineEndsError
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.coordinator import JoinRequest
