@@ -18,6 +18,10 @@ CODES = {
     "bad-receipts": Code("The folder for receipts cannot be made or written.", ConfigError),
     "bad-signing-key": Code("The signing key is not an elliptic curve key.", ConfigError),
     "body-too-large": Code("The body of the app's request is larger than the limit.", FormatError),
+    "collateral-refused": Code(
+        "The coordinator refuses an item of the collateral; the error says which, and why.",
+        PolicyError,
+    ),
     "coordinator-changed": Code(
         "Another coordinator answered than a moment ago. Run the command again.", VerificationError
     ),

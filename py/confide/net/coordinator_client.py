@@ -62,9 +62,11 @@ class CoordinatorClient:
         """The vendor collateral that the coordinator verifies with."""
         return Bundle.parse(self._call("GET", "/collateral", None, MAX_BUNDLE))
 
-    def set_collateral(self, bundle: Bundle) -> None:
-        """Replace the vendor collateral of the coordinator."""
-        self._call("POST", "/collateral", bundle.encode(), 256)
+    def add_collateral(self, bundle: Bundle) -> messages.CollateralReply:
+        """Give the coordinator vendor collateral; it keeps the newer ones that it can need."""
+        limit = messages.MAX_COLLATERAL_REPLY
+        answer = self._call("POST", "/collateral", bundle.encode(), limit)
+        return messages.CollateralReply.parse(answer)
 
     def refused(self) -> messages.RefusedJoin:
         """The latest join whose evidence the coordinator refused."""

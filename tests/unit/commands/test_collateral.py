@@ -294,15 +294,23 @@ def test_a_running_coordinator(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It takes what it is given; it is a development machine itself, and needs nothing."""
-    Path("development.json").write_bytes(current_manifest())
+    """It is a development machine, and so are those of its manifest: they need nothing."""
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    Path("development.json").write_bytes(current_manifest())
     with program("coordinator", tmp_path, Path("development.json").read_bytes()) as coordinator:
         coordinator.wait("no-manifest")
-        assert main(["collateral", "push", "--coordinator", coordinator.url, "all"]) == PASSED
-        assert CoordinatorClient(coordinator.url).collateral() == read("all")
+        push = ["collateral", "push", "--coordinator", coordinator.url, "all"]
+        assert main(push) == FAILED
+        assert "has no manifest yet" in capsys.readouterr().err
+        CoordinatorClient(coordinator.url).set_manifest(Path("development.json").read_bytes())
+        assert main(push) == FAILED
+        said = capsys.readouterr().err
+        assert "took 0 items" in said
+        for name in read("all").items:
+            assert f"refused: {name}: collateral-not-needed" in said
+        assert CoordinatorClient(coordinator.url).collateral() == Bundle()
         command = ["collateral", "fetch", coordinator.url, "--manifest", "development.json"]
         capsys.readouterr()
         assert main([*command, "-o", "bundle"]) == PASSED

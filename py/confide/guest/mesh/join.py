@@ -43,6 +43,7 @@ from confide.protocol.coordinator import JoinReply, JoinRequest
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.manifest import Manifest
+from confide.verify.items.merge import Collateral
 from confide.verify.mesh import verify_leaf
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Node:
         self._monotonic = monotonic
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._mesh = OneMesh()
+        self._collateral = Collateral(monotonic)
         self._backoff = 0.5
         self._membership: Membership | None = None
         self._reason = "starting"
@@ -273,7 +275,12 @@ class Node:
     def _verified(self) -> VerifiedMesh:
         """The mesh that the coordinator shows, verified; it is ours, or becomes ours."""
         asked = self._monotonic()
-        mesh = verify_mesh(self._client, binding=self._binding, now=int(self._now()))
+        mesh = verify_mesh(
+            self._client,
+            binding=self._binding,
+            collateral=self._collateral,
+            now=int(self._now()),
+        )
         mesh.manifest.role(self.role)
         self._mesh.verified(mesh.mesh_ca, asked=asked, answered=self._monotonic())
         return mesh
