@@ -69,8 +69,8 @@ def write_byte_code(source: Path) -> None:
         tree.BuildError: ACPICA's compiler refuses it, or warns.
     """
     compiled = Path("/build/dsdt.aml")
-    command = ["iasl", "-we", "-p", compiled.with_suffix(""), source]
-    if subprocess.run(command, check=False).returncode:
+    made = subprocess.run(["iasl", "-we", "-p", compiled.with_suffix(""), source], check=False)
+    if made.returncode:
         raise tree.BuildError(f"iasl refuses {source.name}; see above")
     values = ", ".join(str(byte) for byte in compiled.read_bytes())
     (SOURCE / "include/confide-dsdt.h").write_text(

@@ -10,9 +10,6 @@ let
   manifests = import ./manifests.nix { inherit builders host programs images; };
   checks = import ./checks.nix { inherit builders host programs images manifests; };
 
-  # What clients pin: committed, so that a client need not build the images to know what to trust.
-  release = builders.folder "development.json" ../release/development.json;
-
   licensed = license: builtins.mapAttrs (_: package: package // { meta = package.meta // { inherit license; }; });
   # Of what an output holds itself, not of what it leads to.
   ourLicense = { spdxId = "Apache-2.0"; fullName = "Apache License 2.0"; free = true; };
@@ -27,12 +24,20 @@ let
     inherit (programs) confide measure pack wheel;
 
     proxy = programs.proxy {
-      manifest = release;
+      inherit (programs) release;
       description = "Local OpenAI endpoint that verifies the service, then seals each request to it";
     };
     proxy-from-source = programs.proxy {
-      inherit (packages) manifest;
-      description = "The proxy, pinning the manifest that this very build made instead of the release's";
+      release = builders.links {
+        name = "release-from-source";
+        description = "The release, with the development manifest of this very build";
+        links = {
+          "development.json" = packages.manifest;
+          "policy.json" = "${programs.release}/policy.json";
+          "references.json" = "${programs.release}/references.json";
+        };
+      };
+      description = "The proxy, with the development manifest that this very build made instead of the release's";
     };
     demo = programs.demo {
       inherit (packages) manifest;

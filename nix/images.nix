@@ -41,6 +41,7 @@ let
     "errors.py"
     "eventlog.py"
     "kinds.py"
+    "printable.py"
     "reader.py"
   ];
 

@@ -14,9 +14,14 @@ from confide.errors import (
 CODES = {
     "bad-api-key": Code("The API key file does not hold an API key.", ConfigError),
     "bad-corim": Code("The file is not a signed CoRIM, or cannot be signed.", FormatError),
+    "bad-local-key": Code("The file of the proxy's own key does not hold a key.", ConfigError),
     "bad-receipts": Code("The folder for receipts cannot be made or written.", ConfigError),
     "bad-signing-key": Code("The signing key is not an elliptic curve key.", ConfigError),
     "body-too-large": Code("The body of the app's request is larger than the limit.", FormatError),
+    "collateral-refused": Code(
+        "The coordinator refuses an item of the collateral; the error says which, and why.",
+        PolicyError,
+    ),
     "coordinator-changed": Code(
         "Another coordinator answered than a moment ago. Run the command again.", VerificationError
     ),
@@ -29,6 +34,9 @@ CODES = {
         "The request comes from a web page of another site, which is not allowed.", PolicyError
     ),
     "gateway-refused": Code("The gateway refused the request. Ask its operator.", UnavailableError),
+    "no-release": Code(
+        "The client does not have the files of its release. Install it again.", ConfigError
+    ),
     "not-implemented": Code("The proxy does not have this path.", PolicyError),
     "not-loopback": Code("The proxy listens on loopback addresses only.", ConfigError),
     "receipt-not-kept": Code(
@@ -39,9 +47,14 @@ CODES = {
     "wrong-key-id": Code(
         "The secret service took another key than the one that was sealed.", VerificationError
     ),
+    "wrong-local-key": Code(
+        "The app did not send the key of this proxy. Give the app the key in --local-key-file.",
+        PolicyError,
+    ),
 }
 
 PROXY_STATUS = {
+    "wrong-local-key": 401,
     "foreign-host": 403,
     "foreign-origin": 403,
     "unknown-model": 404,

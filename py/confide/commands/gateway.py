@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from confide.commands.status import ExitStatus
+from confide.encoding.console import show
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
 from confide.host.gateway.clocks import Clocks
@@ -71,7 +72,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
             access=access,
             clock_skew=clocks.skew,
         )
-        print(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)", flush=True)
+        show(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)")
         return Service(app)
 
     serve(factory, listen=listener, threads=STREAM_THREADS)

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from confide.client.kept_receipt import KeptReceipt, read_kept, verify_kept
-from confide.commands.options import add_json, add_manifest, add_opt_outs, read_manifest
-from confide.commands.output import print_checks, print_json, warning
+from confide.commands.options import add_json, add_opt_outs
+from confide.commands.output import print_checks, warning
+from confide.commands.pinned import add_pinned, read_pinned
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, show
 from confide.encoding.files import read_file
-from confide.protocol.manifest import Manifest
-from confide.protocol.opt_outs import require_given
 from confide.verify.x509 import utc
 
 MAX_ANSWER = 1 << 30
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "folder and the manifest that you give. No peer and no vendor is asked.",
     )
     command.add_argument("receipt", type=Path, metavar="FILE", help="the receipt")
-    add_manifest(command)
+    add_pinned(command)
     command.add_argument(
         "--answer",
         type=Path,
@@ -44,19 +44,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> ExitStatus:
-    manifest = read_manifest(options.manifest)
-    parsed = Manifest.parse(manifest)
-    require_given(parsed.opt_outs, options.opt_outs)
+    pinned = read_pinned(options)
+    parsed = pinned.manifest
     answer = read_file(options.answer, "answer", MAX_ANSWER) if options.answer else None
     kept = read_kept(options.receipt)
-    verdict = verify_kept(kept, manifest, answer=answer)
+    verdict = verify_kept(kept, pinned.data, answer=answer)
     said, now = _said(kept), kept.statement.time
     if options.json:
         print_json(
             {
                 **verdict.to_dict(),
                 "mode": parsed.mode,
-                "opt_outs": parsed.opt_outs,
+                "opt_outs": pinned.opt_outs,
+                "foreign": pinned.foreign,
                 "time": now,
                 "receipt": said,
             }
@@ -65,9 +65,11 @@ def _verify(options: argparse.Namespace) -> ExitStatus:
         refusal = "do not rely on this receipt"
         print_checks(verdict, title=str(options.receipt), now=now, refusal=refusal)
         if verdict.passed:
-            print(f"manifest: {parsed.mode}{warning(parsed.mode)}")
+            show(f"manifest: {parsed.mode}{warning(parsed.mode)}")
             said["time"] = utc(now)
-            print("\n".join(f"{name}: {value}" for name, value in said.items()))
+            show(*(f"{name}: {value}" for name, value in said.items()))
+        if pinned.opt_outs:
+            show(f"not checked, because the manifest says so: {', '.join(pinned.opt_outs)}")
     return ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED
 
 

@@ -7,8 +7,9 @@ reach another: engines, caches and keys all live as long as the machine.
 from __future__ import annotations
 
 import os
-import sys
 from typing import NoReturn
+
+from confide.encoding.console import say
 
 
 class MachineEndsError(Exception):
@@ -20,5 +21,5 @@ def end_machine(error: MachineEndsError) -> NoReturn:
 
     Not by an exception: it would end one thread only.
     """
-    print(f"confide: this machine ends: {error}", file=sys.stderr, flush=True)
+    say(f"this machine ends: {error}")
     os._exit(1)

@@ -23,6 +23,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from confide.encoding.console import say, show
 from confide.errors import ConfideError, ConfigError, UnavailableError, VerificationError
 from confide.guest.attest.platform import (
     TDX_DEVICE,
@@ -145,11 +146,12 @@ def main() -> None:
         binding = establish_binding()
         write_binding(binding)
     except (ConfideError, OSError) as error:
-        sys.exit(f"confide: boot failed: {error}")
+        say(f"boot failed: {error}")
+        sys.exit(1)
     if binding == UNBOUND:
-        print("confide: this machine is bound to no manifest: it attests, and does nothing else")
+        show("confide: this machine is bound to no manifest: it attests, and does nothing else")
     else:
-        print(f"confide: this machine is bound to the manifest {binding.hex()}")
+        show(f"confide: this machine is bound to the manifest {binding.hex()}")
 
 
 if __name__ == "__main__":

@@ -12,19 +12,24 @@ from confide.encoding.messages import CborMessage
 from confide.encoding.x509 import MAX_DER
 from confide.errors import FormatError
 from confide.protocol.binding import NONCE_SIZE
+from confide.protocol.collateral import ITEM_NAME, MAX_ITEMS
 from confide.protocol.evidence import MAX_EVIDENCE
 from confide.protocol.manifest import MAX_MANIFEST
 from confide.protocol.nonce_tree import HASH_SIZE, MAX_DEPTH
 from confide.protocol.validity import LAST_TIME
-from measure.kinds import Blob, Integer, ListOf, Name
+from measure.declare import Nested
+from measure.kinds import Blob, Integer, ListOf, Name, Text
 
 MAX_KEM_KEY = 4096
 MAX_HISTORY = 1 << 20
 MAX_ATTESTATION = MAX_EVIDENCE + MAX_MANIFEST + MAX_HISTORY + 2 * MAX_DER + 1024
 MAX_JOIN = MAX_EVIDENCE + MAX_DER + MAX_KEM_KEY + (1 << 17)
+MAX_REASON = 200
+MAX_COLLATERAL_REPLY = 2 << 20
 MAX_SET_MANIFEST = MAX_MANIFEST + 64
 
 _CERTIFICATE = Blob(max_size=MAX_DER)
+_NAMES = ListOf(ITEM_NAME, MAX_ITEMS)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,27 @@ class JoinRequest(CborMessage, what="the join request", limit=MAX_JOIN):
     models: Annotated[tuple[str, ...], ListOf(Name(), unique=True)]
     manifest_sha256: Annotated[bytes, Blob(32)]
     evidence: Annotated[bytes, Blob(max_size=MAX_EVIDENCE)]
+
+
+@dataclass(frozen=True)
+class RefusedItem:
+    """An item of collateral that was not taken: an error's code, and what it says."""
+
+    name: Annotated[str, ITEM_NAME]
+    code: Annotated[str, Name()]
+    reason: Annotated[str, Text(MAX_REASON)]
+
+
+@dataclass(frozen=True)
+class CollateralReply(CborMessage, what="the collateral answer", limit=MAX_COLLATERAL_REPLY):
+    """The answer of POST /v1/collateral: each item of the bundle stands in one of the lists.
+
+    `ignored` are those of which the coordinator has the same or a newer one.
+    """
+
+    added: Annotated[tuple[str, ...], _NAMES]
+    ignored: Annotated[tuple[str, ...], _NAMES]
+    refused: Annotated[tuple[RefusedItem, ...], ListOf(Nested(RefusedItem), MAX_ITEMS)]
 
 
 @dataclass(frozen=True)

@@ -260,12 +260,14 @@ def test_the_program_says_that_there_is_no_manifest(
 
 
 def test_the_program_ends_with_one_line_and_writes_nothing(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.config.unlink()
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit, match="1"):
         run_main(host, monkeypatch)
-    assert str(caught.value).startswith("confide: boot failed: this machine has no config disk;")
+    said = capsys.readouterr().err
+    assert said.startswith("confide: boot failed: this machine has no config disk;")
+    assert said.count("\n") == 1
     assert not list((host.root / "run/confide").glob("b*"))
 
 

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from confide.client.collateral.finder import FindCollateral
 from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions
@@ -15,6 +13,7 @@ from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
 from confide.client.receipts import ReceiptFolder, keep_nothing
 from confide.client.remarks import remarks
+from confide.client.screen import Screen
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
 from confide.net.calls import Caller
@@ -27,20 +26,23 @@ from confide.protocol.manifest import Manifest
 class Settings:
     """What the proxy is to do, checked.
 
-    `listen` is what `loopback_address` returns, `opt_outs` are those of the manifest that the
-    person gave.
+    `listen` is what `loopback_address` returns, `opt_outs` are those that the person gave.
+    `foreign` is what of the manifest is not of this client's release. Apps have to send
+    `local_key`, unless it is "".
     """
 
     gateway: str
     listen: str
     manifest: bytes
     opt_outs: tuple[str, ...]
+    foreign: tuple[str, ...]
+    local_key: str
     api_key: str
     receipts: Path | None
     verbose: bool
 
 
-def run(settings: Settings, find_collateral: FindCollateral, console: Console) -> None:
+def run(settings: Settings, find_collateral: FindCollateral, console: Screen) -> None:
     """Verify, show what was verified, and serve until SIGTERM or SIGINT.
 
     Raises:
@@ -53,11 +55,11 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     told: set[str] = set()
 
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
+        console.say(line)
 
     def tell() -> None:
         # At the start, and again each day shortly before the manifest expires.
-        for line in remarks(manifest, now=int(time.time())):
+        for line in remarks(manifest, settings.foreign, now=int(time.time())):
             if line not in told:
                 told.add(line)
                 say(line)
@@ -93,7 +95,15 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         completions = Completions(
             session, gateway, api_key=settings.api_key, reserve_receipt=reserve
         )
-        service = Service(create_app(completions, session, manifest))
+        service = Service(
+            create_app(
+                completions,
+                session,
+                manifest,
+                is_foreign=bool(settings.foreign),
+                local_key=settings.local_key,
+            )
+        )
         if manifest.mode == "development":
             say("DEVELOPMENT manifest: shows which images run, hides nothing from the host.")
         models = ", ".join(model.name for model in manifest.models)

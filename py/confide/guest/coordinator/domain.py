@@ -10,8 +10,9 @@ Rules of this module:
 * A node gets a certificate for exactly what its evidence binds: role, keys, models, manifest and
   mesh CA. The evidence answers one of our challenges. Only the manifest says what a node must
   measure.
-* Anyone may bring the manifest, as there is only one that is taken. Anyone may replace the
-  collateral at any time: each item is signed by its vendor and expires.
+* Anyone may bring the manifest, as there is only one that is taken. Anyone may add collateral, and
+  nobody can take some away (`verify.items.merge`). Which items are of use is in the manifest, so
+  none is taken before it is set.
 """
 
 from __future__ import annotations
@@ -31,17 +32,23 @@ from confide.protocol.binding import coordinator_report_data, join_report_data
 from confide.protocol.certificates import load_public_key
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import (
+    MAX_REASON,
     Attestation,
+    CollateralReply,
     JoinReply,
     JoinRequest,
     MeshReply,
+    RefusedItem,
     RefusedJoin,
 )
+from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import append_entry, encode_history
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
+from confide.verify.collateral import taken_by
 from confide.verify.evidence import verify_evidence
+from confide.verify.items.merge import Collateral
 from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
@@ -79,9 +86,9 @@ class Coordinator:
         self._root = create_root_ca(now=int(now()))
         self._challenges = Challenges(monotonic)
         self._mesh: _Mesh | None = None
-        self._collateral = Bundle()
+        self._collateral = Collateral(monotonic)
         self._refused: RefusedJoin | None = None
-        self._collateral_bytes = self._collateral.encode()
+        self._shown: tuple[Evidence, bytes] | None = None
         self._lock = threading.Lock()
         self._quotes = Quotes(self._attestation)
 
@@ -113,15 +120,26 @@ class Coordinator:
                 self._mesh = self._start_mesh(manifest, data)
         return seen
 
-    def set_collateral(self, data: bytes) -> None:
-        """Replace the vendor collateral that evidence is verified with. Raises FormatError."""
-        collateral = Bundle.parse(data)
-        with self._lock:
-            self._collateral, self._collateral_bytes = collateral, data
+    def add_collateral(self, data: bytes) -> CollateralReply:
+        """Take those items of a bundle that are newer than what is held, genuine and of use.
+
+        Raises UnavailableError without a manifest, FormatError for bytes that are not a bundle.
+        """
+        manifest, now = self._require_mesh().manifest, int(self._now())
+        self._use_own(manifest, now)
+        merged = self._collateral.merge(Bundle.parse(data), manifest, now)
+        return CollateralReply(
+            merged.added,
+            merged.ignored,
+            tuple(
+                RefusedItem(name, error.code, ascii(str(error))[1:-1][:MAX_REASON])
+                for name, error in merged.refused.items()
+            ),
+        )
 
     def collateral(self) -> bytes:
-        """The vendor collateral, as it was set."""
-        return self._collateral_bytes
+        """The bundle of all vendor collateral that evidence is verified with."""
+        return self._collateral.encoded
 
     def refused(self) -> RefusedJoin:
         """The latest join whose evidence did not pass. The operator needs it to fetch collateral.
@@ -165,8 +183,11 @@ class Coordinator:
             history=history,
             time=now,
         )
-        evidence = self._attester.evidence(data).encode()
-        return Attestation(evidence, manifest, history, self._root.der, mesh_ca, now, 0, ())
+        evidence = self._attester.evidence(data)
+        self._shown = evidence, data
+        return Attestation(
+            evidence.encode(), manifest, history, self._root.der, mesh_ca, now, 0, ()
+        )
 
     def join(self, request: JoinRequest) -> JoinReply:
         """Admit a node.
@@ -181,6 +202,7 @@ class Coordinator:
         self._check_allowed(mesh, request)
         load_public_key(request.public_key, "node")
         evidence = ParsedEvidence.parse(request.evidence)
+        collateral = self._collateral.bundle
         verdict = verify_evidence(
             evidence,
             report_data=join_report_data(
@@ -195,12 +217,14 @@ class Coordinator:
             ),
             manifest=mesh.manifest,
             role=request.role,
-            collateral=self._collateral,
+            collateral=collateral,
             now=int(self._now()),
         )
         if not verdict.passed:
             self._refused = RefusedJoin(request.role, request.evidence)
         verdict.require()
+        role = mesh.manifest.role(request.role)
+        self._collateral.use(taken_by(evidence, role, mesh.manifest, collateral))
         self._challenges.use(request.nonce)
         leaf = issue_leaf(
             mesh.authority,
@@ -211,6 +235,26 @@ class Coordinator:
             now=int(self._now()),
         )
         return JoinReply(leaf, mesh.authority.der, self._root.der)
+
+    def _use_own(self, manifest: Manifest, now: int) -> None:
+        """Nodes and clients verify this machine, so what its own evidence takes is in use, too."""
+        if self._shown is None:
+            return
+        (evidence, report_data), bundle = self._shown, self._collateral.bundle
+        parsed, role = ParsedEvidence(evidence), manifest.role(Role.COORDINATOR)
+        names = taken_by(parsed, role, manifest, bundle)
+        if (
+            names
+            and verify_evidence(
+                parsed,
+                report_data=report_data,
+                manifest=manifest,
+                role=Role.COORDINATOR,
+                collateral=bundle,
+                now=now,
+            ).passed
+        ):
+            self._collateral.use(names)
 
     def _require_mesh(self) -> _Mesh:
         if self._mesh is None:

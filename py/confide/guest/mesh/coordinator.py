@@ -4,7 +4,7 @@ The host says where the coordinator is, and carries each answer. So nothing that
 believed before all of it has passed the checks that a client makes (`verify.service`): the manifest
 is the one that this machine was launched for, and fresh evidence, over a nonce of this machine,
 binds it and the CAs. Collateral comes from the same peer: vendors sign it, so the carrier does not
-matter, and a bad bundle only makes a check fail.
+matter. It is added to what this machine has, so no answer takes any of that away.
 
 The time is this machine's, so it is the host's. The coordinator's evidence binds the coordinator's
 time, and the two have to agree (`clocks-apart`). A host that turns the clock of one machine only
@@ -23,7 +23,11 @@ from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation, MeshReply
 from confide.protocol.manifest import Manifest
+from confide.protocol.roles import Role
 from confide.protocol.validity import require_near
+from confide.verify.collateral import taken_by
+from confide.verify.items.merge import Collateral
+from confide.verify.parsed import ParsedEvidence
 from confide.verify.service import COORDINATOR_CLOCK, verify_coordinator
 from confide.verify.verdict import COLLATERAL, Verdict
 
@@ -45,22 +49,25 @@ class VerifierClient(Protocol):
 class VerifiedMesh:
     """What a verified coordinator showed. Certificates are DER.
 
-    `collateral` is what it was verified with: the vendors' statements as the coordinator has them.
+    `collateral` is what this machine holds: also the vendors' statements that the coordinator has.
     """
 
     manifest_bytes: bytes
     manifest: Manifest
     mesh_ca: bytes
     root_ca: bytes
-    collateral: Bundle
+    collateral: Collateral
 
 
-def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> VerifiedMesh:
+def verify_mesh(
+    client: VerifierClient, *, binding: bytes, collateral: Collateral, now: int
+) -> VerifiedMesh:
     """Ask the coordinator for its proof, and verify it.
 
     Args:
         client: calls the coordinator.
         binding: SHA-256 of the manifest that this machine was launched for, 32 bytes.
+        collateral: what this machine holds; it gets the coordinator's.
         now: unix seconds.
 
     Raises:
@@ -81,14 +88,18 @@ def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> Verified
         )
     nonce = secrets.token_bytes(NONCE_SIZE)
     attestation = Attestation.parse(client.attest(nonce))
-    collateral = client.collateral()
+    manifest = Manifest.parse(manifest_bytes)
+    collateral.merge(client.collateral(), manifest, now)
+    bundle = collateral.bundle
     verdict = verify_coordinator(
-        attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=collateral, now=now
+        attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=bundle, now=now
     )
     _require(verdict, attestation.time, now)
+    evidence, role = ParsedEvidence.parse(attestation.evidence), manifest.role(Role.COORDINATOR)
+    collateral.use(taken_by(evidence, role, manifest, bundle))
     return VerifiedMesh(
         manifest_bytes,
-        Manifest.parse(manifest_bytes),
+        manifest,
         attestation.mesh_ca,
         attestation.root_ca,
         collateral,

@@ -19,7 +19,6 @@ Rules of this module:
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from confide.encoding.console import say
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.guest.codes import CODES
 from confide.guest.ending import MachineEndsError, end_machine
@@ -43,6 +43,7 @@ from confide.protocol.coordinator import JoinReply, JoinRequest
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.manifest import Manifest
+from confide.verify.items.merge import Collateral
 from confide.verify.mesh import verify_leaf
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Node:
         self._monotonic = monotonic
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._mesh = OneMesh()
+        self._collateral = Collateral(monotonic)
         self._backoff = 0.5
         self._membership: Membership | None = None
         self._reason = "starting"
@@ -265,7 +267,7 @@ class Node:
             self._backoff = min(self._backoff * 2, MAX_BACKOFF)
             return self._backoff * random.uniform(0.5, 1.0)  # noqa: S311  spreads load, no secret
         if renewal <= 0 and self._reason:
-            print(f"confide: joined the mesh as {self.role}", file=sys.stderr, flush=True)
+            say(f"joined the mesh as {self.role}")
         self._reason = ""
         self._backoff = 0.5
         return min(LOOK_AFTER, self._until_renewal())
@@ -273,7 +275,12 @@ class Node:
     def _verified(self) -> VerifiedMesh:
         """The mesh that the coordinator shows, verified; it is ours, or becomes ours."""
         asked = self._monotonic()
-        mesh = verify_mesh(self._client, binding=self._binding, now=int(self._now()))
+        mesh = verify_mesh(
+            self._client,
+            binding=self._binding,
+            collateral=self._collateral,
+            now=int(self._now()),
+        )
         mesh.manifest.role(self.role)
         self._mesh.verified(mesh.mesh_ca, asked=asked, answered=self._monotonic())
         return mesh
@@ -323,9 +330,8 @@ class Node:
             # The peer chose it, and health shows it: "ready" would be taken for a state.
             reason = PEER_ERROR
         if reason != self._reason:
-            # Once per kind of error. In ASCII, because the words may be the coordinator's.
-            said = ascii(str(error)[:_MAX_SAID])
-            print(f"confide: {what} failed: {said}", file=sys.stderr, flush=True)
+            # Once per kind of error. The words may be the coordinator's.
+            say(f"{what} failed: {str(error)[:_MAX_SAID]}")
         self._reason = reason
 
     def _stay_joined(self) -> None:

@@ -7,13 +7,13 @@ look at the time that evidence binds.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from confide.encoding.console import say
 from confide.errors import UnavailableError
 from confide.net.http_client import Upstream
 from confide.protocol.validity import CLOCK_TOLERANCE
@@ -66,10 +66,10 @@ class Clocks:
         if (abs(skew) >= WARN_SECONDS) == (abs(before) >= WARN_SECONDS):
             return
         where = "ahead" if skew > 0 else "behind"
-        said = f"gateway: the clock of {name} ({url}) is {abs(skew)} s {where}"
+        said = f"the clock of {name} ({url}) is {abs(skew)} s {where}"
         if abs(skew) >= WARN_SECONDS:
             said += f"; at {CLOCK_TOLERANCE} s it is refused: start that machine anew before then"
-        print(said, file=sys.stderr, flush=True)
+        say(said, program="gateway")
 
     def _watch(self) -> None:
         self.look()

@@ -94,6 +94,7 @@ def test_ready(lab: Lab) -> None:
     assert health.get_json() == {
         "role": "proxy",
         "state": "ready",
+        "mode": "development",
         "verified_for_seconds": LIFETIME_SECONDS,
         "manifest_expires": lab.manifest.expires,
         "opt_outs": [],

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from confide.encoding import console
 from confide.errors import ConfideError, ConfigError, PolicyError, VerificationError
 from confide.guest.binding import read_binding
 from confide.guest.mesh.config import read_config
@@ -280,7 +281,7 @@ def notify(message: str) -> None:
 
 def say(text: str) -> None:
     """One line on the console."""
-    print(f"confide-disks: {text}", file=sys.stderr, flush=True)
+    console.say(text, program="confide-disks")
 
 
 def run(system: System) -> None:
