@@ -12,13 +12,15 @@ import os
 import sys
 from collections.abc import Mapping
 
+from confide.encoding.console import say
+
 
 def describe(name: str, environment: Mapping[str, str]) -> str:
     """One line for the console. `environment` is the one that the service manager gives."""
     words = (environment.get(key, "?") for key in ("SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"))
     result, code, status = words
-    return f"confide: the {name} has ended ({result}: {code}, {status}): this machine powers off"
+    return f"the {name} has ended ({result}: {code}, {status}): this machine powers off"
 
 
 if __name__ == "__main__":
-    print(describe(sys.argv[1], os.environ), flush=True)
+    say(describe(sys.argv[1], os.environ))

@@ -24,12 +24,12 @@ from confide.host.runner.vm import GENERAL_CAUSE
 def test_how_it_ended(result: str, code: str, status: str, said: str) -> None:
     environment = {"SERVICE_RESULT": result, "EXIT_CODE": code, "EXIT_STATUS": status}
     line = describe("role program", environment)
-    assert line == f"confide: the role program has ended {said}: this machine powers off"
-    assert GENERAL_CAUSE.search(line)
+    assert line == f"the role program has ended {said}: this machine powers off"
+    assert GENERAL_CAUSE.search(f"confide: {line}")
 
 
 def test_the_program_prints_it_even_if_the_service_manager_says_nothing() -> None:
     command = [sys.executable, "-m", "confide.guest.ended", "mounter"]
     path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    said = subprocess.run(command, env=path, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(command, env=path, check=True, capture_output=True, text=True).stderr
     assert said == "confide: the mounter has ended (?: ?, ?): this machine powers off\n"
