@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files pages shell units manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-long test-install test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
+.PHONY: demo test test-long test-install test-go test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -20,7 +20,7 @@ demo: bootstrap
 test: bootstrap
 	$(FETCH) test-inputs
 	$(BUILD) -o result-test .#test-inputs
-	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install -m 'not long' $(TESTS) $(ARGS)
+	$(PYTEST) --ignore=tests/gpu_image --ignore=tests/install --ignore=tests/go -m 'not long' $(TESTS) $(ARGS)
 
 # Tests on booted machines that take minutes each: a disk that goes bad, what each user inside a machine reaches.
 test-long: bootstrap
@@ -31,9 +31,10 @@ test-long: bootstrap
 # The GPU worker's image, booted here without a GPU: it must refuse, and say why. Its kernel must have what the driver
 # asks for. Its engine is checked without a GPU.
 test-gpu-image: bootstrap
-	$(FETCH) test-inputs worker crypto-check engine-gpu-check
+	$(FETCH) test-inputs worker debug-gpu-worker crypto-check engine-gpu-check
 	$(BUILD) -o result-test .#test-inputs
 	$(BUILD) -o result-worker .#worker
+	$(BUILD) -o result-debug-gpu-worker .#debug-gpu-worker
 	$(BUILD) -o result-crypto-check .#crypto-check
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)
@@ -45,21 +46,25 @@ test-install: bootstrap
 	$(BUILD) -o result-wheel .#wheel
 	$(PYTEST) tests/install $(ARGS)
 
+# Certificates of the mesh, read and used by a program in Go. Fetches 50 MB, and compiles for some minutes the first time.
+test-go: bootstrap
+	$(FETCH) test-env go-peer
+	$(BUILD) -o result-test-env .#test-env
+	$(BUILD) -o result-go-peer .#go-peer
+	result-test-env/bin/python -m pytest tests/go $(ARGS)
+
 # The kernel on machines of a hostile host: tables, memory and devices by chance, from a seed. Ends after so many
-# machines or minutes, with an error if one damaged its memory. With KERNELS='linux linux-checked': also one that checks
-# each of its own accesses.
+# machines or minutes, with an error if one damaged its memory.
 test-kernel-fuzz: SEED = 1
 test-kernel-fuzz: CASES = 500
 test-kernel-fuzz: MINUTES = 45
-test-kernel-fuzz: KERNELS = linux
 test-kernel-fuzz: bootstrap
-	$(FETCH) test-inputs $(KERNELS)
+	$(FETCH) test-inputs linux
 	$(BUILD) -o result-test .#test-inputs
-	for kernel in $(KERNELS); do \
-		$(BUILD) -o result-$$kernel .#$$kernel && PYTHONPATH=py:.:nix result-test/python/bin/python \
-			-m tests.fuzz.kernel --tools result-test/qemu --kernel result-$$kernel/vmlinuz \
-			--seed $(SEED) --cases $(CASES) --minutes $(MINUTES) $(ARGS) || exit 1; \
-	done
+	$(BUILD) -o result-linux .#linux
+	PYTHONPATH=py:.:nix result-test/python/bin/python -m tests.fuzz.kernel \
+		--tools result-test/qemu --kernel result-linux/vmlinuz \
+		--seed $(SEED) --cases $(CASES) --minutes $(MINUTES) $(ARGS)
 
 # The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
 # from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
@@ -104,7 +109,7 @@ release: bootstrap policy-age
 	$(MAKE) manifest references
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
-	$(MAKE) test-install test test-long test-gpu-image test-kernel-fuzz
+	$(MAKE) test-install test test-long test-go test-gpu-image test-kernel-fuzz
 
 # Floors of firmware age: the policy must be at most 180 days old.
 policy-age:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 
 from measure.commands import corim, diff, eventlog, explain, image, pcrs, picture, snp, snp_id, tdx
 from measure.errors import MeasureError
+from measure.output import say, say_traceback
 from measure.status import ExitStatus
 
 
@@ -22,16 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
         status: ExitStatus = options.run(options)
         sys.stdout.flush()
     except MeasureError as error:
-        print(f"measure: {error}", file=sys.stderr)
+        say(str(error))
     except OSError as error:
         # Every file is read and written elsewhere, so this is standard output. What is left in its
         # buffer must not make the interpreter fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            print(f"measure: cannot write the output: {error.strerror}", file=sys.stderr)
+            say(f"cannot write the output: {error.strerror}")
     except Exception:
         # A bug. Python would exit with 1, which here says that something differs.
-        traceback.print_exc()
+        say_traceback()
     else:
         return status
     return ExitStatus.ERROR

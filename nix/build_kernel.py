@@ -62,22 +62,40 @@ def unpack(patches: list[Path]) -> None:
             raise tree.BuildError(f"{patch.name} does not fit this kernel; adapt it")
 
 
-def configure(fragments: list[Path], required: Path, forbidden: Path) -> None:
+def write_byte_code(source: Path) -> None:
+    """Compile the machine's ACPI byte code to the C file that the kernel includes.
+
+    Raises:
+        tree.BuildError: ACPICA's compiler refuses it, or warns.
+    """
+    compiled = Path("/build/dsdt.aml")
+    made = subprocess.run(["iasl", "-we", "-p", compiled.with_suffix(""), source], check=False)
+    if made.returncode:
+        raise tree.BuildError(f"iasl refuses {source.name}; see above")
+    values = ", ".join(str(byte) for byte in compiled.read_bytes())
+    (SOURCE / "include/confide-dsdt.h").write_text(
+        f"static const unsigned char dsdt_aml_code[] = {{ {values} }};\n"
+    )
+
+
+def configure(fragments: list[Path], required: list[Path], forbidden: Path) -> None:
     """Write the final .config from what is asked for, all else off, and check it."""
     asked = [fragment.read_text() for fragment in fragments]
     (SOURCE / "asked.config").write_text("".join(asked))
     make("KCONFIG_ALLCONFIG=asked.config", "allnoconfig")
     final = (SOURCE / ".config").read_text()
-    kernel_config.check(final, asked, required.read_text(), forbidden.read_text())
+    wanted = "".join(path.read_text() for path in required)
+    kernel_config.check(final, asked, wanted, forbidden.read_text())
 
 
 def main() -> None:
     """Read the arguments, and write the output folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="what is asked for")
-    parser.add_argument("--required", type=Path, required=True)
+    parser.add_argument("--required", type=Path, nargs="+", required=True)
     parser.add_argument("--forbidden", type=Path, required=True)
     parser.add_argument("--patch", type=Path, nargs="*", default=[])
+    parser.add_argument("--byte-code", type=Path, required=True, help="the machine's own, as ASL")
     parser.add_argument("--package", type=Path, required=True, help="the source's package file")
     parser.add_argument("--modules", action="store_true", help="modules will be built for it")
     parser.add_argument("--output", type=Path, required=True)
@@ -87,6 +105,7 @@ def main() -> None:
     (PROGRAMS / "awk").symlink_to("/usr/bin/mawk")  # a maintainer script would have made this link
 
     unpack(args.patch)
+    write_byte_code(args.byte_code)
     configure(args.config, args.required, args.forbidden)
     shutil.copyfile(SOURCE / ".config", args.output / "config")
     make("bzImage", *(["modules"] if args.modules else []))

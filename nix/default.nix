@@ -6,11 +6,9 @@ let
   host = import ./host.nix { inherit sources builders; };
   programs = import ./programs.nix { inherit sources builders host; };
   images = import ./images.nix { inherit sources builders host programs; };
+  go = import ./go.nix { inherit sources builders; };
   manifests = import ./manifests.nix { inherit builders host programs images; };
   checks = import ./checks.nix { inherit builders host programs images manifests; };
-
-  # What clients pin: committed, so that a client need not build the images to know what to trust.
-  release = builders.folder "development.json" ../release/development.json;
 
   licensed = license: builtins.mapAttrs (_: package: package // { meta = package.meta // { inherit license; }; });
   # Of what an output holds itself, not of what it leads to.
@@ -19,18 +17,27 @@ let
 
   packages = licensed manyLicenses (images.packages // {
     inherit (builders) tools;
-    inherit (host) model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (host) faketime model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (go) go-peer;
     inherit (programs) test-env;
   }) // licensed ourLicense (manifests.packages // {
     inherit (programs) confide measure pack wheel;
 
     proxy = programs.proxy {
-      manifest = release;
+      inherit (programs) release;
       description = "Local OpenAI endpoint that verifies the service, then seals each request to it";
     };
     proxy-from-source = programs.proxy {
-      inherit (packages) manifest;
-      description = "The proxy, pinning the manifest that this very build made instead of the release's";
+      release = builders.links {
+        name = "release-from-source";
+        description = "The release, with the development manifest of this very build";
+        links = {
+          "development.json" = packages.manifest;
+          "policy.json" = "${programs.release}/policy.json";
+          "references.json" = "${programs.release}/references.json";
+        };
+      };
+      description = "The proxy, with the development manifest that this very build made instead of the release's";
     };
     demo = programs.demo {
       inherit (packages) manifest;
@@ -43,12 +50,13 @@ let
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {
-        inherit (packages) acpi-tables debian-firmware firmware linux manifest model-tools qemu systemd-measure;
+        inherit (packages) acpi-tables debian-firmware faketime firmware linux manifest model-tools qemu systemd-measure;
         images = packages.images-without-gpu;
         python = programs.test-env;
         model = packages.model-tiny;
         debug-image = packages.coordinator-debug;
         debug-worker = packages.worker-cpu-debug;
+        debug-secret-service = packages.secret-service-debug;
       };
     };
   });

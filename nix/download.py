@@ -244,7 +244,7 @@ def download_deb(
                 progress.finish_file()
                 return
             except urllib.error.HTTPError as error:
-                problems.append(f"{url}: {error.code} {error.reason}")
+                problems.append(f"{url}: HTTP status {error.code}")
                 if error.code in (404, 410):
                     break
             except DownloadError as error:

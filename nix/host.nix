@@ -107,6 +107,14 @@ rec {
     list = "usr/bin/{bash,shellcheck,shfmt}";
   };
 
+  # For tests that turn the clock of one program, and never the machine's. A program loads it into its own process, with
+  # the C library that it has.
+  faketime = builders.unpackDebs {
+    name = "faketime";
+    debs = sources.debs "trixie" [ "clock-tools" ];
+    description = "A library that turns the clock of one program, for tests";
+  };
+
   # The QEMU that can start confidential machines (10.1 and newer). Here it only makes the ACPI tables that such a
   # machine is given, so it gets no firmware, and of the option ROMs only what any machine loads.
   qemu-tdx = hostRoot {

@@ -41,6 +41,7 @@ let
     "errors.py"
     "eventlog.py"
     "kinds.py"
+    "printable.py"
     "reader.py"
   ];
 
@@ -110,6 +111,13 @@ let
     layers = [ debug.layer ];
     files = [ debug.files ];
   };
+  # Without a GPU no engine starts, so tests need none: a twentieth of the size.
+  gpuWorkerForTests = imagesFor (map (role: role // { layers = role.layersWithoutEngine; }) rolesWithGpu) runnersMachine {
+    suffix = "-debug";
+    remark = " with a shell and without engine, for tests only";
+    layers = [ debug.layer ];
+    files = [ debug.files ];
+  };
   # The same disks without what takes packages of Debian testing or backports, which leave the mirrors, or the
   # gigabytes of a GPU's engine: the demo and the development manifest must not depend on those.
   forRunner = imagesFor rolesWithoutGpu runnersMachine { };
@@ -141,11 +149,11 @@ in
     driver-modules = driver.modules;
     linux = linux.plain;
     linux-gpu = linux.gpu;
-    linux-checked = linux.checked;
     engine-gpu-check = (builtins.head rolesWithGpu).check (builders.links {
       name = "guest-code";
       links = { confide = guestCode; measure = guestMeasure; };
     });
+    debug-gpu-worker = gpuWorkerForTests.worker-gpu-debug;
     model-tiny = tiny;
     worker = withGpu.worker-gpu; # the one that the service is for
 

@@ -11,7 +11,7 @@ let
   };
 
   # A kernel of what every machine needs and more files; `modules` says whether modules will be built for it.
-  linux = { name, description, config, modules }: builders.runInRoot {
+  linux = { name, description, config, required ? [ ], modules }: builders.runInRoot {
     inherit name description root;
     shell = "/usr/bin/python3 -B";
     script = builtins.concatStringsSep " " [
@@ -25,8 +25,8 @@ let
         ../images/kernel/programs.config
         ../images/kernel/hardening.config
       ] ++ config)}"
-      "--required ${../images/kernel/required.list} --forbidden ${../images/kernel/forbidden.list}"
-      "--patch ${../images/kernel/acpi-memory.patch}"
+      "--required ${words ([ ../images/kernel/required.list ] ++ required)} --forbidden ${../images/kernel/forbidden.list}"
+      "--patch ${../images/kernel/acpi.patch} --byte-code ${../images/kernel/machine.asl}"
       "--package ${words (sources.debs "trixie" [ "kernel-source" ])}"
       (if modules then "--modules" else "")
     ];
@@ -38,13 +38,7 @@ in
     name = "linux";
     description = "Linux for the roles without a GPU: no modules, locked down from its start";
     config = [ ../images/kernel/no-modules.config ];
-    modules = false;
-  };
-  # Not in any image.
-  checked = linux {
-    name = "linux-checked";
-    description = "The kernel without modules, with checks of its memory accesses, for fuzzing";
-    config = [ ../images/kernel/no-modules.config ../images/kernel/checked.config ];
+    required = [ ../images/kernel/required-no-modules.list ];
     modules = false;
   };
   gpu = linux {

@@ -50,7 +50,7 @@ rec {
     name = "confide";
     module = "confide";
     python = environment "client";
-    variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; };
+    variables = { CONFIDE_QEMU = host.qemu; CONFIDE_MODEL_TOOLS = host.model-tools; CONFIDE_RELEASE = release; };
     description = "The operator's and auditor's command: run, set, verify, manifest, gateway";
   };
 
@@ -63,14 +63,17 @@ rec {
     description = "Make a model disk of a model's folder: the same bits on any machine";
   };
 
-  # A client must trust what the release says, not what its user's environment says.
-  proxy = { manifest, description }: program {
+  # What a client holds a site's manifest against, and the demonstration's manifest.
+  release = builders.folderOnly "release" ../release [ "development.json" "policy.json" "references.json" ];
+
+  # A client must hold manifests against its own release, not against what its user's environment says.
+  proxy = { release, description }: program {
     inherit description;
     name = "proxy";
     module = "confide";
     arguments = [ "proxy" ];
     python = environment "client";
-    variables = { CONFIDE_MANIFEST = manifest; };
+    variables = { CONFIDE_RELEASE = release; };
   };
 
   demo = { images, model, manifest }: program {

@@ -115,6 +115,12 @@ def linux() -> Path:
 
 
 @pytest.fixture(scope="session")
+def faketime() -> Path:
+    """The library that turns the clock of one program."""
+    return _built("result-test/faketime/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@pytest.fixture(scope="session")
 def gpu_image() -> Path:
     """The folder of the GPU worker's image, which only `make test-gpu-image` builds."""
     return _built("result-worker", "test-gpu-image")
@@ -139,6 +145,18 @@ def debug_worker() -> Path:
 
 
 @pytest.fixture(scope="session")
+def debug_secret_service() -> Path:
+    """The folder of the secret service's image with a shell."""
+    return _built("result-test/debug-secret-service")
+
+
+@pytest.fixture(scope="session")
+def debug_gpu_worker() -> Path:
+    """The folder of the GPU worker's image with a shell and without engine, likewise."""
+    return _built("result-debug-gpu-worker", "test-gpu-image")
+
+
+@pytest.fixture(scope="session")
 def built_manifest() -> Path:
     """The development manifest of the flake's images."""
     return _built("result-test/manifest")
@@ -148,3 +166,9 @@ def built_manifest() -> Path:
 def built_wheel() -> Path:
     """The folder of the client's wheel, which only `make test-install` builds."""
     return _built("result-wheel", "test-install")
+
+
+@pytest.fixture(scope="session")
+def go_peer() -> Path:
+    """The program that tests/go/peer.go is, which only `make test-go` builds."""
+    return _built("result-go-peer/bin/peer", "test-go")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import mmap
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias
 from measure import binding
 from measure.binding import LaunchField
 from measure.errors import InputError
+from measure.output import say
 from measure.status import ExitStatus
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -131,12 +131,7 @@ def launch_json(field: LaunchField, value: bytes | None) -> dict[str, Any]:
     }
 
 
-def print_json(value: Any) -> None:
-    """For scripts: sorted keys, two spaces of indentation, ASCII."""
-    print(json.dumps(value, sort_keys=True, indent=2))
-
-
 def progress(text: str) -> None:
     """Tells a person at a terminal what takes time; says nothing to a script."""
     if sys.stderr.isatty():
-        print(f"measure: {text} ...", file=sys.stderr)
+        say(f"{text} ...")

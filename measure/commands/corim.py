@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from measure import report
 from measure.commands.common import (
     Commands,
-    print_json,
     read,
     register,
     write,
 )
 from measure.errors import InputError
-from measure.eventtext import printable
+from measure.output import print_json, show
 from measure.status import ExitStatus
 
 # measure.corim needs cbor2, which the other commands do without: functions import it themselves.
@@ -160,18 +159,18 @@ def _show(options: argparse.Namespace) -> ExitStatus:
             }
         )
         return ExitStatus.OK
-    print(f"id        {printable(corim.identity)}")
-    print(f"profile   {printable(corim.profile) or 'none'}")
-    print(f"signed by {printable(signer)} (not verified)" if signer else "signed by nobody")
+    show(f"id        {corim.identity}")
+    show(f"profile   {corim.profile or 'none'}")
+    show(f"signed by {signer} (not verified)" if signer else "signed by nobody")
     for bound, seconds in zip(("not before", "not after"), corim.validity, strict=True):
         if seconds is not None:
-            print(f"{bound:<9} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC")
+            show(f"{bound:<9} {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC")
     place = None
     for value in corim.values:
         if (value.tag, value.environment) != place:
-            print("\n" + printable(f"{value.tag}: {value.environment}"))
+            show("", f"{value.tag}: {value.environment}")
             place = (value.tag, value.environment)
-        print(printable(f"  {value.element:<12} {value.kind:<8} {value.value}"))
+        show(f"  {value.element:<12} {value.kind:<8} {value.value}")
     return ExitStatus.OK
 
 
@@ -188,18 +187,18 @@ def _compare(options: argparse.Namespace) -> ExitStatus:
     added = sorted(set(seen.values) - set(expected.values))
     for what, listed in (("only in the measurements", missing), ("only in the CoRIM", added)):
         for value in listed:
-            print(f"{what}: {_line(value)}")
+            show(f"{what}: {_line(value)}")
     if seen.content == expected.content:
-        print(f"no difference: {len(expected.values)} values of {len(states)} machines")
+        show(f"no difference: {len(expected.values)} values of {len(states)} machines")
         return ExitStatus.OK
     if not missing and not added:
-        print("the same values, but not in the triples, order, form or profile of `corim write`")
+        show("the same values, but not in the triples, order, form or profile of `corim write`")
     return ExitStatus.DIFFERS
 
 
 def _line(value: Value) -> str:
     words = (value.environment, value.element, value.kind, value.value)
-    return printable(f"{value.tag}: {' '.join(word for word in words if word)}")
+    return f"{value.tag}: {' '.join(word for word in words if word)}"
 
 
 def _to_be_signed(options: argparse.Namespace) -> ExitStatus:

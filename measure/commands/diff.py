@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from measure import explain, report
-from measure.commands.common import Commands, print_json, read, register
+from measure.commands.common import Commands, read, register
+from measure.output import print_json, show
 from measure.status import ExitStatus
 
 
@@ -31,5 +32,5 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.json:
         print_json(explain.as_json(found))
     else:
-        print(explain.render(found))
+        show(*explain.render(found).split("\n"))
     return ExitStatus.DIFFERS if found else ExitStatus.OK

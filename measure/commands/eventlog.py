@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from measure import ccel, eventcheck, eventlog
-from measure.commands.common import Commands, print_json, read, register
+from measure.commands.common import Commands, read, register
 from measure.errors import UnsupportedError
 from measure.eventlog import EventLog, EventType
 from measure.eventtext import summary
+from measure.output import print_json, say, show
 from measure.status import ExitStatus
 
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     _require_computable(log, options.log)
     for bank in log.banks:
         if bank not in log.computed_banks:
-            print(f"measure: bank {bank} is not replayed: not every Python has it", file=sys.stderr)
+            say(f"bank {bank} is not replayed: not every Python has it")
     found = eventcheck.check(log)
     contradictions = [item for item in found if item.is_contradiction]
     notes = [item for item in found if not item.is_contradiction]
@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
     else:
         _print(log)
         for item in contradictions:
-            print(f"contradiction: {item}")
+            show(f"contradiction: {item}")
         for item in notes:
-            print(f"note: {item}")
+            show(f"note: {item}")
     return ExitStatus.DIFFERS if contradictions else ExitStatus.OK
 
 
@@ -78,10 +78,10 @@ def _print(log: EventLog) -> None:
     bank = "sha384" if log.is_ccel else "sha256"
     for event in log.events:
         digest = event.digests.get(bank, b"").hex() or "-"
-        print(f"{event.pcr:>2} {event.type_name:<30} {digest} {summary(event)}")
+        show(f"{event.pcr:>2} {event.type_name:<30} {digest} {summary(event)}")
     for name, registers in _registers(log).items():
         for number, value in registers.items():
-            print(f"{name} {number:>2} {value}")
+            show(f"{name} {number:>2} {value}")
 
 
 def _as_json(log: EventLog) -> dict[str, Any]:

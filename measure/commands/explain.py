@@ -11,13 +11,12 @@ from measure.commands.common import (
     MAX_BOOT_FILE,
     Commands,
     map_file,
-    print_json,
     read,
     register,
 )
 from measure.commands.image import Inputs, add_machines, measure
-from measure.eventtext import printable
 from measure.explain import evidence
+from measure.output import print_json, show
 from measure.status import ExitStatus
 from measure.uki import Section
 
@@ -86,9 +85,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
         )
     else:
         for note in found.notes:
-            print(f"note: {printable(note)}")
-        print(f"compared with machine shape {found.compared_with}")
-        print(explain.render(found.differences))
+            show(f"note: {note}")
+        show(f"compared with machine shape {found.compared_with}")
+        show(*explain.render(found.differences).split("\n"))
     return ExitStatus.DIFFERS if found.differences else ExitStatus.OK
 
 

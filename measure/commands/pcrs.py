@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from measure import firmware, image, pcr, verity
-from measure.commands.common import Commands, map_file, print_json, read, register
+from measure.commands.common import Commands, map_file, read, register
+from measure.output import print_json, show
 from measure.shapes import OVMF_DISK, VTPM_SHAPES
 from measure.status import ExitStatus
 
@@ -41,5 +42,5 @@ def run(options: argparse.Namespace) -> ExitStatus:
         print_json({str(number): value.hex() for number, value in pcrs.items()})
     else:
         for number, value in pcrs.items():
-            print(f"{number:>2} {value.hex()}")
+            show(f"{number:>2} {value.hex()}")
     return ExitStatus.OK

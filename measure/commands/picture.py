@@ -6,6 +6,7 @@ import argparse
 
 from measure import report
 from measure.commands.common import Commands, read, register, write
+from measure.output import show
 from measure.picture import chain, svg, table
 from measure.status import ExitStatus
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     measured = report.parse(read(options.measurements), options.measurements)
     shown = chain.build(measured, options.measurements, options.shape)
     if options.output is None:
-        print(table.render(shown))
+        show(*table.render(shown).split("\n"))
     else:
         write(options.output, svg.render(shown).encode())
     return ExitStatus.OK

@@ -15,12 +15,12 @@ from measure.commands.common import (
     bound,
     launch_json,
     map_file,
-    print_json,
     read,
     register,
     write,
 )
 from measure.errors import InputError
+from measure.output import print_json, show
 from measure.snp import cpu, features, firmware, idblock, kernel, qemu, vmsa
 from measure.snp.launch import MAX_VCPUS, Launch
 from measure.status import ExitStatus
@@ -143,22 +143,22 @@ def run(options: argparse.Namespace) -> ExitStatus:
         return ExitStatus.OK
     _print_table(launch, digests)
     if host_data is not None:
-        print(f"\n{'HOST_DATA':<14} {host_data.hex()}  SHA-256 of the manifest's bytes")
-        print(f"{'launch':<14} {HOST_DATA.argument(host_data)}  of QEMU's object sev-snp-guest")
+        show("", f"{'HOST_DATA':<14} {host_data.hex()}  SHA-256 of the manifest's bytes")
+        show(f"{'launch':<14} {HOST_DATA.argument(host_data)}  of QEMU's object sev-snp-guest")
     return ExitStatus.OK
 
 
 def _print_table(launch: Launch, digests: dict[int, bytes]) -> None:
     for component in launch.components(max(digests)):
-        print(f"{component.name:<14} {component.value.hex()}  {component.description}")
-    print(f"{'vmm':<14} {launch.vmm.name}: {launch.vmm.text}")
+        show(f"{component.name:<14} {component.value.hex()}  {component.description}")
+    show(f"{'vmm':<14} {launch.vmm.name}: {launch.vmm.text}")
     if launch.signature is not None:
-        print(f"{'vcpu signature':<14} {launch.signature:#x}")
+        show(f"{'vcpu signature':<14} {launch.signature:#x}")
     named = ", ".join(features.names(launch.guest_features))
-    print(f"{'guest features':<14} {launch.guest_features:#x}: {named}")
-    print("\nvCPUs launch digest")
+    show(f"{'guest features':<14} {launch.guest_features:#x}: {named}")
+    show("", "vCPUs launch digest")
     for count, value in digests.items():
-        print(f"{count:>5} {value.hex()}")
+        show(f"{count:>5} {value.hex()}")
 
 
 def _prepare_launch(
@@ -190,7 +190,7 @@ def _prepare_launch(
         id_properties=properties,
         host_data=host_data,
     )
-    print(qemu.render(qemu.arguments(machine)))
+    show(*qemu.render(qemu.arguments(machine)).split("\n"))
 
 
 def _id_check(path: str, block: bytes) -> str:

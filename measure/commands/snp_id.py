@@ -9,6 +9,7 @@ import argparse
 
 from measure.commands.common import Commands, read, register, write
 from measure.errors import InputError
+from measure.output import show
 from measure.snp import idblock
 from measure.status import ExitStatus
 
@@ -65,9 +66,9 @@ def run(options: argparse.Namespace) -> ExitStatus:
         block, idblock.auth_page(signed, author), author=author is not None
     )
     write(options.output, properties.encode("ascii") + b"\n")
-    print(f"ID_KEY_DIGEST      {signed.key_digest.hex()}")
+    show(f"ID_KEY_DIGEST      {signed.key_digest.hex()}")
     if author:
-        print(f"AUTHOR_KEY_DIGEST  {author.key_digest.hex()}")
+        show(f"AUTHOR_KEY_DIGEST  {author.key_digest.hex()}")
     return ExitStatus.OK
 
 

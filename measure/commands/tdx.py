@@ -14,13 +14,13 @@ from measure.commands.common import (
     bound,
     launch_json,
     map_file,
-    print_json,
     read,
     register,
 )
 from measure.declare import encode
 from measure.errors import InputError
 from measure.image import DiskImage
+from measure.output import print_json, show
 from measure.report import tdx as report
 from measure.status import ExitStatus
 from measure.tdx import machine, rtmr, shapefile, tdvf
@@ -128,20 +128,20 @@ def _boots(options: argparse.Namespace) -> DirectBoot | DiskImage:
 def _print_table(prediction: Prediction, mrconfigid: bytes | None) -> None:
     shape = prediction.shape
     mrtd = prediction.mrtd[shape.page_order]
-    print(f"MRTD        {mrtd.hex()}  {rtmr.MRTD_COVERS} ({shape.page_order.value})")
+    show(f"MRTD        {mrtd.hex()}  {rtmr.MRTD_COVERS} ({shape.page_order.value})")
     for order, value in prediction.mrtd.items():
         if order is not shape.page_order:
-            print(f"  elsewhere {value.hex()}  the same under a {order.value} VMM")
+            show(f"  elsewhere {value.hex()}  the same under a {order.value} VMM")
     for number, value in prediction.rtmrs().items():
-        print(f"RTMR{number}       {value.hex()}  {rtmr.COVERS[number]}")
+        show(f"RTMR{number}       {value.hex()}  {rtmr.COVERS[number]}")
         for event in prediction.of(number):
-            print(f"  {event.digest.hex()}  {event.component.value}: {event.description}")
-    print(f"ATTRIBUTES  {shape.attributes:#x}  as stated; in the quote, not in a register")
-    print(f"XFAM        {shape.xfam:#x}  as stated; in the quote, not in a register")
+            show(f"  {event.digest.hex()}  {event.component.value}: {event.description}")
+    show(f"ATTRIBUTES  {shape.attributes:#x}  as stated; in the quote, not in a register")
+    show(f"XFAM        {shape.xfam:#x}  as stated; in the quote, not in a register")
     for name in rtmr.ZERO_FIELDS:
-        print(f"{name:<14} zeros")
+        show(f"{name:<14} zeros")
     if mrconfigid is None:
-        print(f"{'MRCONFIGID':<14} of the manifest; --manifest says what")
+        show(f"{'MRCONFIGID':<14} of the manifest; --manifest says what")
         return
-    print(f"{'MRCONFIGID':<14} {mrconfigid.hex()}  SHA-256 of the manifest's bytes, then zeros")
-    print(f"{'launch':<14} {MRCONFIGID.argument(mrconfigid)}  of QEMU's object tdx-guest")
+    show(f"{'MRCONFIGID':<14} {mrconfigid.hex()}  SHA-256 of the manifest's bytes, then zeros")
+    show(f"{'launch':<14} {MRCONFIGID.argument(mrconfigid)}  of QEMU's object tdx-guest")

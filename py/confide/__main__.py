@@ -2,7 +2,7 @@
 
 import sys
 
-from confide.commands.cli import main
+from confide.commands.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

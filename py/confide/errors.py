@@ -79,15 +79,21 @@ class Code:
     """What a room declares about one of its error codes.
 
     `sentence` says what the code means and what to do. `kinds` are the error classes that carry
-    it. `status` is its HTTP status, or None: the class decides.
+    it. `status` is its HTTP status, or None: the class decides. `retry_after` are the seconds after
+    which to ask again (RFC 9110, 10.2.3), or 0: nobody can say.
     """
 
     def __init__(
-        self, sentence: str, *kinds: type[ConfideError], status: int | None = None
+        self,
+        sentence: str,
+        *kinds: type[ConfideError],
+        status: int | None = None,
+        retry_after: int = 0,
     ) -> None:
         self.sentence = sentence
         self.kinds = kinds
         self.status = status
+        self.retry_after = retry_after
 
 
 def error_from_dict(value: Mapping[str, object], kind: type[ConfideError]) -> ConfideError:

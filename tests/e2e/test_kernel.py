@@ -41,6 +41,11 @@ BACKENDS = (
     *("-object", "memory-backend-ram,id=shared,size=1M"),
 )
 CONTROL = ("-device", "virtio-blk-pci,drive=disk", "-drive", "if=none,id=disk,driver=null-co")
+# PCI and TPM; then the kernel's own: the system, its buses and a power button
+OWN_DEVICES = {
+    *("PNP0A08:00", "MSFT0101:00"),
+    *("LNXSYSTM:00", "LNXSYBUS:00", "LNXSYBUS:01", "LNXPWRBN:00"),
+}
 VIRTIO, BLOCK = "virtio-pci", "virtio_blk"
 
 
@@ -87,6 +92,17 @@ def test_a_setting_that_is_misspelt_is_refused(
     """As init asks for it, with the image's own program."""
     script = f"echo {key}=1 >/s; sysctl -q -p /s && echo 'took it' || echo 'refused it'"
     assert answer in asked(kernel, tmp_path, script)
+
+
+def test_acpi_describes_what_the_kernel_s_own_byte_code_has(kernel: Kernel, tmp_path: Path) -> None:
+    """QEMU's own describes a dozen devices more: a keyboard, serial ports, slots for PCI."""
+    script = (
+        "for d in /sys/bus/acpi/devices/*; do echo =${d##*/}=; done; "
+        "echo table $(head -c 24 /sys/firmware/acpi/tables/DSDT | tail -c 14)"
+    )
+    said = asked(kernel, tmp_path, script)
+    assert set(re.findall(r"=([\w:]+)=", said)) == OWN_DEVICES
+    assert "table CONFIDMACHINE" in said
 
 
 def test_no_code_enters_and_memory_is_closed_from_the_start(kernel: Kernel, tmp_path: Path) -> None:

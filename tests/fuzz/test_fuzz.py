@@ -22,7 +22,6 @@ GENUINE = {
 }
 PAGE_FAULT = "BUG: unable to handle page fault for address: 0\n#PF: supervisor {} in kernel mode\n"
 EARLY = "PANIC: early exception {} IP 10:ffffffff81000000 error {} cr2 0x1000\n"
-KASAN = "BUG: KASAN: slab-out-of-bounds in f+0x1/0x2\n{} of size 4 at addr 0 by task x/1\n"
 
 
 def said(text: str, *, running: bool = True) -> Said:
@@ -53,14 +52,6 @@ def said(text: str, *, running: bool = True) -> Said:
             kernel.DAMAGED,
         ),
         (EARLY.format("0x0d", "0"), kernel.DAMAGED),
-        (
-            KASAN.format("Read"),
-            kernel.FAULTED,
-        ),
-        (
-            KASAN.format("Write"),
-            kernel.DAMAGED,
-        ),
         (f"UBSAN: array-index-out-of-bounds in f.c:1:2\n{BOOTED}\n", kernel.DAMAGED),
         (
             "list_add corruption. prev->next should be next\nkernel BUG at lib/list_debug.c:1!\n",

@@ -12,6 +12,7 @@ from tests.support.app import ANSWER, App
 from tests.support.installed import Installed
 from tests.support.native_service import NativeService
 from tests.support.programs import free_port
+from tests.support.site_manifest import site_manifest
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ from tests.support.programs import free_port
         ["confide", "--help"],
         ["confide", "verify", "--help"],
         ["confide", "proxy", "--help"],
+        ["confide", "trust", "--help"],
         ["confide", "manifest", "show", "--help"],
         ["confide", "collateral", "--help"],
         ["python3", "-m", "measure", "--help"],
@@ -51,11 +53,22 @@ def test_it_is_small_and_holds_the_release(installed: Installed, tmp_path: Path)
         assert (installed.folder / package / "py.typed").exists()
 
 
-def test_the_proxy_pins_the_release(installed: Installed) -> None:
-    """Nothing answers at this address: it gets as far as asking, so it has a manifest."""
-    gateway = f"http://127.0.0.1:{free_port()}"
-    listen = f"127.0.0.1:{free_port()}"
-    ended = installed.run("confide", "proxy", "--gateway", gateway, "--listen", listen)
+def test_the_proxy_trusts_nothing_by_itself(installed: Installed, tmp_path: Path) -> None:
+    """Nothing answers at this address: with a manifest it gets as far as asking."""
+    proxy = ["confide", "proxy", "--gateway", f"http://127.0.0.1:{free_port()}"]
+    proxy += ["--listen", f"127.0.0.1:{free_port()}"]
+    ended = installed.run(*proxy)
+    assert ended.returncode == 2
+    assert "no-manifest" in ended.stderr
+    ended = installed.run(*proxy, "--development")
+    assert ended.returncode == 1
+    assert "peer-unreachable" in ended.stderr
+    # A site's manifest, held against the references in the package.
+    manifest = tmp_path / "site.json"
+    manifest.write_bytes(site_manifest())
+    assert installed.run("confide", "trust", str(manifest)).returncode == 0
+    ended = installed.run(*proxy)
+    assert installed.run("confide", "trust", "--forget").returncode == 0
     assert ended.returncode == 1
     assert "peer-unreachable" in ended.stderr
 
@@ -79,7 +92,8 @@ def test_verify_and_proxy(installed: Installed, machine: str, tmp_path: Path) ->
         gateway = service.start_gateway()
         manifest = tmp_path / "manifest.json"
         manifest.write_bytes(service.manifest)
-        command = ["confide", "verify", gateway, "--manifest", str(manifest), "--json"]
+        command = ["confide", "verify", gateway, "--manifest", str(manifest), "--development"]
+        command += ["--json"]
         ended = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
@@ -88,6 +102,7 @@ def test_verify_and_proxy(installed: Installed, machine: str, tmp_path: Path) ->
 
         port = free_port()
         command = ["confide", "proxy", "--gateway", gateway, "--manifest", str(manifest)]
+        command += ["--development"]
         with (tmp_path / "proxy.log").open("wb") as log:
             process = subprocess.Popen(
                 [*command, "--listen", f"127.0.0.1:{port}"],

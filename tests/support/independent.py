@@ -156,6 +156,41 @@ def report_data(label: str, nonce: bytes, items: list[bytes]) -> bytes:
     return sha256(label.encode() + b"\0" + nonce + b"".join(map(sha256, items))) + bytes(32)
 
 
+def nonce_root(nonces: list[bytes]) -> bytes:
+    level = [sha256(b"\x00" + nonce) for nonce in nonces]
+    while len(level) & (len(level) - 1):
+        level.append(bytes(32))
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=True)
+        level = [sha256(b"\x01" + left + right) for left, right in pairs]
+    return level[0]
+
+
+def nonce_root_from(nonce: bytes, index: int, path: list[bytes]) -> bytes:
+    value = sha256(b"\x00" + nonce)
+    for beside in path:
+        index, right = divmod(index, 2)
+        value = sha256(b"\x01" + (beside + value if right else value + beside))
+    return value
+
+
+def der(tag: int, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    if len(content) < 128:
+        return bytes([tag, len(content)]) + content
+    size = (len(content).bit_length() + 7) // 8
+    return bytes([tag, 128 + size]) + len(content).to_bytes(size, "big") + content
+
+
+def alternative_names(*names: str) -> bytes:
+    """The extension of a certificate with these names: URIs, and after "DNS:" a DNS name."""
+    found = [
+        der(0x82, name[4:].encode()) if name.startswith("DNS:") else der(0x86, name.encode())
+        for name in names
+    ]
+    return der(0x30, bytes.fromhex("0603551d11"), der(0x04, der(0x30, *found)))
+
+
 def record(kind: int, payload: bytes) -> bytes:
     return bytes([kind]) + len(payload).to_bytes(4, "big") + payload
 

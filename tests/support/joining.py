@@ -20,6 +20,7 @@ from confide.guest.attest.gpus import RemoteGpus
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.gpus import AttestedGpus
 from confide.guest.mesh.join import Node
+from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
 from tests.support.fake_nvml import FakeNvml
 from tests.support.local_coordinator import LocalCoordinator
@@ -59,14 +60,21 @@ class Setting:
     nvml: FakeNvml = field(init=False)
 
     def __post_init__(self) -> None:
-        attester = SimulatedAttester(self.production.chip)
-        binding = self.production.binding
-        self.coordinator = Coordinator(attester, binding=binding, now=self.clock)
-        self.coordinator.set_manifest(MANIFEST)
-        self.coordinator.set_collateral(self.production.bundle().encode())
-        self.relay = LocalCoordinator(self.coordinator)
+        self.start_coordinator(self.production.bundle())
         self.attester = SimulatedAttester(self.production.chip)
         self.nvml = FakeNvml([self.production.gpu])
+
+    def start_coordinator(self, collateral: Bundle) -> None:
+        """A new one that holds these items, as far as it takes them."""
+        self.coordinator = Coordinator(
+            SimulatedAttester(self.production.chip),
+            binding=self.production.binding,
+            now=self.clock,
+            monotonic=self.clock,
+        )
+        self.coordinator.set_manifest(MANIFEST)
+        self.coordinator.add_collateral(collateral.encode())
+        self.relay = LocalCoordinator(self.coordinator)
 
     def node(self, *, models: tuple[str, ...] = ("large",), gpus: bool = True) -> Node:
         driver = RemoteGpus(self.service)

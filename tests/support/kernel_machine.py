@@ -17,7 +17,7 @@ import fw_cfg
 from confide.host.runner.qemu import Tools
 from measure.tdx.acpi import RSDP, TABLES
 from tests.support import firmware_machine
-from tests.support.qemu_acpi import ADD_POINTER, list_tables
+from tests.support.qemu_acpi import ADD_CHECKSUM, ADD_POINTER, CHECKSUM_AT, list_tables
 
 UP = "the command line names 0 layers"
 PANIC = "Kernel panic - not syncing: "
@@ -27,7 +27,8 @@ NEVER = r"(?!)"  # matches nothing
 LOADER = "etc/table-loader"
 SECONDS = 120
 MEMORY_MIB = 512
-COMMAND_SIZE = 128
+COMMAND_SIZE, NAME_SIZE = 128, 56
+LENGTH_AT, RSDT_HEADER = 4, 36
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,30 @@ class HostTables:
         start = self.place(signature)[0] + at
         tables = self.tables[:start] + data + self.tables[start + len(data) :]
         return HostTables(self.loader, self.rsdp, tables)
+
+    def longer(self, signature: bytes, size: int) -> HostTables:
+        """With a table made longer by zeros. It goes behind the others; what names it follows."""
+        start, old = self.place(signature)
+        end = max(place + used for _, (place, used) in list_tables(self.tables))
+        moved = bytearray(self.tables[start : start + old].ljust(size, b"\0"))
+        struct.pack_into("<I", moved, LENGTH_AT, size)
+        tables = bytearray(self.tables)
+        tables[end : end + size] = moved
+        loader = bytearray(self.loader)
+        rsdt, rsdt_size = self.place(b"RSDT")
+        for at in range(rsdt + RSDT_HEADER, rsdt + rsdt_size, 4):
+            if tables[at : at + 4] == struct.pack("<I", start):
+                struct.pack_into("<I", tables, at, end)
+        for at in range(0, len(loader), COMMAND_SIZE):
+            kind, offset = struct.unpack_from("<I", loader, at)[0], at + 4 + NAME_SIZE
+            if kind == ADD_POINTER:
+                offset += NAME_SIZE
+                (place,) = struct.unpack_from("<I", loader, offset)
+                if start <= place < start + old:
+                    struct.pack_into("<I", loader, offset, place - start + end)
+            elif kind == ADD_CHECKSUM and struct.unpack_from("<I", loader, offset + 4)[0] == start:
+                struct.pack_into("<3I", loader, offset, end + CHECKSUM_AT, end, size)
+        return HostTables(bytes(loader), self.rsdp, bytes(tables))
 
     def without_pointer(self, signature: bytes, at: int) -> HostTables:
         """With 0 in place of a table's 4-byte pointer to another one."""

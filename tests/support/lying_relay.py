@@ -26,14 +26,43 @@ def with_cas_of(url: str) -> Alter:
     own = CoordinatorClient(url).mesh()
 
     def alter(path: str, answer: bytes) -> bytes:
-        cas = {"mesh_ca": own.mesh_ca, "root_ca": own.root_ca}
+        told: Attestation | MeshReply
         if path == "/v1/attest":
-            return replace(Attestation.parse(answer), **cas).encode()
+            told = Attestation.parse(answer)
+        elif path == "/v1/manifest":
+            told = MeshReply.parse(answer)
+        else:
+            return answer
+        return replace(told, mesh_ca=own.mesh_ca, root_ca=own.root_ca).encode()
+
+    return alter
+
+
+def with_manifest(manifest: bytes) -> Alter:
+    """A manifest in place of the coordinator's own, beside its evidence."""
+
+    def alter(path: str, answer: bytes) -> bytes:
+        if path == "/v1/attest":
+            return replace(Attestation.parse(answer), manifest=manifest).encode()
         if path == "/v1/manifest":
-            return replace(MeshReply.parse(answer), **cas).encode()
+            return replace(MeshReply.parse(answer), manifest=manifest).encode()
         return answer
 
     return alter
+
+
+def ask(url: str, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and answer of a server; (502, b"") if there is no answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+    try:
+        connection.request(method, path, body=body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError:
+        return 502, b""
+    finally:
+        connection.close()
 
 
 class LyingRelay:
@@ -72,17 +101,8 @@ class LyingRelay:
 
     def carry(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Ask the target; its answer as the node gets it. Errors are not altered."""
-        parts = urlsplit(self.target)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
-        try:
-            connection.request(method, path, body=body)
-            response = connection.getresponse()
-            answer = response.read()
-        except OSError:
-            return 502, b""
-        finally:
-            connection.close()
-        return response.status, self.alter(path, answer) if response.status == 200 else answer
+        status, answer = ask(self.target, method, path, body)
+        return status, self.alter(path, answer) if status == 200 else answer
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -10,6 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
+from confide.guest.clock import watched_clock
 from confide.guest.coordinator import app as coordinator_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.forget import forget_each_second
@@ -33,13 +34,18 @@ def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
 
 def coordinator(arguments: argparse.Namespace) -> Service:
     machine = machine_of("coordinator", arguments)
-    return Service(coordinator_app.create_app(Coordinator(machine, binding=machine.binding)))
+    coordinator = Coordinator(machine, binding=machine.binding, now=watched_clock())
+    return Service(coordinator_app.create_app(coordinator))
 
 
 def secret_service(arguments: argparse.Namespace) -> Service:
     machine = machine_of("secret-service", arguments)
     node = Node(
-        "secret-service", machine, CoordinatorClient(arguments.coordinator), binding=machine.binding
+        "secret-service",
+        machine,
+        CoordinatorClient(arguments.coordinator),
+        binding=machine.binding,
+        now=watched_clock(),
     )
     service = SecretService(node.kem)
     node.start()
@@ -59,6 +65,7 @@ def worker(arguments: argparse.Namespace) -> Service:
         CoordinatorClient(arguments.coordinator),
         binding=machine.binding,
         models=models,
+        now=watched_clock(),
     )
     node.start()
 

@@ -183,7 +183,14 @@ class NativeService(Processes):
 
     def start_proxy(self, gateway: str, name: str = "proxy", options: Sequence[str] = ()) -> str:
         """The real proxy, pinning this service's manifest."""
-        given = ["--gateway", gateway, "--manifest", str(self.manifest_file), *options]
+        given = [
+            "--gateway",
+            gateway,
+            "--manifest",
+            str(self.manifest_file),
+            "--development",
+            *options,
+        ]
         url = self.start(name, "confide", ["proxy", *given], listen=True)
         self.wait(name, "ready")
         return url

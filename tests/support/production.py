@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from confide.encoding.canonical import json_encode
 from confide.encoding.messages import to_map
@@ -98,6 +97,8 @@ class Production:
         product = self.chip.product
         monkeypatch.setattr("confide.verify.snp.chain.ROOTS", {product: root_of(product)})
         monkeypatch.setattr(roots, "INTEL_SGX", self.intel.pinned)
+        for name, pinned in zip(("NVIDIA_DEVICE", "NVIDIA_RIM"), self.nvidia.roots, strict=True):
+            monkeypatch.setattr(roots, name, pinned)
         gpus = partial(verify_gpus, roots=self.nvidia.roots)
         monkeypatch.setattr("confide.verify.evidence.verify_gpus", gpus)
 
@@ -145,18 +146,20 @@ class Production:
                 collateral.qe_identity_chain,
             ),
             "intel/crl/root": Item(collateral.root_ca_crl, MADE),
-            "intel/crl/platform": Item(collateral.pck_crl, MADE),
+            "intel/crl/platform": Item(
+                collateral.pck_crl, MADE, chain=write_chain(self.intel.pck_chain[1:])
+            ),
         }
 
     def _nvidia(self) -> dict[str, Item]:
         rims = {f"nvidia/rim/{k}": Item(v, MADE) for k, v in self.nvidia.rims(self.gpu).items()}
         items = dict(rims)
         for chain in (self.gpu.chain[1:], self.nvidia.rim_chain):
-            for certificate, issuer in pairwise(chain):
-                der = certificate.certificate.public_bytes(Encoding.DER)
+            for at, (certificate, issuer) in enumerate(pairwise(chain)):
                 answer = self.nvidia.answer(certificate, issuer)
-                name = f"nvidia/ocsp/{hashlib.sha256(der).hexdigest()}"
-                items[name] = Item(answer.response, MADE, nonce=answer.nonce)
+                name = f"nvidia/ocsp/{hashlib.sha256(certificate.der).hexdigest()}"
+                above = write_chain(tuple(authority.der for authority in chain[at:]))
+                items[name] = Item(answer.response, MADE, above, answer.nonce)
         return items
 
 

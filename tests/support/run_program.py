@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from confide.guest.clock import watched_clock
+from confide.guest.coordinator.__main__ import THREADS
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh import join, one_mesh
@@ -16,6 +18,7 @@ from confide.guest.secret_service.domain import SecretService
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.server import Service, serve
 from tests.support.simulated_machine import SimulatedMachine
+from tests.support.slow_machine import SlowMachine
 
 
 def machine_of(role: str) -> SimulatedMachine:
@@ -24,7 +27,11 @@ def machine_of(role: str) -> SimulatedMachine:
 
 def coordinator() -> Service:
     machine = machine_of("coordinator")
-    return Service(create_app(Coordinator(machine, binding=machine.binding)))
+    if "slow" in sys.argv:
+        manifest = Path(sys.argv[4]).read_bytes()
+        machine = SlowMachine(2.0, manifest=manifest, now=int(time.time()))
+    coordinator = Coordinator(machine, binding=machine.binding, now=watched_clock())
+    return Service(create_app(coordinator))
 
 
 def hasty_monotonic() -> float:
@@ -39,6 +46,7 @@ def secret_service() -> Service:
         machine,
         CoordinatorClient(sys.argv[5]),
         binding=machine.binding,
+        now=watched_clock(),
         monotonic=hasty_monotonic if "expiring" in sys.argv else time.monotonic,
     )
     service = SecretService(node.kem)
@@ -56,6 +64,6 @@ def secret_service() -> Service:
 if __name__ == "__main__":
     listen, tls_listen = (f"127.0.0.1:{port}" for port in sys.argv[2:4])
     if sys.argv[1] == "coordinator":
-        serve(coordinator, listen=listen)
+        serve(coordinator, listen=listen, threads=THREADS)
     else:
         serve(secret_service, listen=listen, tls_listen=tls_listen)

@@ -167,7 +167,8 @@ def pages_of(production: Production) -> dict[str, Page]:
         f"{kds}/cert_chain": always(chain),
         f"{kds}/crl": always(items["amd/milan/crl"].data),
         f"{PCS}/sgx/certification/v4/pckcrl?ca=platform&encoding=der": always(
-            items["intel/crl/platform"].data
+            items["intel/crl/platform"].data,
+            **{"SGX-PCK-CRL-Issuer-Chain": quote(items["intel/crl/platform"].chain)},
         ),
         f"{PCS_ROOT}/IntelSGXRootCA.der": always(items["intel/crl/root"].data),
         f"{OCSP}/": lambda question: Reply(body=answer(production, question)),

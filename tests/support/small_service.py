@@ -19,6 +19,7 @@ from confide.protocol.keyexchange import SealedKeyMessage
 from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import KeyAccepted, KeyExchangeReply, KeyOffer
 from confide.protocol.workers import ListedWorker, WorkerList
+from tests.support.kept import NOTHING_ATTESTED
 from tests.support.local_coordinator import LocalCoordinator
 from tests.support.simulated_machine import MODEL, Clock, SimulatedMachine, manifest_bytes
 
@@ -84,7 +85,7 @@ class SmallService:
     def established(self) -> Established:
         """What a handshake with this service gives."""
         mesh = self.coordinator.mesh()
-        return Established(self.manifest, mesh.mesh_ca, mesh.root_ca, 3600)
+        return Established(self.manifest, mesh.mesh_ca, mesh.root_ca, 3600, NOTHING_ATTESTED)
 
     def offers(self) -> tuple[KeyOffer, ...]:
         members = map(shown, self.nodes)

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from unittest.mock import patch
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confide.encoding.canonical import cbor_encode, json_encode
@@ -34,11 +35,13 @@ from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import NO_PREVIOUS, HistoryEntry, encode_history
 from confide.protocol.launch import UNBOUND, binding_pcr, mrconfigid
+from confide.protocol.nonce_tree import NonceTree
 from confide.protocol.padding import padme
 from tests.support.exchange_vectors import billing, exchange, keys
 from tests.support.vector_inputs import NOW, Vector, kem, manifest, octets, private_key, sign, spki
 
 FILE = Path(__file__).with_name("protocol.json")
+CERTIFICATES = ("root_ca", "mesh_ca", "secret_service", "worker")
 LENGTHS = (0, 511, 512, 513, 1024, 1025, 9999, 65_535, 65_537, 1_000_000, 16_777_216)
 
 
@@ -59,7 +62,8 @@ def certificates(old: Vector | None) -> Vector:
         }
         old = {name: der.hex() for name, der in made.items()}
     return {
-        **{name: old[name] for name in ("root_ca", "mesh_ca", "secret_service", "worker")},
+        **{name: old[name] for name in CERTIFICATES},
+        "names": {name: _names(bytes.fromhex(old[name])) for name in CERTIFICATES},
         "private_scalars": {name: octets(name).hex() for name in keys},
         "valid_at": NOW,
     }
@@ -75,6 +79,17 @@ def _leaf(
     return issue_leaf(
         mesh, role=role, models=models, public_key=spki(key), kem_public_key=kem_public, now=NOW
     )
+
+
+def _names(der: bytes) -> list[str]:
+    """The subject alternative names in their order, a DNS name behind "DNS:"."""
+    extensions = x509.load_der_x509_certificate(der).extensions
+    return [
+        ("DNS:" if isinstance(name, x509.DNSName) else "") + name.value
+        for extension in extensions
+        if isinstance(extension.value, x509.SubjectAlternativeName)
+        for name in extension.value
+    ]
 
 
 def launch() -> Vector:
@@ -95,6 +110,8 @@ def launch() -> Vector:
 def bindings(certs: Vector, history_bytes: bytes) -> Vector:
     """report_data in general and for each purpose."""
     nonce = octets("nonce")
+    nonces = [nonce, *(octets(f"nonce {number}") for number in range(1, 5))]
+    tree = NonceTree(nonces)
     public_key = spki(private_key("worker"))
     return {
         "nonce": nonce.hex(),
@@ -109,12 +126,17 @@ def bindings(certs: Vector, history_bytes: bytes) -> Vector:
             "report_data": report_data("example/1", nonce, [b"", b"\0", b"\1\2\3"]).hex(),
         },
         "coordinator": {
+            "time": NOW,
+            "nonces": [value.hex() for value in nonces],
+            "root": tree.root.hex(),
+            "paths": [[value.hex() for value in tree.path(at)] for at in range(len(nonces))],
             "report_data": coordinator_report_data(
-                nonce,
+                tree.root,
                 manifest=manifest().encode(),
                 root_ca=bytes.fromhex(certs["root_ca"]),
                 mesh_ca=bytes.fromhex(certs["mesh_ca"]),
                 history=history_bytes,
+                time=NOW,
             ).hex(),
         },
         "join": {

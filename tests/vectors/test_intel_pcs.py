@@ -85,7 +85,7 @@ def test_what_to_ask_for(vectors: Path) -> None:
         Item.ROOT_CRL: "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der",
     }
     assert all(url.startswith("https://") for url in urls(PLATFORM).values())
-    assert CHAIN_HEADERS.keys() == {Item.TCB_INFO, Item.QE_IDENTITY}
+    assert CHAIN_HEADERS.keys() == {Item.TCB_INFO, Item.QE_IDENTITY, Item.PCK_CRL}
 
 
 def test_quote_of_an_unknown_ca() -> None:

@@ -151,6 +151,7 @@ def set_manifest(
 
     A coordinator that already has exactly this manifest is only verified. Either way it then gets
     the collateral that it was verified with: its nodes verify it, too, and have no other source.
+    It keeps what it has, and takes what is newer.
 
     Args:
         coordinator: The address.
@@ -163,7 +164,8 @@ def set_manifest(
         The last verdict, which passed.
 
     Raises:
-        PolicyError: The manifest is not valid now, or has an opt-out that was not given.
+        PolicyError: The manifest is not valid now, or has an opt-out that was not given; or the
+            coordinator refuses an item of the collateral.
         VerificationError: A check failed, or the coordinator took another manifest.
         UnavailableError: The coordinator is unreachable.
     """
@@ -205,7 +207,7 @@ def set_manifest(
         now=int(now()),
     )
     verdict.require()
-    give_collateral(client, collateral, now=int(now()))
+    give_collateral(client, collateral)
     return verdict
 
 

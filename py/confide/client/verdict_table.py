@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from confide.client.service_verdict import ServiceVerdict
-from confide.encoding.printable import printable
 from confide.verify.verdict import Verdict
+from measure.printable import printable
 
 
 def verdict_table(verdict: Verdict, *, title: str) -> Table:
     """Every check with what was expected and seen; a value that was seen as expected shows once."""
-    table = Table(title=title, title_justify="left", show_lines=False)
+    table = Table(title=Text(printable(title)), title_justify="left", show_lines=False)
     table.add_column("check", overflow="fold")
     table.add_column("expected", overflow="fold")
     table.add_column("seen", overflow="fold")
@@ -39,7 +39,8 @@ def parties_table(verdict: ServiceVerdict, *, title: str) -> RenderableType:
     Returns:
         Something that fits a terminal of 80 columns and 24 lines if every check passed.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    title_text = Text(printable(title))
+    table = Table(title=title_text, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("party", no_wrap=True)
     table.add_column("what was checked")
     table.add_column("checks", justify="right", no_wrap=True)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable, Sequence
 
 from confide.commands.output import print_error
 from confide.commands.status import EXPLANATION, ExitStatus
+from confide.encoding.console import escape_the_unexpected, say
 from confide.errors import ConfideError, ConfigError
 
 COMMANDS = {
     "verify": "check that a service is what a manifest says",
     "proxy": "serve the OpenAI API on this computer, verified and sealed",
+    "trust": "keep the manifest of a service, for every client of this user",
+    "receipt": "verify receipts that the proxy has kept",
     "manifest": "build, show and check manifests",
     "site": "register the machines of a site",
     "collateral": "fetch, keep and show vendor collateral",
@@ -29,6 +31,12 @@ COMMANDS = {
     "demo": "boot the whole service here and ask it one question",
 }
 """Each command's name, which is also its module's name in this package, and its line of help."""
+
+
+def program() -> int:
+    """`main` as a whole program, in which everything that is printed is escaped."""
+    escape_the_unexpected()
+    return main()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error, as_json=getattr(options, "json", False))
         return ExitStatus.USAGE if isinstance(error, ConfigError) else ExitStatus.FAILED
     except KeyboardInterrupt:
-        print("\nconfide: interrupted", file=sys.stderr)
+        say("interrupted", interrupted=True)
         return ExitStatus.INTERRUPTED
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from confide.errors import Code, ConfigError, UnavailableError
+from confide.errors import Code, ConfigError, PolicyError, UnavailableError
 
 CODES = {
     "bad-options": Code("The options do not fit together.", ConfigError),
+    "development-manifest": Code(
+        "The manifest is for development and protects nothing. Get the service's own manifest, or "
+        "give --development.",
+        PolicyError,
+    ),
     "incomplete-options": Code("The evidence of one machine needs more options.", ConfigError),
     "io-error": Code(
         "A file cannot be read or written. Correct that and run the command again.",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from confide.client.collateral.finder import make_finder, offline, read_bundle
 from confide.client.collateral.freshness import end_of
-from confide.client.collateral.upload import give_collateral
 from confide.client.service import Record, fetch_record, read_api_key, read_proof
 from confide.commands.options import (
     add_api_key,
@@ -17,8 +16,8 @@ from confide.commands.options import (
     add_manifest,
     read_manifest,
 )
-from confide.commands.output import print_json, say
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, say, show
 from confide.encoding.files import write_file
 from confide.errors import ConfigError, FormatError
 from confide.net.coordinator_client import CoordinatorClient
@@ -28,6 +27,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.verify.collateral import missing_for
+from confide.verify.items.dates import newer
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
 
@@ -80,8 +80,8 @@ vendors sign each item, so it does not matter who carries it."""
     command = commands.add_parser(
         "bundle",
         help="merge several bundles into one",
-        description="Keeps the later one of two items with the same name. Leaves expired items "
-        "out.",
+        description="Keeps the newer one of two items with the same name, as its vendor says. "
+        "If that does not decide, the later file counts. Leaves expired items out.",
     )
     command.add_argument("bundles", type=Path, nargs="+", metavar="FILE", help="bundles to merge")
     command.add_argument(
@@ -97,8 +97,9 @@ vendors sign each item, so it does not matter who carries it."""
     command = commands.add_parser(
         "push",
         help="give a coordinator a bundle",
-        description="Adds the bundle to what the coordinator has. From then on, the coordinator "
-        "verifies each machine that joins by these items, and each machine the coordinator.",
+        description="Adds the bundle to what the coordinator has. It takes items that are newer "
+        "than its own, genuine, and of use for its manifest; it refuses others by name. From then "
+        "on, it verifies each machine that joins by them, and each machine the coordinator.",
     )
     command.add_argument("bundle", type=Path, metavar="FILE", help="the bundle")
     command.add_argument(
@@ -149,12 +150,13 @@ def _evidence(options: argparse.Namespace, manifest: bytes) -> Evidence:
 
 
 def _bundle(options: argparse.Namespace) -> ExitStatus:
-    merged = Bundle()
+    merged: dict[str, Item] = {}
     for path in options.bundles:
-        merged = merged.merged(read_bundle(path))
+        for name, item in read_bundle(path).items.items():
+            merged[name] = newer(name, item, merged.get(name)) or item
     now = int(time.time())
     kept = {}
-    for name, item in merged.items.items():
+    for name, item in merged.items():
         fault = _fault(name, item, now)
         if fault:
             say(f"left out: {name} {fault}")
@@ -193,15 +195,17 @@ def _show(options: argparse.Namespace) -> ExitStatus:
     else:
         for name, item in items:
             state = faults[name] or _until(end_of(name, item))
-            print(f"{name}\n    {len(item.data)} bytes, fetched {utc(item.fetched)}, {state}")
+            show(name, f"    {len(item.data)} bytes, fetched {utc(item.fetched)}, {state}")
     return ExitStatus.FAILED if any(faults.values()) else ExitStatus.PASSED
 
 
 def _push(options: argparse.Namespace) -> ExitStatus:
-    bundle = read_bundle(options.bundle)
-    give_collateral(CoordinatorClient(options.coordinator), bundle, now=int(time.time()))
-    say(f"{options.coordinator} now has these {len(bundle.items)} items, beside those it had")
-    return ExitStatus.PASSED
+    reply = CoordinatorClient(options.coordinator).add_collateral(read_bundle(options.bundle))
+    kept = f"and has {len(reply.ignored)} others as new or newer"
+    say(f"{options.coordinator} took {len(reply.added)} items, {kept}")
+    for item in reply.refused:
+        say(f"refused: {item.name}: {item.code}: {item.reason}")
+    return ExitStatus.FAILED if reply.refused else ExitStatus.PASSED
 
 
 def _fault(name: str, item: Item, now: int) -> str:

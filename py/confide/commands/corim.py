@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from confide.client import cose
 from confide.commands.status import ExitStatus
+from confide.encoding.console import show
 from confide.encoding.files import read_file, write_file
 from confide.errors import ConfigError
 
@@ -64,7 +65,7 @@ def _verify(options: argparse.Namespace) -> ExitStatus:
     corim = cose.verify(read_file(options.corim, "CoRIM", MAX_CORIM), key)
     if options.output:
         write_file(options.output, corim)
-    print(f"{options.corim}: signed by the key in {options.key}")
+    show(f"{options.corim}: signed by the key in {options.key}")
     return ExitStatus.PASSED
 
 

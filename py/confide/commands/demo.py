@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from rich.console import Console
-
+from confide.client.screen import Screen
 from confide.commands.status import ExitStatus
 from confide.commands.system import Build, System
+from confide.encoding.console import show
 from confide.errors import UnavailableError
 from confide.host.runner.qemu import Tools
 
@@ -63,7 +63,7 @@ is real but the TPM, which is a program on this computer."""
 class Steps:
     """Prints each step with the seconds since the start, and how long each took."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Screen) -> None:
         self._console, self._start = console, time.monotonic()
         self._took: list[tuple[str, float]] = []
 
@@ -87,7 +87,7 @@ class Steps:
         return "Seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in took)
 
 
-def ask(proxy_url: str, model: str, console: Console) -> str:
+def ask(proxy_url: str, model: str, console: Screen) -> str:
     """Ask through the unmodified `openai` package and print the answer as it streams."""
     from openai import OpenAI  # only the demo needs it
 
@@ -107,7 +107,7 @@ def ask(proxy_url: str, model: str, console: Console) -> str:
 
 
 def run(
-    build: Build, run_dir: Path, *, listen: str, verbose: bool, once: bool, console: Console
+    build: Build, run_dir: Path, *, listen: str, verbose: bool, once: bool, console: Screen
 ) -> None:
     """Boot, verify and ask; then wait for Ctrl-C unless `once`."""
     steps = Steps(console)
@@ -119,7 +119,7 @@ def run(
         with steps.step("verify", "starting the proxy: it verifies the service"):
             options = ["--verbose"] if verbose else []
             proxy = system.start_proxy(gateway.url, listen=listen, options=options)
-        print(proxy.log.read_text().rstrip())
+        show(*proxy.log.read_text(errors="replace").rstrip().split("\n"))
         with steps.step("answer", "asking a question through the package openai"):
             answer = ask(proxy.url, build.model_name, console)
         console.print(steps.summary(), highlight=False)
@@ -155,6 +155,6 @@ def _run(options: argparse.Namespace) -> ExitStatus:
         listen=options.listen,
         verbose=options.verbose,
         once=options.once,
-        console=Console(),
+        console=Screen(),
     )
     return ExitStatus.PASSED

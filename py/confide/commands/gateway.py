@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from confide.commands.status import ExitStatus
+from confide.encoding.console import show
 from confide.host.gateway.access import Access
 from confide.host.gateway.app import create_app
+from confide.host.gateway.clocks import Clocks
 from confide.host.gateway.routing import Workers
 from confide.host.gateway.secret_services import SecretServices
 from confide.net.http_client import STREAM_THREADS, Upstream
@@ -59,19 +61,30 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     secret_services = SecretServices(options.secret_service)
     access = Access.load(options.api_keys) if options.api_keys else None
     workers = Workers(options.worker)
+    clocks = Clocks(
+        {"coordinator": options.coordinator}
+        | _numbered("secret-service", options.secret_service)
+        | _numbered("worker", options.worker)
+    )
     listener = listen_on(options.listen)
 
     def factory() -> Service:
         secret_services.start()
         workers.start()
+        clocks.start()
         app = create_app(
             coordinator=coordinator,
             secret_services=secret_services,
             workers=workers,
             access=access,
+            clock_skew=clocks.skew,
         )
-        print(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)", flush=True)
+        show(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)")
         return Service(app)
 
     serve(factory, listen=listener, threads=STREAM_THREADS)
     return ExitStatus.PASSED
+
+
+def _numbered(name: str, urls: list[str]) -> dict[str, str]:
+    return {f"{name}-{number}": url for number, url in enumerate(urls, start=1)}

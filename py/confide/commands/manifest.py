@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from confide.commands.options import add_json, read_manifest
-from confide.commands.output import print_json, warning
+from confide.commands.output import identity, warning
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, show
 from confide.encoding.files import write_file
 from confide.errors import ConfigError
 from confide.host.manifest_builder import Policy, build_manifest, development_policy, differences
@@ -160,7 +161,7 @@ def _measured(options: argparse.Namespace) -> References:
 def _references(options: argparse.Namespace) -> ExitStatus:
     references = _measured(options)
     write_file(options.output, references.encode())
-    print(f"{options.output}: references of {', '.join(references.roles)}")
+    show(f"{options.output}: references of {', '.join(references.roles)}")
     return ExitStatus.PASSED
 
 
@@ -190,9 +191,9 @@ def _build(options: argparse.Namespace) -> ExitStatus:
     write_file(options.output, data)
     manifest = Manifest.parse(data)
     if options.json:
-        print_json({"passed": True, **_identity(manifest), "output": str(options.output)})
+        print_json({"passed": True, **identity(manifest), "output": str(options.output)})
     else:
-        print(_sentence(options.output, manifest))
+        show(_sentence(options.output, manifest))
     return ExitStatus.PASSED
 
 
@@ -200,36 +201,36 @@ def _show(options: argparse.Namespace) -> ExitStatus:
     data = read_manifest(options.manifest)
     manifest = Manifest.parse(data)
     if options.json:
-        print_json({**_identity(manifest), "manifest": json.loads(data)})
+        print_json({**identity(manifest), "manifest": json.loads(data)})
         return ExitStatus.PASSED
-    print(f"SHA-256  {manifest.sha256.hex()}")
-    print(f"mode     {manifest.mode}{warning(manifest.mode)}")
-    print(f"valid    {date(manifest.released)} to {date(manifest.expires)}")
+    show(f"SHA-256  {manifest.sha256.hex()}")
+    show(f"mode     {manifest.mode}{warning(manifest.mode)}")
+    show(f"valid    {date(manifest.released)} to {date(manifest.expires)}")
     for opt_out in manifest.opt_outs:
-        print(f"opt-out  {opt_out}")
+        show(f"opt-out  {opt_out}")
     for role, entry in manifest.roles.items():
         platforms = entry.narrow(manifest.platforms)
         for chip in platforms.snp.chip_ids if platforms.snp and entry.snp else ():
-            print(f"role     {role}, chip {chip.hex()}")
+            show(f"role     {role}, chip {chip.hex()}")
         for instance in platforms.tdx.platform_instances if platforms.tdx and entry.tdx else ():
-            print(f"role     {role}, TDX platform instance {instance.hex()}")
+            show(f"role     {role}, TDX platform instance {instance.hex()}")
         for of_vtpm in entry.vtpm:
-            print(f"role     {role}, vTPM, shape {of_vtpm.shape}")
+            show(f"role     {role}, vTPM, shape {of_vtpm.shape}")
             for pcr, value in sorted(of_vtpm.pcrs.items()):
-                print(f"           PCR {pcr:2} {value.hex()}")
+                show(f"           PCR {pcr:2} {value.hex()}")
         for of_snp in entry.snp:
-            print(f"role     {role}, SEV-SNP, shape {of_snp.shape}")
-            print(f"           launch digest {of_snp.launch_digest.hex()}")
+            show(f"role     {role}, SEV-SNP, shape {of_snp.shape}")
+            show(f"           launch digest {of_snp.launch_digest.hex()}")
         for of_tdx in entry.tdx:
-            print(f"role     {role}, TDX, shape {of_tdx.shape}")
+            show(f"role     {role}, TDX, shape {of_tdx.shape}")
             for name, value in of_tdx.registers.items():
-                print(f"           {name} {value.hex()}")
+                show(f"           {name} {value.hex()}")
         if entry.gpus is not None:
             count = f"{entry.gpus.minimum_count} to {entry.gpus.maximum_count}"
-            print(f"role     {role} has {count} GPUs: {', '.join(entry.gpus.architectures)}")
+            show(f"role     {role} has {count} GPUs: {', '.join(entry.gpus.architectures)}")
     for model in manifest.models:
-        print(f"model    {model.name} ({', '.join(model.tasks)}) on {', '.join(model.roles)}")
-        print(f"           root hash {model.root_hash.hex()}, hash tree at {model.hash_offset}")
+        show(f"model    {model.name} ({', '.join(model.tasks)}) on {', '.join(model.roles)}")
+        show(f"           root hash {model.root_hash.hex()}, hash tree at {model.hash_offset}")
     return ExitStatus.PASSED
 
 
@@ -244,25 +245,15 @@ def _check(options: argparse.Namespace) -> ExitStatus:
     passed = data == other
     lines = [] if passed else differences(json.loads(other), json.loads(data))
     if options.json:
-        print_json({"passed": passed, **_identity(manifest), "differences": lines})
+        print_json({"passed": passed, **identity(manifest), "differences": lines})
     elif options.against is None:
-        print(_sentence(options.manifest, manifest))
+        show(_sentence(options.manifest, manifest))
     elif passed:
-        print(f"{options.manifest} is the same as {options.against}")
+        show(f"{options.manifest} is the same as {options.against}")
     else:
-        print(f"{options.manifest} differs from {options.against}:")
-        print("\n".join(f"  {line}" for line in lines))
+        show(f"{options.manifest} differs from {options.against}:")
+        show(*(f"  {line}" for line in lines))
     return ExitStatus.PASSED if passed else ExitStatus.FAILED
-
-
-def _identity(manifest: Manifest) -> dict[str, object]:
-    return {
-        "sha256": manifest.sha256.hex(),
-        "mode": manifest.mode,
-        "released": manifest.released,
-        "expires": manifest.expires,
-        "opt_outs": manifest.opt_outs,
-    }
 
 
 def _sentence(path: Path, manifest: Manifest) -> str:

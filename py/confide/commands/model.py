@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from confide.commands.output import print_json
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, say, show
 from confide.encoding.files import read_file
 from confide.encoding.messages import read_value
 from confide.encoding.texts import check_name, from_hex
@@ -130,14 +129,14 @@ def _run(options: argparse.Namespace) -> ExitStatus:
             next="free some memory, then run the same command again: it continues",
         ) from error
     except KeyboardInterrupt:
-        print("\nconfide: run the same command again to continue", file=sys.stderr)
+        say("run the same command again to continue", interrupted=True)
         raise
     if options.json:
         print_json({"passed": True, **result})
     else:
         for name, value in result.items():
             text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-            print(f"{name.replace('_', ' '):<12} {text}")
+            show(f"{name.replace('_', ' '):<12} {text}")
     return ExitStatus.PASSED
 
 
@@ -159,9 +158,9 @@ def _pack(options: argparse.Namespace) -> dict[str, object]:
         )
     source = scan(options.folder)
     if source.left_out:
-        print(f"not packed, because hidden: {', '.join(source.left_out)}", file=sys.stderr)
+        say(f"not packed, because hidden: {', '.join(source.left_out)}")
     for note in require_loadable(source, options.task):
-        print(note, file=sys.stderr)
+        say(note)
     outputs = Outputs(options.output)
     disk = pack(source, outputs.disk, Path(tools), lambda total: Meter("packing", total))
     entry = disk.entry(name, options.task, options.role, engine)

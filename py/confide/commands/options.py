@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.commands.output import progress, say
+from confide.commands.output import progress
+from confide.encoding.console import say
 from confide.encoding.files import read_file
 from confide.protocol.manifest import MAX_MANIFEST
 from confide.protocol.opt_outs import OPT_OUTS, as_option

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from confide.commands.status import ExitStatus
-from confide.encoding.printable import printable
+from confide.encoding.console import print_json, say, show
 from confide.errors import ConfideError
+from measure.printable import printable
 
 if TYPE_CHECKING:
     from confide.protocol.manifest import Manifest
     from confide.verify.verdict import Verdict
 
 
-def say(line: str) -> None:
-    """Print one line for a person on standard error."""
-    # It may have words of a peer.
-    print(f"confide: {printable(line)}", file=sys.stderr, flush=True)
-
-
 def progress(line: str) -> None:
     """Tell a person at a terminal what takes time; a script hears nothing."""
     if sys.stderr.isatty():
         say(f"{line} ...")
-
-
-def print_json(value: object) -> None:
-    """Print a result for a script on standard output."""
-    print(json.dumps(value, indent=2))
 
 
 def print_error(error: ConfideError, *, as_json: bool) -> None:
@@ -47,16 +37,33 @@ def warning(mode: str) -> str:
     return " (protects nothing against its host)" if mode == "development" else ""
 
 
-def say_remarks(manifest: Manifest) -> None:
-    """Tell a person what the manifest leaves unchecked, and that it expires soon."""
+def identity(manifest: Manifest) -> dict[str, object]:
+    """What names a manifest, and says when and how far it is good, for `--json`."""
+    return {
+        "sha256": manifest.sha256.hex(),
+        "mode": manifest.mode,
+        "released": manifest.released,
+        "expires": manifest.expires,
+        "opt_outs": manifest.opt_outs,
+    }
+
+
+def say_remarks(manifest: Manifest, foreign: Sequence[str] = ()) -> None:
+    """Tell a person what is left unchecked under this manifest, and that it expires soon."""
     from confide.client.remarks import remarks
 
-    for line in remarks(manifest, now=int(time.time())):
+    for line in remarks(manifest, foreign, now=int(time.time())):
         say(line)
 
 
 def print_verdict(
-    verdict: Verdict, manifest: Manifest, *, title: str, now: int, as_json: bool
+    verdict: Verdict,
+    manifest: Manifest,
+    *,
+    title: str,
+    now: int,
+    as_json: bool,
+    foreign: Sequence[str] = (),
 ) -> ExitStatus:
     """Print every check and the verdict.
 
@@ -66,19 +73,34 @@ def print_verdict(
         title: What was verified.
         now: The time of the judgement in Unix seconds.
         as_json: Print JSON in place of a table.
+        foreign: What of the manifest is not of this client's release.
 
     Returns:
         PASSED or FAILED.
     """
-    mode, opt_outs = manifest.mode, manifest.opt_outs
+    # Imported here, so that `confide --help` needs none of it.
+    from confide.protocol.opt_outs import FOREIGN
+
+    mode = manifest.mode
+    opt_outs = [*manifest.opt_outs, *([FOREIGN] if foreign else [])]
     if as_json:
-        print_json({**verdict.to_dict(), "mode": mode, "opt_outs": opt_outs, "time": now})
+        print_json(
+            {
+                **verdict.to_dict(),
+                "mode": mode,
+                "opt_outs": sorted(opt_outs),
+                "foreign": list(foreign),
+                "time": now,
+            }
+        )
         return _status(verdict)
     print_checks(verdict, title=title, now=now, refusal="do not trust this service")
     if verdict.passed:
-        print(f"manifest: {mode}{warning(mode)}")
+        show(f"manifest: {mode}{warning(mode)}")
     if opt_outs:
-        print(f"not checked, because the manifest says so: {', '.join(opt_outs)}")
+        show(f"not checked, because the manifest says so: {', '.join(sorted(opt_outs))}")
+    for part in foreign:
+        show(f"not this client's release: {part}")
     return _status(verdict)
 
 
@@ -92,19 +114,20 @@ def print_checks(verdict: Verdict, *, title: str, now: int, refusal: str) -> Non
         refusal: What follows from a check that failed; the names of these stand behind it.
     """
     # Imported here, so that `confide --help` needs none of it.
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
+    from confide.client.screen import Screen
     from confide.client.verdict_table import verdict_table
 
-    console = Console()
+    console = Screen()
     console.print(verdict_table(verdict, title=title))
     if verdict.passed:
         when = datetime.fromtimestamp(now, UTC)
         console.print(f"[green]verified[/green] as of {when:%Y-%m-%d %H:%M:%S} UTC")
     else:
         failed = ", ".join(check.name for check in verdict.checks if not check.passed)
-        console.print(f"[bold red]NOT verified[/bold red]: {escape(f'{refusal} ({failed})')}")
+        names = printable(f": {refusal} ({failed})")
+        console.print(Text.assemble(("NOT verified", "bold red"), names))
 
 
 def _status(verdict: Verdict) -> ExitStatus:

@@ -7,23 +7,20 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
+from confide.client.proxy.local_key import read_local_key
 from confide.client.proxy.loopback import loopback_address
 from confide.client.proxy.program import Settings, run
-from confide.client.release import released_manifest
+from confide.client.screen import Screen
 from confide.client.service import read_api_key
 from confide.commands.options import (
     add_api_key,
     add_collateral,
     add_opt_outs,
     make_finder,
-    read_manifest,
 )
+from confide.commands.pinned import add_pinned, read_pinned
 from confide.commands.status import ExitStatus
-from confide.errors import ConfigError
 
-MANIFEST_VARIABLE = "CONFIDE_MANIFEST"
 FILE_COLUMNS = 160
 """Width of tables in a file or a pipe."""
 
@@ -40,16 +37,20 @@ Every request is encrypted for the verified service."""
         metavar="HOST:PORT",
         help="a loopback address (default: %(default)s)",
     )
-    parser.add_argument(
-        "--manifest",
-        default=os.environ.get(MANIFEST_VARIABLE) or released_manifest(),
-        metavar="FILE",
-        help="the manifest, which says what to trust (default: $CONFIDE_MANIFEST, or else the "
-        "manifest of the release that this client came with)",
-    )
+    add_pinned(parser)
     add_api_key(parser)
     parser.add_argument(
-        "--receipts", type=Path, metavar="DIR", help="keep every receipt in this folder"
+        "--local-key-file",
+        type=Path,
+        metavar="FILE",
+        help="file with a key that every app has to send, as `Authorization: Bearer KEY` or "
+        "`x-api-key: KEY` (default: every program on this computer is answered)",
+    )
+    parser.add_argument(
+        "--receipts",
+        type=Path,
+        metavar="DIR",
+        help="keep every receipt in this folder, beside the attestation that it stands on",
     )
     parser.add_argument(
         "--min-workers",
@@ -67,18 +68,15 @@ Every request is encrypted for the verified service."""
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """The options, checked. Raises ConfigError."""
-    if not options.manifest:
-        raise ConfigError(
-            "no-manifest",
-            "there is no manifest to compare the service with",
-            next="give --manifest FILE, or use the proxy that the flake builds",
-        )
+    """The options, checked. Raises ConfigError, FormatError or PolicyError."""
+    pinned = read_pinned(options)
     return Settings(
         gateway=options.gateway,
         listen=loopback_address(options.listen),
-        manifest=read_manifest(Path(options.manifest)),
+        manifest=pinned.data,
         opt_outs=tuple(options.opt_outs),
+        foreign=pinned.foreign,
+        local_key=read_local_key(options.local_key_file),
         api_key=read_api_key(options.api_key_file),
         receipts=options.receipts,
         verbose=options.verbose,
@@ -89,6 +87,6 @@ def settings(options: argparse.Namespace) -> Settings:
 def _run(options: argparse.Namespace) -> ExitStatus:
     # A terminal has its own width, and `confide demo` passes on that of its own.
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(width=None if known else FILE_COLUMNS)
+    console = Screen(width=None if known else FILE_COLUMNS)
     run(settings(options), make_finder(options), console)
     return ExitStatus.PASSED

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import threading
 from pathlib import Path
 
 from confide.commands.options import add_json, read_manifest
-from confide.commands.output import say
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, say, show
 from confide.errors import ConfigError
 from confide.host.runner.qemu import Tools
 from confide.host.runner.restarts import run_anew
@@ -164,9 +163,9 @@ def _serve(machine: Machine, options: argparse.Namespace, interrupted: threading
             "ports": {str(guest): host for guest, host in machine.ports.items()},
             "console": str(machine.console),
         }
-        print(json.dumps(facts), flush=True)
+        print_json(facts, indent=None)
     elif not interrupted.is_set():
-        print(f"the {machine.role} is ready at {machine.url}; Ctrl-C stops it", flush=True)
+        show(f"the {machine.role} is ready at {machine.url}; Ctrl-C stops it")
     while not interrupted.wait(POLL_SECONDS):
         if not machine.running:
             raise machine.failure("ended", "power off")

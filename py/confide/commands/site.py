@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from confide.commands.options import add_collateral, add_json, make_finder
-from confide.commands.output import print_checks, print_json, progress, say
+from confide.commands.output import print_checks, progress
 from confide.commands.status import ExitStatus
+from confide.encoding.console import print_json, say, show
 from confide.encoding.files import replace_file, write_file
 from confide.host.inventory import (
     JUDGED_AS,
@@ -118,7 +119,7 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     print_checks(verdict, title=options.source, now=now, refusal="not added")
     if verdict.passed:
         done = "is listed now" if is_new else "was listed already, nothing is changed"
-        print(f"{options.site}: {_name(machine)} {done}")
+        show(f"{options.site}: {_name(machine)} {done}")
     if manifest.opt_outs:
         say(f"not checked, because the policy says so: {', '.join(manifest.opt_outs)}")
     return status

@@ -207,7 +207,7 @@ class System:
         """Start a proxy that pins the service's manifest; ready: it has verified the service."""
         listen = listen or f"127.0.0.1:{free_port()}"
         argv = ["proxy", "--gateway", gateway_url, "--listen", listen]
-        argv += ["--manifest", os.fspath(self.manifest), *options]
+        argv += ["--manifest", os.fspath(self.manifest), "--development", *options]
         return self._program("proxy", argv, listen, timeout=60)
 
     def _program(self, name: str, argv: Sequence[str], listen: str, *, timeout: float) -> Program:

@@ -13,20 +13,17 @@ from confide.commands.options import (
     add_api_key,
     add_collateral,
     add_json,
-    add_manifest,
     add_opt_outs,
     make_finder,
-    read_manifest,
 )
 from confide.commands.output import print_verdict, progress, say_remarks
+from confide.commands.pinned import Pinned, add_pinned, read_pinned
 from confide.commands.status import ExitStatus
 from confide.encoding.files import write_file
 from confide.errors import ConfigError
 from confide.protocol.binding import REPORT_DATA_SIZE
 from confide.protocol.collateral import Bundle
 from confide.protocol.evidence import Evidence
-from confide.protocol.manifest import Manifest
-from confide.protocol.opt_outs import require_given
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.service import check_validity
@@ -44,7 +41,7 @@ proof is judged by the collateral in it, and no peer or vendor is asked."""
         metavar="URL|FILE",
         help="the address of a gateway or coordinator, a saved proof, or evidence of a machine",
     )
-    add_manifest(parser)
+    add_pinned(parser)
     add_api_key(parser)
     add_collateral(parser)
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the proof in this file")
@@ -73,12 +70,11 @@ def _hex(text: str) -> bytes:
 
 
 def _run(options: argparse.Namespace) -> ExitStatus:
-    manifest = read_manifest(options.manifest)
-    parsed = Manifest.parse(manifest)
-    require_given(parsed.opt_outs, options.opt_outs)
+    pinned = read_pinned(options)
+    manifest, parsed = pinned.data, pinned.manifest
     live = "://" in options.service
     if live:
-        say_remarks(parsed)
+        say_remarks(parsed, pinned.foreign)
         parsed.require_current(int(time.time()))
         api_key = read_api_key(options.api_key_file)
         progress(f"asking {options.service} for its proof")
@@ -88,7 +84,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     else:
         proof = read_proof(Path(options.service))
     if isinstance(proof, Evidence):
-        return _verify_evidence(proof, parsed, options)
+        return _verify_evidence(proof, pinned, options)
     if options.role is not None or options.report_data is not None:
         raise ConfigError(
             "not-evidence",
@@ -106,7 +102,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
     verdict = verify_record(proof, manifest, now=now)
     if not live and options.at is None:
         verdict += Verdict((_stated_time(now),))
-    return print_verdict(verdict, parsed, title=options.service, now=now, as_json=options.json)
+    return _print(verdict, pinned, now, options)
 
 
 def _stated_time(now: int) -> Check:
@@ -115,9 +111,8 @@ def _stated_time(now: int) -> Check:
     return Check("time", "when the proof was made", stated, True, "the proof; --at UNIX to choose")
 
 
-def _verify_evidence(
-    evidence: Evidence, manifest: Manifest, options: argparse.Namespace
-) -> ExitStatus:
+def _verify_evidence(evidence: Evidence, pinned: Pinned, options: argparse.Namespace) -> ExitStatus:
+    manifest = pinned.manifest
     if options.role is None or len(options.report_data or b"") != REPORT_DATA_SIZE:
         raise ConfigError(
             "incomplete-options",
@@ -140,4 +135,15 @@ def _verify_evidence(
         collateral=collateral,
         now=now,
     )
-    return print_verdict(verdict, manifest, title=options.service, now=now, as_json=options.json)
+    return _print(verdict, pinned, now, options)
+
+
+def _print(verdict: Verdict, pinned: Pinned, now: int, options: argparse.Namespace) -> ExitStatus:
+    return print_verdict(
+        verdict,
+        pinned.manifest,
+        title=options.service,
+        now=now,
+        as_json=options.json,
+        foreign=pinned.foreign,
+    )

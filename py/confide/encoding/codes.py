@@ -23,6 +23,11 @@ CODES = {
     "unreadable-file": Code(
         "A file cannot be read. Check its path, size and permissions.", ConfigError
     ),
+    "unsafe-file": Code(
+        "Other users may read or write a file that has to be safe from them. Change its owner "
+        "or its mode.",
+        ConfigError,
+    ),
     "unwritable-file": Code(
         "A file cannot be written. Check its folder, permissions and free space.", ConfigError
     ),

@@ -167,6 +167,12 @@ CODES = {
         VerificationError,
     ),
     "too-few-gpus": Code("The model needs more GPUs than the machine has.", ConfigError),
+    "too-many-attestations": Code(
+        "Too many clients wait for the coordinator's evidence. Try again in a moment.",
+        UnavailableError,
+        status=429,
+        retry_after=2,
+    ),
     "too-many-keys": Code(
         "The service holds as many keys as it can. Try again later.", UnavailableError, status=429
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from confide.encoding.texts import check_name
 from confide.encoding.x509 import MAX_DER
 from confide.errors import (
     ConfideError,
@@ -61,9 +62,11 @@ class CoordinatorClient:
         """The vendor collateral that the coordinator verifies with."""
         return Bundle.parse(self._call("GET", "/collateral", None, MAX_BUNDLE))
 
-    def set_collateral(self, bundle: Bundle) -> None:
-        """Replace the vendor collateral of the coordinator."""
-        self._call("POST", "/collateral", bundle.encode(), 256)
+    def add_collateral(self, bundle: Bundle) -> messages.CollateralReply:
+        """Give the coordinator vendor collateral; it keeps the newer ones that it can need."""
+        limit = messages.MAX_COLLATERAL_REPLY
+        answer = self._call("POST", "/collateral", bundle.encode(), limit)
+        return messages.CollateralReply.parse(answer)
 
     def refused(self) -> messages.RefusedJoin:
         """The latest join whose evidence the coordinator refused."""
@@ -97,11 +100,21 @@ class CoordinatorClient:
 
 
 def peer_error(status: int, body: bytes, url: str) -> ConfideError:
-    """The error in a peer's answer, or "not-confide" if there is none in it."""
+    """The error in a peer's answer, or "not-confide" if there is none in it.
+
+    Its message says whose words it has, so no peer's words stand alone behind this program's name.
+    """
     kind = _KIND_BY_STATUS.get(status, PolicyError)
     try:
-        return error_from_dict(json.loads(body)["error"], kind)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said = error_from_dict(json.loads(body)["error"], kind)
+        return kind(
+            check_name(said.code, "the peer's error code"),
+            f"{url} answers: {said.message}",
+            expected=said.expected,
+            seen=said.seen,
+            next=said.next,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError):
         return UnavailableError(
             "not-confide",
             f"{url} does not speak Confide's protocol",

@@ -272,6 +272,7 @@ class UpstreamAnswer:
         self.length = response.length
         """Bytes of the body if they were announced, else None."""
         self.content_type = response.getheader("Content-Type") or ""
+        self.date = response.getheader("Date") or ""
 
     def header(self, name: str) -> str:
         """A header of the answer, "" if it has none of this name."""

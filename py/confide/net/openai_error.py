@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confide.errors import ConfideError
+from measure.printable import printable
 
 _TYPES = {
     400: "invalid_request_error",
@@ -15,10 +16,13 @@ _TYPES = {
 
 
 def from_error(error: ConfideError, status: int) -> dict[str, object]:
-    """The inner object; the caller wraps it as {"error": ...}."""
+    """The inner object; the caller wraps it as {"error": ...}.
+
+    Apps print it, and it may hold the words of a peer: so it is escaped.
+    """
     return {
-        "message": str(error),
+        "message": printable(str(error)),
         "type": _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
         "param": None,
-        "code": error.code,
+        "code": printable(error.code),
     }

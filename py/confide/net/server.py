@@ -25,7 +25,6 @@ import socket
 import ssl
 import struct
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +40,12 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
+from confide.encoding.console import (
+    EscapedFormatter,
+    escape_the_unexpected,
+    say,
+    say_traceback,
+)
 from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
 from confide.net.address import is_port
 from confide.net.codes import SHARED
@@ -72,8 +77,12 @@ def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
 
     `codes` are those of the room that serves. Codes of net and the rooms below it are known here.
     """
-    code = codes.get(error.code) or SHARED.get(error.code)
+    code = _declared(error, codes)
     return error.status if code is None or code.status is None else code.status
+
+
+def _declared(error: ConfideError, codes: Mapping[str, Code]) -> Code | None:
+    return codes.get(error.code) or SHARED.get(error.code)
 
 
 def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY) -> Flask:
@@ -91,7 +100,11 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
             raise LengthRequired
 
     def failed(error: ConfideError) -> tuple[Response, int]:
-        return jsonify(error=error.to_dict()), status_of(error, codes)
+        response = jsonify(error=error.to_dict())
+        code = _declared(error, codes)
+        if code is not None and code.retry_after:
+            response.headers["Retry-After"] = str(code.retry_after)
+        return response, status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500
@@ -108,7 +121,7 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
 
     def crashed(error: Exception) -> tuple[Response, int]:
         # Only the type: a message or a traceback could quote what a client sent.
-        print(f"confide: unexpected {type(error).__name__} in {name}", file=sys.stderr, flush=True)
+        say(f"unexpected {type(error).__name__} in {name}")
         plain = ConfideError("internal", "The service has a defect.")
         return jsonify(error=plain.to_dict()), 500
 
@@ -158,7 +171,12 @@ class _TlsSettings:
 
 
 class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
-    """Logs the kind of an error, never the request."""
+    """Logs the kind of an error, never the request; each record is one escaped line."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(EscapedFormatter(self.error_fmt, self.datefmt))
 
     def exception(self, _message: str, *_args: object, **_options: object) -> None:
         kind, _, _ = sys.exc_info()
@@ -238,14 +256,15 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApplication:
+        escape_the_unexpected()
         try:
             service = self._factory()
         except ConfideError as error:
-            print(f"confide: {error}", file=sys.stderr, flush=True)
+            say(str(error))
             # Tells the parent to give up and not to start this program again.
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from error
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            say_traceback(error)
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
         self.tls = service.tls
         if service.tls is None:

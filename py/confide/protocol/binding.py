@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from confide.encoding.canonical import cbor_encode
 from confide.errors import FormatError
 
-COORDINATOR_LABEL = "confide/coordinator/1"
+COORDINATOR_LABEL = "confide/coordinator/2"
 JOIN_LABEL = "confide/join/2"
 INVENTORY_LABEL = "confide/inventory/1"
 
 NONCE_SIZE = 32
 REPORT_DATA_SIZE = 64
+TIME_SIZE = 8
 # A TPM quote has room for less: it carries the digest without the padding.
 TPM_EXTRA_DATA_SIZE = 32
 
@@ -47,10 +48,23 @@ def report_data(label: str, nonce: bytes, items: Sequence[bytes]) -> bytes:
 
 
 def coordinator_report_data(
-    nonce: bytes, *, manifest: bytes, root_ca: bytes, mesh_ca: bytes, history: bytes
+    root: bytes, *, manifest: bytes, root_ca: bytes, mesh_ca: bytes, history: bytes, time: int
 ) -> bytes:
-    """The 64 bytes in the coordinator's report. CAs are DER, the history is its CBOR bytes."""
-    return report_data(COORDINATOR_LABEL, nonce, [manifest, root_ca, mesh_ca, history])
+    """The 64 bytes in the coordinator's report.
+
+    Args:
+        root: of the tree over the nonces that the report answers (`protocol.nonce_tree`), 32 bytes.
+        manifest: the manifest's canonical bytes.
+        root_ca: DER.
+        mesh_ca: DER.
+        history: its CBOR bytes.
+        time: the coordinator's, in unix seconds (64 bits).
+
+    Raises:
+        FormatError: `bad-nonce` for a root of another size.
+    """
+    items = [manifest, root_ca, mesh_ca, history, time.to_bytes(TIME_SIZE)]
+    return report_data(COORDINATOR_LABEL, root, items)
 
 
 def join_report_data(

@@ -43,6 +43,9 @@ CODES = {
     ),
     "bad-label": Code("A label of a binding is not ASCII text.", FormatError),
     "bad-nonce": Code("A nonce has the wrong size.", FormatError),
+    "bad-nonce-path": Code(
+        "The place of a nonce in an attestation is not in a tree of its depth.", FormatError
+    ),
     "bad-padding": Code("The padding of a sealed message is wrong.", FormatError),
     "bad-record": Code(
         "A record of a sealed response is malformed or in the wrong place.", FormatError
@@ -58,6 +61,11 @@ CODES = {
     "bad-tdx-policy": Code("The manifest's policy for TDX is wrong.", FormatError),
     "bad-usage": Code(
         "The counts of an answer were changed, or are more than the request allows.",
+        VerificationError,
+    ),
+    "clocks-apart": Code(
+        "A coordinator's clock and this one are more than 300 s apart. Correct the wrong one: a "
+        "machine gets its clock from its host when it starts.",
         VerificationError,
     ),
     "engine-option": Code(

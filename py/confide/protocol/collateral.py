@@ -2,7 +2,8 @@
 
 Certificates, revocation lists, TCB info, reference integrity manifests, OCSP responses: all signed
 by their vendors, so anybody may bring them. A bundle proves nothing until a verifier has checked
-the items that it uses; a bad bundle can only make that check fail.
+the items that it uses. A program that keeps what anybody brings checks each item when it comes
+(`verify/items/merge.py`).
 
 Items have names, so that a verifier asks for exactly what some evidence needs:
 
@@ -30,6 +31,7 @@ FORMAT = "confide-collateral/1"
 MAX_BUNDLE = 8 << 20
 MAX_ITEM = 1 << 20
 MAX_ITEMS = 4096
+MAX_CHAIN = 65536
 _NAME = re.compile(r"[a-z]+(/[A-Za-z0-9_.-]{1,160}){1,4}")
 
 
@@ -60,18 +62,19 @@ def _check_count(items: Mapping[str, Any]) -> Mapping[str, Any]:
 class Item:
     """One vendor's statement: its bytes, and when it was fetched (unix seconds, by our clock).
 
-    `chain` is the PEM chain that a service sends beside what it signed, `nonce` is the nonce of the
-    request; each is empty if there is none.
+    `chain` is in PEM, from a certificate up to the root: for TCB info and QE identity the signer's,
+    for the list of a PCK CA that CA's, for an OCSP answer that of the certificate it is about.
+    `nonce` is the nonce of an OCSP request. Each is empty for all other items.
     """
 
     data: Annotated[bytes, Blob(max_size=MAX_ITEM)]
     fetched: Annotated[int, Integer()]
-    chain: Annotated[bytes, Blob(max_size=65536)] = b""
+    chain: Annotated[bytes, Blob(max_size=MAX_CHAIN)] = b""
     nonce: Annotated[bytes, Blob(max_size=64)] = b""
 
 
-_ITEM_NAME = Converted(Text(max_length=MAX_BUNDLE), read=check_item_name, write=str)
-_ITEMS = MapOf(_ITEM_NAME, Nested(Item), max_items=MAX_BUNDLE)
+ITEM_NAME = Converted(Text(max_length=MAX_BUNDLE), read=check_item_name, write=str)
+_ITEMS = MapOf(ITEM_NAME, Nested(Item), max_items=MAX_BUNDLE)
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,3 @@ class Bundle(CborMessage, what="the collateral", limit=MAX_BUNDLE):
     def get(self, name: str) -> Item | None:
         """The item of this name, None if the bundle has none."""
         return self.items.get(name)
-
-    def merged(self, other: Bundle) -> Bundle:
-        """The items of both; of two with one name, that fetched later."""
-        items = dict(self.items)
-        for name, item in other.items.items():
-            if name not in items or items[name].fetched <= item.fetched:
-                items[name] = item
-        return Bundle(items)

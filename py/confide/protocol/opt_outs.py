@@ -14,6 +14,9 @@ from measure.declare import kinds_of
 
 PREFIX = "insecure_"
 
+FOREIGN = "insecure_foreign_measurements"
+"""Not in a manifest: a client asks for it where a manifest is not of the client's release."""
+
 OPT_OUTS = tuple(
     sorted(
         {

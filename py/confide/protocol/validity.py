@@ -1,4 +1,4 @@
-"""How long a manifest is valid: from its release until it expires. A client checks it.
+"""Times: how long a manifest is valid, and how far apart two clocks may be. A client checks both.
 
 Only the clock of a client counts. The clock of a machine is its host's, so what a machine checks is
 a convenience: the operator hears early that he sets a manifest that no client takes.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from confide.errors import FormatError, PolicyError
+from confide.errors import FormatError, PolicyError, VerificationError
 
 DAY = 86400
 DEFAULT_DAYS = 180
@@ -16,7 +16,7 @@ MAX_DAYS = 366
 WARNING_DAYS = 21
 """From so many days before the end on, a client warns."""
 CLOCK_TOLERANCE = 300
-"""Seconds by which a client's clock may be behind the one of who released the manifest."""
+"""Seconds by which two clocks may be apart."""
 LAST_TIME = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -48,7 +48,7 @@ def require_current(released: int, expires: int, *, now: int) -> None:
             "manifest-expired",
             f"the manifest expired on {date(expires)}",
             expected="a manifest that is valid now",
-            seen=f"the time {_shown(now)}",
+            seen=f"the time {shown(now)}",
             next="get the manifest of a newer release, or build a new one",
         )
     if now < released - CLOCK_TOLERANCE:
@@ -56,9 +56,26 @@ def require_current(released: int, expires: int, *, now: int) -> None:
             "manifest-not-valid-yet",
             f"the manifest was released on {date(released)}, which is in the future",
             expected="a manifest that is valid now",
-            seen=f"the time {_shown(now)}",
+            seen=f"the time {shown(now)}",
             next="check the clock of this computer",
         )
+
+
+def require_near(stated: int, *, now: int) -> None:
+    """Raises VerificationError `clocks-apart` if a machine's time is too far from `now`.
+
+    Both are unix seconds; `stated` is at most `LAST_TIME`.
+    """
+    if abs(stated - now) <= CLOCK_TOLERANCE:
+        return
+    raise VerificationError(
+        "clocks-apart",
+        "the coordinator's clock and this one are apart",
+        expected=f"at most {CLOCK_TOLERANCE} s",
+        seen=f"{abs(stated - now)} s: the coordinator says {date(stated)}, this clock {shown(now)}",
+        next="set the clock that is wrong; a machine gets its clock from its host when it starts, "
+        "so start it anew",
+    )
 
 
 def warning(expires: int, *, now: int) -> str:
@@ -72,5 +89,6 @@ def warning(expires: int, *, now: int) -> str:
     )
 
 
-def _shown(now: int) -> str:
+def shown(now: int) -> str:
+    """Any time in unix seconds, as `date` if it has one."""
     return date(now) if 0 <= now <= LAST_TIME else str(now)

@@ -61,8 +61,12 @@ class Walker:
         self._found: dict[tuple[int, ...], str] = {}
         self._signed: dict[tuple[int, int], bool] = {}
 
-    def faults(self, chain: Sequence[x509.Certificate], profile: Profile) -> list[str]:
+    def faults(
+        self, chain: Sequence[x509.Certificate], profile: Profile, *, first: int = 0
+    ) -> list[str]:
         """What is wrong with each certificate, "" where nothing is.
+
+        `first` is the place of the first one: 0 for a leaf, more for the upper part of a chain.
 
         A certificate has a name of its place; it may sign certificates if it is not the leaf, as
         deep as it stands, and may not if it is the leaf; it has no critical extension that is not
@@ -71,8 +75,9 @@ class Walker:
         self._kept += [*chain, profile]
         last = len(chain) - 1
         found = []
-        for number, certificate in enumerate(chain):
-            issuer = chain[min(number + 1, last)]
+        for at, certificate in enumerate(chain):
+            number = first + at
+            issuer = chain[min(at + 1, last)]
             key = (id(certificate), id(issuer), number, id(profile))
             if key not in self._found:
                 self._found[key] = self._fault(certificate, issuer, number, profile)

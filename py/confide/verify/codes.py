@@ -22,6 +22,38 @@ CODES = {
     "bad-rim-signature": Code(
         "The XML signature of NVIDIA's reference values is wrong.", FormatError
     ),
+    "collateral-expired": Code(
+        "An item of collateral has expired. Fetch a newer one, or check the clock.",
+        VerificationError,
+    ),
+    "collateral-full": Code(
+        "The items in use leave no room for another one of this kind.", PolicyError
+    ),
+    "collateral-not-genuine": Code(
+        "An item of collateral is not signed by its vendor, or is another one than its name says.",
+        VerificationError,
+    ),
+    "collateral-not-needed": Code(
+        "No verification by the manifest can need this item of collateral.", PolicyError
+    ),
+    "collateral-not-read": Code(
+        "The item was not read, because too many others of its bundle are wrong. Leave those out.",
+        PolicyError,
+    ),
+    "collateral-not-valid-yet": Code(
+        "An item of collateral is not valid yet. Check the clock, or bring it later.",
+        VerificationError,
+    ),
+    "collateral-without-signer": Code(
+        "An item of collateral came without the certificates that show that it is genuine. "
+        "Fetch it again.",
+        VerificationError,
+    ),
+    "leaf-too-old": Code(
+        "A certificate of the mesh was issued more than an hour ago. Check the clock; its machine "
+        "has to join again.",
+        VerificationError,
+    ),
     "missing-certificate": Code(
         "A certificate is missing. Fetch collateral for this machine.", FormatError
     ),

@@ -10,7 +10,6 @@ Evidence that cannot be read needs nothing: its verifier says what is wrong with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -34,24 +33,27 @@ from confide.verify.snp.collateral import SnpCollateral
 _TURIN_CHIP_ID_SIZE = 8
 
 About = tuple[x509.Certificate, ...]
-"""The certificate that an item is about, and for a question to its issuer, that one's; unverified.
+"""The certificate that an item is about, its issuer and those above, up to the root; unverified.
 
 Empty for the items whose names say everything.
 """
 
 
 class Shelf:
-    """A bundle, and what was asked for and is not in it: names, and what these are about."""
+    """A bundle, and what was asked for: what is not in it, and about what that is; and the rest."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self.missing: dict[str, About] = {}
+        self.taken: set[str] = set()
 
     def take(self, name: str, *about: x509.Certificate) -> Item | None:
         """The item of this name; None, which is noted as missing, if the bundle lacks it."""
         item = self._bundle.get(name)
         if item is None:
             self.missing[name] = about
+        else:
+            self.taken.add(name)
         return item
 
     def data(self, name: str, *about: x509.Certificate) -> bytes | None:
@@ -67,6 +69,17 @@ def missing_for(
 
     Only what the manifest's policy looks at is needed; a platform that it refuses needs none.
     """
+    return _select(evidence, role, manifest, bundle).missing
+
+
+def taken_by(
+    evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest, bundle: Bundle
+) -> set[str]:
+    """The items of `bundle` that verifying this evidence takes, by name."""
+    return _select(evidence, role, manifest, bundle).taken
+
+
+def _select(evidence: ParsedEvidence, role: RoleEntry, manifest: Manifest, bundle: Bundle) -> Shelf:
     shelf = Shelf(bundle)
     machine, platforms = evidence.machine, manifest.platforms
     match machine:
@@ -75,16 +88,17 @@ def missing_for(
         case TdxEvidence() if role.tdx and platforms.tdx is not None:
             tdx_collateral(machine, shelf)
         case _:
-            return {}
+            return shelf
     if role.gpus is not None:
         gpu_collateral(evidence.gpus, role.gpus, shelf)
-    return shelf.missing
+    return shelf
 
 
 def snp_collateral(evidence: SnpEvidence, policy: SnpPolicy, shelf: Shelf) -> SnpCollateral:
     """AMD's certificates that did not come with the evidence, and the revocation list.
 
-    The list is left out if the policy does without it.
+    The list is left out if the policy does without it. The root comes with the list, also where the
+    evidence has it: a program that keeps the list checks its signature by it.
     """
     report, key = evidence.report, evidence.endorsement_key
     product = key.product if key is not None else report.product
@@ -101,6 +115,7 @@ def snp_collateral(evidence: SnpEvidence, policy: SnpPolicy, shelf: Shelf) -> Sn
         root = shelf.data(f"{prefix}/ark")
     if OptOut.WITHOUT_REVOCATION not in policy.opt_outs:
         crl = shelf.data(f"{prefix}/crl")
+        shelf.take(f"{prefix}/ark")
     return SnpCollateral(vcek, intermediate, root, crl)
 
 
@@ -162,8 +177,8 @@ def gpu_collateral(
 
 
 def _questions(chain: About) -> dict[str, About]:
-    """What to ask of each certificate but the last, by the item's name: (certificate, issuer)."""
+    """What to ask of each certificate but the last, by the item's name: it and those above it."""
     return {
-        f"nvidia/ocsp/{certificate.fingerprint(hashes.SHA256()).hex()}": (certificate, issuer)
-        for certificate, issuer in pairwise(chain)
+        f"nvidia/ocsp/{certificate.fingerprint(hashes.SHA256()).hex()}": chain[at:]
+        for at, certificate in enumerate(chain[:-1])
     }

@@ -20,12 +20,11 @@ from confide.encoding.x509 import load_certificate
 from confide.errors import VerificationError
 from confide.protocol.certificates import (
     EXTENDED_KEY_USAGE,
-    KEM_KEY_OID,
-    MANIFEST_OID,
+    LEAF_LIFETIME,
     MeshIdentity,
-    extension_digest,
     key_usage,
     parse_leaf,
+    parse_mesh_ca,
     public_key_of,
 )
 
@@ -41,21 +40,19 @@ _COMMON = frozenset(
 
 @dataclass(frozen=True)
 class _Profile:
-    """One kind of certificate: its path length (None: no CA), the extensions it has or may have."""
+    """One kind of certificate: its path length (None: no CA), and exactly its extensions."""
 
     what: str
     path_length: int | None
-    required: frozenset[x509.ObjectIdentifier]
-    optional: frozenset[x509.ObjectIdentifier] = frozenset()
+    extensions: frozenset[x509.ObjectIdentifier]
 
 
 _ROOT = _Profile("root CA", 1, _COMMON)
-_MESH = _Profile("mesh CA", 0, _COMMON | {MANIFEST_OID})
+_MESH = _Profile("mesh CA", 0, _COMMON | {ExtensionOID.SUBJECT_ALTERNATIVE_NAME})
 _LEAF = _Profile(
     "leaf",
     None,
     _COMMON | {ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.EXTENDED_KEY_USAGE},
-    frozenset({KEM_KEY_OID}),
 )
 
 
@@ -67,7 +64,7 @@ def verify_leaf(
     role: str | Collection[str],
     now: int,
 ) -> MeshIdentity:
-    """Verifies a certificate of the mesh and the chain above it.
+    """Verifies a certificate of the mesh, when it was issued, and the chain above it.
 
     Args:
         leaf_der: the certificate (DER), as are the next two.
@@ -80,9 +77,10 @@ def verify_leaf(
         VerificationError: a check failed.
         FormatError: a certificate cannot be read.
     """
-    mesh = _verify_mesh(mesh_ca_der, root_ca_der, now)
+    mesh, _ = _verify_mesh(mesh_ca_der, root_ca_der, now)
     leaf = _verify(leaf_der, _LEAF, mesh, now)
     identity = parse_leaf(leaf)
+    _require_recent(identity, now)
     roles = (role,) if isinstance(role, str) else tuple(role)
     if identity.role not in roles:
         raise VerificationError(
@@ -94,18 +92,32 @@ def verify_leaf(
     return identity
 
 
+def _require_recent(identity: MeshIdentity, now: int) -> None:
+    """Whatever end a leaf states: its machine was attested within the hour, or it does not count.
+
+    A leaf that was issued later than `now` is not valid yet.
+    """
+    if now - identity.issued > LEAF_LIFETIME:
+        raise VerificationError(
+            "leaf-too-old",
+            "the peer's certificate was issued more than an hour ago",
+            expected=f"at most {LEAF_LIFETIME} s",
+            seen=f"{now - identity.issued} s, at unix time {identity.issued}",
+            next="check this machine's clock; a node must join again before its hour ends",
+        )
+
+
 def verify_mesh_ca(
     mesh_ca_der: bytes, root_ca_der: bytes, *, manifest_sha256: bytes, now: int
 ) -> None:
     """Verify that the root CA made this mesh CA for exactly this manifest. Raises as above."""
-    mesh = _verify_mesh(mesh_ca_der, root_ca_der, now)
-    seen = extension_digest(mesh, MANIFEST_OID)
-    if seen is None or seen != manifest_sha256:
+    _, seen = _verify_mesh(mesh_ca_der, root_ca_der, now)
+    if seen != manifest_sha256:
         raise VerificationError(
             "wrong-manifest",
             "the mesh CA was made for another manifest",
             expected=manifest_sha256.hex(),
-            seen=seen.hex() if seen else "none",
+            seen=seen.hex(),
         )
 
 
@@ -114,8 +126,12 @@ def verify_root_ca(root_ca_der: bytes, *, now: int) -> None:
     _verify(root_ca_der, _ROOT, None, now)
 
 
-def _verify_mesh(mesh_ca_der: bytes, root_ca_der: bytes, now: int) -> x509.Certificate:
-    return _verify(mesh_ca_der, _MESH, _verify(root_ca_der, _ROOT, None, now), now)
+def _verify_mesh(
+    mesh_ca_der: bytes, root_ca_der: bytes, now: int
+) -> tuple[x509.Certificate, bytes]:
+    """The mesh CA, and the SHA-256 of the manifest that it is for."""
+    mesh = _verify(mesh_ca_der, _MESH, _verify(root_ca_der, _ROOT, None, now), now)
+    return mesh, parse_mesh_ca(mesh)
 
 
 def _verify(
@@ -165,9 +181,9 @@ def _check_profile(certificate: x509.Certificate, profile: _Profile) -> None:
         raise _profile_error(what, "ECDSA with SHA-256", algorithm.dotted_string)
     public_key_of(certificate, what)
     extensions = {extension.oid: extension for extension in certificate.extensions}
-    for oid in extensions.keys() - profile.required - profile.optional:
+    for oid in extensions.keys() - profile.extensions:
         raise _profile_error(what, "no other extension", oid.dotted_string)
-    for oid in profile.required - extensions.keys():
+    for oid in profile.extensions - extensions.keys():
         raise _profile_error(what, f"extension {oid.dotted_string}", "none")
     is_ca = profile.path_length is not None
     exact: dict[x509.ObjectIdentifier, x509.ExtensionType] = {

@@ -21,7 +21,7 @@ def verify_receipt(
     mesh_ca: bytes,
     root_ca: bytes,
     roles: Collection[str],
-    worker: bytes,
+    worker: bytes | None,
     request_sha256: bytes,
     response_sha256: bytes,
     manifest_sha256: bytes,
@@ -37,7 +37,7 @@ def verify_receipt(
         mesh_ca: the attested mesh CA (DER).
         root_ca: the attested root CA (DER).
         roles: the worker roles that the manifest lets serve the model.
-        worker: whom the request was sealed for (`worker_id_of`, 32 bytes).
+        worker: whom the request was sealed for (`worker_id_of`, 32 bytes); None if nobody knows.
         request_sha256: of the request that was sent (32 bytes).
         response_sha256: of the answer that came (32 bytes).
         manifest_sha256: of the pinned manifest (32 bytes).
@@ -66,8 +66,9 @@ def verify_receipt(
             expected=model,
             seen=" ".join(identity.models) or "no model",
         )
+    worker_id = worker_id_of(identity.public_key)
     for name, expected, seen in (
-        ("worker", worker, worker_id_of(identity.public_key)),
+        ("worker", worker_id if worker is None else worker, worker_id),
         ("request", request_sha256, statement.request_sha256),
         ("response", response_sha256, statement.response_sha256),
         ("manifest", manifest_sha256, statement.manifest_sha256),

@@ -16,21 +16,25 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from confide.encoding.x509 import load_certificate
-from confide.errors import ConfideError, FormatError, PolicyError
+from confide.errors import ConfideError, FormatError, PolicyError, VerificationError
 from confide.protocol.binding import coordinator_report_data
 from confide.protocol.certificates import public_key_of
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation
 from confide.protocol.history import encode_history, parse_history, verify_history
 from confide.protocol.manifest import Manifest
+from confide.protocol.nonce_tree import root_of
 from confide.protocol.roles import Role
-from confide.protocol.validity import date
+from confide.protocol.validity import CLOCK_TOLERANCE, date, require_near, shown
 from confide.verify.evidence import verify_evidence
 from confide.verify.mesh import verify_mesh_ca, verify_root_ca
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.verdict import Check, Verdict, check_equal
 
 _PINNED = "pinned manifest"
+_THIS_CLOCK = "clock of this computer"
+COORDINATOR_CLOCK = "coordinator's clock"
+"""The check that the coordinator's time is the caller's."""
 
 
 def verify_coordinator(
@@ -44,7 +48,7 @@ def verify_coordinator(
     """Every check of a coordinator that says it runs the pinned manifest.
 
     If the verdict passes, `attestation.root_ca` and `.mesh_ca` may be trusted, for as long as the
-    caller lets a verification count.
+    caller lets a verification count, and the coordinator issues certificates by the right time.
 
     Args:
         attestation: what the coordinator answered.
@@ -84,6 +88,7 @@ def verify_coordinator(
     return Verdict(
         (
             served,
+            _check_clock(attestation, now),
             check_validity(manifest, now),
             *evidence.checks,
             _check_root_ca(attestation, now),
@@ -121,6 +126,7 @@ def verify_unset_coordinator(
                 not attestation.manifest and not attestation.mesh_ca,
                 "the coordinator is new",
             ),
+            _check_clock(attestation, now),
             check_validity(manifest, now),
             *_verify_evidence(attestation, b"", manifest, nonce, collateral, now).checks,
             _check_root_ca(attestation, now),
@@ -139,11 +145,12 @@ def _verify_evidence(
 ) -> Verdict:
     """The evidence must bind `manifest_bytes`: what we know, not what was sent along."""
     report_data = coordinator_report_data(
-        nonce,
+        root_of(nonce, attestation.index, attestation.path),
         manifest=manifest_bytes,
         root_ca=attestation.root_ca,
         mesh_ca=attestation.mesh_ca,
         history=attestation.history,
+        time=attestation.time,
     )
     try:
         evidence = ParsedEvidence.parse(attestation.evidence)
@@ -157,6 +164,19 @@ def _verify_evidence(
         collateral=collateral,
         now=now,
     )
+
+
+def _check_clock(attestation: Attestation, now: int) -> Check:
+    """Whether the coordinator's time, which its evidence binds, is the caller's.
+
+    Otherwise its certificates may have been issued at a time that is not theirs.
+    """
+    expected = f"{shown(now)}, give or take {CLOCK_TOLERANCE} s"
+    try:
+        require_near(attestation.time, now=now)
+    except VerificationError as error:
+        return _failed(COORDINATOR_CLOCK, expected, error, _THIS_CLOCK)
+    return Check(COORDINATOR_CLOCK, expected, date(attestation.time), True, _THIS_CLOCK)
 
 
 def _check_root_ca(attestation: Attestation, now: int) -> Check:

@@ -33,6 +33,8 @@ PASSED, FAILED, USAGE, _ = ExitStatus
 REPORT_DATA = bytes(range(32)) + bytes(32)
 FOR = ["--role", "worker-gpu", "--report-data", REPORT_DATA.hex()]
 Run = Callable[..., int]
+# The simulated machines are of no release.
+FOREIGN = "--insecure-foreign-measurements"
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def fetch(*options: str, role: str = "worker-gpu") -> int:
 
 
 def verify(*options: str) -> int:
-    return main(["verify", "evidence", "--manifest", "manifest.json", *options])
+    return main(["verify", "evidence", "--manifest", "manifest.json", FOREIGN, *options])
 
 
 def read(name: str) -> Bundle:
@@ -170,7 +172,7 @@ def test_a_saved_record_carries_its_collateral(
     attestation = coordinator.attest(nonce).encode()
     record = Record(nonce, NOW, attestation, b"", production.bundle())
     Path("record").write_bytes(record.encode())
-    arguments = ["verify", "record", "--manifest", "manifest.json"]
+    arguments = ["verify", "record", "--manifest", "manifest.json", FOREIGN]
     stale = make_crl(issuer=root(), end=MADE + timedelta(hours=1))
     Path("stale").write_bytes(Bundle({"amd/milan/crl": Item(stale, NOW + 1)}).encode())
     assert main(arguments) == PASSED
@@ -185,7 +187,7 @@ def test_a_saved_record_carries_its_collateral(
     arguments = ["collateral", "fetch", "record", "--manifest", "manifest.json", "-o", "later"]
     assert main(arguments) == PASSED
     Path("record").write_bytes(replace(record, collateral=read("later")).encode())
-    assert main(["verify", "record", "--manifest", "manifest.json"]) == PASSED
+    assert main(["verify", "record", "--manifest", "manifest.json", FOREIGN]) == PASSED
 
 
 @pytest.mark.usefixtures("files")
@@ -292,15 +294,23 @@ def test_a_running_coordinator(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It takes what it is given; it is a development machine itself, and needs nothing."""
-    Path("development.json").write_bytes(current_manifest())
+    """It is a development machine, and so are those of its manifest: they need nothing."""
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    Path("development.json").write_bytes(current_manifest())
     with program("coordinator", tmp_path, Path("development.json").read_bytes()) as coordinator:
         coordinator.wait("no-manifest")
-        assert main(["collateral", "push", "--coordinator", coordinator.url, "all"]) == PASSED
-        assert CoordinatorClient(coordinator.url).collateral() == read("all")
+        push = ["collateral", "push", "--coordinator", coordinator.url, "all"]
+        assert main(push) == FAILED
+        assert "has no manifest yet" in capsys.readouterr().err
+        CoordinatorClient(coordinator.url).set_manifest(Path("development.json").read_bytes())
+        assert main(push) == FAILED
+        said = capsys.readouterr().err
+        assert "took 0 items" in said
+        for name in read("all").items:
+            assert f"refused: {name}: collateral-not-needed" in said
+        assert CoordinatorClient(coordinator.url).collateral() == Bundle()
         command = ["collateral", "fetch", coordinator.url, "--manifest", "development.json"]
         capsys.readouterr()
         assert main([*command, "-o", "bundle"]) == PASSED

@@ -51,9 +51,9 @@ def test_each_command_needs_the_word(
     gateway = service.urls["gateway"]
     listen = ["--listen", f"127.0.0.1:{free_port()}"]
     for command in (
-        ["verify", gateway, *manifest],
+        ["verify", gateway, "--development", *manifest],
         ["set", "--coordinator", service.urls["coordinator"], *manifest],
-        ["proxy", "--gateway", gateway, *listen, *manifest],
+        ["proxy", "--gateway", gateway, *listen, "--development", *manifest],
     ):
         assert main(command) == FAILED, command
         said = capsys.readouterr().err
@@ -66,8 +66,8 @@ def test_verify_and_set_show_it(service: NativeService, capsys: pytest.CaptureFi
     manifest = ["--manifest", str(service.folder / "manifest.json"), WORD]
     coordinator = ["--coordinator", service.urls["coordinator"]]
     proof = str(service.folder / "proof")
-    verify = ["verify", service.urls["gateway"], "--save", proof]
-    for command in (verify, ["set", *coordinator], ["verify", proof]):
+    verify = ["verify", service.urls["gateway"], "--development", "--save", proof]
+    for command in (verify, ["set", *coordinator], ["verify", proof, "--development"]):
         assert main([*command, *manifest]) == PASSED
         assert OPT_OUT in capsys.readouterr().out
         assert main([*command, *manifest, "--json"]) == PASSED
@@ -106,8 +106,8 @@ def test_a_manifest_that_is_not_valid_now(
     manifest = ["--manifest", written(tmp_path, released=released, expires=expires)]
     listen = ["--listen", f"127.0.0.1:{free_port()}"]
     for command in (
-        ["verify", peer],
-        ["proxy", "--gateway", peer, *listen],
+        ["verify", peer, "--development"],
+        ["proxy", "--gateway", peer, "--development", *listen],
         ["set", "--coordinator", peer],
     ):
         assert main([*command, *manifest]) == FAILED
@@ -118,16 +118,17 @@ def test_a_manifest_that_is_not_valid_now(
 def test_the_end_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = ["--manifest", written(tmp_path, released=-10 * DAY, expires=5 * DAY + 60)]
     peer = f"http://127.0.0.1:{free_port()}"
-    assert main(["verify", peer, *manifest]) == FAILED
+    assert main(["verify", peer, "--development", *manifest]) == FAILED
     assert "the manifest expires in 5 days" in capsys.readouterr().err
-    assert main(["proxy", "--gateway", peer, "--listen", "127.0.0.1:0", *manifest]) != PASSED
+    proxy = ["proxy", "--gateway", peer, "--development", "--listen", "127.0.0.1:0"]
+    assert main([*proxy, *manifest]) != PASSED
 
 
 def test_a_saved_proof_is_judged_at_its_own_time_or_at_another(
     service: NativeService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proof = str(service.folder / "saved")
-    manifest = ["--manifest", str(service.folder / "manifest.json"), WORD]
+    manifest = ["--manifest", str(service.folder / "manifest.json"), "--development", WORD]
     assert main(["verify", service.urls["gateway"], *manifest, "--save", proof]) == PASSED
     capsys.readouterr()
     later = str(int(time.time()) + 200 * DAY)

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from confide.client.proxy.program import Settings, receipt_keeper
+from confide.client.proxy.program import Settings
 from confide.commands.cli import command_parser, main
 from confide.commands.proxy import settings
-from confide.errors import ConfigError
 from tests.support.native_service import NativeService
 from tests.support.programs import free_port
 from tests.support.simulated_machine import current_manifest
@@ -28,28 +27,14 @@ def parse(*options: str) -> Settings:
     return settings(command_parser("proxy").parse_args(["--gateway", "http://g", *options]))
 
 
-def test_a_manifest_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CONFIDE_MANIFEST", raising=False)
-    with pytest.raises(ConfigError, match="--manifest"):
-        parse()
-
-
-def test_the_built_in_manifest_and_another_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    built_in, other = tmp_path / "built-in", tmp_path / "other"
-    built_in.write_bytes(b"1")
-    other.write_bytes(b"2")
-    monkeypatch.setenv("CONFIDE_MANIFEST", str(built_in))
-    assert parse().manifest == b"1"
-    assert parse("--manifest", str(other)).manifest == b"2"
-
-
 def test_api_key_file(tmp_path: Path, manifest: Path) -> None:
     file = tmp_path / "key"
     file.write_bytes(b"abc\n")
-    assert parse("--manifest", str(manifest), "--api-key-file", str(file)).api_key == "abc"
-    assert parse("--manifest", str(manifest)).api_key == ""
+    assert (
+        parse("--development", "--manifest", str(manifest), "--api-key-file", str(file)).api_key
+        == "abc"
+    )
+    assert parse("--development", "--manifest", str(manifest)).api_key == ""
 
 
 def test_a_gateway_that_is_not_there_is_one_line(
@@ -57,7 +42,10 @@ def test_a_gateway_that_is_not_there_is_one_line(
 ) -> None:
     gateway = f"http://127.0.0.1:{free_port()}"
     listen = ["--listen", f"127.0.0.1:{free_port()}"]
-    assert main(["proxy", "--gateway", gateway, "--manifest", str(manifest), *listen]) == 1
+    assert (
+        main(["proxy", "--gateway", gateway, "--development", "--manifest", str(manifest), *listen])
+        == 1
+    )
     printed = capsys.readouterr()
     assert printed.err.startswith("confide: peer-unreachable: ") and gateway in printed.err
     assert printed.out == "" and printed.err.count("\n") == 1
@@ -69,7 +57,7 @@ def test_a_gateway_that_is_not_there_is_one_line(
 def test_wrong_gateway_addresses(
     manifest: Path, capsys: pytest.CaptureFixture[str], gateway: str
 ) -> None:
-    assert main(["proxy", "--gateway", gateway, "--manifest", str(manifest)]) == 2
+    assert main(["proxy", "--gateway", gateway, "--development", "--manifest", str(manifest)]) == 2
     assert "bad-url" in capsys.readouterr().err
 
 
@@ -77,7 +65,7 @@ def test_a_port_in_use(manifest: Path, capsys: pytest.CaptureFixture[str]) -> No
     """It is found out before anything is verified, and nothing is announced."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        options = ["--gateway", "http://127.0.0.1:1", "--manifest", str(manifest)]
+        options = ["--gateway", "http://127.0.0.1:1", "--development", "--manifest", str(manifest)]
         assert main(["proxy", *options, "--listen", listen]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -90,7 +78,8 @@ def test_it_answers_at_the_address_that_it_announces(tmp_path: Path) -> None:
         manifest = tmp_path / "manifest.json"
         manifest.write_bytes(service.manifest)
         listen = f"127.0.0.2:{free_port()}"
-        options = ["--gateway", gateway, "--manifest", str(manifest), "--listen", listen]
+        options = ["--gateway", gateway, "--development", "--manifest", str(manifest)]
+        options += ["--listen", listen]
         service.start("proxy", "confide", ["proxy", *options], port=1)
         service.urls["proxy"] = f"http://{listen}"
         service.wait("proxy", "ready")
@@ -105,22 +94,17 @@ def test_it_answers_at_the_address_that_it_announces(tmp_path: Path) -> None:
         assert foreign.status_code == 403
         # One line for each party; every check only on request.
         assert "secret service" in printed and "PCR" not in printed
+        assert "DEVELOPMENT manifest" in printed
+        key = tmp_path / "key"
+        key.write_text("k" * 32)
+        key.chmod(0o600)
         listen = f"127.0.0.1:{free_port()}"
-        service.start("verbose", "confide", ["proxy", *options[:-1], listen, "--verbose"], port=1)
+        options = [*options[:-1], listen, "--verbose", "--local-key-file", str(key)]
+        service.start("verbose", "confide", ["proxy", *options], port=1)
         service.urls["verbose"] = f"http://{listen}"
         service.wait("verbose", "ready")
-        assert "PCR" in service.log("verbose")
-
-
-def test_receipts_go_to_a_folder_of_their_own(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "receipts"
-    receipt_keeper(folder)(bytes(32), b"receipt")
-    (file,) = folder.iterdir()
-    assert file.read_bytes() == b"receipt"
-    assert folder.stat().st_mode & 0o077 == 0
-
-
-def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError):
-        receipt_keeper(tmp_path / "file" / "receipts")
+        assert "PCR" in service.log("verbose") and "k" * 32 not in service.log("verbose")
+        for sent, status in (({}, 401), ({"x-api-key": "k" * 32}, 200)):
+            answer = requests.get(f"http://{listen}/v1/models", headers=sent, timeout=10)
+            assert answer.status_code == status
+            assert answer.headers["x-confide-mode"] == "development"

@@ -14,6 +14,7 @@ import pytest
 from confide.client.service import Record
 from confide.commands.cli import main
 from confide.commands.status import ExitStatus
+from confide.net.calls import Caller
 from confide.protocol.secret_service import KeyExchangeReply
 from tests.support.native_service import NativeService
 from tests.support.programs import Program, free_port, program
@@ -54,7 +55,7 @@ def test_set_and_verify(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     url = coordinator.url
-    before = main(["verify", url, "--manifest", str(manifest)])
+    before = main(["verify", url, "--manifest", str(manifest), "--development"])
     assert before == FAILED
     assert "NOT verified" in capsys.readouterr().out
 
@@ -71,7 +72,7 @@ def test_set_and_verify(
     capsys.readouterr()
 
     record = tmp_path / "proof"
-    verify = ["--manifest", str(manifest), "--json"]
+    verify = ["--manifest", str(manifest), "--development", "--json"]
     assert main(["verify", url, *verify, "--save", str(record)]) == PASSED
     live = json.loads(capsys.readouterr().out)
     assert live["passed"]
@@ -82,8 +83,8 @@ def test_set_and_verify(
     later = str(int(time.time()) + 40 * 86400)
     assert main(["verify", str(record), *verify, "--at", later]) == FAILED
     failed = [c["name"] for c in json.loads(capsys.readouterr().out)["checks"] if not c["passed"]]
-    assert failed == ["attestation key validity"]
-    assert main(["verify", str(record), "--manifest", str(stricter)]) == FAILED
+    assert failed == ["coordinator's clock", "attestation key validity"]
+    assert main(["verify", str(record), "--manifest", str(stricter), "--development"]) == FAILED
 
     broken = bytearray(record.read_bytes())
     broken[60] ^= 1
@@ -101,9 +102,10 @@ def test_a_machine_that_was_launched_for_another_manifest(
         assert main(["set", "--manifest", str(manifest), "--coordinator", other.url]) == FAILED
         assert "the check 'launch binding' failed" in capsys.readouterr().err
         other.wait("no-manifest")
-        assert main(["verify", other.url, "--manifest", str(manifest), "--json"]) == FAILED
+        verify = ["verify", other.url, "--manifest", str(manifest), "--development"]
+        assert main([*verify, "--json"]) == FAILED
         checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
-        assert main(["verify", other.url, "--manifest", str(manifest)]) == FAILED
+        assert main(verify) == FAILED
     (row,) = (row for row in capsys.readouterr().out.splitlines() if "launch binding" in row)
     assert "FAIL" in row
     check = checks["launch binding"]
@@ -113,7 +115,7 @@ def test_a_machine_that_was_launched_for_another_manifest(
 
 def test_nobody_answers(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert main(["verify", url, "--manifest", str(manifest), "--json"]) == FAILED
+    assert main(["verify", url, "--manifest", str(manifest), "--development", "--json"]) == FAILED
     answer = json.loads(capsys.readouterr().out)
     assert answer["error"]["code"] == "peer-unreachable"
     assert main(["set", "--manifest", str(manifest), "--coordinator", url]) == FAILED
@@ -123,14 +125,14 @@ def test_nobody_answers(manifest: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_saved_proof_that_is_none(manifest: Path, tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "proof"
     file.write_bytes(content)
-    assert main(["verify", str(file), "--manifest", str(manifest)]) == FAILED
+    assert main(["verify", str(file), "--manifest", str(manifest), "--development"]) == FAILED
 
 
 def test_missing_files(manifest: Path, tmp_path: Path) -> None:
     nothing = str(tmp_path / "nothing")
-    assert main(["verify", nothing, "--manifest", str(manifest)]) == USAGE
-    assert main(["verify", "http://127.0.0.1:1", "--manifest", nothing]) == USAGE
-    assert main(["verify", "http://", "--manifest", str(manifest)]) == USAGE
+    assert main(["verify", nothing, "--manifest", str(manifest), "--development"]) == USAGE
+    assert main(["verify", "http://127.0.0.1:1", "--manifest", nothing, "--development"]) == USAGE
+    assert main(["verify", "http://", "--manifest", str(manifest), "--development"]) == USAGE
 
 
 def test_verify_through_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,13 +141,26 @@ def test_verify_through_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[
         manifest.write_bytes(service.manifest)
         gateway = service.start_gateway()
         record = tmp_path / "proof"
-        arguments = ["--manifest", str(manifest), "--json", "--save", str(record)]
+        arguments = ["--manifest", str(manifest), "--development", "--json"]
+        arguments += ["--save", str(record)]
         assert main(["verify", gateway, *arguments]) == PASSED
         names = [check["name"] for check in json.loads(capsys.readouterr().out)["checks"]]
         assert names[-2:] == ["history", "secret services"]
-    assert main(["verify", str(record), "--manifest", str(manifest)]) == PASSED
+        skew: dict[str, int] = {}
+        while len(skew) < 3:  # the first look at the clocks may still be going on
+            skew = json.loads(Caller(gateway).call("GET", "/healthz")[2])["clock_skew"]
+        assert list(skew) == ["coordinator", "secret-service-1", "worker-1"]
+        assert all(-2 <= seconds <= 2 for seconds in skew.values())
+    assert main(["verify", str(record), "--manifest", str(manifest), "--development"]) == PASSED
     kept = Record.parse(record.read_bytes())
+    # Who gives a proof on may choose the time at which it is judged, but not another than it has.
+    record.write_bytes(replace(kept, time=kept.time + 330).encode())
+    capsys.readouterr()
+    verify = ["verify", str(record), "--manifest", str(manifest), "--development"]
+    assert main([*verify, "--json"]) == FAILED
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["name"] for check in checks if not check["passed"]] == ["coordinator's clock"]
     (offer,) = KeyExchangeReply.parse(kept.key_exchange).services
     stripped = KeyExchangeReply((replace(offer, kem_public_key=bytes(1216)),))
     record.write_bytes(replace(kept, key_exchange=stripped.encode()).encode())
-    assert main(["verify", str(record), "--manifest", str(manifest)]) == FAILED
+    assert main(["verify", str(record), "--manifest", str(manifest), "--development"]) == FAILED

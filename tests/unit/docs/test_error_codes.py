@@ -81,6 +81,7 @@ def test_no_status_has_changed() -> None:
         "unknown-key": 404,
         "key-exists": 409,
         "kem-key-gone": 410,
+        "too-many-attestations": 429,
         "too-many-uploads": 429,
         "too-many-keys": 429,
         "unauthorized": 401,

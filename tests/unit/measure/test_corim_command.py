@@ -169,7 +169,7 @@ def test_what_a_corim_says_cannot_reach_the_terminal(run: Run) -> None:
     Path("c").write_bytes(cbor.encode(cbor.Tag(501, outer)))
     status, out, _ = run("corim", "show", "c")
     assert (status, "\x1b" in out) == (0, False)
-    assert "id        ?[2Jid" in out
+    assert r"id        \x1b[2Jid" in out
 
 
 def test_corim_signed_with_a_program_that_knows_nothing_of_it(run: Run) -> None:

@@ -22,7 +22,18 @@ def test_the_peers_own_error(peer: Peer) -> None:
     peer.says("/v1/manifest", error, status=404, content_type="application/json")
     with pytest.raises(ConfideError) as caught:
         CoordinatorClient(peer.url).mesh()
-    assert (caught.value.code, caught.value.message, caught.value.next) == ("no-manifest", "m", "n")
+    assert (caught.value.code, caught.value.next) == ("no-manifest", "n")
+    assert caught.value.message == f"{peer.url} answers: m", "nobody takes it for ours"
+
+
+def test_a_code_that_is_no_code(peer: Peer) -> None:
+    """It would stand before all other words."""
+    for code in (b"verified as of", b"\\u001b[2K", b"", b"x" * 65):
+        error = b'{"error": {"code": "' + code + b'", "message": "m"}}'
+        peer.says("/v1/manifest", error, status=404, content_type="application/json")
+        with pytest.raises(ConfideError) as caught:
+            CoordinatorClient(peer.url).mesh()
+        assert caught.value.code == "not-confide"
 
 
 def test_an_answer_that_is_too_large(peer: Peer) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
+
 import pytest
 from flask import Flask, request
 
@@ -14,7 +18,8 @@ from confide.errors import (
     VerificationError,
 )
 from confide.guest.codes import CODES
-from confide.net.server import flask_app, status_of
+from confide.net.server import _Application, _Logger, flask_app, status_of
+from tests.support.programs import ROOT, free_port
 
 SECRET = "what a client sent"
 
@@ -83,3 +88,38 @@ def test_unexpected_error_says_nothing(app: Flask, capfd: pytest.CaptureFixture[
     printed = capfd.readouterr()
     assert SECRET not in answer.text + printed.out + printed.err
     assert printed.err == "confide: unexpected RuntimeError in test\n"
+
+
+HOSTILE = "\x1b[2K\x9b1A\u202e\nverified"
+ESCAPED = b"\\x1b[2K\\x9b1A\\u202e"
+
+
+@pytest.mark.parametrize("kind", ["ValueError(HOSTILE)", "UnavailableError('code', HOSTILE)"])
+def test_what_ends_a_start_is_escaped(kind: str) -> None:
+    code = f"""
+from confide.errors import UnavailableError
+from confide.net.server import serve
+HOSTILE = {HOSTILE!a}
+def factory():
+    raise {kind}
+serve(factory, listen="127.0.0.1:{free_port()}")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{ROOT / 'py'}:{ROOT}"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert ended.returncode
+    assert ESCAPED in ended.stderr
+    assert all(byte == 10 or 32 <= byte < 127 for byte in ended.stderr)
+
+
+def test_what_the_server_s_library_logs_is_escaped(capfd: pytest.CaptureFixture[str]) -> None:
+    log = _Logger(_Application(lambda: pytest.fail("not served"), [], 1).cfg)
+    try:
+        log.error("%s", HOSTILE)
+    finally:
+        logging.getLogger("gunicorn.error").handlers.clear()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert ESCAPED.decode() in line and line.isprintable()

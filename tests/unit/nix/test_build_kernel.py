@@ -107,7 +107,7 @@ def test_the_configuration_is_what_was_asked_for(
     asked, required, forbidden = lists(
         tmp_path, asked="CONFIG_SMP=y\n", required="CONFIG_SMP=y\n", forbidden="CONFIG_XEN*\n"
     )
-    build_kernel.configure([asked], required, forbidden)
+    build_kernel.configure([asked], [required], forbidden)
     assert (unpacked / ".config").read_text() == "CONFIG_SMP=y\nCONFIG_BROUGHT=y\n"
 
 
@@ -127,7 +127,7 @@ def test_a_configuration_that_differs_ends_the_build(
     build_kernel.unpack([])
     asked, required, forbidden = lists(tmp_path, **{"asked": "CONFIG_SMP=y\n", **texts})
     with pytest.raises(tree.BuildError, match=said):
-        build_kernel.configure([asked], required, forbidden)
+        build_kernel.configure([asked], [required], forbidden)
 
 
 def test_a_compilation_that_fails_ends_the_build(source: Callable[..., Path]) -> None:

@@ -20,7 +20,13 @@ JOIN: dict[str, Any] = {
     "mesh_ca": b"mesh",
     "gpus": b"gpus",
 }
-COORDINATOR = {"manifest": b"m", "root_ca": b"r", "mesh_ca": b"c", "history": b"h"}
+COORDINATOR: dict[str, Any] = {
+    "manifest": b"m",
+    "root_ca": b"r",
+    "mesh_ca": b"c",
+    "history": b"h",
+    "time": 7,
+}
 
 
 def test_definition() -> None:
@@ -48,9 +54,9 @@ def test_items_cannot_move() -> None:
 
 
 def test_label_separates_purposes() -> None:
-    items = [b"m", b"r", b"c", b"h"]
+    items = [b"m", b"r", b"c", b"h", bytes(7) + b"\7"]
     assert coordinator_report_data(NONCE, **COORDINATOR) == report_data(
-        "confide/coordinator/1", NONCE, items
+        "confide/coordinator/2", NONCE, items
     )
     assert coordinator_report_data(NONCE, **COORDINATOR) != report_data(
         "confide/join/2", NONCE, items
@@ -59,7 +65,7 @@ def test_label_separates_purposes() -> None:
 
 @pytest.mark.parametrize("field", COORDINATOR)
 def test_coordinator_binds(field: str) -> None:
-    changed = {**COORDINATOR, field: b"other"}
+    changed = {**COORDINATOR, field: 8 if field == "time" else b"other"}
     assert coordinator_report_data(NONCE, **changed) != coordinator_report_data(
         NONCE, **COORDINATOR
     )

@@ -58,10 +58,3 @@ def test_names_that_are_no_names(name: str) -> None:
         check_item_name(name)
     with pytest.raises(FormatError):
         Bundle.parse(Bundle({name: Item(b"", 0)}).encode())
-
-
-def test_of_two_items_the_later_one_stays() -> None:
-    newer = Bundle({"amd/milan/crl": Item(b"newer", 101), "amd/milan/ark": Item(b"ark", 1)})
-    for merged in (BUNDLE.merged(newer), newer.merged(BUNDLE)):
-        assert merged.items["amd/milan/crl"].data == b"newer"
-        assert set(merged.items) == {*BUNDLE.items, "amd/milan/ark"}

@@ -27,11 +27,13 @@ from confide.protocol import (
     sealed,
     share,
     usage,
+    validity,
 )
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.protocol.history import parse_history, verify_history
 from confide.protocol.manifest import Manifest
+from confide.protocol.nonce_tree import MAX_DEPTH
 from confide.verify.mesh import verify_leaf, verify_mesh_ca
 from tests.support import independent
 from tests.support.independent import cbor, sha256, uncbor
@@ -69,8 +71,11 @@ def test_the_document_quotes_the_file() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        certificates.KEM_KEY_OID.dotted_string,
-        certificates.MANIFEST_OID.dotted_string,
+        f"`{certificates.MANIFEST_PREFIX}HEX`",
+        f"`{certificates.ROLE_PREFIX}NAME`",
+        f"`{certificates.KEM_KEY_PREFIX}HEX`",
+        f"`{certificates.MODEL_PREFIX}NAME`",
+        f"`{certificates.dns_name('ROLE')}`",
         f"{frames.MAX_CONTENT:,}",
         f"{frames.MAX_PAYLOAD:,}",
         f"{kem.KEM_PUBLIC_SIZE:,}",
@@ -82,6 +87,9 @@ def test_the_document_quotes_the_file() -> None:
         f"{keyexchange.CLOCK_SKEW} s in the future",
         f"replaces M {keyexchange.KEY_REPLACE_AFTER:,} s after",
         f"sent nothing for {frames.WAIT_SECONDS:.0f} s",
+        f"At most {MAX_DEPTH} hashes",
+        f"issued more than {certificates.LEAF_LIFETIME} s ago",
+        f"at most {validity.CLOCK_TOLERANCE} s apart",
         f"{configdisk.DISK_SIZE:,} bytes",
         f"at most {history.MAX_ENTRIES} entries",
     ],
@@ -124,10 +132,13 @@ def test_binding() -> None:
     items = [bytes.fromhex(item) for item in plain["items"]]
     assert independent.report_data(plain["label"], nonce, items).hex() == plain["report_data"]
     mesh_ca = b("certificates", "mesh_ca")
+    vector = VECTORS["binding"]["coordinator"]
     coordinator = [
         manifest_bytes(), b("certificates", "root_ca"), mesh_ca, b("history", "bytes"),
+        vector["time"].to_bytes(8, "big"),
     ]  # fmt: skip
-    assert independent.report_data("confide/coordinator/1", nonce, coordinator) == b(
+    root = b("binding", "coordinator", "root")
+    assert independent.report_data("confide/coordinator/2", root, coordinator) == b(
         "binding", "coordinator", "report_data"
     )
     join = VECTORS["binding"]["join"]
@@ -182,17 +193,27 @@ def test_certificates() -> None:
         certificate = x509.load_der_x509_certificate(b("certificates", name))
         private = ec.derive_private_key(int(scalars[key], 16), ec.SECP256R1())
         assert certificate.public_key() == private.public_key()
-    mesh = x509.load_der_x509_certificate(b("certificates", "mesh_ca"))
-    oid = x509.ObjectIdentifier("2.25.305186723415021871210987312837465928374")
-    value = mesh.extensions.get_extension_for_oid(oid).value
-    assert isinstance(value, x509.UnrecognizedExtension)
-    assert value.value == sha256(manifest_bytes())
-    oid = x509.ObjectIdentifier("2.25.174267239364210870136312783361262829361")
-    for name in ("secret_service", "worker"):
-        leaf = x509.load_der_x509_certificate(b("certificates", name))
-        value = leaf.extensions.get_extension_for_oid(oid).value
-        assert isinstance(value, x509.UnrecognizedExtension)
-        assert value.value == sha256(b("keys", name, "kem_public_key"))
+        names = independent.alternative_names(*VECTORS["certificates"]["names"][name])
+        assert (names in b("certificates", name)) == (name != "root_ca")
+
+
+def test_names_of_certificates() -> None:
+    kem = {
+        name: f"confide:kem-key:{sha256(b('keys', name, 'kem_public_key')).hex()}"
+        for name in ("secret_service", "worker")
+    }
+    assert VECTORS["certificates"]["names"] == {
+        "root_ca": [],
+        "mesh_ca": [f"confide:manifest:{sha256(manifest_bytes()).hex()}"],
+        "secret_service": [
+            "DNS:secret-service.confide.internal", "confide:role:secret-service",
+            kem["secret_service"],
+        ],
+        "worker": [
+            "DNS:worker-cpu.confide.internal", "confide:role:worker-cpu", kem["worker"],
+            "confide:model:tiny",
+        ],
+    }  # fmt: skip
 
 
 def test_history() -> None:

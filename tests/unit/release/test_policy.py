@@ -16,49 +16,32 @@ from confide.host.policy_file import PolicyFile
 from confide.vendors.amd.report import GuestPolicy, PlatformInfo, Product
 
 RELEASE = Path(__file__).resolve().parents[3] / "release"
-# The same policy with SEV-SNP: it replaces the other one when firmware and kernel are mended.
-WITH_SEV_SNP = "policy-sev-snp.json"
-NAMES = ("policy.json", WITH_SEV_SNP)
+POLICY = "policy.json"
 
 
-def value(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RELEASE / name).read_bytes())
+def value() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RELEASE / POLICY).read_bytes())
     return found
 
 
-def test_sev_snp_is_out_until_what_is_attested_is_what_runs() -> None:
-    policy = value("policy.json")
-    assert list(policy["platforms"]) == ["tdx"]
-    assert "sev-snp" not in json.dumps(policy)
-
-
-def test_the_policy_with_sev_snp_differs_in_nothing_else() -> None:
-    policy = value(WITH_SEV_SNP)
-    del policy["platforms"]["sev-snp"]
-    del policy["sources"]["sev-snp genoa"]
-    assert policy == value("policy.json")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_encoding(name: str) -> None:
-    data = (RELEASE / name).read_bytes()
+def test_one_encoding() -> None:
+    data = (RELEASE / POLICY).read_bytes()
     assert PolicyFile.parse(data).encode() == data
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_opts_out_of_nothing_and_names_no_machine(name: str) -> None:
+def test_it_opts_out_of_nothing_and_names_no_machine() -> None:
     """Whose machines are accepted is for a site to say."""
-    assert "insecure_" not in json.dumps({k: v for k, v in value(name).items() if k != "gpus"}), (
+    assert "insecure_" not in json.dumps({k: v for k, v in value().items() if k != "gpus"}), (
         "an opt-out"
     )
-    policy = PolicyFile.parse((RELEASE / name).read_bytes())
+    policy = PolicyFile.parse((RELEASE / POLICY).read_bytes())
     assert policy.platforms.tdx and not policy.platforms.tdx.platform_instances
-    assert not policy.platforms.snp or not policy.platforms.snp.chip_ids
+    assert policy.platforms.snp and not policy.platforms.snp.chip_ids
     assert not policy.gpus["worker-gpu"].opt_outs
 
 
 def test_floors() -> None:
-    policy = PolicyFile.parse((RELEASE / WITH_SEV_SNP).read_bytes())
+    policy = PolicyFile.parse((RELEASE / POLICY).read_bytes())
     assert policy.platforms.tdx and policy.platforms.snp
     assert policy.platforms.tdx.minimum_tcb_evaluation_data_number == 21
     (genoa,) = policy.platforms.snp.products.values()
@@ -68,7 +51,7 @@ def test_floors() -> None:
 
 
 def test_the_safer_bits_are_accepted_and_nothing_else() -> None:
-    policy = PolicyFile.parse((RELEASE / WITH_SEV_SNP).read_bytes())
+    policy = PolicyFile.parse((RELEASE / POLICY).read_bytes())
     assert policy.platforms.snp
     genoa = policy.platforms.snp.products[Product.GENOA]
     guest, info = GuestPolicy, PlatformInfo
@@ -95,7 +78,7 @@ def sums(always: int, *each: int) -> set[int]:
 
 
 def test_a_gpu_worker_has_one_hopper_gpu() -> None:
-    gpus = PolicyFile.parse((RELEASE / "policy.json").read_bytes()).gpus["worker-gpu"]
+    gpus = PolicyFile.parse((RELEASE / POLICY).read_bytes()).gpus["worker-gpu"]
     assert list(gpus.architectures) == ["hopper"]
     assert (gpus.minimum_count, gpus.maximum_count, gpus.modes) == (1, 1, ("single-gpu",))
     shapes = json.loads((RELEASE.parent / "images/shapes-gpu.json").read_bytes())
@@ -107,9 +90,8 @@ def test_nothing_is_measured_for_milan(name: str) -> None:
     assert "Milan" not in (RELEASE.parent / "images" / name).read_text()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_dates_are_days(name: str) -> None:
-    policy = PolicyFile.parse((RELEASE / name).read_bytes())
+def test_dates_are_days() -> None:
+    policy = PolicyFile.parse((RELEASE / POLICY).read_bytes())
     reviewed = date.fromisoformat(policy.date)
     for sources in policy.sources.values():
         assert all(date.fromisoformat(source.date) <= reviewed for source in sources.values())
@@ -147,7 +129,7 @@ def _add_turin(policy: dict[str, Any]) -> None:
     ],
 )
 def test_a_floor_without_its_source_is_refused(change: Any, named: str) -> None:
-    policy = value(WITH_SEV_SNP)
+    policy = value()
     change(policy)
     with pytest.raises(FormatError, match=f"sources of the policy for {named}") as caught:
         PolicyFile.parse(json_encode(policy))

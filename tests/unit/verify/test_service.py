@@ -196,7 +196,8 @@ def test_evidence_of_another_platform(attestation: Attestation) -> None:
 
 @pytest.mark.parametrize("part", ["root_ca", "mesh_ca", "history"])
 def test_garbage_part(attestation: Attestation, part: str) -> None:
-    names = failed(verify(replace(attestation, **{part: b"\xff garbage"})))
+    garbage: dict[str, Any] = {part: b"\xff garbage"}
+    names = failed(verify(replace(attestation, **garbage)))
     assert "quote binding" in names
     assert len(names) > 1
 

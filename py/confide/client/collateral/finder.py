@@ -19,6 +19,7 @@ from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
 from confide.protocol.manifest import Manifest, RoleEntry
 from confide.protocol.roles import Role
 from confide.verify.collateral import About, missing_for
+from confide.verify.items.dates import newer
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.x509 import utc
 
@@ -108,20 +109,19 @@ class _Search:
         held = self._held(name)
         if held is not None and (end_of(name, held) is None or is_young(held, self._now)):
             return held
-        return self._ask(name, about) or held
+        return newer(name, self._ask(name, about), held)
 
     def _held(self, name: str) -> Item | None:
-        """The later one of bundle and cache, as far as they are of use."""
+        """The newer one of bundle and cache, as far as they are of use."""
         bundled, cached = self._bundle.get(name), self._cache.get(name)
-        items = []
-        if bundled is not None and self._is_usable(name, bundled, "the bundle's"):
-            items.append(bundled)
-        if cached is not None:
-            if self._is_usable(name, cached, "the cache's"):
-                items.append(cached)
-            else:
-                self._cache.drop(name)
-        return max(items, key=lambda item: item.fetched, default=None)
+        if bundled is not None and not self._is_usable(name, bundled, "the bundle's"):
+            bundled = None
+        if cached is not None and not self._is_usable(name, cached, "the cache's"):
+            cached = None
+            self._cache.drop(name)
+        if bundled is not None and cached is not None and cached.fetched > bundled.fetched:
+            bundled, cached = cached, bundled
+        return newer(name, bundled, cached)
 
     def _is_usable(self, name: str, item: Item, whose: str) -> bool:
         try:
@@ -158,7 +158,8 @@ class _Search:
         whose = f"{request.vendor.name}:"
         usable = {n: item for n, item in items.items() if self._is_usable(n, item, whose)}
         for other, item in usable.items():
-            self._cache.put(other, item)
+            # A vendor's own caches may give an older one than before.
+            self._cache.put(other, newer(other, item, self._cache.get(other)) or item)
         if name not in usable:
             refusal = Refusal(self._now + DOWN_SECONDS, "gave an answer that cannot be used")
             self._cache.refuse(name, refusal)

@@ -1,56 +1,41 @@
 """Gives a coordinator collateral: what its own evidence needs, and what that of its nodes needs.
 
-Nodes verify the coordinator by the items that it holds, and it verifies them by the same. So an
-upload adds to what is there: one about nodes must not take away what the nodes need themselves.
+Nodes verify the coordinator by the items that it holds, and it verifies them by the same. It adds
+what is new to it; nobody can take anything away.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from confide.client.collateral.freshness import end_of
-from confide.errors import FormatError
-from confide.protocol.collateral import MAX_BUNDLE, MAX_ITEMS, Bundle, Item
+from confide.errors import PolicyError
+from confide.protocol.collateral import Bundle
+from confide.protocol.coordinator import CollateralReply
 
 
 class Holder(Protocol):
     """What this needs of CoordinatorClient."""
 
-    def collateral(self) -> Bundle:
-        """The collateral that the coordinator has."""
-
-    def set_collateral(self, bundle: Bundle) -> None:
-        """Replace it."""
+    def add_collateral(self, bundle: Bundle) -> CollateralReply:
+        """Give it these items."""
 
 
-def give_collateral(holder: Holder, bundle: Bundle, *, now: int) -> Bundle:
-    """Add the items of a bundle to those of a coordinator. Returns what it then holds.
-
-    Of two items with one name, that of `bundle` counts, whatever the other one says of itself:
-    anybody may have brought that. Items that cannot be read or have expired are dropped, and all
-    the coordinator's items are if both do not fit together.
-
-    Args:
-        holder: the coordinator.
-        bundle: items to add. Of an empty bundle nothing is sent.
-        now: unix seconds.
+def give_collateral(holder: Holder, bundle: Bundle) -> None:
+    """Add the items of a bundle to those of a coordinator. Of an empty bundle nothing is sent.
 
     Raises:
-        ConfideError: the coordinator is unreachable or refuses.
+        PolicyError: `collateral-refused` if it refuses an item. It has taken the others.
+        ConfideError: the coordinator is unreachable or refuses all of them.
     """
     if not bundle.items:
-        return bundle
-    held = {n: i for n, i in holder.collateral().items.items() if _is_usable(n, i, now)}
-    both = Bundle(held | dict(bundle.items))
-    fits = len(both.items) <= MAX_ITEMS and len(both.encode()) <= MAX_BUNDLE
-    merged = both if fits else bundle
-    holder.set_collateral(merged)
-    return merged
-
-
-def _is_usable(name: str, item: Item, now: int) -> bool:
-    try:
-        end = end_of(name, item)
-    except FormatError:
-        return False
-    return end is None or end >= now
+        return
+    reply = holder.add_collateral(bundle)
+    if reply.refused:
+        first = reply.refused[0]
+        raise PolicyError(
+            "collateral-refused",
+            f"the coordinator refuses {len(reply.refused)} of {len(bundle.items)} items",
+            expected="items that are genuine, current and of use for its manifest",
+            seen=f"{first.name}: {first.code}: {first.reason}",
+            next="bring what `confide collateral fetch` finds, and check the coordinator's clock",
+        )

@@ -25,9 +25,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from confide.encoding.pem import write_chain
 from confide.encoding.x509 import UNREADABLE
 from confide.errors import FormatError
-from confide.protocol.collateral import Item
+from confide.protocol.collateral import MAX_CHAIN, Item
 from confide.vendors.amd.report import TCB_LAYOUTS, Product
 from confide.vendors.intel import pcs
 from confide.vendors.intel.pck import FMSPC_SIZE
@@ -158,7 +159,13 @@ def _intel(name: str, kind: list[str]) -> Request | None:
     return Request(INTEL, pcs.urls(pcs.Platform(fmspc, ca))[wanted], read)
 
 
-def _ocsp(name: str, certificate: x509.Certificate, issuer: x509.Certificate) -> Request:
+def _ocsp(
+    name: str, certificate: x509.Certificate, issuer: x509.Certificate, *above: x509.Certificate
+) -> Request:
+    ders = (c.public_bytes(Encoding.DER) for c in (certificate, issuer, *above))
+    chain = write_chain(tuple(ders))
+    if len(chain) > MAX_CHAIN:
+        chain = b""  # evidence is anybody's; an answer without a chain is kept by nobody else
     nonce = secrets.token_bytes(NONCE_SIZE)
     question = (
         ocsp.OCSPRequestBuilder()
@@ -169,7 +176,7 @@ def _ocsp(name: str, certificate: x509.Certificate, issuer: x509.Certificate) ->
     return Request(
         NVIDIA_OCSP,
         _NVIDIA_OCSP_URL,
-        lambda answer: {name: answer.item(nonce=nonce)},
+        lambda answer: {name: answer.item(chain=chain, nonce=nonce)},
         body=question.public_bytes(Encoding.DER),
         content_type="application/ocsp-request",
     )

@@ -1,8 +1,8 @@
 """The proxy's OpenAI API on loopback.
 
-Everybody who reaches this port gets answers. So the proxy binds loopback only, and refuses what a
-web page could make a browser send: a Host that is not loopback (DNS rebinding), and an Origin that
-is not the proxy's own address. It never sends a CORS header.
+Everybody who reaches this port gets answers, unless the proxy has a key. So it binds loopback only,
+and refuses what a web page could make a browser send: a Host that is not loopback (DNS rebinding),
+and an Origin that is not the proxy's own address. It never sends a CORS header.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from confide.client.codes import CODES, PROXY_STATUS
 from confide.client.proxy.answer import ReportedError
 from confide.client.proxy.completions import MAX_BODY, PATHS, Completions, GatewayRefusal
+from confide.client.proxy.local_key import require_local_key
 from confide.client.proxy.loopback import is_loopback
 from confide.client.proxy.session import Session
 from confide.errors import (
@@ -29,16 +30,44 @@ from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
 from confide.protocol.manifest import Manifest
+from confide.protocol.opt_outs import FOREIGN
 
 
-def create_app(completions: Completions, session: Session, manifest: Manifest) -> Flask:
-    """The WSGI application of a proxy that pins this manifest."""
+def create_app(
+    completions: Completions,
+    session: Session,
+    manifest: Manifest,
+    *,
+    is_foreign: bool = False,
+    local_key: str = "",
+) -> Flask:
+    """The WSGI application of a proxy that pins this manifest.
+
+    `is_foreign`: something of the manifest is not of this client's release. Apps have to send
+    `local_key`, unless it is "".
+    """
+    opt_outs = sorted({*manifest.opt_outs, *([FOREIGN] if is_foreign else [])})
     app = flask_app(__name__, codes=CODES, max_body=MAX_BODY)
     watcher = DisconnectWatcher()
 
     app.register_error_handler(ConfideError, _failed)
     app.register_error_handler(HTTPException, _refused)
     app.before_request(_local_only)
+
+    @app.before_request
+    def local_key_only() -> None:
+        # Health says nothing that is secret, and those who watch the proxy have no key.
+        if request.endpoint != "health":
+            headers = request.headers
+            authorization, api_key = headers.get("Authorization", ""), headers.get("x-api-key")
+            require_local_key(authorization, api_key, local_key)
+
+    @app.after_request
+    def mark(response: Response) -> Response:
+        response.headers["x-confide-mode"] = manifest.mode
+        # A browser must not take an answer for a page, whatever a model wrote.
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
     @app.get("/healthz")
     def health() -> tuple[Response, int]:
@@ -47,9 +76,10 @@ def create_app(completions: Completions, session: Session, manifest: Manifest) -
         answer = jsonify(
             role="proxy",
             state=state,
+            mode=manifest.mode,
             verified_for_seconds=int(left),
             manifest_expires=manifest.expires,
-            opt_outs=manifest.opt_outs,
+            opt_outs=opt_outs,
         )
         return answer, 200 if left else 503
 
@@ -104,6 +134,8 @@ def _failed(error: ConfideError) -> Response:
     status = status_for_app(error)
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, VerificationError) and status == 502:
         # A client library that silently retries would hide that somebody altered an answer.
         response.headers["x-should-retry"] = "false"

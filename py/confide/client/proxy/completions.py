@@ -19,6 +19,7 @@ from confide.client.proxy.keys import ModelKey, ModelKeys
 from confide.client.proxy.prompt import Prompt
 from confide.client.proxy.session import Session
 from confide.client.proxy.workers import VerifiedWorker, Workers
+from confide.client.receipts import Keep, ReserveReceipt
 from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import Upstream, UpstreamAnswer
@@ -73,19 +74,19 @@ class Completions:
         upstream: Upstream,
         gateway: Gateway,
         *,
-        keep_receipt: Callable[[bytes, bytes], None],
+        reserve_receipt: ReserveReceipt,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Both `upstream` and `gateway` are the gateway: for requests, and for small calls.
 
-        `keep_receipt` gets the SHA-256 of the request (32 bytes) and the verified receipt.
+        `reserve_receipt` is asked before each request is sent.
         """
         self._session = session
         self._upstream = upstream
         self._headers = gateway.headers
         self._keys = ModelKeys(gateway, clock=clock)
         self._workers = Workers(gateway, clock=clock)
-        self._keep_receipt = keep_receipt
+        self._reserve_receipt = reserve_receipt
         self._clock = clock
         self._cache_secret = os.urandom(32)
 
@@ -101,7 +102,8 @@ class Completions:
         Raises:
             FormatError: The app's request is malformed.
             PolicyError: The manifest does not allow the app's request.
-            UnavailableError: The service is not verified, or the gateway is unreachable.
+            UnavailableError: The service is not verified, the gateway is unreachable, or the
+                receipt cannot be kept.
             GatewayRefusal: The gateway refused.
             ReportedError: The service reported an error in the clear.
             VerificationError: The answer is not authentic.
@@ -173,6 +175,7 @@ class Completions:
         )
         content = RequestContent(attempt.body)
         sealed = sealer.seal(content, headers, method="POST", path=path)
+        keep = stack.enter_context(self._reserve_receipt(attempt.established.attested))
         stack.enter_context(self._workers.busy(worker))
         answer = self._upstream.open(
             "POST", path, body=sealed, headers=headers.encode() | self._headers, watch=watch
@@ -187,7 +190,7 @@ class Completions:
             sealer.response_opener(),
             answer,
             lambda opener, usage, receipt: self._verify(
-                attempt, sealer.request_sha256, opener, usage, receipt
+                attempt, keep, sealer.request_sha256, opener, usage, receipt
             ),
         )
         return opened.head(), opened
@@ -210,12 +213,13 @@ class Completions:
     def _verify(
         self,
         attempt: _Attempt,
+        keep: Keep,
         request_sha256: bytes,
         opener: ResponseOpener,
         usage: Usage | None,
         receipt: bytes,
     ) -> None:
-        """Check a receipt and keep it. Raises VerificationError, FormatError."""
+        """Check a receipt and keep it. Raises VerificationError, FormatError, UnavailableError."""
         established, model = attempt.established, attempt.model
         statement = verify_receipt(
             receipt,
@@ -233,7 +237,7 @@ class Completions:
         )
         bounds = token_bounds(attempt.body, attempt.prompt.request, model.engine.max_model_len)
         require_within(statement.usage, bounds)
-        self._keep_receipt(request_sha256, receipt)
+        keep(request_sha256, receipt)
 
 
 @dataclass(frozen=True, repr=False)

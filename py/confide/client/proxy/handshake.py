@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 
 from confide.client.collateral.finder import FindCollateral
 from confide.client.proxy.gateway import Gateway
+from confide.client.receipts import Attested
+from confide.client.service import Record
 from confide.client.service_verdict import ServiceVerdict
 from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.coordinator import MAX_ATTESTATION, Attestation, Nonce
@@ -37,6 +39,7 @@ class Established:
     mesh_ca: bytes
     root_ca: bytes
     seconds: int
+    attested: Attested
 
 
 class Handshake:
@@ -82,17 +85,18 @@ class Handshake:
         found = ServiceVerdict()
         try:
             nonce = os.urandom(NONCE_SIZE)
-            attestation = Attestation.parse(
-                self._gateway.ask(
-                    "POST", "/confide/v1/attest", Nonce(nonce).encode(), limit=MAX_ATTESTATION
-                )
+            answer = self._gateway.ask(
+                "POST", "/confide/v1/attest", Nonce(nonce).encode(), limit=MAX_ATTESTATION
             )
+            attestation = Attestation.parse(answer)
+            collateral = self._find_collateral(attestation.evidence, self._manifest)
+            record = Record(nonce, self._now(), answer, b"", collateral)
             coordinator = verify_coordinator(
                 attestation,
                 manifest_pinned=self._pinned,
                 nonce=nonce,
-                collateral=self._find_collateral(attestation.evidence, manifest),
-                now=self._now(),
+                collateral=collateral,
+                now=record.time,
             )
             found = replace(found, coordinator=coordinator)
             coordinator.require()
@@ -106,6 +110,7 @@ class Handshake:
             root_ca=attestation.root_ca,
             # Nothing is sent under an expired manifest.
             seconds=min(KEY_LIFETIME, manifest.expires - self._now()),
+            attested=Attested(record, coordinator),
         )
 
     def _nodes(self, found: ServiceVerdict, attestation: Attestation) -> ServiceVerdict:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
 
 from confide.client.collateral.finder import FindCollateral
 from confide.client.proxy.app import create_app
@@ -15,10 +12,11 @@ from confide.client.proxy.completions import Completions
 from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
+from confide.client.receipts import ReceiptFolder, keep_nothing
 from confide.client.remarks import remarks
+from confide.client.screen import Screen
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
-from confide.errors import ConfigError
 from confide.net.calls import Caller
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
@@ -29,21 +27,24 @@ from confide.protocol.manifest import Manifest
 class Settings:
     """What the proxy is to do, checked.
 
-    `listen` is what `loopback_address` returns, `opt_outs` are those of the manifest that the
-    person gave. `min_workers` is the fewest workers that the service has to show.
+    `listen` is what `loopback_address` returns, `opt_outs` are those that the person gave.
+    `foreign` is what of the manifest is not of this client's release. Apps have to send
+    `local_key`, unless it is "". `min_workers` is the fewest workers that the service has to show.
     """
 
     gateway: str
     listen: str
     manifest: bytes
     opt_outs: tuple[str, ...]
+    foreign: tuple[str, ...]
+    local_key: str
     api_key: str
     receipts: Path | None
     verbose: bool
     min_workers: int = 0
 
 
-def run(settings: Settings, find_collateral: FindCollateral, console: Console) -> None:
+def run(settings: Settings, find_collateral: FindCollateral, console: Screen) -> None:
     """Verify, show what was verified, and serve until SIGTERM or SIGINT.
 
     Raises:
@@ -54,15 +55,15 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
     gateway = Gateway(
         Caller(settings.gateway), api_key=settings.api_key, manifest_sha256=manifest.sha256
     )
-    keep_receipt = receipt_keeper(settings.receipts)
+    reserve = ReceiptFolder(settings.receipts).reserve if settings.receipts else keep_nothing
     told: set[str] = set()
 
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
+        console.say(line)
 
     def tell() -> None:
         # At the start, and again each day shortly before the manifest expires.
-        for line in remarks(manifest, now=int(time.time())):
+        for line in remarks(manifest, settings.foreign, now=int(time.time())):
             if line not in told:
                 told.add(line)
                 say(line)
@@ -95,8 +96,16 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
 
     def factory() -> Service:
         session.keep_fresh()
-        completions = Completions(session, upstream, gateway, keep_receipt=keep_receipt)
-        service = Service(create_app(completions, session, manifest))
+        completions = Completions(session, upstream, gateway, reserve_receipt=reserve)
+        service = Service(
+            create_app(
+                completions,
+                session,
+                manifest,
+                is_foreign=bool(settings.foreign),
+                local_key=settings.local_key,
+            )
+        )
         if manifest.mode == "development":
             say("DEVELOPMENT manifest: shows which images run, hides nothing from the host.")
         models = ", ".join(model.name for model in manifest.models)
@@ -104,25 +113,3 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Console) -
         return service
 
     serve(factory, listen=listener, threads=STREAM_THREADS)
-
-
-def receipt_keeper(folder: Path | None) -> Callable[[bytes, bytes], None]:
-    """What keeps a verified receipt in `folder`, as TIME-REQUESTHASH.cbor; without one, nothing.
-
-    Raises:
-        ConfigError: The folder cannot be made.
-    """
-    if folder is None:
-        return lambda _request_sha256, _receipt: None
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "bad-receipts", "the folder for receipts cannot be made", seen=str(error)
-        ) from error
-
-    def keep(request_sha256: bytes, receipt: bytes) -> None:
-        name = f"{int(time.time())}-{request_sha256.hex()}.cbor"
-        (folder / name).write_bytes(receipt)
-
-    return keep

@@ -13,10 +13,10 @@ Each reason to refuse the GPUs goes to the console once, the first when the serv
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 
+from confide.encoding.console import say
 from confide.errors import ConfideError
 from confide.guest.attest.local import LocalService, Operation, passed_socket, serve
 from confide.guest.attest.nvidia import NvidiaGpus
@@ -73,7 +73,7 @@ def _said_once(operation: Operation, said: set[str]) -> Operation:
         except ConfideError as error:
             if error.code not in said:
                 said.add(error.code)
-                print(f"confide: {error}", file=sys.stderr, flush=True)
+                say(str(error))
             raise
 
     return call

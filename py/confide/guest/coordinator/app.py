@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 
 from flask import Flask, Response, jsonify, request
 
-from confide.encoding.canonical import cbor_encode
 from confide.errors import UnavailableError
 from confide.guest.codes import CODES
 from confide.guest.coordinator.domain import Coordinator
@@ -52,7 +51,7 @@ def create_app(coordinator: Coordinator) -> Flask:
         return cbor_response(coordinator.mesh().encode())
 
     @app.post("/v1/collateral")
-    def set_collateral() -> Response:
+    def add_collateral() -> Response:
         if not uploads.acquire(blocking=False):
             raise UnavailableError(
                 "too-many-uploads",
@@ -64,10 +63,10 @@ def create_app(coordinator: Coordinator) -> Flask:
             request.max_content_length = MAX_BUNDLE
             with _cut_off_after(UPLOAD_SECONDS, request.environ.get("gunicorn.socket")):
                 data = body()
-            coordinator.set_collateral(data)
+            reply = coordinator.add_collateral(data)
         finally:
             uploads.release()
-        return cbor_response(cbor_encode({}))
+        return cbor_response(reply.encode())
 
     @app.get("/v1/collateral")
     def collateral() -> Response:

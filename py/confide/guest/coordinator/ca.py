@@ -46,7 +46,7 @@ def create_mesh_ca(root: Authority, *, manifest_sha256: bytes, now: int) -> Auth
     end = int(root.certificate.not_valid_after_utc.timestamp())
     builder = _builder("Confide mesh CA", key.public_key(), now, end)
     builder = _as_ca(builder, path_length=0).add_extension(
-        x509.UnrecognizedExtension(profile.MANIFEST_OID, manifest_sha256), critical=False
+        profile.mesh_ca_names(manifest_sha256), critical=False
     )
     return Authority(key, _sign(builder, root.certificate.subject, root.key))
 
@@ -66,22 +66,14 @@ def issue_leaf(
     FormatError for a bad key.
     """
     node_key = profile.load_public_key(public_key, "node")
-    uris = [profile.ROLE_PREFIX + role, *(profile.MODEL_PREFIX + model for model in models)]
+    kem_key_sha256 = sha256(kem_public_key).digest() if kem_public_key else None
     builder = _builder(role, node_key, now, now + profile.LEAF_LIFETIME)
     builder = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(profile.key_usage(ca=False), critical=True)
         .add_extension(profile.EXTENDED_KEY_USAGE, critical=False)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris]),
-            critical=False,
-        )
+        .add_extension(profile.leaf_names(role, models, kem_key_sha256), critical=False)
     )
-    if kem_public_key:
-        builder = builder.add_extension(
-            x509.UnrecognizedExtension(profile.KEM_KEY_OID, sha256(kem_public_key).digest()),
-            critical=False,
-        )
     return _sign(builder, mesh.certificate.subject, mesh.key).public_bytes(Encoding.DER)
 
 

@@ -10,8 +10,9 @@ Rules of this module:
 * A node gets a certificate for exactly what its evidence binds: role, keys, models, manifest and
   mesh CA. The evidence answers one of our challenges. Only the manifest says what a node must
   measure.
-* Anyone may bring the manifest, as there is only one that is taken. Anyone may replace the
-  collateral at any time: each item is signed by its vendor and expires.
+* Anyone may bring the manifest, as there is only one that is taken. Anyone may add collateral, and
+  nobody can take some away (`verify.items.merge`). Which items are of use is in the manifest, so
+  none is taken before it is set.
 """
 
 from __future__ import annotations
@@ -19,29 +20,36 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from confide.errors import PolicyError, UnavailableError
 from confide.guest.coordinator.ca import Authority, create_mesh_ca, create_root_ca, issue_leaf
 from confide.guest.coordinator.challenges import Challenges
+from confide.guest.coordinator.quotes import Quotes
 from confide.protocol.binding import coordinator_report_data, join_report_data
 from confide.protocol.certificates import load_public_key
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import (
+    MAX_REASON,
     Attestation,
+    CollateralReply,
     JoinReply,
     JoinRequest,
     MeshReply,
+    RefusedItem,
     RefusedJoin,
 )
+from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.history import append_entry, encode_history
 from confide.protocol.kem import load_kem_public_key
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
+from confide.verify.collateral import taken_by
 from confide.verify.evidence import verify_evidence
+from confide.verify.items.merge import Collateral
 from confide.verify.parsed import ParsedEvidence
 
 if TYPE_CHECKING:
@@ -62,7 +70,7 @@ class Coordinator:
     """The domain object behind the HTTP app. Thread-safe.
 
     `binding` is the SHA-256 of the manifest that this machine was launched for. `now` gives unix
-    seconds (certificates), `monotonic` seconds that only grow (challenges).
+    seconds (certificates, evidence), `monotonic` seconds that only grow (challenges).
     """
 
     def __init__(
@@ -79,12 +87,11 @@ class Coordinator:
         self._root = create_root_ca(now=int(now()))
         self._challenges = Challenges(monotonic)
         self._mesh: _Mesh | None = None
-        self._collateral = Bundle()
+        self._collateral = Collateral(monotonic)
         self._refused: RefusedJoin | None = None
-        self._collateral_bytes = self._collateral.encode()
+        self._shown: tuple[Evidence, bytes] | None = None
         self._lock = threading.Lock()
-        # One quote at a time: a TPM is one slow device, and requests better wait here than there.
-        self._quote_lock = threading.Lock()
+        self._quotes = Quotes(self._attestation)
 
     @property
     def state(self) -> str:
@@ -114,15 +121,26 @@ class Coordinator:
                 self._mesh = self._start_mesh(manifest, data)
         return seen
 
-    def set_collateral(self, data: bytes) -> None:
-        """Replace the vendor collateral that evidence is verified with. Raises FormatError."""
-        collateral = Bundle.parse(data)
-        with self._lock:
-            self._collateral, self._collateral_bytes = collateral, data
+    def add_collateral(self, data: bytes) -> CollateralReply:
+        """Take those items of a bundle that are newer than what is held, genuine and of use.
+
+        Raises UnavailableError without a manifest, FormatError for bytes that are not a bundle.
+        """
+        manifest, now = self._require_mesh().manifest, int(self._now())
+        self._use_own(manifest, now)
+        merged = self._collateral.merge(Bundle.parse(data), manifest, now)
+        return CollateralReply(
+            merged.added,
+            merged.ignored,
+            tuple(
+                RefusedItem(name, error.code, ascii(str(error))[1:-1][:MAX_REASON])
+                for name, error in merged.refused.items()
+            ),
+        )
 
     def collateral(self) -> bytes:
-        """The vendor collateral, as it was set."""
-        return self._collateral_bytes
+        """The bundle of all vendor collateral that evidence is verified with."""
+        return self._collateral.encoded
 
     def refused(self) -> RefusedJoin:
         """The latest join whose evidence did not pass. The operator needs it to fetch collateral.
@@ -143,20 +161,34 @@ class Coordinator:
         return self._challenges.issue()
 
     def attest(self, nonce: bytes) -> Attestation:
-        """Evidence, made for `nonce`, that binds manifest, CAs and history.
+        """Evidence, made for `nonce` and those that wait with it, that binds what it comes with.
 
         Before a manifest is set, manifest and mesh CA are empty and the history is an empty list.
+        Raises UnavailableError if too many wait, and what the attester raises.
         """
+        made, index, path = self._quotes.answer(nonce)
+        return replace(made, index=index, path=path)
+
+    def _attestation(self, root: bytes) -> Attestation:
+        """Evidence for the nonces below `root`: manifest, CAs, history and time as they are now."""
         mesh = self._mesh
+        now = int(self._now())
         manifest = mesh.manifest_bytes if mesh else b""
         mesh_ca = mesh.authority.der if mesh else b""
         history = mesh.history if mesh else encode_history([])
         data = coordinator_report_data(
-            nonce, manifest=manifest, root_ca=self._root.der, mesh_ca=mesh_ca, history=history
+            root,
+            manifest=manifest,
+            root_ca=self._root.der,
+            mesh_ca=mesh_ca,
+            history=history,
+            time=now,
         )
-        with self._quote_lock:
-            evidence = self._attester.evidence(data)
-        return Attestation(evidence.encode(), manifest, history, self._root.der, mesh_ca)
+        evidence = self._attester.evidence(data)
+        self._shown = evidence, data
+        return Attestation(
+            evidence.encode(), manifest, history, self._root.der, mesh_ca, now, 0, ()
+        )
 
     def join(self, request: JoinRequest) -> JoinReply:
         """Admit a node.
@@ -173,6 +205,7 @@ class Coordinator:
         # Clients seal to each node: keys to a secret service, shares to a worker.
         load_kem_public_key(request.kem_public_key)
         evidence = ParsedEvidence.parse(request.evidence)
+        collateral = self._collateral.bundle
         verdict = verify_evidence(
             evidence,
             report_data=join_report_data(
@@ -187,12 +220,14 @@ class Coordinator:
             ),
             manifest=mesh.manifest,
             role=request.role,
-            collateral=self._collateral,
+            collateral=collateral,
             now=int(self._now()),
         )
         if not verdict.passed:
             self._refused = RefusedJoin(request.role, request.evidence)
         verdict.require()
+        role = mesh.manifest.role(request.role)
+        self._collateral.use(taken_by(evidence, role, mesh.manifest, collateral))
         self._challenges.use(request.nonce)
         leaf = issue_leaf(
             mesh.authority,
@@ -203,6 +238,26 @@ class Coordinator:
             now=int(self._now()),
         )
         return JoinReply(leaf, mesh.authority.der, self._root.der)
+
+    def _use_own(self, manifest: Manifest, now: int) -> None:
+        """Nodes and clients verify this machine, so what its own evidence takes is in use, too."""
+        if self._shown is None:
+            return
+        (evidence, report_data), bundle = self._shown, self._collateral.bundle
+        parsed, role = ParsedEvidence(evidence), manifest.role(Role.COORDINATOR)
+        names = taken_by(parsed, role, manifest, bundle)
+        if (
+            names
+            and verify_evidence(
+                parsed,
+                report_data=report_data,
+                manifest=manifest,
+                role=Role.COORDINATOR,
+                collateral=bundle,
+                now=now,
+            ).passed
+        ):
+            self._collateral.use(names)
 
     def _require_mesh(self) -> _Mesh:
         if self._mesh is None:

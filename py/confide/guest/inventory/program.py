@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from confide.encoding.console import say
 from confide.errors import ConfigError
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
@@ -21,13 +22,14 @@ def serve_if_unbound() -> None:
     certificate authority, no connection.
 
     Raises:
-        SystemExit: when the inventory has ended, or with a message if the machine does not know
-            its binding.
+        SystemExit: when the inventory has ended; with status 1, after a message, if the machine
+            does not know its binding.
     """
     try:
         binding = read_binding()
     except ConfigError as error:
-        sys.exit(f"confide: {error}")
+        say(str(error))
+        sys.exit(1)
     if binding == UNBOUND:
         serve(_create_service, listen=LISTEN)
         sys.exit()
@@ -35,5 +37,5 @@ def serve_if_unbound() -> None:
 
 def _create_service() -> Service:
     app = create_app(detect_attester())
-    print("confide: inventory: launched for no manifest, attests only", file=sys.stderr, flush=True)
+    say("inventory: launched for no manifest, attests only")
     return Service(app)

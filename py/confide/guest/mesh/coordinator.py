@@ -4,11 +4,11 @@ The host says where the coordinator is, and carries each answer. So nothing that
 believed before all of it has passed the checks that a client makes (`verify.service`): the manifest
 is the one that this machine was launched for, and fresh evidence, over a nonce of this machine,
 binds it and the CAs. Collateral comes from the same peer: vendors sign it, so the carrier does not
-matter, and a bad bundle only makes a check fail.
+matter. It is added to what this machine has, so no answer takes any of that away.
 
-The time is this machine's, so it is the host's. A clock that was turned back keeps old collateral
-valid here; minimum TCBs are in the manifest and do not depend on it. A clock that was turned ahead
-only stops this machine.
+The time is this machine's, so it is the host's. The coordinator's evidence binds the coordinator's
+time, and the two have to agree (`clocks-apart`). A host that turns the clock of one machine only
+stops that machine. To keep old collateral valid here, it has to turn the clocks of both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from confide.protocol.binding import NONCE_SIZE
 from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation, MeshReply
 from confide.protocol.manifest import Manifest
-from confide.verify.service import verify_coordinator
+from confide.protocol.roles import Role
+from confide.protocol.validity import require_near
+from confide.verify.collateral import taken_by
+from confide.verify.items.merge import Collateral
+from confide.verify.parsed import ParsedEvidence
+from confide.verify.service import COORDINATOR_CLOCK, verify_coordinator
 from confide.verify.verdict import COLLATERAL, Verdict
 
 
@@ -44,27 +49,31 @@ class VerifierClient(Protocol):
 class VerifiedMesh:
     """What a verified coordinator showed. Certificates are DER.
 
-    `collateral` is what it was verified with: the vendors' statements as the coordinator has them.
+    `collateral` is what this machine holds: also the vendors' statements that the coordinator has.
     """
 
     manifest_bytes: bytes
     manifest: Manifest
     mesh_ca: bytes
     root_ca: bytes
-    collateral: Bundle
+    collateral: Collateral
 
 
-def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> VerifiedMesh:
+def verify_mesh(
+    client: VerifierClient, *, binding: bytes, collateral: Collateral, now: int
+) -> VerifiedMesh:
     """Ask the coordinator for its proof, and verify it.
 
     Args:
         client: calls the coordinator.
         binding: SHA-256 of the manifest that this machine was launched for, 32 bytes.
+        collateral: what this machine holds; it gets the coordinator's.
         now: unix seconds.
 
     Raises:
         VerificationError: `wrong-manifest` if the coordinator has another manifest,
-            `coordinator-not-verified` if a check of its proof fails.
+            `clocks-apart` if its time is not this machine's, `coordinator-not-verified` if
+            another check of its proof fails.
         ConfideError: an answer is malformed or did not come.
     """
     # First what is cheap for both: most coordinators that do not fit are ones without a manifest.
@@ -79,25 +88,32 @@ def verify_mesh(client: VerifierClient, *, binding: bytes, now: int) -> Verified
         )
     nonce = secrets.token_bytes(NONCE_SIZE)
     attestation = Attestation.parse(client.attest(nonce))
-    collateral = client.collateral()
+    manifest = Manifest.parse(manifest_bytes)
+    collateral.merge(client.collateral(), manifest, now)
+    bundle = collateral.bundle
     verdict = verify_coordinator(
-        attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=collateral, now=now
+        attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=bundle, now=now
     )
-    _require(verdict)
+    _require(verdict, attestation.time, now)
+    evidence, role = ParsedEvidence.parse(attestation.evidence), manifest.role(Role.COORDINATOR)
+    collateral.use(taken_by(evidence, role, manifest, bundle))
     return VerifiedMesh(
         manifest_bytes,
-        Manifest.parse(manifest_bytes),
+        manifest,
         attestation.mesh_ca,
         attestation.root_ca,
         collateral,
     )
 
 
-def _require(verdict: Verdict) -> None:
-    """As `Verdict.require`, with a code that says whose evidence failed."""
+def _require(verdict: Verdict, attested: int, now: int) -> None:
+    """As `Verdict.require`, with codes that say whose evidence failed, or that it is the time."""
     failed = verdict.first_failed
     if failed is None and verdict.passed:
         return
+    if failed is not None and failed.name == COORDINATOR_CLOCK:
+        # Under its own name, because waiting does not help: no clock here corrects itself.
+        require_near(attested, now=now)
     raise VerificationError(
         "coordinator-not-verified",
         f"the coordinator is not verified yet: its check {failed.name!r} failed"

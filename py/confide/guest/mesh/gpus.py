@@ -1,7 +1,7 @@
 """A worker's GPUs. Each time the worker joins, they take no work before their evidence has passed.
 
 The worker makes the same verification as the coordinator, with the manifest that it was launched
-for and the collateral that came from the coordinator.
+for and the collateral that it has from its coordinator.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from confide.errors import ConfideError, VerificationError
 from confide.guest.mesh.coordinator import VerifiedMesh
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS, GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
+from confide.verify.collateral import taken_by
 from confide.verify.evidence import verify_gpu_evidence
 from confide.verify.parsed import ParsedEvidence
 
@@ -72,18 +73,21 @@ class AttestedGpus:
             machine = attester.evidence(report_data(gpu_binding((), error.code)))
             return replace(machine, gpu_refusal=error.code), error
         evidence = replace(machine, gpus=tuple(gpu.encode() for gpu in gpus))
+        parsed, bundle = ParsedEvidence(evidence), mesh.collateral.bundle
         verdict = verify_gpu_evidence(
-            ParsedEvidence(evidence),
+            parsed,
             report_data=bound,
             manifest=mesh.manifest,
             role=self._role,
-            collateral=mesh.collateral,
+            collateral=bundle,
             now=int(self._now()),
         )
         try:
             verdict.require()
         except VerificationError as error:
             return evidence, error
+        role = mesh.manifest.role(self._role)
+        mesh.collateral.use(taken_by(parsed, role, mesh.manifest, bundle))
         return evidence, None
 
     def set_ready(self) -> None:

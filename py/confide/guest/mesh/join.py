@@ -18,9 +18,7 @@ Rules of this module:
 
 from __future__ import annotations
 
-import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,11 +30,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from confide.encoding.console import say
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.guest.codes import CODES
+from confide.guest.ending import MachineEndsError, end_machine
 from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
 from confide.guest.mesh.kem import KemKeys
-from confide.guest.mesh.one_mesh import MachineEndsError, OneMesh
+from confide.guest.mesh.one_mesh import OneMesh
 from confide.net.codes import SHARED
 from confide.protocol.binding import join_report_data
 from confide.protocol.certificates import LEAF_LIFETIME
@@ -45,6 +45,7 @@ from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
 from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.manifest import Manifest
+from confide.verify.items.merge import Collateral
 from confide.verify.mesh import verify_leaf
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class Node:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.kem = KemKeys(monotonic)
         self._mesh = OneMesh()
+        self._collateral = Collateral(monotonic)
         self._backoff = 0.5
         self._membership: Membership | None = None
         self._reason = "starting"
@@ -275,7 +277,7 @@ class Node:
             self._backoff = min(self._backoff * 2, MAX_BACKOFF)
             return self._backoff * random.uniform(0.5, 1.0)  # noqa: S311  spreads load, no secret
         if renewal <= 0 and self._reason:
-            print(f"confide: joined the mesh as {self.role}", file=sys.stderr, flush=True)
+            say(f"joined the mesh as {self.role}")
         self._reason = ""
         self._backoff = 0.5
         return min(LOOK_AFTER, self._until_renewal())
@@ -283,7 +285,12 @@ class Node:
     def _verified(self) -> VerifiedMesh:
         """The mesh that the coordinator shows, verified; it is ours, or becomes ours."""
         asked = self._monotonic()
-        mesh = verify_mesh(self._client, binding=self._binding, now=int(self._now()))
+        mesh = verify_mesh(
+            self._client,
+            binding=self._binding,
+            collateral=self._collateral,
+            now=int(self._now()),
+        )
         mesh.manifest.role(self.role)
         self._mesh.verified(mesh.mesh_ca, asked=asked, answered=self._monotonic())
         return mesh
@@ -314,7 +321,7 @@ class Node:
         return self._now() < membership.not_after and age < LEAF_LIFETIME
 
     def _until_renewal(self) -> float:
-        """Seconds until the certificate is to be renewed, 0 if there is none."""
+        """Seconds until the certificate is to be renewed; 0 before the first join."""
         if self._membership is None:
             return 0.0
         return max(0.0, self._membership.joined + RENEW_AFTER - self._monotonic())
@@ -332,9 +339,8 @@ class Node:
             # The peer chose it, and health shows it: "ready" would be taken for a state.
             reason = PEER_ERROR
         if reason != self._reason:
-            # Once per kind of error. In ASCII, because the words may be the coordinator's.
-            said = ascii(str(error)[:_MAX_SAID])
-            print(f"confide: {what} failed: {said}", file=sys.stderr, flush=True)
+            # Once per kind of error. The words may be the coordinator's.
+            say(f"{what} failed: {str(error)[:_MAX_SAID]}")
         self._reason = reason
 
     def _stay_joined(self) -> None:
@@ -352,12 +358,3 @@ class Node:
                 self._require_leaf()
         except MachineEndsError as error:
             end_machine(error)
-
-
-def end_machine(error: MachineEndsError) -> None:
-    """Say why, and end this process. `net.server` ends the program then, and the unit the machine.
-
-    Not by an exception: it would end one thread only.
-    """
-    print(f"confide: this machine ends: {error}", file=sys.stderr, flush=True)
-    os._exit(1)

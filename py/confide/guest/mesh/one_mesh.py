@@ -2,9 +2,6 @@
 
 This is a small state machine without a clock, a network or a thread: its caller brings the times.
 Only what was verified counts. An answer that was not verified pins nothing and ends nothing.
-
-A machine ends, and its operator starts it anew, because nothing of one mesh may reach another:
-engines, caches and keys all live as long as the machine.
 """
 
 from __future__ import annotations
@@ -12,13 +9,10 @@ from __future__ import annotations
 from hashlib import sha256
 
 from confide.errors import VerificationError
+from confide.guest.ending import MachineEndsError
 
 GONE_AFTER = 60.0
 """Seconds for which every verified coordinator shows another mesh before this machine ends."""
-
-
-class MachineEndsError(Exception):
-    """A rule says that this machine ends. The text says which one, for the console."""
 
 
 class OneMesh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.clock import watched_clock
 from confide.guest.forget import forget_each_second
 from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
@@ -19,7 +20,13 @@ from confide.protocol.roles import Role
 def create_service() -> Service:
     """Start joining the mesh, and return both HTTP apps."""
     client = CoordinatorClient(read_config().coordinator)
-    node = Node(Role.SECRET_SERVICE, detect_attester(), client, binding=read_binding())
+    node = Node(
+        Role.SECRET_SERVICE,
+        detect_attester(),
+        client,
+        binding=read_binding(),
+        now=watched_clock(),
+    )
     service = SecretService(node.kem)
     node.start()
     forget_each_second(service.forget)

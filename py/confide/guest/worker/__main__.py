@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from confide.errors import UnavailableError
 from confide.guest.attest.hardware import detect_attester
 from confide.guest.binding import read_binding
+from confide.guest.clock import WallClock, watched_clock
 from confide.guest.forget import forget_each_second
 from confide.guest.inventory.program import serve_if_unbound
 from confide.guest.mesh.config import read_config
@@ -39,13 +40,15 @@ def create_service() -> Service:
     role, config = read_role(), read_config()
     models = config.models
     coordinator = CoordinatorClient(config.coordinator)
+    clock = watched_clock()
     node = Node(
         role,
         detect_attester(),
         coordinator,
         binding=read_binding(),
         models=models,
-        gpus=_attested_gpus(role) if role.has_gpus else None,
+        gpus=_attested_gpus(role, clock) if role.has_gpus else None,
+        now=clock,
     )
     node.start()
     threading.Thread(target=_hand_over_once_joined, args=(node,), daemon=True).start()
@@ -73,12 +76,12 @@ def _hand_over_once_joined(node: Node) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _attested_gpus(role: str) -> Gpus:
+def _attested_gpus(role: str, clock: WallClock) -> Gpus:
     # Imported here: an emulated machine has no GPU.
     from confide.guest.attest.gpus import RemoteGpus
     from confide.guest.mesh.gpus import AttestedGpus
 
-    return AttestedGpus(RemoteGpus(), role)
+    return AttestedGpus(RemoteGpus(), role, now=clock)
 
 
 if __name__ == "__main__":

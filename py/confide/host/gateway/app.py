@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
@@ -39,8 +39,12 @@ def create_app(
     secret_services: SecretServices,
     workers: Workers,
     access: Access | None,
+    clock_skew: Callable[[], Mapping[str, int]] = dict,
 ) -> Flask:
-    """The WSGI application; `access` None admits everybody. Starts a thread: fork before."""
+    """The WSGI application; `access` None admits everybody. Starts a thread: fork before.
+
+    `clock_skew` is `Clocks.skew`.
+    """
     app = flask_app(__name__, codes=CODES, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
 
@@ -51,7 +55,9 @@ def create_app(
 
     @app.get("/healthz")
     def health() -> Response:
-        return jsonify(role="gateway", state="ready", models=workers.models())
+        return jsonify(
+            role="gateway", state="ready", models=workers.models(), clock_skew=clock_skew()
+        )
 
     @app.get("/v1/models")
     def models() -> Response:

@@ -45,11 +45,12 @@ class Item(StrEnum):
     ROOT_CRL = "root CA's revocation list"
 
 
-# The header that holds the signer's chain, URL-encoded PEM. Lists need none: the CA that signed
-# them is in the quote's own chain.
+# The header that holds the signer's chain, URL-encoded PEM. A verifier of a quote has the CA that
+# signed the lists in the quote's own chain; who keeps a list without a quote needs the header.
 CHAIN_HEADERS = {
     Item.TCB_INFO: "TCB-Info-Issuer-Chain",
     Item.QE_IDENTITY: "SGX-Enclave-Identity-Issuer-Chain",
+    Item.PCK_CRL: "SGX-PCK-CRL-Issuer-Chain",
 }
 _KEYS = {Item.TCB_INFO: b"tcbInfo", Item.QE_IDENTITY: b"enclaveIdentity"}
 

@@ -49,7 +49,7 @@ def check_chain(name: str, chain: Chain, root: Root, now: int) -> list[Check]:
     `chain` is from `load_chain` and not empty; `now` is in unix seconds.
     """
     times = [check_validity(f"{name} validity", certificate, now) for certificate in chain]
-    fault = Walker().first_fault(chain, _PROFILE)
+    fault = Walker().first_fault(chain, PROFILE)
     return [
         check_equal(
             f"{name} root", root.spki_sha256, spki_sha256(chain[-1]), f"{root.vendor} root key"
@@ -70,7 +70,7 @@ def _leaf_rule(certificate: x509.Certificate) -> str:
     return "" if usage is not None and usage.digital_signature else "may not sign data"
 
 
-_PROFILE = Profile(range(2, MAX_CERTIFICATES + 1), (ALGORITHM,), (Place(rule=_leaf_rule), Place()))
+PROFILE = Profile(range(2, MAX_CERTIFICATES + 1), (ALGORITHM,), (Place(rule=_leaf_rule), Place()))
 
 
 def _bad_key(what: str, seen: str) -> FormatError:

@@ -33,6 +33,7 @@ from confide.verify.x509 import check_validity, extension, is_signed_by, subject
 
 CLOCK_SKEW = 300  # seconds that an answer may be from the future: clocks differ a little
 MAX_RESPONDERS = 4
+UNKNOWN = ocsp.OCSPCertStatus.UNKNOWN
 
 _CERT_ID_HASHES = ("sha1", "sha256", "sha384")  # only to name an issuer, whose key then signs
 _EXPECTED = "good, as its issuer states"
@@ -87,7 +88,7 @@ class Revocation:
         if seen_nonce is None and OptOut.OCSP_WITHOUT_NONCE not in self._policy.opt_outs:
             return "an answer without a nonce"
         if seen_nonce is not None and seen_nonce != nonce:
-            return f"an answer to another question: nonce {seen_nonce.hex()}, not {nonce.hex()}"
+            return _other_question(seen_nonce, nonce)
         start, end = response.this_update_utc, response.next_update_utc
         if end is None:
             return "an answer that does not say when it expires"
@@ -101,7 +102,7 @@ class Revocation:
         status = response.certificate_status
         if status == ocsp.OCSPCertStatus.GOOD:
             return True, "good"
-        if status == ocsp.OCSPCertStatus.UNKNOWN:
+        if status == UNKNOWN:
             return self._opt_out(OptOut.OCSP_UNKNOWN, "unknown")
         revoked, reason = response.revocation_time_utc, response.revocation_reason
         if reason == x509.ReasonFlags.certificate_hold:
@@ -118,6 +119,32 @@ class Revocation:
         if option in self._policy.opt_outs:
             return True, f"{seen}, accepted because of {option}"
         return False, seen
+
+
+def read_answer(
+    answer: OcspAnswer, certificate: x509.Certificate, issuer: x509.Certificate, now: int
+) -> tuple[ocsp.OCSPResponse, bytes | None] | str:
+    """A signed answer about this certificate and its nonce, if any; or why it is none.
+
+    For a program that keeps answers: the answer's own times and status are the caller's to judge.
+    The caller has checked that `issuer` issued `certificate`; `now` (Unix seconds) is for the
+    certificate of a responder.
+    """
+    response = _load(answer.response)
+    if response is None:
+        return "an answer that cannot be read"
+    if response.serial_number != certificate.serial_number or not _is_about(response, issuer):
+        return "an answer about another certificate"
+    if not _is_signed(response, issuer, now):
+        return "an answer that neither the issuer nor its responder signed"
+    nonce = _nonce(response)
+    if nonce is not None and nonce != answer.nonce:
+        return _other_question(nonce, answer.nonce)
+    return response, nonce
+
+
+def _other_question(seen: bytes, nonce: bytes) -> str:
+    return f"an answer to another question: nonce {seen.hex()}, not {nonce.hex()}"
 
 
 def _load(der: bytes) -> ocsp.OCSPResponse | None:

@@ -31,7 +31,7 @@ from confide.verify.x509 import (
 
 ROOTS = {Product.MILAN: AMD_MILAN, Product.GENOA: AMD_GENOA, Product.TURIN: AMD_TURIN}
 RSA_BITS = 4096
-_PSS = SignatureAlgorithmOID.RSASSA_PSS
+PSS = SignatureAlgorithmOID.RSASSA_PSS
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check_chain(chain: Chain, now: int) -> list[Check]:
         f"a CA with a key of RSA-{RSA_BITS}, signed by the root",
         f"a CA with a key of RSA-{RSA_BITS}, signed by itself",
     )
-    faults = Walker().faults(chain.certificates, _PROFILE)
+    faults = Walker().faults(chain.certificates, PROFILE)
     parts = list(zip(SNP_CERTIFICATES, chain.certificates, expected, faults, strict=True))
     checks += [
         Check(f"{name} certificate", wanted, fault or subject(certificate), not fault, "issuer")
@@ -104,7 +104,7 @@ def check_revoked(chain: Chain, crl: bytes | None, policy: SnpPolicy, now: int) 
         parsed = load_crl(crl, "root's")
     except FormatError as error:
         return [Check(name, error.expected, str(error), False, COLLATERAL)]
-    return check_revocation((name, "revocation"), parsed, chain.root, _PSS, chain.certificates, now)
+    return check_revocation((name, "revocation"), parsed, chain.root, PSS, chain.certificates, now)
 
 
 def _leaf_rule(certificate: x509.Certificate) -> str:
@@ -119,8 +119,8 @@ def _issuer_rule(certificate: x509.Certificate) -> str:
 
 
 _ISSUER = Place(rule=_issuer_rule)
-_PROFILE = Profile(
-    range(3, 4), (_PSS,), (Place(known_critical=None, rule=_leaf_rule), _ISSUER, _ISSUER)
+PROFILE = Profile(
+    range(3, 4), (PSS,), (Place(known_critical=None, rule=_leaf_rule), _ISSUER, _ISSUER)
 )
 
 

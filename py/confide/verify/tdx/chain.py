@@ -39,8 +39,8 @@ ECDSA_SHA256 = SignatureAlgorithmOID.ECDSA_WITH_SHA256
 _ROOT = Place(("Intel SGX Root CA",))
 _PCK_CA = Place(("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"))
 _ECDSA = (ECDSA_SHA256,)
-_PCK_CHAIN = Profile(range(3, 4), _ECDSA, (Place(("Intel SGX PCK Certificate",)), _PCK_CA, _ROOT))
-_SIGNING_CHAIN = Profile(range(2, 3), _ECDSA, (Place(("Intel SGX TCB Signing",)), _ROOT))
+PCK_CHAIN = Profile(range(3, 4), _ECDSA, (Place(("Intel SGX PCK Certificate",)), _PCK_CA, _ROOT))
+SIGNING_CHAIN = Profile(range(2, 3), _ECDSA, (Place(("Intel SGX TCB Signing",)), _ROOT))
 _PIN = "pinned key of Intel SGX Root CA"
 
 
@@ -59,14 +59,14 @@ class Certificates:
         for certificate in pck_chain.certificates:
             public_key_of(certificate, "PCK")
         self._chains = {
-            "PCK certificate": (pck_chain.certificates, _PCK_CHAIN),
+            "PCK certificate": (pck_chain.certificates, PCK_CHAIN),
             "TCB info signer": (
                 self._load("TCB info signer's", collateral.tcb_info_chain),
-                _SIGNING_CHAIN,
+                SIGNING_CHAIN,
             ),
             "QE identity signer": (
                 self._load("QE identity signer's", collateral.qe_identity_chain),
-                _SIGNING_CHAIN,
+                SIGNING_CHAIN,
             ),
         }
         keys = [public_key_of(chain[0], name) for name, (chain, _) in self._chains.items()]

@@ -36,7 +36,7 @@ def check_quote(quote: Quote, certificates: Certificates) -> list[Check]:
     """The three signatures that lead from the PCK to the TD report."""
     bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + _ZERO32
     return [
-        _check_signature(
+        check_signature(
             "QE report signature",
             certificates.pck_key,
             quote.qe_signature,
@@ -45,7 +45,7 @@ def check_quote(quote: Quote, certificates: Certificates) -> list[Check]:
         check_equal(
             "QE report: attestation key", bound, quote.qe_report.report_data, "attestation key"
         ),
-        _check_signature(
+        check_signature(
             "quote signature", _point(quote.attestation_key), quote.signature, quote.signed
         ),
     ]
@@ -84,14 +84,14 @@ def check_documents(
 ) -> list[Check]:
     """Whether Intel signed TCB info and QE identity, and both are current at `now`."""
     return [
-        _check_signature(
+        check_signature(
             "TCB info: signature",
             certificates.tcb_info_key,
             collateral.tcb_info_signature,
             collateral.tcb_info,
         ),
         _check_current("TCB info: time", info.issue_date, info.next_update, now),
-        _check_signature(
+        check_signature(
             "QE identity: signature",
             certificates.qe_identity_key,
             collateral.qe_identity_signature,
@@ -127,7 +127,7 @@ def check_tcb_info(quote: Quote, pck: PckExtension, info: TcbInfo) -> list[Check
     ]
 
 
-def _check_signature(
+def check_signature(
     name: str, key: ec.EllipticCurvePublicKey | None, signature: bytes, data: bytes
 ) -> Check:
     """ECDSA with P-256 and SHA-256; `signature` is r ‖ s. A key of None is not on the curve."""

@@ -87,10 +87,11 @@ def test_intermediate_and_root_come_together() -> None:
 
 def test_questions_about_certificates(made: Production) -> None:
     """RFC 6960: the certificate by serial number and its issuer's hashes; a new nonce each time."""
-    certificate, issuer = (a.certificate for a in made.nvidia.rim_chain[:2])
+    certificate, *above = (a.certificate for a in made.nvidia.rim_chain)
+    chain = write_chain(tuple(authority.der for authority in made.nvidia.rim_chain))
     nonces = set()
     for _ in range(3):
-        request = request_for("nvidia/ocsp/00", (certificate, issuer))
+        request = request_for("nvidia/ocsp/00", (certificate, *above))
         assert request is not None
         assert request.url == "https://ocsp.ndis.nvidia.com/"
         assert request.content_type == "application/ocsp-request"
@@ -101,7 +102,7 @@ def test_questions_about_certificates(made: Production) -> None:
         assert len(nonce) == 32
         nonces.add(nonce)
         assert request.read(Answer(b"answer", {}, 7)) == {
-            "nvidia/ocsp/00": Item(b"answer", 7, nonce=nonce)
+            "nvidia/ocsp/00": Item(b"answer", 7, chain, nonce)
         }
     assert len(nonces) == 3
 
@@ -146,6 +147,13 @@ def test_items_that_are_something_else(made: Production, change: Callable[[bytes
 @pytest.fixture(scope="module")
 def bundle(made: Production) -> Bundle:
     return made.bundle()
+
+
+def test_a_chain_of_evidence_that_no_item_can_hold(made: Production) -> None:
+    certificate = made.nvidia.rim_chain[0].certificate
+    request = request_for("nvidia/ocsp/00", (certificate,) * 200)
+    assert request is not None
+    assert request.read(Answer(b"answer", {}, 7))["nvidia/ocsp/00"].chain == b""
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

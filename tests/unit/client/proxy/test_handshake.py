@@ -180,7 +180,17 @@ def test_fewer_workers_than_the_person_asked_for() -> None:
 
 
 def test_expired_certificates() -> None:
-    assert failed_check(SmallService(), now=NOW + 3700) == "secret services"
+    service = SmallService()
+    service.clock.now += 3700
+    assert failed_check(service, now=NOW + 3700) == "secret services"
+
+
+@pytest.mark.parametrize("seconds", [-301, 301, 21 * 86400])
+def test_a_coordinator_whose_clock_is_not_the_client_s(seconds: int) -> None:
+    """What it certifies now could be shown again when its time has come."""
+    service = SmallService()
+    service.clock.now += seconds
+    assert failed_check(service) == "coordinator's clock"
 
 
 @pytest.mark.parametrize("path", ["attest", "key-exchange", "workers"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -10,6 +12,7 @@ from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions, GatewayRefusal
 from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import LIFETIME_SECONDS, Session
+from confide.client.receipts import ReceiptFolder, ReserveReceipt, keep_nothing
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.net.http_client import Upstream
 from tests.support.simulated_machine import Clock
@@ -29,6 +32,7 @@ class Lab:
         self.error: ConfideError | None = None
         self.answer: ConfideError = UnavailableError("peer-lost", "the gateway is gone")
         self.sent = 0
+        self.reserve: ReserveReceipt = keep_nothing
         self.session = Session(self._handshake, clock=self.clock)
         self.session.establish()
         upstream = Upstream("http://127.0.0.1:1")
@@ -37,7 +41,7 @@ class Lab:
             self.session,
             upstream,
             self.service.gateway,
-            keep_receipt=lambda _hash, _receipt: None,
+            reserve_receipt=lambda a: self.reserve(a),
             clock=self.service.clock,
         )
         self.manifest = self.service.manifest
@@ -92,6 +96,7 @@ def test_ready(lab: Lab) -> None:
     assert health.get_json() == {
         "role": "proxy",
         "state": "ready",
+        "mode": "development",
         "verified_for_seconds": LIFETIME_SECONDS,
         "manifest_expires": lab.manifest.expires,
         "opt_outs": [],
@@ -135,4 +140,15 @@ def test_a_manifest_that_expires_while_the_proxy_runs(lab: Lab) -> None:
     answer = lab.http.post(CHAT, data=HELLO)
     assert answer.status_code == 503
     assert "the manifest expired on 2027-05-27" in answer.get_json()["error"]["message"]
+    assert lab.sent == 0
+
+
+def test_a_receipt_that_cannot_be_kept(lab: Lab, tmp_path: Path) -> None:
+    """A full disk and a folder that is gone: said by name, before the question is sent."""
+    lab.reserve = ReceiptFolder(tmp_path / "receipts").reserve
+    (tmp_path / "receipts").rmdir()
+    answer = lab.http.post(CHAT, data=HELLO)
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["code"]) == (503, "receipt-not-kept")
+    assert "nothing was sent" in error["message"] and str(tmp_path) in error["message"]
     assert lab.sent == 0

@@ -14,6 +14,7 @@ from confide.client.proxy import keys as keys_module
 from confide.client.proxy.answer import ReportedError
 from confide.client.proxy.completions import Completions, GatewayRefusal, Reply
 from confide.client.proxy.session import Session
+from confide.client.receipts import keep_nothing
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.guest.worker.keys import Keys
 from confide.net.disconnect import DisconnectWatch
@@ -74,7 +75,7 @@ class Lab:
             session,
             self,  # type: ignore[arg-type]
             self.service.gateway,
-            keep_receipt=lambda _hash, _receipt: None,
+            reserve_receipt=keep_nothing,
             clock=self.service.clock,
         )
         self.completions._keys._monotonic = self.monotonic

@@ -8,6 +8,7 @@ from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import LIFETIME_SECONDS, RETRY_SECONDS, Session
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.protocol.manifest import Manifest
+from tests.support.kept import NOTHING_ATTESTED
 from tests.support.simulated_machine import Clock, manifest_bytes
 
 FAILED = VerificationError("not-verified", "the check 'PCR 4' failed")
@@ -31,6 +32,7 @@ class Service:
             mesh_ca=bytes([self.runs]),
             root_ca=b"",
             seconds=self.seconds,
+            attested=NOTHING_ATTESTED,
         )
 
 

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
-from confide.protocol.receipt import Receipt, Statement
+from confide.client.kept_receipt import read_kept, verify_kept
 from confide.protocol.usage import TOKEN, Usage
 from tests.support.app import ANSWER, App, engine_stats
 from tests.support.hostile_gateway import HostileGateway
 from tests.support.native_service import NativeService
+from tests.support.verdicts import failed
 
 CHAT = "/v1/chat/completions"
 
@@ -108,13 +109,62 @@ def test_requests_share_the_client_s_cache_unless_the_app_has_its_own(
     assert own.choices and json.loads(engine_stats(service)["last"])["cache_salt"] != first
 
 
-def test_receipts_are_kept(app: App, receipts: Path) -> None:
-    before = set(receipts.iterdir())
+def receipts_in(folder: Path) -> set[Path]:
+    return set(folder.glob("*/[0-9]*.cbor"))
+
+
+def test_receipts_are_kept(app: App, receipts: Path, service: NativeService) -> None:
+    before = receipts_in(receipts)
     app.ask()
-    (new,) = set(receipts.iterdir()) - before
-    statement = Statement.parse(Receipt.parse(new.read_bytes()).statement)
-    assert (statement.model, statement.usage) == ("tiny", Usage(TOKEN, 7, 8))
-    assert statement.request_sha256.hex() in new.name
+    list(app.stream())
+    new = receipts_in(receipts) - before
+    assert len(new) == 2
+    for path in new:
+        kept = read_kept(path)
+        assert (kept.statement.model, kept.statement.usage) == ("tiny", Usage(TOKEN, 7, 8))
+        assert kept.statement.request_sha256.hex() in path.name
+        verify_kept(kept, service.manifest).require()
+
+
+def test_a_receipt_is_of_the_bytes_that_the_app_got(
+    app: App, receipts: Path, service: NativeService
+) -> None:
+    before = receipts_in(receipts)
+    body = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
+    status, answer = raw(app, "POST", CHAT, body)
+    (new,) = receipts_in(receipts) - before
+    assert status == 200
+    verify_kept(read_kept(new), service.manifest, answer=answer).require()
+    assert failed(verify_kept(read_kept(new), service.manifest, answer=answer + b" ")) == ["answer"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_question_is_sent_whose_receipt_cannot_be_kept(
+    app: App, receipts: Path, service: NativeService, stream: bool
+) -> None:
+    app.ask()
+    before = engine_stats(service)["requests"]
+    away = receipts.rename(receipts.with_name("away"))
+    try:
+        with pytest.raises(openai.InternalServerError, match="nothing was sent") as caught:
+            list(app.stream()) if stream else app.ask()
+        assert (caught.value.status_code, caught.value.code) == (503, "receipt-not-kept")
+        assert engine_stats(service)["requests"] == before
+    finally:
+        away.rename(receipts)
+
+
+def test_a_receipt_that_can_no_longer_be_kept_cuts_the_stream(app: App, receipts: Path) -> None:
+    """The reason is in the stream's last event: the answer is not called whole."""
+    stream = app.stream("events=20 gap=0.05")
+    next(stream)
+    away = receipts.rename(receipts.with_name("away"))
+    try:
+        with pytest.raises(openai.APIError, match="the receipt cannot be kept") as caught:
+            list(stream)
+        assert caught.value.code == "receipt-not-kept"
+    finally:
+        away.rename(receipts)
 
 
 def test_the_engine_s_own_error_arrives(app: App) -> None:

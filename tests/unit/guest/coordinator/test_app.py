@@ -19,10 +19,11 @@ from confide.errors import PolicyError
 from confide.guest.coordinator import app
 from confide.guest.coordinator.app import MAX_UPLOADS, create_app
 from confide.guest.coordinator.domain import Coordinator
-from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
+from confide.protocol.collateral import MAX_BUNDLE, MAX_ITEMS, Bundle, Item
 from confide.protocol.coordinator import (
     MAX_JOIN,
     Attestation,
+    CollateralReply,
     JoinRequest,
     ManifestSet,
     MeshReply,
@@ -115,16 +116,36 @@ def test_only_collateral_may_be_large(client: FlaskClient, path: str) -> None:
     assert answer.json["error"]["expected"] == f"at most {MAX_BUNDLE} bytes"
 
 
-def test_collateral_comes_back_as_it_was_set() -> None:
-    coordinator = new_coordinator()
-    client = create_app(coordinator).test_client()
+def test_collateral_before_the_manifest() -> None:
+    """Nobody knows yet which items are of use."""
+    client = create_app(new_coordinator()).test_client()
+    bundle = Bundle({"amd/milan/crl": Item(b"crl", 7)})
+    answer = client.post("/v1/collateral", data=bundle.encode())
+    assert (answer.status_code, answer.json and answer.json["error"]["code"]) == (
+        404,
+        "no-manifest",
+    )
     assert Bundle.parse(client.get("/v1/collateral").data) == Bundle()
+
+
+def test_what_became_of_collateral(client: FlaskClient) -> None:
+    """A development manifest has no use for any."""
     bundle = Bundle({"amd/milan/crl": Item(b"crl", 7)}).encode()
-    assert client.post("/v1/collateral", data=bundle).status_code == 200
-    assert client.get("/v1/collateral").data == bundle
-    # What cannot be read replaces nothing
+    reply = CollateralReply.parse(client.post("/v1/collateral", data=bundle).data)
+    assert (reply.added, reply.ignored) == ((), ())
+    assert [(item.name, item.code) for item in reply.refused] == [
+        ("amd/milan/crl", "collateral-not-needed")
+    ]
+    assert "no machine of the manifest can need amd/milan/crl" in reply.refused[0].reason
+    assert Bundle.parse(client.get("/v1/collateral").data) == Bundle()
     assert client.post("/v1/collateral", data=bundle[:-1]).status_code == 400
-    assert client.get("/v1/collateral").data == bundle
+
+
+def test_an_answer_about_as_many_items_as_there_can_be(client: FlaskClient) -> None:
+    names = [f"a/{'x' * 160}/{number:04}" for number in range(MAX_ITEMS)]
+    bundle = Bundle(dict.fromkeys(names, Item(b"", 0)))
+    reply = CollateralReply.parse(client.post("/v1/collateral", data=bundle.encode()).data)
+    assert len(reply.refused) == MAX_ITEMS
 
 
 def test_few_may_bring_collateral_at_once() -> None:
@@ -132,11 +153,12 @@ def test_few_may_bring_collateral_at_once() -> None:
     coordinator = new_coordinator()
     entered, leave = Semaphore(0), Event()
 
-    def slow(data: bytes) -> None:
+    def slow(data: bytes) -> CollateralReply:
         entered.release()
         leave.wait(10)
+        return CollateralReply((), (), ())
 
-    coordinator.set_collateral = slow  # type: ignore[method-assign]
+    coordinator.add_collateral = slow  # type: ignore[method-assign]
     service = create_app(coordinator)
 
     def post() -> TestResponse:

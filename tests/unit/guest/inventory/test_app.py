@@ -79,7 +79,7 @@ def test_no_other_door(client: FlaskClient) -> None:
 def test_the_label_separates_it_from_every_other_purpose() -> None:
     assert inventory_report_data(NONCE) == report_data("confide/inventory/1", NONCE, [])
     assert inventory_report_data(NONCE) != coordinator_report_data(
-        NONCE, manifest=b"", root_ca=b"", mesh_ca=b"", history=b""
+        NONCE, manifest=b"", root_ca=b"", mesh_ca=b"", history=b"", time=0
     )
     assert inventory_report_data(NONCE) != report_data("confide/join/2", NONCE, [])
 

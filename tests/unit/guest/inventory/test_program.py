@@ -97,9 +97,14 @@ def test_with_a_manifest_there_is_no_inventory(
 
 @pytest.mark.parametrize("name", ROLES)
 def test_a_machine_that_does_not_know_serves_nothing(
-    monkeypatch: pytest.MonkeyPatch, inventory: Served, role: Served, name: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    inventory: Served,
+    role: Served,
+    name: str,
 ) -> None:
     bind(monkeypatch, None)
-    with pytest.raises(SystemExit, match="does not know its manifest"):
+    with pytest.raises(SystemExit, match="1"):
         runpy.run_module(f"confide.guest.{name}", run_name="__main__")
+    assert "does not know its manifest" in capsys.readouterr().err
     assert inventory.calls == role.calls == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ class Host:
     relay: LocalCoordinator
     own: Coordinator
 
-    def attestation(self, **changes: bytes) -> None:
+    def attestation(self, **changes: Any) -> None:
         self.relay.on_attestation = lambda genuine: replace(genuine, **changes)
 
     def other_machine(self, machine: SimulatedMachine) -> None:
@@ -104,6 +105,17 @@ class Host:
     def other_history(self) -> None:
         self.attestation(history=self.own.attest(bytes(32)).history)
 
+    def forged_time(self) -> None:
+        """The evidence binds the time, so none may be put in its place, however near."""
+        self.relay.on_attestation = lambda genuine: replace(genuine, time=genuine.time + 1)
+
+    def turned_coordinator(self) -> None:
+        """The host of the genuine coordinator has turned its clock."""
+        self.relay.coordinator = new_coordinator(Clock(NOW + 21 * 86400))
+
+    def other_place(self) -> None:
+        self.attestation(index=1, path=(bytes(32),))
+
     def no_manifest_yet(self) -> None:
         """Genuine and fresh, but the coordinator has no mesh yet."""
         new = Coordinator(SimulatedMachine("coordinator"), binding=BINDING, now=Clock())
@@ -152,6 +164,9 @@ LIES: dict[Callable[[Host], None], tuple[str, str]] = {
     Host.never_bound: (BAD, "'launch binding'"),
     Host.mesh_ca_of_another_root: (BAD, "'quote binding'"),
     Host.other_history: (BAD, "'quote binding'"),
+    Host.forged_time: (BAD, "'quote binding'"),
+    Host.turned_coordinator: ("clocks-apart", "the coordinator says 2027-02-05 08:00:00 UTC"),
+    Host.other_place: (BAD, "'quote binding'"),
     Host.no_manifest_yet: (BAD, "'manifest'"),
     Host.no_evidence: (BAD, "'evidence'"),
     Host.truncated: ("bad-cbor", ""),

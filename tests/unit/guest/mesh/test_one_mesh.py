@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +11,10 @@ from dataclasses import replace
 import pytest
 
 from confide.errors import UnavailableError, VerificationError
+from confide.guest.ending import MachineEndsError, end_machine
 from confide.guest.mesh import join as join_module
 from confide.guest.mesh.join import LOOK_AFTER, RENEW_AFTER, Node
-from confide.guest.mesh.one_mesh import GONE_AFTER, MachineEndsError, OneMesh
+from confide.guest.mesh.one_mesh import GONE_AFTER, OneMesh
 from confide.protocol.certificates import LEAF_LIFETIME
 from tests.support.local_coordinator import LocalCoordinator
 from tests.support.mesh_nodes import new_coordinator
@@ -235,8 +237,7 @@ def test_both_threads_end_the_process(
 def test_ending_is_said_and_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    join_module.end_machine(MachineEndsError("the mesh is gone"))
-    assert codes == [1]
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit, match="1"):
+        end_machine(MachineEndsError("the mesh is gone"))
     assert capsys.readouterr().err == "confide: this machine ends: the mesh is gone\n"

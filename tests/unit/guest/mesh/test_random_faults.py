@@ -19,7 +19,8 @@ from typing import TypeVar
 from confide.encoding.x509 import load_certificate
 from confide.errors import UnavailableError
 from confide.guest.coordinator.domain import Coordinator
-from confide.guest.mesh.one_mesh import GONE_AFTER, MachineEndsError
+from confide.guest.ending import MachineEndsError
+from confide.guest.mesh.one_mesh import GONE_AFTER
 from confide.protocol.binding import join_report_data
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.collateral import Bundle

@@ -261,6 +261,7 @@ def test_models_and_health(lab: Lab) -> None:
         "role": "gateway",
         "state": "ready",
         "models": ["tiny"],
+        "clock_skew": {},
     }
 
 

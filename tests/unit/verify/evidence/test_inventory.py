@@ -74,13 +74,14 @@ def test_no_client_takes_it_for_a_new_coordinators(
     production: Production, evidence: Evidence
 ) -> None:
     """The host adds what a coordinator without a manifest sends, to evidence that it got."""
-    attestation = Attestation(evidence.encode(), b"", encode_history([]), b"root CA", b"")
+    history, at = encode_history([]), now(evidence)
+    attestation = Attestation(evidence.encode(), b"", history, b"root CA", b"", at, 0, ())
     verdict = verify_unset_coordinator(
         attestation,
         manifest=manifest(),
         nonce=NONCE,
         collateral=production.bundle(),
-        now=now(evidence),
+        now=at,
     )
     assert {"launch binding", "report data"} <= set(failed(verdict))
 

@@ -148,7 +148,7 @@ def test_tdx(monkeypatch: pytest.MonkeyPatch, relay_to: MakeRelay) -> None:
     attester = SimpleNamespace(evidence=production.tdx)
     coordinator = Coordinator(attester, binding=production.binding, now=clock)
     coordinator.set_manifest(json_encode(manifest_value()))
-    coordinator.set_collateral(production.bundle().encode())
+    coordinator.add_collateral(production.bundle().encode())
     relay = relay_to(coordinator)
     join_without_gpus(relay, attester, clock)
     relay.check(

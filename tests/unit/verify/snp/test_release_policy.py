@@ -14,7 +14,7 @@ from confide.verify.verdict import Verdict
 from tests.support.simulated_amd import SimulatedChip
 from tests.support.verdicts import Verify, failed
 
-FILE = Path(__file__).parents[4] / "release/policy-sev-snp.json"
+FILE = Path(__file__).parents[4] / "release/policy.json"
 FLOOR = bytes([10, 0, 0, 0, 0, 0, 28, 88])
 CHIP = SimulatedChip(
     product=Product.GENOA,

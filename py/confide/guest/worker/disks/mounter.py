@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from confide.encoding import console
 from confide.errors import ConfideError, ConfigError, PolicyError, VerificationError
 from confide.guest.binding import read_binding
 from confide.guest.mesh.config import read_config
@@ -280,12 +281,11 @@ def notify(message: str) -> None:
 
 def say(text: str) -> None:
     """One line on the console."""
-    print(f"confide-disks: {text}", file=sys.stderr, flush=True)
+    console.say(text, program="confide-disks")
 
 
 def run(system: System) -> None:
     """Open every configured model, report ready, then watch. Ends by an exception only."""
-    # A machine in inventory waits here for ever: it may have no config disk, and must not end.
     manifest = wait_for_manifest(read_binding())
     role, config = read_role(), read_config()
     with ExitStack() as cleanup:

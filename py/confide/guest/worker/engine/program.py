@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from confide.encoding import console
 from confide.errors import ConfideError, ConfigError
 from confide.guest.worker.engine import cpu, gpu
 from confide.guest.worker.engine.models_file import (
@@ -150,7 +151,7 @@ def run(role: Role, stopping: threading.Event) -> None:
 
 def say(text: str) -> None:
     """One line on the console."""
-    print(f"confide-engine: {text}", file=sys.stderr, flush=True)
+    console.say(text, program="confide-engine")
 
 
 def main() -> int:

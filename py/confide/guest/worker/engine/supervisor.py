@@ -187,8 +187,7 @@ class _Engine:
                 if not quiet.is_set() and said < MAX_LINES:
                     said += 1
                     text = line.decode(errors="replace").rstrip()
-                    clean = "".join(c if c.isprintable() else " " for c in text)
-                    self._say(f"{self._program.model}: {clean}")
+                    self._say(f"{self._program.model}: {text}")
 
     def _wait_ready(self, process: subprocess.Popen[bytes], quiet: threading.Event) -> bool:
         """Wait until the engine answers. False if it ended first."""

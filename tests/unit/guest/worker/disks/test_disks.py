@@ -20,14 +20,13 @@ from confide.guest.worker.disks import mounter as disks
 from confide.guest.worker.disks import verity
 from confide.guest.worker.disks.handover import take_over
 from confide.guest.worker.engine.models_file import ServedModel, encode_models, parse_models
-from confide.protocol import hash_tree
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.launch import UNBOUND
 from confide.protocol.manifest import Manifest, Platforms, RoleEntry
 from confide.protocol.model import Model
 from confide.protocol.policy.vtpm import REQUIRED_PCRS, DevelopmentCa, VtpmReference
 from confide.protocol.roles import Role
-from tests.support.simulated_disks import BLOCK, SimulatedSystem, model_disk, verity_disk
+from tests.support.simulated_disks import BLOCK, SimulatedSystem, model_disk
 
 TINY, TINY_DISK = model_disk("tiny")
 OTHER, OTHER_DISK = model_disk("other", blocks=200)
@@ -41,46 +40,6 @@ def manifest(*models: Model) -> Manifest:
 
 def flip(data: bytes, offset: int) -> bytes:
     return data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :]
-
-
-# verity
-
-
-def test_root_hash_is_veritysetups() -> None:
-    # Root hash printed by veritysetup 2.7.5 for 129 blocks, block i all bytes i, zero salt.
-    data = b"".join(bytes([i]) * BLOCK for i in range(129))
-    disk, root = verity_disk(data)
-    assert root.hex() == "1f80296d52e9502d1ec420acbe5c1c4f170ae9d262e899e57991ed8346ebc1a8"
-    assert hash_tree.root_hash(disk[len(data) :][:BLOCK]) == root
-
-
-# Sizes of the trees that veritysetup 2.7.5 writes.
-@pytest.mark.parametrize(
-    ("data_blocks", "blocks"),
-    [(2, 1), (127, 1), (128, 1), (129, 3), (16384, 129), (16385, 132), (40000, 317)],
-)
-def test_tree_size_is_veritysetups(data_blocks: int, blocks: int) -> None:
-    assert hash_tree.disk_size(data_blocks) == (data_blocks + blocks) * BLOCK
-
-
-def test_table_names_every_parameter() -> None:
-    assert verity.table(TINY, "/dev/vdc") == (
-        f"0 24 verity 1 /dev/vdc /dev/vdc 4096 4096 3 3 sha256 {TINY.root_hash.hex()} {'00' * 32}"
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "corrupted"),
-    [("0 24 verity V", False), ("0 24 verity V\n", False), ("0 24 verity C\n", True)],
-)
-def test_status(status: str, corrupted: bool) -> None:
-    assert verity.is_corrupted(status) is corrupted
-
-
-@pytest.mark.parametrize("status", ["", "0 24 linear", "0 24 verity", "0 24 verity X", "V"])
-def test_status_that_says_neither_is_an_error(status: str) -> None:
-    with pytest.raises(FormatError):
-        verity.is_corrupted(status)
 
 
 # find_disk

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.guest.worker.engine import supervisor
+from confide.guest.worker.engine import program, supervisor
 from confide.guest.worker.engine.states import EngineState, EngineStates, read_states
 from confide.guest.worker.engine.supervisor import EngineProgram, Supervisor
 from tests.support.programs import ROOT, free_port
@@ -139,11 +139,14 @@ def test_what_it_prints_is_bounded(engines: Engines, monkeypatch: pytest.MonkeyP
     assert engines.said[:-1] == ["tiny: " + "x" * 10, "tiny: " + "x" * 10, "tiny: " + "x" * 5]
 
 
-def test_control_characters_do_not_reach_the_console(engines: Engines) -> None:
+def test_control_characters_do_not_reach_the_console(
+    engines: Engines, capsys: pytest.CaptureFixture[str]
+) -> None:
     engines.add("tiny", "print=\x1b[2Jclear", "ready")
     engines.start()
     until(lambda: engines.state("tiny") == EngineState.READY)
-    assert engines.said[0] == "tiny:  [2Jclear"
+    program.say(engines.said[0])
+    assert capsys.readouterr().err == "confide-engine: tiny: \\x1b[2Jclear\n"
 
 
 def test_one_that_ends_is_started_again_and_the_other_goes_on(engines: Engines) -> None:
