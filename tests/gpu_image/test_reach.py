@@ -36,7 +36,7 @@ def booted(
         Machine(
             image,
             Role.WORKER_GPU,
-            config=ConfigDisk(binding, f"http://{NOBODY}", f"https://{NOBODY}", MODELS),
+            config=ConfigDisk(binding, f"http://{NOBODY}", (f"https://{NOBODY}",), MODELS),
             run_dir=folder / "run",
             tools=tools,
             memory_mib=2048,

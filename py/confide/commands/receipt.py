@@ -80,8 +80,9 @@ def _said(kept: KeptReceipt) -> dict[str, str | int]:
         "model": statement.model,
         "model_root_hash": statement.model_root_hash.hex(),
         "time": statement.time,
-        "prompt_tokens": statement.usage.prompt_tokens,
-        "completion_tokens": statement.usage.completion_tokens,
+        "unit": statement.usage.unit,
+        "input": statement.usage.input,
+        "output": statement.usage.output,
         "request_sha256": statement.request_sha256.hex(),
         "response_sha256": statement.response_sha256.hex(),
     }

@@ -41,7 +41,7 @@ def test_a_person_sees_the_checks_and_what_was_signed(
     assert "manifest: development (protects nothing against its host)" in shown
     statement = service.statement()
     assert f"request_sha256: {statement.request_sha256.hex()}" in shown
-    assert "model: tiny" in shown and "completion_tokens: 3" in shown
+    assert "model: tiny" in shown and "output: 3" in shown
 
 
 def test_a_program_gets_the_same(
@@ -55,8 +55,9 @@ def test_a_program_gets_the_same(
         "model": "tiny",
         "model_root_hash": statement.model_root_hash.hex(),
         "time": statement.time,
-        "prompt_tokens": 7,
-        "completion_tokens": 3,
+        "unit": "token",
+        "input": 7,
+        "output": 3,
         "request_sha256": statement.request_sha256.hex(),
         "response_sha256": statement.response_sha256.hex(),
     }

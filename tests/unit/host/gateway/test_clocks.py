@@ -14,6 +14,7 @@ import pytest
 from confide.host.gateway.app import create_app
 from confide.host.gateway.clocks import WARN_SECONDS, Clocks
 from confide.host.gateway.routing import Workers
+from confide.host.gateway.secret_services import SecretServices
 from confide.net.http_client import Upstream
 from tests.support.programs import free_port
 from tests.support.simulated_machine import NOW, Clock
@@ -95,7 +96,7 @@ def test_the_gateway_s_health_has_it() -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     app = create_app(
         coordinator=Upstream(nowhere),
-        secret_service=Upstream(nowhere),
+        secret_services=SecretServices([nowhere]),
         workers=Workers([]),
         access=None,
         clock_skew=clocks.skew,
