@@ -77,9 +77,9 @@ def verify_leaf(
         VerificationError: a check failed.
         FormatError: a certificate cannot be read.
     """
-    mesh, _ = _verify_mesh(mesh_ca_der, root_ca_der, now)
-    leaf = _verify(leaf_der, _LEAF, mesh, now)
-    identity = parse_leaf(leaf)
+    identity, chain = _load_chain(leaf_der, mesh_ca_der, root_ca_der)
+    for issued in chain:
+        _require_valid(issued, now)
     _require_recent(identity, now)
     roles = (role,) if isinstance(role, str) else tuple(role)
     if identity.role not in roles:
@@ -111,7 +111,11 @@ def verify_mesh_ca(
     mesh_ca_der: bytes, root_ca_der: bytes, *, manifest_sha256: bytes, now: int
 ) -> None:
     """Verify that the root CA made this mesh CA for exactly this manifest. Raises as above."""
-    _, seen = _verify_mesh(mesh_ca_der, root_ca_der, now)
+    root = _load_issued(root_ca_der, _ROOT, None)
+    mesh = _load_issued(mesh_ca_der, _MESH, root.certificate)
+    for issued in (root, mesh):
+        _require_valid(issued, now)
+    seen = parse_mesh_ca(mesh.certificate)
     if seen != manifest_sha256:
         raise VerificationError(
             "wrong-manifest",
@@ -123,42 +127,46 @@ def verify_mesh_ca(
 
 def verify_root_ca(root_ca_der: bytes, *, now: int) -> None:
     """Verify that this is a root CA of the profile, valid at `now`. Raises as above."""
-    _verify(root_ca_der, _ROOT, None, now)
+    _require_valid(_load_issued(root_ca_der, _ROOT, None), now)
 
 
-def _verify_mesh(
-    mesh_ca_der: bytes, root_ca_der: bytes, now: int
-) -> tuple[x509.Certificate, bytes]:
-    """The mesh CA, and the SHA-256 of the manifest that it is for."""
-    mesh = _verify(mesh_ca_der, _MESH, _verify(root_ca_der, _ROOT, None, now), now)
-    return mesh, parse_mesh_ca(mesh)
+@dataclass(frozen=True)
+class _Issued:
+    """A certificate that its issuer has signed and that has the profile, with its validity."""
+
+    what: str
+    certificate: x509.Certificate
+    start: int
+    end: int
 
 
-def _verify(
-    der: bytes, profile: _Profile, issuer: x509.Certificate | None, now: int
-) -> x509.Certificate:
-    """Load one certificate and check it; `issuer` None means that it has signed itself."""
-    what = profile.what
-    certificate = _load_issued(der, profile, issuer)
-    start = int(certificate.not_valid_before_utc.timestamp())
-    end = int(certificate.not_valid_after_utc.timestamp())
-    if not start <= now <= end:
+def _require_valid(issued: _Issued, now: int) -> None:
+    if not issued.start <= now <= issued.end:
         raise VerificationError(
             "not-valid-now",
-            f"the {what} certificate is not valid at this time",
-            expected=f"unix time {start} to {end}",
+            f"the {issued.what} certificate is not valid at this time",
+            expected=f"unix time {issued.start} to {issued.end}",
             seen=str(now),
             next="check this machine's clock; a node must join again before its hour ends",
         )
-    return certificate
 
 
 # Remembered, because a client verifies the same chain with every receipt. It is a function of the
-# bytes alone (the time is checked each time), and what raises is not remembered.
-@functools.lru_cache(maxsize=64)
-def _load_issued(
-    der: bytes, profile: _Profile, issuer: x509.Certificate | None
-) -> x509.Certificate:
+# bytes alone (times are checked each time), and what raises is not remembered.
+@functools.lru_cache(maxsize=512)
+def _load_chain(
+    leaf_der: bytes, mesh_ca_der: bytes, root_ca_der: bytes
+) -> tuple[MeshIdentity, tuple[_Issued, _Issued, _Issued]]:
+    """What the leaf says, and the chain from the root CA down; all but the time is checked."""
+    root = _load_issued(root_ca_der, _ROOT, None)
+    mesh = _load_issued(mesh_ca_der, _MESH, root.certificate)
+    parse_mesh_ca(mesh.certificate)
+    leaf = _load_issued(leaf_der, _LEAF, mesh.certificate)
+    return parse_leaf(leaf.certificate), (root, mesh, leaf)
+
+
+def _load_issued(der: bytes, profile: _Profile, issuer: x509.Certificate | None) -> _Issued:
+    """Load one certificate and check it; `issuer` None means that it has signed itself."""
     what = profile.what
     certificate = load_certificate(der, what)
     # The signature first: without it, the rest is not worth reading.
@@ -169,7 +177,12 @@ def _load_issued(
             "bad-chain", f"the {what} certificate was not signed by its issuer"
         ) from error
     _check_profile(certificate, profile)
-    return certificate
+    return _Issued(
+        what,
+        certificate,
+        int(certificate.not_valid_before_utc.timestamp()),
+        int(certificate.not_valid_after_utc.timestamp()),
+    )
 
 
 def _check_profile(certificate: x509.Certificate, profile: _Profile) -> None:
