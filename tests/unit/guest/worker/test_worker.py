@@ -12,12 +12,10 @@ from confide.errors import UnavailableError
 from confide.guest.mesh.join import Node
 from confide.net.http_client import Upstream
 from confide.protocol.certificates import parse_leaf
-from confide.protocol.frames import Wait
-from confide.protocol.keyexchange import worker_id_of, worker_key
+from confide.protocol.keyexchange import worker_key
 from confide.protocol.receipt import Receipt, Statement
 from confide.protocol.secret_service import ReleasedKey
 from confide.protocol.usage import TOKEN, Usage
-from confide.protocol.workers import WorkerOffer
 from confide.verify.receipt import verify_receipt
 from tests.support.programs import free_port
 from tests.support.sealed_worker import (
@@ -306,56 +304,25 @@ def test_membership_that_ends_during_an_answer(worker: Worker, client: Client) -
         opener.finish()
 
 
+def test_membership_that_ends_before_a_whole_answer(worker: Worker, client: Client) -> None:
+    """Nothing was sent yet: the client gets a plain error instead of half an answer."""
+    end = worker.keys.open
+
+    def opened(*arguments: Any, **options: Any) -> Any:
+        worker.joined = False
+        return end(*arguments, **options)
+
+    worker.keys.open = opened  # type: ignore[method-assign]
+    sealed, _ = client.seal(HELLO)
+    answer = worker.http.post(CHAT, data=sealed, headers=client.headers())
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "not-attested")
+
+
 def test_plaintext_is_not_in_errors(client: Client, capfd: pytest.CaptureFixture[str]) -> None:
     secret = b"\xffthe patient has"
     client.ask(secret)
     client.ask(b'{"model": "the patient has"')
     assert "patient" not in "".join(capfd.readouterr())
-
-
-def test_what_clients_need_to_choose_it(worker: Worker) -> None:
-    answer = worker.http.get("/v1/worker")
-    offer = WorkerOffer.parse(answer.data)
-    identity = parse_leaf(load_certificate(offer.certificate, "worker"))
-    assert worker_id_of(identity.public_key) == worker.membership.worker_id
-    assert offer.kem_public_key == worker.membership.kem_public_key
-    assert offer.load == 0
-    worker.joined = False
-    assert worker.http.get("/v1/worker").status_code == 503
-
-
-def test_load_counts_until_the_answer_has_ended(worker: Worker, client: Client) -> None:
-    def load() -> int:
-        return WorkerOffer.parse(worker.http.get("/v1/worker").data).load
-
-    streams = []
-    for expected in (1, 2, 4):
-        sealed, _ = client.seal(STREAM.replace(b"hello", b"events=4 gap=0.01"))
-        streams.append(worker.http.post(CHAT, data=sealed, headers=client.headers()))
-        assert load() == expected, "rounded up to a power of two"
-    for stream in streams:
-        stream.close()
-    assert load() == 0
-
-
-def test_wait_frames_before_the_head_and_between_events(worker: Worker) -> None:
-    patient = Worker(worker.engine, worker.node, wait_seconds=0.05)
-    client = Client(patient)
-    opened = client.ask(STREAM.replace(b"hello", b"events=2 gap=0.3"))
-    assert opened.waits >= 4
-    assert opened.body.endswith(b"data: [DONE]\n\n") and opened.receipt
-
-
-def test_wait_frames_while_nothing_comes(worker: Worker) -> None:
-    """The engine never answers: the client sees that the worker is there."""
-    patient = Worker(worker.engine, worker.node, wait_seconds=0.05)
-    client = Client(patient)
-    sealed, sealer = client.seal(HELLO.replace(b"hello", b"hang"))
-    response = patient.http.post(CHAT, data=sealed, headers=client.headers(), buffered=False)
-    opener, pieces = sealer.response_opener(), response.iter_encoded()
-    events = [event for _ in range(3) for event in opener.feed(next(pieces))]
-    response.close()
-    assert events == [Wait()] * 3
 
 
 def test_health(worker: Worker) -> None:
