@@ -48,7 +48,8 @@ def read_genuine(
             kept = bare if issuer == "root" else replace(item, nonce=b"")
             return kind, kept, intel.check_list(name, kept, held, now)
         case ["intel", *_] if kind and needs.tdx:
-            kept = replace(item, nonce=b"")
+            # Anybody can put blanks behind it: up to all of the space that lists and issuers have.
+            kept = replace(item, nonce=b"", data=item.data.rstrip())
             return kind, kept, intel.check_document(name, kept, needs.tdx, now)
         case ["nvidia", "rim", _] if kind:
             return kind, bare, nvidia.check_rim(name, bare, needs.gpus, now)

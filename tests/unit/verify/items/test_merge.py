@@ -242,3 +242,19 @@ def test_wrong_names_cost_nothing(holder: Holder) -> None:
     merged = holder.give({**strangers, CRL: items.amd_list(hours=1)})
     assert merged.added == (CRL,)
     assert {error.code for error in merged.refused.values()} == {"collateral-not-needed"}
+
+
+def test_blanks_behind_a_document_of_intels_are_not_kept(made: Production) -> None:
+    """Lists and issuers share 1 MiB, which a document with blanks would take for good."""
+    whole = made.bundle()
+    named = [TCB_INFO, items.QE_IDENTITY]
+    blanks = {
+        name: replace(whole.items[name], data=whole.items[name].data + b"\n" * 1_040_000)
+        for name in named
+    }
+    held = Collateral()
+    assert held.merge(Bundle(blanks), manifest(), INTEL_NOW).added == tuple(blanks)
+    assert {name: held.bundle.items[name].data for name in named} == {
+        name: whole.items[name].data for name in named
+    }
+    assert set(held.merge(whole, manifest(), INTEL_NOW).ignored) >= set(named)
