@@ -128,12 +128,18 @@ def answer(chain: tuple[NvidiaAuthority, ...], **changes: object) -> Item:
 
 
 def rim(
-    made: Production, gpu: SimulatedGpu, name: str, *, version: str = "", product: str = "GH100"
+    made: Production,
+    gpu: SimulatedGpu,
+    name: str,
+    *,
+    version: str = "",
+    product: str = "GH100",
+    chain: tuple[NvidiaAuthority, ...] = (),
 ) -> Item:
     """A genuine RIM that accepts what this GPU measures."""
     digests = {index: [value] for index, value in enumerate(gpu.measurements)}
     known = "550.127.05" if "DRIVER" in name else "96.00.9F.00.01"
-    return Item(made.nvidia.rim(version or known, digests, product=product), 0)
+    return Item(made.nvidia.rim(version or known, digests, product=product, chain=chain), 0)
 
 
 def changed(item: Item, at: int) -> Item:

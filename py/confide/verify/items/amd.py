@@ -33,8 +33,9 @@ def check_certificate(name: str, item: Item, held: Mapping[str, Item], now: int)
     # The root signs the issuers of both kinds of keys: neither may stand in the other's place.
     if first == 1 and ("VLEK" in short_name(chain[0])) != (part == "asvk"):
         raise not_genuine(name, f"the {part.upper()} of this product", short_name(chain[0]))
-    require_current(name, dates.within(chain), now)
-    return dates
+    usable = dates.within(chain)
+    require_current(name, usable, now)
+    return usable
 
 
 def check_list(name: str, item: Item, held: Mapping[str, Item], now: int) -> Dates:

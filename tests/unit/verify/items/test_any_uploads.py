@@ -143,7 +143,7 @@ def test_what_passed_passes_again(made: Production, platform: str, seed: int) ->
             now=now,
         )
         assert verdict.passed, verdict.first_failed
-        held.use(taken_by(parsed, accepted, manifest(), held.bundle))
+        held.use(taken_by(parsed, accepted, manifest(), held.bundle), held.bundle)
         before = editions(held)
         merged = held.merge(Bundle(dict(an_upload(source, genuine, pool))), manifest(), now)
         after = editions(held)
