@@ -9,7 +9,6 @@ import pytest
 from cryptography.x509 import ocsp
 
 from confide.encoding.pem import write_chain
-from confide.guest.coordinator.ca import Authority
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
 from confide.protocol.policy.gpu import OptOut
 from confide.verify.items import merge as module
@@ -20,7 +19,6 @@ from tests.support import intel_certificates
 from tests.support.collateral_items import ASK, CRL, DRIVER_RIM, HOUR, PLATFORM_CRL, TCB_INFO
 from tests.support.production import Production, manifest, manifest_value
 from tests.support.simulated_amd import NOW
-from tests.support.simulated_gpu import issue
 from tests.support.simulated_machine import Clock
 
 INTEL_NOW = intel_certificates.NOW
@@ -287,16 +285,9 @@ def test_a_newer_list_that_was_brought_while_a_verification_ran(holder: Holder) 
     assert holder.data(CRL) == newer.data
 
 
-def signer(made: Production, days: int) -> tuple[Authority, ...]:
-    """The chain of a signer of RIMs, which ends so many days after NOW."""
-    above = made.nvidia.rim_chain[1:]
-    end = NOW + days * 24 * HOUR
-    return (issue("HCC RIM L4 Signer", above[0], ca=False, end=end), *above)
-
-
 def test_reference_values_that_are_signed_anew(made: Production, holder: Holder) -> None:
     """NVIDIA's signers last two years. Whoever could only wait for the end would stand still."""
-    early, late, last = (signer(made, days) for days in (1, 2, 3))
+    early, late, last = (items.rim_chain(made, days) for days in (1, 2, 3))
     old, new, newest = (
         items.rim(made, made.gpu, DRIVER_RIM, chain=chain) for chain in (early, late, last)
     )
@@ -317,7 +308,7 @@ def test_reference_values_that_are_signed_anew(made: Production, holder: Holder)
 
 
 def test_a_signer_that_nvidia_has_revoked(made: Production, holder: Holder) -> None:
-    early, late = signer(made, 1), signer(made, 2)
+    early, late = items.rim_chain(made, 1), items.rim_chain(made, 2)
     holder.give({DRIVER_RIM: items.rim(made, made.gpu, DRIVER_RIM, chain=early)})
     holder.uses([DRIVER_RIM])
     revoked = items.answer(late, status=ocsp.OCSPCertStatus.REVOKED, revoked_at=NOW - HOUR)
@@ -329,7 +320,7 @@ def test_a_signer_that_nvidia_has_revoked(made: Production, holder: Holder) -> N
 def test_reference_values_whose_signer_has_expired_do_not_stay(
     made: Production, holder: Holder
 ) -> None:
-    holder.give({DRIVER_RIM: items.rim(made, made.gpu, DRIVER_RIM, chain=signer(made, 1))})
+    holder.give({DRIVER_RIM: items.rim(made, made.gpu, DRIVER_RIM, chain=items.rim_chain(made, 1))})
     holder.uses([DRIVER_RIM])
     new = items.rim(made, made.gpu.with_measurement(7, bytes(48)), DRIVER_RIM)
     assert holder.give({DRIVER_RIM: new}).ignored == (DRIVER_RIM,)
