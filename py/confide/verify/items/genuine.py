@@ -1,7 +1,8 @@
 """Whether an item of collateral is its vendor's, current, and of use: one question for each kind.
 
 An item passes only if the verification that takes it can pass: with the same signatures, roots and
-times. So one that was taken in the place of another does not make that verification fail.
+times. So one that was taken in the place of another does not make that verification fail. Times
+come first: they cost no signature, and holders hand on expired items.
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ SHARES: Mapping[Kind, int] = {
 
 MAX_FAULTS = 64
 """Refused items of a bundle after which the rest is not read: each costs a few signatures, unless
-its name alone was enough."""
+its name or its time alone was enough."""
+
+_AT_WRONG_TIME = ("collateral-expired", "collateral-not-valid-yet")
+# Who holds items keeps expired ones, too, and hands on all of them: as many as strangers brought.
 
 _FORM = 64  # bytes of an item's form in a bundle, at most
 
@@ -135,7 +138,8 @@ class Collateral:
                     taken = self._add(name, item, needs, now)
                 except ConfideError as error:
                     refused[name] = error
-                    faults += needs.kind(name) is not None  # else it cost nothing
+                    cheap = error.code in _AT_WRONG_TIME or needs.kind(name) is None
+                    faults += not cheap
                 else:
                     (added if taken else ignored).append(name)
             if added:

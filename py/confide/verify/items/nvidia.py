@@ -39,11 +39,11 @@ from confide.verify.x509 import is_ca, spki_sha256
 def check_rim(name: str, item: Item, policies: Sequence[GpuPolicy], now: int) -> Dates:
     """Reference values, for the driver or VBIOS that the name says. Raises ConfideError."""
     dates = read_dates(name, item)
+    require_current(name, dates, now)
     rim_id = name.rpartition("/")[2]
     checks, signed = verify_rim(rim_id, item.data, now=now, root=roots.NVIDIA_RIM)
     if signed is None:
         raise not_genuine(name, "a RIM that NVIDIA signed", checks[-1].seen)
-    require_current(name, dates, now)
     for check in checks:
         require(name, check)
     rim, version = signed.rim, signed.rim.version.upper()
@@ -86,6 +86,7 @@ def _is_good(certificate: x509.Certificate, held: Mapping[str, Item], now: int) 
 def check_answer(name: str, item: Item, policies: Sequence[GpuPolicy], now: int) -> Dates:
     """An answer about the first certificate of the item's chain. Raises ConfideError."""
     dates = read_dates(name, item)
+    require_current(name, dates, now, early=CLOCK_SKEW)
     if not item.chain:
         raise without_signer(name, "the chain from the certificate to NVIDIA's root")
     ders = read_chain(item.chain, f"chain of {name}", max_certificates=MAX_CERTIFICATES)
@@ -93,6 +94,7 @@ def check_answer(name: str, item: Item, policies: Sequence[GpuPolicy], now: int)
     if not name.endswith(f"/{seen}"):
         raise not_genuine(name, "a chain that begins with that certificate", f"with {seen}")
     chain = load_chain(ders, "OCSP chain's")
+    require_current(name, Dates().within(chain), now)
     root = spki_sha256(chain[-1])
     if root not in (roots.NVIDIA_DEVICE.spki_sha256, roots.NVIDIA_RIM.spki_sha256):
         raise not_genuine(name, "a chain to a pinned root key of NVIDIA's", root.hex())
@@ -102,8 +104,6 @@ def check_answer(name: str, item: Item, policies: Sequence[GpuPolicy], now: int)
     fault = next(filter(None, faults), "" if len(chain) > 1 else "a root: none is asked")
     if fault:
         raise not_genuine(name, "each certificate signed by the next", fault)
-    require_current(name, Dates().within(chain), now)
-    require_current(name, dates, now, early=CLOCK_SKEW)
     answer = OcspAnswer(item.data, item.nonce.ljust(NONCE_SIZE, b"\0"))
     found = read_answer(answer, chain[0], chain[1], now)
     if isinstance(found, str):

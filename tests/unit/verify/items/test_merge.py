@@ -19,6 +19,7 @@ from tests.support import intel_certificates
 from tests.support.collateral_items import ASK, CRL, DRIVER_RIM, HOUR, PLATFORM_CRL, TCB_INFO
 from tests.support.production import Production, manifest, manifest_value
 from tests.support.simulated_amd import NOW
+from tests.support.simulated_gpu import issue
 from tests.support.simulated_machine import Clock
 
 INTEL_NOW = intel_certificates.NOW
@@ -326,3 +327,17 @@ def test_reference_values_whose_signer_has_expired_do_not_stay(
     assert holder.give({DRIVER_RIM: new}).ignored == (DRIVER_RIM,)
     holder.now += 24 * HOUR + 1
     assert holder.give({DRIVER_RIM: new}).added == (DRIVER_RIM,)
+
+
+def test_what_has_expired_keeps_no_node_from_the_rest(made: Production) -> None:
+    """A coordinator keeps expired answers, also about GPUs of strangers. Nodes get them all."""
+    whole, provisioner = made.bundle(), made.gpu.chain[2:]
+    expired: dict[str, Item] = {}
+    for _ in range(MAX_FAULTS + 1):
+        chain = (issue("GH100 A01 GSP BROM", provisioner[0]), *provisioner)
+        expired[items.answer_name(chain[0])] = items.answer(chain, next_update=NOW - 1)
+    node, clean = Collateral(), Collateral()
+    merged = node.merge(Bundle({**expired, **whole.items}), manifest(), NOW)
+    clean.merge(whole, manifest(), NOW)
+    assert {merged.refused[name].code for name in expired} == {"collateral-expired"}
+    assert node.bundle == clean.bundle
