@@ -31,9 +31,10 @@ test-long: bootstrap
 # The GPU worker's image, booted here without a GPU: it must refuse, and say why. Its kernel must have what the driver
 # asks for. Its engine is checked without a GPU.
 test-gpu-image: bootstrap
-	$(FETCH) test-inputs worker crypto-check engine-gpu-check
+	$(FETCH) test-inputs worker debug-gpu-worker crypto-check engine-gpu-check
 	$(BUILD) -o result-test .#test-inputs
 	$(BUILD) -o result-worker .#worker
+	$(BUILD) -o result-debug-gpu-worker .#debug-gpu-worker
 	$(BUILD) -o result-crypto-check .#crypto-check
 	$(BUILD) -o result-engine-check .#engine-gpu-check
 	$(PYTEST) tests/gpu_image $(ARGS)

@@ -11,5 +11,6 @@ in
   shapes = ./shapes-gpu.json;
   inherit (nvidia) initrd;
   layers = [ nvidia.layer engine ];
+  layersWithoutEngine = [ nvidia.layer ];
   check = code: image.checkEngine { inherit base engine code; driver = nvidia.layer; };
 }

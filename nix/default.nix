@@ -56,6 +56,7 @@ let
         model = packages.model-tiny;
         debug-image = packages.coordinator-debug;
         debug-worker = packages.worker-cpu-debug;
+        debug-secret-service = packages.secret-service-debug;
       };
     };
   });

@@ -111,6 +111,13 @@ let
     layers = [ debug.layer ];
     files = [ debug.files ];
   };
+  # Without a GPU no engine starts, so tests need none: a twentieth of the size.
+  gpuWorkerForTests = imagesFor (map (role: role // { layers = role.layersWithoutEngine; }) rolesWithGpu) runnersMachine {
+    suffix = "-debug";
+    remark = " with a shell and without engine, for tests only";
+    layers = [ debug.layer ];
+    files = [ debug.files ];
+  };
   # The same disks without what takes packages of Debian testing or backports, which leave the mirrors, or the
   # gigabytes of a GPU's engine: the demo and the development manifest must not depend on those.
   forRunner = imagesFor rolesWithoutGpu runnersMachine { };
@@ -146,6 +153,7 @@ in
       name = "guest-code";
       links = { confide = guestCode; measure = guestMeasure; };
     });
+    debug-gpu-worker = gpuWorkerForTests.worker-gpu-debug;
     model-tiny = tiny;
     worker = withGpu.worker-gpu; # the one that the service is for
 

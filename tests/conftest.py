@@ -145,6 +145,18 @@ def debug_worker() -> Path:
 
 
 @pytest.fixture(scope="session")
+def debug_secret_service() -> Path:
+    """The folder of the secret service's image with a shell."""
+    return _built("result-test/debug-secret-service")
+
+
+@pytest.fixture(scope="session")
+def debug_gpu_worker() -> Path:
+    """The folder of the GPU worker's image with a shell and without engine, likewise."""
+    return _built("result-debug-gpu-worker", "test-gpu-image")
+
+
+@pytest.fixture(scope="session")
 def built_manifest() -> Path:
     """The development manifest of the flake's images."""
     return _built("result-test/manifest")

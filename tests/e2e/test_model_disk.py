@@ -22,11 +22,12 @@ from confide.protocol.coordinator import MeshReply
 from confide.protocol.manifest import Manifest
 from tests.support.alone import manifest_of, simulated_coordinator
 from tests.support.console import lines, said
+from tests.support.lying_relay import LyingRelay
 from tests.support.simulated_disks import model_disk
 
-BOOT_SECONDS = 240
+BOOT_SECONDS = 600
 ENGINE_SECONDS = 1200  # until an engine reads the weights, in emulation on a busy computer
-POWER_OFF_SECONDS = 60
+POWER_OFF_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +87,29 @@ def test_changed_byte_in_the_model(build: Build, member: ConfigDisk, tmp_path: P
     assert build.model_name in refused(build, member, disk, tmp_path / "run")
 
 
-def test_another_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) -> None:
-    """As long and as well formed as the right one, for all that the host can tell."""
+def test_another_disk_once_the_machine_has_joined(
+    build: Build, member: ConfigDisk, tmp_path: Path
+) -> None:
+    """Up to then the disk is the right one, and no longer when it is opened."""
     disk = tmp_path / "model.disk"
-    disk.write_bytes(bytes((build.model / "model.disk").stat().st_size))
-    assert build.model_name in refused(build, member, disk, tmp_path / "run")
+    right = (build.model / "model.disk").read_bytes()
+    disk.write_bytes(right)
+
+    def swap(path: str, answer: bytes) -> bytes:
+        if path == "/v1/join":
+            with disk.open("r+b") as file:
+                file.write(bytes(len(right)))
+        return answer
+
+    port = member.coordinator.rpartition(":")[2]
+    with LyingRelay(f"http://127.0.0.1:{port}", swap) as relay:
+        config = replace(member, coordinator=f"http://{HOST_IN_GUEST}:{relay.port}")
+        with worker_with(build, config, disk, tmp_path / "run") as worker:
+            assert build.model_name in said(worker, "root hash", BOOT_SECONDS)
+            assert ended(worker)
+            assert "confide-disks: wrong-model-disk: " in worker.cause()
+            printed = "\n".join(lines(worker))
+    assert printed.index("joined the mesh") < printed.index("wrong-model-disk")
 
 
 def test_truncated_model_disk(build: Build, member: ConfigDisk, tmp_path: Path) -> None:

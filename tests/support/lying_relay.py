@@ -38,6 +38,33 @@ def with_cas_of(url: str) -> Alter:
     return alter
 
 
+def with_manifest(manifest: bytes) -> Alter:
+    """A manifest in place of the coordinator's own, beside its evidence."""
+
+    def alter(path: str, answer: bytes) -> bytes:
+        if path == "/v1/attest":
+            return replace(Attestation.parse(answer), manifest=manifest).encode()
+        if path == "/v1/manifest":
+            return replace(MeshReply.parse(answer), manifest=manifest).encode()
+        return answer
+
+    return alter
+
+
+def ask(url: str, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and answer of a server; (502, b"") if there is no answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+    try:
+        connection.request(method, path, body=body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError:
+        return 502, b""
+    finally:
+        connection.close()
+
+
 class LyingRelay:
     """Context manager: listens on a free port of 127.0.0.1. `target` and `alter` may change."""
 
@@ -74,17 +101,8 @@ class LyingRelay:
 
     def carry(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Ask the target; its answer as the node gets it. Errors are not altered."""
-        parts = urlsplit(self.target)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
-        try:
-            connection.request(method, path, body=body)
-            response = connection.getresponse()
-            answer = response.read()
-        except OSError:
-            return 502, b""
-        finally:
-            connection.close()
-        return response.status, self.alter(path, answer) if response.status == 200 else answer
+        status, answer = ask(self.target, method, path, body)
+        return status, self.alter(path, answer) if status == 200 else answer
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -1,8 +1,9 @@
 """Debug images only: lists what a program in a unit's place can reach inside this machine.
 
 The units of role and engines start it after their own program, so it has their user and their
-restrictions. It waits for the file `GO`, which root makes at the console. Then it tries everything
-and prints what worked, one line each: "reach NAME: WHAT". It changes nothing.
+restrictions. It stays in the background, so that a unit ends as in a release image, and waits for
+the file `GO`, which root makes at the console. Then it tries everything and prints what worked, one
+line each: "reach NAME: WHAT". It changes nothing.
 
 With the argument "units", root at the console gets what the kernel enforces of each unit's
 restrictions. A line names no process id, size or random port, so two boots of one image print the
@@ -246,11 +247,15 @@ def everything() -> Iterator[str]:
 
 
 def main() -> None:
-    """Wait for the file, then print. The argument is the name of the list."""
-    prefix = f"reach {sys.argv[1]}:"
-    while not GO.exists():
-        time.sleep(1)
-    found = units() if sys.argv[1] == "units" else everything()
+    """Print the list that the argument names. A unit's own waits in the background for `GO`."""
+    name = sys.argv[1]
+    if name != "units":
+        if os.fork():
+            return
+        while not GO.exists():
+            time.sleep(1)
+    prefix = f"reach {name}:"
+    found = units() if name == "units" else everything()
     for line in (*sorted(set(found)), "end"):
         os.write(2, f"{prefix} {line}\n".encode())
 

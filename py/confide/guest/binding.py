@@ -10,6 +10,10 @@ from confide.protocol.launch import BINDING_SIZE
 BINDING = Path("/run/confide/binding")
 """32 bytes: the SHA-256 of a manifest, or zeros. Root wrote it before the network came up."""
 
+BOUND = BINDING.with_name("bound")
+"""An empty file beside it, unless the binding is zeros. The units of single roles start only if it
+is there (ConditionPathExists)."""
+
 
 def read_binding(path: Path = BINDING) -> bytes:
     """The 32 bytes of this machine's binding.

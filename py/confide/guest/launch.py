@@ -35,7 +35,7 @@ from confide.guest.attest.platform import (
 )
 from confide.guest.attest.tsm import SNP_PROVIDER, report_of
 from confide.guest.attest.vtpm import open_device
-from confide.guest.binding import BINDING
+from confide.guest.binding import BINDING, BOUND
 from confide.guest.mesh.config import CONFIG_COPY, read_disk
 from confide.protocol.binding import REPORT_DATA_SIZE
 from confide.protocol.launch import BINDING_PCR, BINDING_SIZE, UNBOUND, binding_pcr, mrconfigid
@@ -128,11 +128,16 @@ def _extend_pcr(device: Path, binding: bytes) -> None:
 
 
 def write_binding(binding: bytes, path: Path = BINDING) -> None:
-    """Write the binding where everybody in this machine may read it. It is never replaced."""
+    """Write the binding where everybody in this machine may read it. It is never replaced.
+
+    Beside it goes the file `BOUND`, if there is a manifest.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, 0o444)  # whatever the umask
         file.write(binding)
+    if binding != UNBOUND:
+        path.with_name(BOUND.name).touch(exist_ok=False)
 
 
 def main() -> None:

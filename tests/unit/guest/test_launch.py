@@ -244,6 +244,7 @@ def test_the_program_writes_the_binding_for_everybody_and_says_it(
     written = run_main(host, monkeypatch)
     assert written.read_bytes() == MANIFEST
     assert stat.S_IMODE(written.stat().st_mode) == 0o444
+    assert written.with_name("bound").read_bytes() == b""
     said = f"confide: this machine is bound to the manifest {MANIFEST.hex()}\n"
     assert capsys.readouterr().out == said
 
@@ -252,7 +253,9 @@ def test_the_program_says_that_there_is_no_manifest(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.config.write_bytes(ConfigDisk(UNBOUND).encode())
-    assert run_main(host, monkeypatch).read_bytes() == UNBOUND
+    written = run_main(host, monkeypatch)
+    assert written.read_bytes() == UNBOUND
+    assert not written.with_name("bound").exists()
     assert "bound to no manifest" in capsys.readouterr().out
 
 
@@ -265,7 +268,7 @@ def test_the_program_ends_with_one_line_and_writes_nothing(
     said = capsys.readouterr().err
     assert said.startswith("confide: boot failed: this machine has no config disk;")
     assert said.count("\n") == 1
-    assert not (host.root / "run/confide/binding").exists()
+    assert not list((host.root / "run/confide").glob("b*"))
 
 
 def test_a_binding_is_never_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,3 +276,4 @@ def test_a_binding_is_never_replaced(host: Host, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit):
         run_main(host, monkeypatch)
     assert (host.root / "run/confide/binding").read_bytes() == OTHER
+    assert not (host.root / "run/confide/bound").exists()

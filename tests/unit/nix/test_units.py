@@ -108,6 +108,28 @@ def test_the_machine_ends_with_the_program_of_its_role() -> None:
         }
 
 
+@pytest.mark.parametrize("unit", ["common/systemd/confide-role", "worker/systemd/confide-disks"])
+def test_the_console_says_how_a_program_ended(unit: str) -> None:
+    """A program that was killed cannot say it."""
+    [said] = values(IMAGES / f"{unit}.service", "ExecStopPost")
+    assert " -m confide.guest.ended " in said
+
+
+# Units of every role, which are needed for an inventory, too.
+EVERYWHERE = sorted((IMAGES / "common/systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize(
+    "unit", [unit for unit in SERVICES if unit not in EVERYWHERE], ids=lambda unit: unit.name
+)
+def test_an_inventory_boot_starts_no_unit_of_one_role(unit: Path) -> None:
+    """The condition counts once the binding is known, so such a unit comes after it."""
+    found = settings(unit, "[Unit]")
+    assert ("ConditionPathExists", "/run/confide/bound") in found
+    after = " ".join(value for key, value in found if key == "After").split()
+    assert "confide-binding.service" in after
+
+
 def test_mounter_has_no_network_and_lets_its_mounts_out() -> None:
     unit = IMAGES / "worker/systemd/confide-disks.service"
     expected = {

@@ -312,7 +312,7 @@ class Node:
         return self._now() < membership.not_after and age < LEAF_LIFETIME
 
     def _until_renewal(self) -> float:
-        """Seconds until the certificate is to be renewed, 0 if there is none."""
+        """Seconds until the certificate is to be renewed; 0 before the first join."""
         if self._membership is None:
             return 0.0
         return max(0.0, self._membership.joined + RENEW_AFTER - self._monotonic())

@@ -47,11 +47,13 @@ REQUEST_SECONDS = 5.0
 QUIT_SECONDS = 5.0
 TAIL_BYTES = 6000
 MAX_HEALTH = 65536
-# Lines in which the guest, its kernel or its firmware says why it ends
+# Lines in which the guest, its kernel or its firmware says why it ends; and the one that says only
+# which program was the first to end
 _CAUSE = re.compile(
     r"boot failed:|this machine ends:|confide-disks: [\w-]+: |Kernel panic|device-mapper: verity"
     r"|failed to load Boot"
 )
+GENERAL_CAUSE = re.compile(r"confide: the [a-z ]+ has ended \(")
 _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
 
 
@@ -256,8 +258,12 @@ class Machine:
 
     def cause(self) -> str:
         """The last line on the console that says why the machine ends, or ""."""
-        lines = reversed(self.console_tail().splitlines())
-        return next((line for line in lines if _CAUSE.search(line)), "")
+        lines = self.console_tail().splitlines()
+        for pattern in (_CAUSE, GENERAL_CAUSE):
+            for line in reversed(lines):
+                if pattern.search(line):
+                    return line
+        return ""
 
     def failure(self, what: str, seen: str) -> UnavailableError:
         """The error for a machine that failed, with the end of its console."""

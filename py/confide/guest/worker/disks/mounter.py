@@ -286,7 +286,6 @@ def say(text: str) -> None:
 
 def run(system: System) -> None:
     """Open every configured model, report ready, then watch. Ends by an exception only."""
-    # A machine in inventory waits here for ever: it may have no config disk, and must not end.
     manifest = wait_for_manifest(read_binding())
     role, config = read_role(), read_config()
     with ExitStack() as cleanup:
