@@ -18,6 +18,7 @@ from tests.support.intel_certificates import FMSPC, SHA256, Signer
 from tests.support.production import Production, pcs_answer
 from tests.support.simulated_amd import (
     MADE,
+    NOW,
     TCBS,
     Authority,
     SimulatedChip,
@@ -26,7 +27,7 @@ from tests.support.simulated_amd import (
     root,
     rsa_key,
 )
-from tests.support.simulated_gpu import SimulatedGpu, ocsp_response
+from tests.support.simulated_gpu import SimulatedGpu, issue, ocsp_response
 from tests.support.simulated_intel import SimulatedIntel, qe_identity, tcb_info
 
 ARK, ASK, ASVK, CRL = (f"amd/milan/{part}" for part in ("ark", "ask", "asvk", "crl"))
@@ -128,12 +129,24 @@ def answer(chain: tuple[NvidiaAuthority, ...], **changes: object) -> Item:
 
 
 def rim(
-    made: Production, gpu: SimulatedGpu, name: str, *, version: str = "", product: str = "GH100"
+    made: Production,
+    gpu: SimulatedGpu,
+    name: str,
+    *,
+    version: str = "",
+    product: str = "GH100",
+    chain: tuple[NvidiaAuthority, ...] = (),
 ) -> Item:
     """A genuine RIM that accepts what this GPU measures."""
     digests = {index: [value] for index, value in enumerate(gpu.measurements)}
     known = "550.127.05" if "DRIVER" in name else "96.00.9F.00.01"
-    return Item(made.nvidia.rim(version or known, digests, product=product), 0)
+    return Item(made.nvidia.rim(version or known, digests, product=product, chain=chain), 0)
+
+
+def rim_chain(made: Production, days: int) -> tuple[NvidiaAuthority, ...]:
+    """The chain of another signer of RIMs, which ends so many days after NOW."""
+    above = made.nvidia.rim_chain[1:]
+    return (issue("HCC RIM L4 Signer", above[0], ca=False, end=NOW + days * 24 * HOUR), *above)
 
 
 def changed(item: Item, at: int) -> Item:

@@ -31,4 +31,4 @@ class Screen(Console):
 
     def say(self, text: str) -> None:
         """Print one line of plain text."""
-        self.print(printable(text), markup=False, highlight=False)
+        self.print(printable(text), markup=False, emoji=False, highlight=False)

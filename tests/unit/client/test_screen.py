@@ -20,11 +20,11 @@ def test_nothing_gets_around_it() -> None:
         screen.print(HOSTILE)
         screen.print(HOSTILE, markup=False, highlight=False)
         screen.print(Text(HOSTILE), table)
-        screen.say(f"{HOSTILE}\nverified [bold]x")
+        screen.say(f"{HOSTILE}\nverified [bold]x:boom:")
     text = captured.get()
     assert all(c == "\n" or c.isprintable() for c in text)
     assert text.count("\\x1b[2K") == 8
-    assert text.splitlines()[-1].endswith("\\nverified [bold]x")
+    assert text.splitlines()[-1].endswith("\\nverified [bold]x:boom:")
 
 
 def test_styles_are_its_own() -> None:

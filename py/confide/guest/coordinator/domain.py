@@ -227,7 +227,7 @@ class Coordinator:
             self._refused = RefusedJoin(request.role, request.evidence)
         verdict.require()
         role = mesh.manifest.role(request.role)
-        self._collateral.use(taken_by(evidence, role, mesh.manifest, collateral))
+        self._collateral.use(taken_by(evidence, role, mesh.manifest, collateral), collateral)
         self._challenges.use(request.nonce)
         leaf = issue_leaf(
             mesh.authority,
@@ -257,7 +257,7 @@ class Coordinator:
                 now=now,
             ).passed
         ):
-            self._collateral.use(names)
+            self._collateral.use(names, bundle)
 
     def _require_mesh(self) -> _Mesh:
         if self._mesh is None:

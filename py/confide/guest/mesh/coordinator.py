@@ -96,7 +96,7 @@ def verify_mesh(
     )
     _require(verdict, attestation.time, now)
     evidence, role = ParsedEvidence.parse(attestation.evidence), manifest.role(Role.COORDINATOR)
-    collateral.use(taken_by(evidence, role, manifest, bundle))
+    collateral.use(taken_by(evidence, role, manifest, bundle), bundle)
     return VerifiedMesh(
         manifest_bytes,
         manifest,

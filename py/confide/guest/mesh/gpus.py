@@ -87,7 +87,7 @@ class AttestedGpus:
         except VerificationError as error:
             return evidence, error
         role = mesh.manifest.role(self._role)
-        mesh.collateral.use(taken_by(parsed, role, mesh.manifest, bundle))
+        mesh.collateral.use(taken_by(parsed, role, mesh.manifest, bundle), bundle)
         return evidence, None
 
     def set_ready(self) -> None:

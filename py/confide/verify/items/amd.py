@@ -29,12 +29,13 @@ def check_certificate(name: str, item: Item, held: Mapping[str, Item], now: int)
     for issuer in _PLACES[first + 1 :]:
         signer = f"amd/{product}/{issuer}"
         chain.append(load_certificate(require_signer(name, signer, held).data, signer))
+    usable = dates.within(chain)
+    require_current(name, usable, now)
     _check(name, product, chain, first)
     # The root signs the issuers of both kinds of keys: neither may stand in the other's place.
     if first == 1 and ("VLEK" in short_name(chain[0])) != (part == "asvk"):
         raise not_genuine(name, f"the {part.upper()} of this product", short_name(chain[0]))
-    require_current(name, dates.within(chain), now)
-    return dates
+    return usable
 
 
 def check_list(name: str, item: Item, held: Mapping[str, Item], now: int) -> Dates:

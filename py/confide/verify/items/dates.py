@@ -35,7 +35,8 @@ class Dates:
 
     Of two items with one name, the one with the greater `edition` is newer. It is empty for what
     has no order: certificates and RIMs stay what they are, and the lists and answers say whether
-    they are still good. `end` is None for them, too.
+    they are still good. `end` is None for certificates, too. A RIM ends with its signers, and the
+    same reference values then come with another signature.
     """
 
     edition: tuple[int, ...] = ()
@@ -70,7 +71,8 @@ def read_dates(name: str, item: Item) -> Dates:
         case ["nvidia", "rim", _]:
             document = load_rim_xml(item.data)
             Rim.read(document)
-            signing_certificates(document)
+            signers = [load_certificate(der, name) for der in signing_certificates(document)]
+            return Dates().within(signers)
         case ["amd", "vcek", *_]:
             _check_vcek(name, item)
         case _:

@@ -1,7 +1,8 @@
 """Whether an item of collateral is its vendor's, current, and of use: one question for each kind.
 
 An item passes only if the verification that takes it can pass: with the same signatures, roots and
-times. So one that was taken in the place of another does not make that verification fail.
+times. So one that was taken in the place of another does not make that verification fail. Times
+come first: they cost no signature, and holders hand on expired items.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def read_genuine(
             kept = bare if issuer == "root" else replace(item, nonce=b"")
             return kind, kept, intel.check_list(name, kept, held, now)
         case ["intel", *_] if kind and needs.tdx:
-            kept = replace(item, nonce=b"")
+            # Anybody can put blanks behind it: up to all of the space that lists and issuers have.
+            kept = replace(item, nonce=b"", data=item.data.rstrip())
             return kind, kept, intel.check_document(name, kept, needs.tdx, now)
         case ["nvidia", "rim", _] if kind:
             return kind, bare, nvidia.check_rim(name, bare, needs.gpus, now)

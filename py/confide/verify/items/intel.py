@@ -41,6 +41,8 @@ def check_document(name: str, item: Item, policy: TdxPolicy, now: int) -> Dates:
     kind = pcs.Item.QE_IDENTITY if name == "intel/qe-identity" else pcs.Item.TCB_INFO
     document, signature, ders = pcs.read_signed(kind, intel_answer(item))
     chain = [load_certificate(der, f"{kind} signer's") for der in ders]
+    usable = dates.within(chain)
+    require_current(name, usable, now)
     _check_chain(name, chain, SIGNING_CHAIN, first=0)
     key = public_key_of(chain[0], "TCB signer's")
     require(name, check_signature("signature", key, signature, document))
@@ -52,8 +54,6 @@ def check_document(name: str, item: Item, policy: TdxPolicy, now: int) -> Dates:
     if number < minimum:
         expected = f"an evaluation data number of at least {minimum}"
         raise not_needed(name, expected, str(number))
-    usable = dates.within(chain)
-    require_current(name, usable, now)
     # The same document may come again with a chain that lasts longer.
     return Dates((*dates.edition, usable.end or 0), dates.start, dates.end)
 
@@ -70,11 +70,11 @@ def check_list(name: str, item: Item, held: Mapping[str, Item], now: int) -> Dat
             raise without_signer(name, "the certificate of its CA, as Intel's service sends it")
         ders = read_chain(item.chain, f"chain of {name}", max_certificates=_CA_CHAIN_LENGTH)
         chain = [load_certificate(der, "PCK CA's") for der in ders]
+        require_current(name, dates.within(chain), now)
         _check_chain(name, chain, PCK_CHAIN, first=1)
         signer, wanted = chain[0], f"Intel SGX PCK {issuer.capitalize()} CA"
         if short_name(signer) != wanted:
             raise not_genuine(name, f"a list of {wanted}", f"one of {short_name(signer)}")
-        require_current(name, dates.within(chain), now)
     require(name, check_crl("list", load_crl(item.data, name), signer, ECDSA_SHA256, now))
     return dates
 

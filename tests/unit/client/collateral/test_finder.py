@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from confide.client.collateral.finder import Finder, read_bundle
-from confide.client.collateral.freshness import RENEW_AFTER
+from confide.client.collateral.freshness import RENEW_AFTER, end_of
 from confide.errors import ConfigError
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
@@ -17,8 +17,10 @@ from confide.protocol.manifest import Manifest
 from confide.verify.evidence import verify_evidence
 from confide.verify.parsed import ParsedEvidence
 from tests.support import intel_certificates
+from tests.support.collateral_items import DRIVER_RIM, rim
 from tests.support.production import Production, manifest
 from tests.support.simulated_amd import MADE, NOW, make_crl, root
+from tests.support.simulated_gpu import issue
 from tests.support.simulated_machine import SimulatedMachine, manifest_bytes
 from tests.support.simulated_vendors import (
     KDS,
@@ -196,6 +198,21 @@ def test_the_cache_stands_in_for_an_old_bundle(
     new = Bundle({CRL: Item(newer, NOW + 1)})
     assert find(make_finder(bundle=new, online=False), asked).items[CRL].data == newer
     assert len(vendors.asked) == 3
+
+
+def test_reference_values_whose_signer_has_expired(
+    production: Production, vendors: SimulatedVendors, make_finder: MakeFinder
+) -> None:
+    """NVIDIA signs them anew, under the same name: the old ones must not stay in a cache."""
+    asked = machine(production, "GPU")
+    above = production.nvidia.rim_chain[1:]
+    signer = issue("HCC RIM L4 Signer", above[0], ca=False, end=NOW + 3600)
+    old = rim(production, production.gpu, DRIVER_RIM, chain=(signer, *above))
+    given = Bundle({DRIVER_RIM: old})
+    offline = make_finder(NOW + 3600, given, online=False)
+    assert find(offline, asked).items[DRIVER_RIM] == old
+    found = find(make_finder(NOW + 3601, given), asked).items[DRIVER_RIM]
+    assert end_of(DRIVER_RIM, found) == NOW + 300 * 86400
 
 
 # --- vendors that fail --------------------------------------------------------------------------

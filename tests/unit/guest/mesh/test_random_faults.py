@@ -27,6 +27,7 @@ from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation, JoinReply, JoinRequest, MeshReply
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import gpu_binding
+from confide.protocol.validity import CLOCK_TOLERANCE
 from tests.support.mesh_nodes import MANIFEST, new_coordinator, new_node
 from tests.support.simulated_machine import (
     NOW,
@@ -149,6 +150,7 @@ class HostileNetwork:
 
     def mesh(self) -> MeshReply:
         self._asked, self.proven = self.time(), None
+        self._now = int(self.wall())
         return self._answer(
             lambda peer: peer.mesh(), lambda true: replace(self._own, manifest=true.manifest)
         )[0]
@@ -160,7 +162,9 @@ class HostileNetwork:
             lambda _: self._genuine[0].attest(bytes(32)),
         ]
         answer, peer = self._answer(lambda peer: peer.attest(nonce), *lies)
-        self._answered = peer
+        # A proof from another time than the machine's is none.
+        near = abs(answer.time - self._now) <= CLOCK_TOLERANCE
+        self._answered = peer if near else None
         return answer.encode()
 
     def collateral(self) -> Bundle:

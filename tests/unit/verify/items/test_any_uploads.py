@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from cryptography.x509 import ocsp
 
+from confide.guest.coordinator.ca import Authority
 from confide.protocol.collateral import Bundle, Item
 from confide.protocol.evidence import Evidence
 from confide.verify.collateral import taken_by
@@ -25,7 +26,7 @@ from tests.support import intel_certificates
 from tests.support.collateral_items import ARK, ASK, CRL, DRIVER_RIM, HOUR, VBIOS_RIM
 from tests.support.production import Production, manifest
 from tests.support.simulated_amd import NOW
-from tests.support.simulated_gpu import SimulatedNvidia
+from tests.support.simulated_gpu import DRIVER_INDEXES, SimulatedNvidia
 from tests.support.simulated_intel import SimulatedIntel
 from tests.support.simulated_machine import Clock
 
@@ -73,6 +74,29 @@ def of_nvidia(made: Production) -> list[Named]:
         (DRIVER_RIM, Item(stranger.rim("550.127.05", {7: [bytes(48)]}), 0)),
         (items.answer_name(stranger.rim_signer), items.answer(stranger.rim_chain)),
     ]
+
+
+def signed_anew(made: Production) -> tuple[dict[str, Item], list[Named]]:
+    """Reference values by a signer who ends soon, and what comes in their place."""
+    digests = {index: [made.gpu.measurements[index]] for index in DRIVER_INDEXES}
+
+    def rim(chain: tuple[Authority, ...]) -> Item:
+        return Item(made.nvidia.rim("550.127.05", digests, chain=chain), 0)
+
+    early = items.rim_chain(made, 1)
+    held = {
+        DRIVER_RIM: rim(early),
+        items.answer_name(early[0]): items.answer(early),
+    }
+    pool: list[Named] = []
+    for days in (2, 3, 4):
+        chain = items.rim_chain(made, days)
+        pool.append((DRIVER_RIM, rim(chain)))
+        # One is revoked, and nobody is asked about another one.
+        revoked = {"status": ocsp.OCSPCertStatus.REVOKED, "revoked_at": NOW} if days == 4 else {}
+        if days != 3:
+            pool.append((items.answer_name(chain[0]), items.answer(chain, **revoked)))
+    return held, pool
 
 
 def of_intel(made: Production) -> list[Named]:
@@ -124,7 +148,9 @@ def test_what_passed_passes_again(made: Production, platform: str, seed: int) ->
     genuine = dict(made.bundle().items)
     if platform == "sev-snp":
         evidence: Evidence = made.with_gpu(made.snp(DATA, certificates=0), DATA)
-        role, now, pool = "worker-gpu", NOW, of_amd(made) + of_nvidia(made)
+        held_rims, anew = signed_anew(made)
+        genuine |= held_rims
+        role, now, pool = "worker-gpu", NOW, of_amd(made) + of_nvidia(made) + 3 * anew
     else:
         evidence = made.tdx(DATA)
         role, now, pool = "secret-service", intel_certificates.NOW, of_intel(made)
@@ -143,7 +169,7 @@ def test_what_passed_passes_again(made: Production, platform: str, seed: int) ->
             now=now,
         )
         assert verdict.passed, verdict.first_failed
-        held.use(taken_by(parsed, accepted, manifest(), held.bundle))
+        held.use(taken_by(parsed, accepted, manifest(), held.bundle), held.bundle)
         before = editions(held)
         merged = held.merge(Bundle(dict(an_upload(source, genuine, pool))), manifest(), now)
         after = editions(held)

@@ -19,6 +19,7 @@ from tests.support import intel_certificates
 from tests.support.collateral_items import ASK, CRL, DRIVER_RIM, HOUR, PLATFORM_CRL, TCB_INFO
 from tests.support.production import Production, manifest, manifest_value
 from tests.support.simulated_amd import NOW
+from tests.support.simulated_gpu import issue
 from tests.support.simulated_machine import Clock
 
 INTEL_NOW = intel_certificates.NOW
@@ -35,6 +36,9 @@ class Holder(Collateral):
 
     def give(self, given: dict[str, Item]) -> Merged:
         return self.merge(Bundle(given), manifest(), self.now)
+
+    def uses(self, names: list[str]) -> None:
+        self.use(names, self.bundle)
 
     def data(self, name: str) -> bytes:
         return self.bundle.items[name].data
@@ -161,7 +165,7 @@ def test_a_certificate_that_is_in_use_stays(made: Production, holder: Holder) ->
     ours, other = holder.bundle.items[ASK], items.other_ask()
     assert holder.give({ASK: other}).added == (ASK,)
     assert holder.give({ASK: ours}).added == (ASK,)
-    holder.use([ASK])
+    holder.uses([ASK])
     assert holder.give({ASK: other}).ignored == (ASK,)
     holder.monotonic.now += USED_SECONDS
     assert holder.give({ASK: other}).added == (ASK,)
@@ -170,7 +174,7 @@ def test_a_certificate_that_is_in_use_stays(made: Production, holder: Holder) ->
 def test_reference_values_that_are_in_use_stay(made: Production, holder: Holder) -> None:
     """Those of two boards may have one VBIOS version, and no RIM names its board."""
     other = items.rim(made, made.gpu.with_measurement(7, bytes(48)), DRIVER_RIM)
-    holder.use([DRIVER_RIM])
+    holder.uses([DRIVER_RIM])
     assert holder.give({DRIVER_RIM: other}).ignored == (DRIVER_RIM,)
     holder.monotonic.now += USED_SECONDS
     assert holder.give({DRIVER_RIM: other}).added == (DRIVER_RIM,)
@@ -195,7 +199,7 @@ def test_genuine_items_that_nobody_uses_make_room(
 ) -> None:
     """AMD certifies a chip at any TCB version that somebody asks for."""
     ours = items.vcek_name(made.chip)
-    holder.use([ours])
+    holder.uses([ours])
     more = versions(made, 5, 6, 7, 8)
     one, _, three, four = more
     room_for(monkeypatch, holder, 2 * (len(one) + len(more[one].data) + 80))
@@ -213,7 +217,7 @@ def test_items_in_use_leave_no_room(
     room_for(monkeypatch, holder, 0)
     more = versions(made, 5)
     (name,) = more
-    holder.use([items.vcek_name(made.chip)])
+    holder.uses([items.vcek_name(made.chip)])
     before = holder.bundle
     assert holder.give(more).refused[name].code == "collateral-full"
     assert holder.bundle == before
@@ -242,3 +246,98 @@ def test_wrong_names_cost_nothing(holder: Holder) -> None:
     merged = holder.give({**strangers, CRL: items.amd_list(hours=1)})
     assert merged.added == (CRL,)
     assert {error.code for error in merged.refused.values()} == {"collateral-not-needed"}
+
+
+def test_blanks_behind_a_document_of_intels_are_not_kept(made: Production) -> None:
+    """Lists and issuers share 1 MiB, which a document with blanks would take for good."""
+    whole = made.bundle()
+    named = [TCB_INFO, items.QE_IDENTITY]
+    blanks = {
+        name: replace(whole.items[name], data=whole.items[name].data + b"\n" * 1_040_000)
+        for name in named
+    }
+    held = Collateral()
+    assert held.merge(Bundle(blanks), manifest(), INTEL_NOW).added == tuple(blanks)
+    assert {name: held.bundle.items[name].data for name in named} == {
+        name: whole.items[name].data for name in named
+    }
+    assert set(held.merge(whole, manifest(), INTEL_NOW).ignored) >= set(named)
+
+
+@pytest.mark.parametrize("name", [ASK, DRIVER_RIM])
+def test_what_was_brought_while_a_verification_ran(
+    made: Production, holder: Holder, name: str
+) -> None:
+    """A stranger brings his own before it is known which one is used."""
+    rim = items.rim(made, made.gpu.with_measurement(7, bytes(48)), DRIVER_RIM)
+    other = items.other_ask() if name == ASK else rim
+    verified = holder.bundle
+    assert holder.give({name: other}).added == (name,)
+    holder.use([name], verified)
+    assert holder.bundle.items[name] == verified.items[name]
+    assert Bundle.parse(holder.encoded) == holder.bundle
+    assert holder.give({name: other}).ignored == (name,)
+
+
+def test_a_newer_list_that_was_brought_while_a_verification_ran(holder: Holder) -> None:
+    verified, newer = holder.bundle, items.amd_list(hours=1)
+    holder.give({CRL: newer})
+    holder.use([CRL], verified)
+    assert holder.data(CRL) == newer.data
+
+
+def test_reference_values_that_are_signed_anew(made: Production, holder: Holder) -> None:
+    """NVIDIA's signers last two years. Whoever could only wait for the end would stand still."""
+    early, late, last = (items.rim_chain(made, days) for days in (1, 2, 3))
+    old, new, newest = (
+        items.rim(made, made.gpu, DRIVER_RIM, chain=chain) for chain in (early, late, last)
+    )
+    other = items.rim(made, made.gpu.with_measurement(7, bytes(48)), DRIVER_RIM, chain=late)
+    answers = [(items.answer_name(chain[0]), items.answer(chain)) for chain in (late, last)]
+    holder.give({DRIVER_RIM: old})
+    holder.uses([DRIVER_RIM])
+    assert holder.give({DRIVER_RIM: new}).ignored == (DRIVER_RIM,), "nobody vouches for the signer"
+    assert holder.give(dict(answers[:1])).refused == {}
+    assert holder.give({DRIVER_RIM: other}).ignored == (DRIVER_RIM,)
+    assert holder.give({DRIVER_RIM: new}).added == (DRIVER_RIM,)
+    # It is in use as the old one was, and the old one does not come back.
+    for brought in (old, other):
+        assert holder.give({DRIVER_RIM: brought}).ignored == (DRIVER_RIM,)
+    assert holder.data(DRIVER_RIM) == new.data
+    both = {DRIVER_RIM: newest, **dict(answers[1:])}
+    assert holder.give(both).added == (*dict(answers[1:]), DRIVER_RIM)
+
+
+def test_a_signer_that_nvidia_has_revoked(made: Production, holder: Holder) -> None:
+    early, late = items.rim_chain(made, 1), items.rim_chain(made, 2)
+    holder.give({DRIVER_RIM: items.rim(made, made.gpu, DRIVER_RIM, chain=early)})
+    holder.uses([DRIVER_RIM])
+    revoked = items.answer(late, status=ocsp.OCSPCertStatus.REVOKED, revoked_at=NOW - HOUR)
+    new = items.rim(made, made.gpu, DRIVER_RIM, chain=late)
+    given = {DRIVER_RIM: new, items.answer_name(late[0]): revoked}
+    assert holder.give(given).ignored == (DRIVER_RIM,)
+
+
+def test_reference_values_whose_signer_has_expired_do_not_stay(
+    made: Production, holder: Holder
+) -> None:
+    holder.give({DRIVER_RIM: items.rim(made, made.gpu, DRIVER_RIM, chain=items.rim_chain(made, 1))})
+    holder.uses([DRIVER_RIM])
+    new = items.rim(made, made.gpu.with_measurement(7, bytes(48)), DRIVER_RIM)
+    assert holder.give({DRIVER_RIM: new}).ignored == (DRIVER_RIM,)
+    holder.now += 24 * HOUR + 1
+    assert holder.give({DRIVER_RIM: new}).added == (DRIVER_RIM,)
+
+
+def test_what_has_expired_keeps_no_node_from_the_rest(made: Production) -> None:
+    """A coordinator keeps expired answers, also about GPUs of strangers. Nodes get them all."""
+    whole, provisioner = made.bundle(), made.gpu.chain[2:]
+    expired: dict[str, Item] = {}
+    for _ in range(MAX_FAULTS + 1):
+        chain = (issue("GH100 A01 GSP BROM", provisioner[0]), *provisioner)
+        expired[items.answer_name(chain[0])] = items.answer(chain, next_update=NOW - 1)
+    node, clean = Collateral(), Collateral()
+    merged = node.merge(Bundle({**expired, **whole.items}), manifest(), NOW)
+    clean.merge(whole, manifest(), NOW)
+    assert {merged.refused[name].code for name in expired} == {"collateral-expired"}
+    assert node.bundle == clean.bundle
