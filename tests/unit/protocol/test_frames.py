@@ -381,3 +381,12 @@ def test_frame_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_FRAMES", 1)
     with pytest.raises(RuntimeError):
         sealer.data(b"")
+
+
+def test_a_whole_answer_in_other_frames() -> None:
+    """Its bytes are right, but a worker cuts it only where a frame is full: one encoding each."""
+    sealer, opener = pair()
+    body = bytes(padme(600))
+    stream = sealer.head(200, "a/b", 600) + sealer.data(body[:100]) + sealer.data(body[100:])
+    with pytest.raises(VerificationError, match="wrong size"):
+        opener.feed(stream + sealer.final(b""))
