@@ -118,7 +118,7 @@ def test_a_vtpm_machine_without_a_config_disk(host: Host) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
-        (b"confide-config/2", b"confide-config/1", "bad-field"),
+        (b"confide-config/3", b"confide-config/1", "bad-field"),
         (b'"manifest_sha256"', b'"manifest_sha255"', "missing-field"),
         (MANIFEST.hex().encode(), MANIFEST.hex().upper().encode(), "bad-hex"),
         (MANIFEST.hex().encode(), MANIFEST.hex()[:-2].encode() + b"  ", "bad-hex"),
