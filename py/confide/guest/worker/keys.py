@@ -44,6 +44,16 @@ class _Key:
         self._shares: dict[bytes, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
 
+    def secret(self, now: float) -> bytes:
+        """K_w. Raises PolicyError "unknown-key" from its end on.
+
+        Asked once per request and under the lock: what `forget` leaves behind is no key.
+        """
+        with self._lock:
+            if not self.key or self.ends <= now:
+                raise _expired()
+            return self.key
+
     def share(self, sealed_hash: bytes) -> bytes | None:
         with self._lock:
             found = self._shares.get(sealed_hash)
@@ -100,19 +110,27 @@ class Keys:
                 expected=key.model,
                 seen=headers.model,
             )
-        sealed_hash = sha256(sealed.sealed_share).digest()
+        # Under the name of its KEM key: the same bytes before another one are another share.
+        sealed_hash = sha256(sealed.kem_sha256 + sealed.sealed_share).digest()
         share = key.share(sealed_hash)
         if share is None:
             share = open_share(
                 sealed.sealed_share, living.key, manifest_sha256=headers.manifest_sha256
             )
         opened = sealed.open(
-            worker_key=key.key, share=share, headers=headers, method=method, path=path
+            worker_key=key.secret(self._clock()),
+            share=share,
+            headers=headers,
+            method=method,
+            path=path,
         )
         with self._lock:
-            # A key that was dropped meanwhile has a window that nobody will ask again.
+            # A key that was dropped meanwhile has a window that nobody will ask again. And a
+            # window outlives the KEM key only: a host may have stopped this thread for longer.
             if self._keys.get(headers.key_id) is not key:
                 raise _expired()
+            if living.dies <= self._clock():
+                raise _gone(sealed.kem_sha256)
             key.remember(sealed_hash, share, living.dies)
         key.window.check(opened.counter)
         return opened
@@ -129,12 +147,7 @@ class Keys:
     def _living(self, kem_sha256: bytes) -> LivingKey:
         living = self._kem.find(kem_sha256)
         if living is None:
-            raise PolicyError(
-                "kem-key-gone",
-                "this worker does not have the KEM key of the request, or has it no more",
-                seen=kem_sha256.hex(),
-                next="fetch the list of workers again and seal the request anew",
-            )
+            raise _gone(kem_sha256)
         return living
 
     def _get(self, key_id: bytes) -> _Key:
@@ -146,8 +159,7 @@ class Keys:
                 if key is None:
                     key = _Key(self._fetch(key_id), self._clock())
                     self._remember(key_id, key)
-        if key.ends <= self._clock():
-            raise _expired()
+        key.secret(self._clock())
         return key
 
     def _known(self, key_id: bytes) -> _Key | None:
@@ -164,6 +176,15 @@ class Keys:
                     next="try again later",
                 )
             self._keys[key_id] = key
+
+
+def _gone(kem_sha256: bytes) -> PolicyError:
+    return PolicyError(
+        "kem-key-gone",
+        "this worker does not have the KEM key of the request, or has it no more",
+        seen=kem_sha256.hex(),
+        next="fetch the list of workers again and seal the request anew",
+    )
 
 
 def _expired() -> PolicyError:

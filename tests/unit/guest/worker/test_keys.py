@@ -203,6 +203,56 @@ def test_a_key_that_goes_while_a_request_opens(
     assert code(keys, client.seal()) == "unknown-key"
 
 
+def test_a_share_dies_with_its_kem_key_also_before_another_one_s_name(
+    keys: Keys, client: Client, kem: KemKeys, clock: Clock
+) -> None:
+    """The name of the KEM key is in the clear. A gateway that changes it moves no share to it."""
+    sealed = client.seal()
+    open_with(keys, sealed)
+    other = Client(kem, clock)
+    assert code(keys, other.kem_sha256 + sealed[32:]) == "bad-key-seal"
+    assert code(keys, sealed) == "replay"
+
+
+def test_a_kem_key_that_dies_while_a_request_waits_opens_nothing(
+    kem: KemKeys, client: Client, clock: Clock
+) -> None:
+    """A host stops one of two threads that bring the same request, until the other's window is gone.
+
+    A secret service whose clock is behind still releases the key, so there would be a new window.
+    """
+    keys = Keys(SecretService(expires_in=KEM_LIFETIME), kem, clock=clock)
+    sealed = client.seal()
+    stopped = keys._living(client.kem_sha256)
+    assert open_with(keys, sealed) == b"{}"
+    clock.now += KEM_LIFETIME
+    keys.forget()
+    assert not keys._keys
+    keys._living = lambda _: stopped  # type: ignore[method-assign]
+    assert code(keys, sealed) == "kem-key-gone"
+
+
+def test_a_key_that_is_forgotten_while_a_request_opens_is_no_empty_key(
+    keys: Keys, kem: KemKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody could seal under no key at all, and to the window and cache of another client."""
+    victim, stranger = Client(kem, clock), Client(kem, clock)
+    open_with(keys, victim.seal())
+    sealer = RequestSealer(
+        RequestKey(b"", stranger.share, stranger.kem_sha256, stranger.sealed), 2**63
+    )
+    forged = sealer.seal(RequestContent(b"{}"), HEADERS, **PLACE)
+    genuine = open_share
+
+    def slow(*arguments: object, **options: object) -> bytes:
+        clock.now += 600
+        keys.forget()
+        return genuine(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(keys_module, "open_share", slow)
+    assert code(keys, forged) == "unknown-key"
+
+
 def test_nothing_is_left_after_the_hour(keys: Keys, client: Client, clock: Clock) -> None:
     """Neither K_w nor the share is in any object that can be reached."""
     open_with(keys, client.seal())
