@@ -77,20 +77,18 @@ class SecretService:
         sealed = SealedKeyMessage.parse(message)
         kem = self._kem.find(sealed.kem_sha256)
         if kem is None:
-            raise PolicyError(
-                "kem-key-gone",
-                "this secret service does not have the KEM key of the message, or has it no more",
-                seen=sealed.kem_sha256.hex(),
-                next="fetch the KEM keys again and seal the key anew",
-            )
-        now = int(self._now())
+            raise _gone(sealed.kem_sha256)
+        arrived, now = self._monotonic(), int(self._now())
         opened = open_key(sealed, kem.key, manifest_sha256=manifest.sha256, now=now)
         manifest.model(opened.model)
         expires_in = min(KEY_LIFETIME, opened.issued + KEY_LIFETIME - now)
         with self._lock:
-            time_now = self._monotonic()
+            # The ids of a dead KEM key are free, and a host may have stopped this thread since
+            # the key was found.
+            if kem.dies <= self._monotonic():
+                raise _gone(sealed.kem_sha256)
             taken = self._keys.get(opened.key_id)
-            if taken is not None and time_now < taken.free:
+            if taken is not None and arrived < taken.free:
                 raise PolicyError(
                     "key-exists", "there is a key with this id", next="make a new key"
                 )
@@ -101,7 +99,7 @@ class SecretService:
                     expected=f"fewer than {self._max_keys}",
                     next="try again later",
                 )
-            ends = time_now + expires_in
+            ends = arrived + expires_in
             self._keys[opened.key_id] = _Stored(
                 opened.key, opened.model, opened.billing, ends, max(ends, kem.dies)
             )
@@ -148,3 +146,12 @@ class SecretService:
                     del self._keys[key_id]
                 elif stored.key:
                     self._keys[key_id] = replace(stored, key=b"", billing=b"")
+
+
+def _gone(kem_sha256: bytes) -> PolicyError:
+    return PolicyError(
+        "kem-key-gone",
+        "this secret service does not have the KEM key of the message, or has it no more",
+        seen=kem_sha256.hex(),
+        next="fetch the KEM keys again and seal the key anew",
+    )

@@ -274,3 +274,42 @@ def test_who_does_not_get_a_key(
     with pytest.raises(PolicyError) as caught:
         service.get(KEY.key_id, replace(worker, **change))  # type: ignore[arg-type]
     assert caught.value.code == "model-not-allowed"
+
+
+def test_a_message_that_waits_until_its_kem_key_is_dead_stores_nothing(
+    service: SecretService,
+    public: bytes,
+    monotonic: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host stops the thread that takes it. Meanwhile the id has become free again."""
+    message = seal(public)
+    service.put(message, MANIFEST)
+    genuine = domain.open_key
+
+    def slow(*arguments: object, **options: object) -> object:
+        monotonic.now += KEM_LIFETIME
+        service.forget()
+        return genuine(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(domain, "open_key", slow)
+    assert refused(service, message) == "kem-key-gone"
+    assert not service._keys
+
+
+def test_a_key_ends_an_hour_after_it_arrived_however_long_it_took_to_store(
+    service: SecretService,
+    public: bytes,
+    worker: MeshIdentity,
+    monotonic: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    genuine = domain.open_key
+
+    def slow(*arguments: object, **options: object) -> object:
+        monotonic.now += 200
+        return genuine(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(domain, "open_key", slow)
+    service.put(seal(public), MANIFEST)
+    assert service.get(KEY.key_id, worker).expires_in == 3400
