@@ -54,12 +54,16 @@ class SecretServices:
         unknown: ConfideError | None = None
         failed: ConfideError | None = None
         for url in self._order(key_id):
+            self._try(url)
             try:
-                return fetch_key(url, membership, key_id)
+                released = fetch_key(url, membership, key_id)
+                self._answered(url)
+                return released
             except ConfideError as error:
-                if error.code == "model-not-allowed":
-                    raise
-                if error.code == "unknown-key":
+                if error.code in ("model-not-allowed", "unknown-key"):
+                    self._answered(url)
+                    if error.code == "model-not-allowed":
+                        raise
                     unknown = error
                     continue
                 # Unreachable, or not a secret service of this mesh.
@@ -75,6 +79,16 @@ class SecretServices:
             "the config disk of this worker names no secret service",
             next="start the worker with --secret-service",
         )
+
+    def _try(self, url: str) -> None:
+        """One request at a time finds out whether a service that was down is back."""
+        with self._lock:
+            if url in self._down:
+                self._down[url] = self._monotonic() + DOWN_SECONDS
+
+    def _answered(self, url: str) -> None:
+        with self._lock:
+            self._down.pop(url, None)
 
     def _order(self, key_id: bytes) -> list[str]:
         """Rendezvous order: keys spread over the services, and those that are down come last."""

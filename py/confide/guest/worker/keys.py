@@ -27,6 +27,9 @@ from confide.protocol.share import open_share
 
 MAX_KEYS = 10_000
 
+FETCHES = 64
+"""Keys that are fetched at once. One secret service that hangs must not hold up all new keys."""
+
 MAX_SHARES = 4
 """Shares that are remembered per key. A client has one, and two when a leaf is renewed."""
 
@@ -40,6 +43,7 @@ class _Key:
         self.ends = now + released.expires_in
         # Until then a request that was opened may be sent again.
         self.needed = self.ends
+        self.used = False
         self.window = ReplayWindow()
         self._shares: dict[bytes, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
@@ -65,6 +69,7 @@ class _Key:
             while len(self._shares) > MAX_SHARES:
                 del self._shares[next(iter(self._shares))]
             self.needed = max(self.needed, dies)
+            self.used = True
 
     def forget(self, now: float) -> None:
         with self._lock:
@@ -89,7 +94,7 @@ class Keys:
         self._clock = clock
         self._keys: dict[bytes, _Key] = {}
         self._lock = threading.Lock()
-        self._fetching = threading.Lock()
+        self._fetching = tuple(threading.Lock() for _ in range(FETCHES))
 
     def open(
         self, body: bytes, headers: RequestHeaders, *, method: str, path: str
@@ -153,11 +158,13 @@ class Keys:
     def _get(self, key_id: bytes) -> _Key:
         key = self._known(key_id)
         if key is None:
-            # One at a time: several requests usually bring the same new key at once.
-            with self._fetching:
+            # One key once: several requests usually bring the same new key at once.
+            with self._fetching[key_id[0] % FETCHES]:
                 key = self._known(key_id)
                 if key is None:
-                    key = _Key(self._fetch(key_id), self._clock())
+                    # Before, because the host may hold up the answer.
+                    asked = self._clock()
+                    key = _Key(self._fetch(key_id), asked)
                     self._remember(key_id, key)
         key.secret(self._clock())
         return key
@@ -168,6 +175,11 @@ class Keys:
 
     def _remember(self, key_id: bytes, key: _Key) -> None:
         with self._lock:
+            if len(self._keys) >= MAX_KEYS:
+                # Keys cost nothing, so those that have opened a request stay before the others.
+                unused = next((name for name, key in self._keys.items() if not key.used), None)
+                if unused is not None:
+                    del self._keys[unused]
             if len(self._keys) >= MAX_KEYS:
                 raise UnavailableError(
                     "too-many-keys",

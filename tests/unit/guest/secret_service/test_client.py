@@ -111,6 +111,29 @@ def test_one_that_is_down_is_asked_last_for_a_while(mesh: Mesh) -> None:
     assert mesh.asked == [favourite]
 
 
+def test_one_request_waits_for_one_that_still_hangs(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is asked again, others ask it last; so a machine that is off costs little."""
+    mesh.answers = dict.fromkeys(URLS, KEY)
+    mesh.fetch()
+    (favourite,) = mesh.asked
+    mesh.answers = dict.fromkeys(URLS, KEY) | {favourite: AWAY}
+    mesh.fetch()
+    mesh.clock.now += DOWN_SECONDS
+    plain, during = mesh._fetch, []
+
+    def hang(url: str, membership: object, key_id: bytes) -> ReleasedKey:
+        if url == favourite and not during:
+            during.append(url)
+            during.append(mesh.services._order(key_id)[-1])
+        return plain(url, membership, key_id)
+
+    monkeypatch.setattr(client, "fetch_key", hang)
+    assert mesh.fetch() == "key"
+    assert during == [favourite, favourite]
+
+
 def test_no_secret_service_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     membership: Any = object
     with pytest.raises(UnavailableError) as caught:

@@ -46,10 +46,13 @@ class Client:
         self.sealed = seal_share(self.share, key.public_bytes, manifest_sha256=MANIFEST)
 
     def seal(self, body: bytes = b"{}") -> bytes:
+        return self.seal_for(KEY_ID, body)
+
+    def seal_for(self, key_id: bytes, body: bytes = b"{}") -> bytes:
         key = RequestKey(WORKER_KEY, self.share, self.kem_sha256, self.sealed)
         sealer = RequestSealer(key, self.counter)
         self.counter += 1
-        return sealer.seal(RequestContent(body), HEADERS, **PLACE)
+        return sealer.seal(RequestContent(body), replace(HEADERS, key_id=key_id), **PLACE)
 
 
 def open_with(keys: Keys, sealed: bytes, key_id: bytes = KEY_ID) -> bytes:
@@ -287,14 +290,70 @@ def test_a_key_that_ends_at_once(kem: KemKeys, client: Client, clock: Clock) -> 
 def test_too_many_keys(
     kem: KemKeys, client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Keys under which a request has opened are never dropped before their time."""
     monkeypatch.setattr(keys_module, "MAX_KEYS", 2)
     keys = Keys(lambda _: ReleasedKey(WORKER_KEY, "tiny", 600), kem, clock=clock)
-    for _ in range(2):
-        with pytest.raises(VerificationError, match="does not open"):
-            open_with(keys, client.seal(), os.urandom(32))
+    for key_id in (bytes(32), bytes(31) + b"\1"):
+        assert keys.open(client.seal_for(key_id), replace(HEADERS, key_id=key_id), **PLACE)
     with pytest.raises(UnavailableError) as caught:
         open_with(keys, client.seal(), os.urandom(32))
     assert caught.value.code == "too-many-keys"
+
+
+def test_keys_that_nobody_uses_do_not_fill_the_memory(
+    kem: KemKeys, client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client uploads many keys and names them in requests that do not open."""
+    monkeypatch.setattr(keys_module, "MAX_KEYS", 3)
+    keys = Keys(lambda _: ReleasedKey(WORKER_KEY, "tiny", 600), kem, clock=clock)
+    sealed = client.seal()
+    open_with(keys, sealed)
+    for _ in range(10):
+        with pytest.raises(VerificationError, match="does not open"):
+            open_with(keys, client.seal(), os.urandom(32))
+    assert len(keys._keys) == 3
+    assert code(keys, sealed) == "replay"
+    later = bytes(31) + b"\2"
+    assert open_with(keys, client.seal_for(later), later) == b"{}"
+
+
+def test_a_secret_service_that_hangs_holds_up_one_key(
+    kem: KemKeys, client: Client, clock: Clock
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def fetch(key_id: bytes) -> ReleasedKey:
+        if key_id != KEY_ID:
+            asked.set()
+            assert answer.wait(10)
+        return ReleasedKey(WORKER_KEY, "tiny", 600)
+
+    keys = Keys(fetch, kem, clock=clock)
+    hangs = bytes([1]) * 32
+    held = threading.Thread(target=open_with, args=(keys, client.seal_for(hangs), hangs))
+    held.start()
+    assert asked.wait(10)
+    other = threading.Thread(target=open_with, args=(keys, client.seal()))
+    other.start()
+    other.join(5)
+    done = not other.is_alive()
+    answer.set()
+    held.join()
+    other.join()
+    assert done
+
+
+def test_a_key_ends_in_time_however_long_its_answer_was_held_up(
+    kem: KemKeys, client: Client, clock: Clock
+) -> None:
+    def slow(_: bytes) -> ReleasedKey:
+        clock.now += 50
+        return ReleasedKey(WORKER_KEY, "tiny", 600)
+
+    keys = Keys(slow, kem, clock=clock)
+    open_with(keys, client.seal())
+    clock.now += 550
+    assert code(keys, client.seal()) == "unknown-key"
 
 
 def test_a_model_that_the_key_is_not_for(keys: Keys, client: Client) -> None:
