@@ -54,6 +54,11 @@ CODES = {
         "The folder for receipts is full or cannot be written. Correct that, or do without it.",
         UnavailableError,
     ),
+    "too-few-workers": Code(
+        "The gateway shows fewer workers for the model than --min-workers demands. Nothing was "
+        "sent. Try again later.",
+        UnavailableError,
+    ),
     "unknown-task": Code("The model does not support this kind of request.", PolicyError),
     "wrong-key-id": Code(
         "The secret service took another key than the one that was sealed.", VerificationError
@@ -74,6 +79,7 @@ PROXY_STATUS = {
     "not-verified": 503,
     "model-not-served": 503,
     "receipt-not-kept": 503,
+    "too-few-workers": 503,
     "too-many-keys": 503,
     "kem-key-gone": 503,
 }

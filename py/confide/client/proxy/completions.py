@@ -75,17 +75,19 @@ class Completions:
         gateway: Gateway,
         *,
         reserve_receipt: ReserveReceipt,
+        min_workers: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Both `upstream` and `gateway` are the gateway: for requests, and for small calls.
 
-        `reserve_receipt` is asked before each request is sent.
+        `reserve_receipt` is asked before each request is sent. `min_workers` is the fewest workers
+        that the gateway has to show for the model of a request.
         """
         self._session = session
         self._upstream = upstream
         self._headers = gateway.headers
         self._keys = ModelKeys(gateway, clock=clock)
-        self._workers = Workers(gateway, clock=clock)
+        self._workers = Workers(gateway, minimum=min_workers, clock=clock)
         self._reserve_receipt = reserve_receipt
         self._clock = clock
         self._cache_secret = os.urandom(32)

@@ -96,7 +96,13 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
 
     def factory() -> Service:
         session.keep_fresh()
-        completions = Completions(session, upstream, gateway, reserve_receipt=reserve)
+        completions = Completions(
+            session,
+            upstream,
+            gateway,
+            reserve_receipt=reserve,
+            min_workers=settings.min_workers,
+        )
         service = Service(
             create_app(
                 completions,

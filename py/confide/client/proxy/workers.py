@@ -81,10 +81,16 @@ class Workers:
         self,
         gateway: Gateway,
         *,
+        minimum: int = 0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = boot_seconds,
     ) -> None:
-        """`clock` gives unix seconds, `monotonic` boot-time seconds."""
+        """`clock` gives unix seconds, `monotonic` boot-time seconds.
+
+        `minimum` is the fewest workers that a list has to show. A handshake has counted them, but
+        the lists that requests are sent by come later.
+        """
+        self._fewest = max(1, minimum)
         self._gateway = gateway
         self._clock = clock
         self._monotonic = monotonic
@@ -100,11 +106,22 @@ class Workers:
     ) -> VerifiedWorker:
         """The worker for a request of this conversation (32 bytes), none of `tried` (ids).
 
-        Raises UnavailableError "no-verified-worker", and what asking the gateway raises.
+        Raises UnavailableError "no-verified-worker" or "too-few-workers", and what asking the
+        gateway raises.
         """
         pool = self._pool(established, model)
         now = self._clock()
-        left = [w for w in pool.workers.values() if w.id not in tried and now < w.expires]
+        passed = [w for w in pool.workers.values() if now < w.expires]
+        if 0 < len(passed) < self._fewest:
+            raise UnavailableError(
+                "too-few-workers",
+                "the gateway shows fewer workers for this model than --min-workers demands",
+                expected=f"{self._fewest} at least",
+                seen=f"{len(passed)} of the {pool.shown} that the gateway showed passed"
+                + (f"; {pool.refused}" if pool.refused else ""),
+                next="try again later; nothing was sent",
+            )
+        left = [w for w in passed if w.id not in tried]
         if not left:
             raise UnavailableError(
                 "no-verified-worker",
@@ -166,8 +183,8 @@ class Workers:
         now = self._clock()
         changed = self._news.get(model, pool.digest) != pool.digest
         expired = not all(now < worker.expires for worker in pool.workers.values())
-        # An empty pool is asked for again, too: a worker may have become ready.
-        if not (changed or expired or not pool.workers):
+        # One with too few is asked for again, too: a worker may have become ready.
+        if not (changed or expired or len(pool.workers) < self._fewest):
             return False
         return self._monotonic() >= pool.fetched + REFRESH_SECONDS
 

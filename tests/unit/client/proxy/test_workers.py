@@ -221,3 +221,24 @@ def test_two_overloaded_ones_give_way_to_the_less_loaded_of_two(service: SmallSe
     picks = Counter(choose(made, loads, CHAT, secret).id for _ in range(300))
     assert picks[first.id] + picks[second.id] < 60, "only as the pair that was drawn"
     assert len(picks) >= 4
+
+
+def test_a_later_list_must_show_as_many_workers(service: SmallService, monotonic: Clock) -> None:
+    """A gateway shows all for the handshake, and one of them when requests are sent."""
+    workers = Workers(service.gateway, minimum=2, clock=service.clock, monotonic=monotonic)
+    pick(workers, service)
+    only = WorkerList(service.listed()[:1])
+    for number in range(2):
+        if number:
+            workers.take(service.established, "tiny", only.encode())
+        else:
+            service.lies["/confide/v1/workers"] = lambda _: only
+            workers.note("tiny", "another hash")
+            monotonic.now += 1
+        with pytest.raises(UnavailableError) as caught:
+            pick(workers, service)
+        assert caught.value.code == "too-few-workers"
+    # Nothing was sent, so no answer says that the list has changed: it is asked for again.
+    service.lies.clear()
+    monotonic.now += 1
+    assert pick(workers, service).id in ids(service)
