@@ -95,7 +95,7 @@ class Workers(Looking[Worker]):
 
     def __init__(self, urls: Sequence[str]) -> None:
         super().__init__([Worker(url) for url in urls])
-        self._lists: dict[tuple[str, ...], tuple[bytes, str]] = {}
+        self._lists: dict[str, tuple[bytes, str]] = {}
         self._lists_lock = threading.Lock()
 
     def models(self) -> list[str]:
@@ -116,15 +116,21 @@ class Workers(Looking[Worker]):
 
     def list_for(self, models: Sequence[str]) -> tuple[bytes, str]:
         """An encoded list of the workers that serve some of these models, and its SHA-256 (hex)."""
-        names = tuple(sorted(set(models)))
+        names = sorted(set(models).intersection(self.models()))
+        if len(names) != 1:
+            # Not kept: each client chooses other names, and as many as it likes.
+            return self._encoded(names)
         with self._lists_lock:
-            found = self._lists.get(names)
+            found = self._lists.get(names[0])
             if found is None:
-                listed = (worker.listed(names) for worker in self.peers)
-                shown = [worker for worker in listed if worker is not None]
-                encoded = WorkerList(tuple(shown[:MAX_WORKERS])).encode()
-                found = self._lists[names] = encoded, sha256(encoded).hexdigest()
+                found = self._lists[names[0]] = self._encoded(names)
         return found
+
+    def _encoded(self, names: Sequence[str]) -> tuple[bytes, str]:
+        listed = (worker.listed(names) for worker in self.peers)
+        shown = [worker for worker in listed if worker is not None]
+        encoded = WorkerList(tuple(shown[:MAX_WORKERS])).encode()
+        return encoded, sha256(encoded).hexdigest()
 
     def looked(self) -> None:
         """Something may have changed: make lists anew."""

@@ -40,6 +40,17 @@ def test_only_workers_that_serve_the_model(new_peer: Callable[[], Peer]) -> None
     assert listed(workers) == listed(workers, "c") == {}
 
 
+def test_clients_do_not_choose_how_many_lists_are_kept(peer: Peer) -> None:
+    """The names in a query are theirs. Each list may have a megabyte."""
+    peer.is_worker("a", "b")
+    workers = looked_at(peer)
+    for number in range(50):
+        assert listed(workers, f"x{number}") == {}
+        assert len(listed(workers, "a", "b", f"x{number}")) == 1
+    listed(workers, "a")
+    assert len(workers._lists) == 1
+
+
 def test_what_a_list_says_is_what_the_worker_said(peer: Peer) -> None:
     name = peer.is_worker("a", load=4)
     (entry,) = WorkerList.parse(looked_at(peer).list_for(["a"])[0]).workers
