@@ -211,6 +211,10 @@ class SealedRequest:
             raise VerificationError(
                 "bad-seal", "the sealed request does not open: it was changed on the way"
             ) from error
-        content = RequestContent.parse(unpad(padded))
+        try:
+            content = RequestContent.parse(unpad(padded))
+        except FormatError as error:
+            # It leaves in the clear, so it says what is wrong and quotes nothing.
+            raise FormatError(error.code, error.message, expected=error.expected) from None
         counter = int.from_bytes(salt[:COUNTER_SIZE], "big")
         return OpenedRequest(content, counter, sha256(whole).digest(), key, salt)

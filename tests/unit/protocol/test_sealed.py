@@ -143,6 +143,17 @@ def test_another_padding() -> None:
             open_request(forged(bad))
 
 
+@pytest.mark.parametrize(
+    "content", [GOOD | {"secret": 1}, GOOD | {"pace_ms": 4711}, {"secret": b""}, ["secret"]]
+)
+def test_an_error_about_sealed_content_quotes_none_of_it(content: Any) -> None:
+    """Errors of `open` leave the worker in the clear."""
+    with pytest.raises(FormatError) as error:
+        open_request(forged(pad(cbor_encode(content))))
+    said = "".join(error.value.to_dict().values())
+    assert "secret" not in said and "4711" not in said
+
+
 def test_the_body_stays_out_of_logs() -> None:
     opened = open_request(seal(b"secret"))
     assert "secret" not in repr(opened) + repr(opened.content)
