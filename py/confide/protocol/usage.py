@@ -50,7 +50,9 @@ def token_bounds(body: bytes, request: Mapping[str, object], max_model_len: int 
     many = isinstance(prompts, list) and any(isinstance(item, (str, list)) for item in prompts)
     choices = len(prompts) if isinstance(prompts, list) and many else 1
     choices *= _count(request.get("n")) or 1
-    asked = _count(request.get("max_completion_tokens")) or _count(request.get("max_tokens"))
+    # Engines read the first one in a chat only.
+    asked = _count(request.get("max_completion_tokens")) if "messages" in request else 0
+    asked = asked or _count(request.get("max_tokens"))
     limit = asked or max_model_len or MAX_LENGTH
     return Usage(TOKEN, len(body) + TEMPLATE_TOKENS, min(choices * limit, 2**53))
 

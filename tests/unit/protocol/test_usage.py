@@ -18,7 +18,9 @@ BODY = b"x" * 100
     [
         ({}, 1 << 24),
         ({"max_tokens": 7}, 7),
-        ({"max_tokens": 7, "max_completion_tokens": 5}, 5),
+        ({"messages": [], "max_tokens": 7, "max_completion_tokens": 5}, 5),
+        ({"prompt": "one", "max_tokens": 7, "max_completion_tokens": 5}, 7),
+        ({"prompt": "one", "max_completion_tokens": 5}, 1 << 24),
         ({"max_tokens": 7, "n": 3}, 21),
         ({"max_tokens": 7, "prompt": "one"}, 7),
         ({"max_tokens": 7, "prompt": ["one", "two"]}, 14),
