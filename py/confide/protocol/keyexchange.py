@@ -20,6 +20,7 @@ from confide.encoding.messages import CborMessage
 from confide.errors import FormatError, VerificationError
 from confide.protocol.bill import MAX_BILLING, billing_of
 from confide.protocol.kem import ENC_SIZE, KemPrivateKey, seal_to
+from confide.protocol.validity import CLOCK_TOLERANCE
 from measure.kinds import Blob, Integer, Name
 
 KEY_LABEL = b"confide/key/2"
@@ -34,8 +35,10 @@ MAX_MESSAGE = 16384
 
 KEY_LIFETIME = 3600
 KEY_REPLACE_AFTER = 2700
-CLOCK_SKEW = 300
-"""How far a client's clock may be ahead of the secret service's."""
+CLOCK_SKEW = 2 * CLOCK_TOLERANCE
+"""How far a client's clock may be ahead of the secret service's: each has been compared with the
+coordinator's, and one may be ahead of it and the other behind.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def open_key(
     Raises:
         FormatError: What is sealed is malformed.
         VerificationError: `bad-key-seal` if it does not open under this key and manifest,
-            `stale-key` if it is an hour old or over five minutes in the future, `bad-billing` if
+            `stale-key` if it is an hour old or over ten minutes in the future, `bad-billing` if
             the payer's signature is wrong.
     """
     if message.kem_sha256 != kem.sha256:

@@ -15,8 +15,8 @@ from confide.client.proxy.keys import REPLACE_SECONDS, ModelKey, ModelKeys
 from confide.encoding.x509 import load_certificate
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.protocol.certificates import parse_leaf
-from confide.protocol.keyexchange import SealedKeyMessage, open_key, worker_key
-from tests.support.simulated_machine import Clock, manifest_bytes, manifest_value
+from confide.protocol.keyexchange import KEY_REPLACE_AFTER, SealedKeyMessage, open_key, worker_key
+from tests.support.simulated_machine import NOW, Clock, manifest_bytes, manifest_value
 from tests.support.small_service import SmallService
 
 TINY = manifest_value()["models"][0]
@@ -208,3 +208,16 @@ def test_numbers_of_requests(keys: ModelKeys, service: SmallService) -> None:
 def test_keys_are_not_shown(keys: ModelKeys, service: SmallService) -> None:
     key = get(keys, service)
     assert key.key.key.hex() not in repr(key) and repr(key.key.key) not in repr(key)
+
+
+@pytest.mark.parametrize("ahead", [-300, 300])
+def test_two_clocks_that_both_differ_from_the_coordinator_s(ahead: int) -> None:
+    """Each is within what a handshake and a join allow, in the other direction."""
+    service = SmallService()
+    service.secrets[0]._now = Clock(NOW - ahead)
+    keys = ModelKeys(service.gateway, clock=Clock(NOW + ahead), monotonic=Clock(1000.0))
+    key = keys.get(service.established, "tiny")
+    certificate = service.workers[0].membership().certificate
+    identity = parse_leaf(load_certificate(certificate, "worker's"))
+    left = service.secrets[0].get(key.key_id, identity).expires_in
+    assert left >= 3000 > KEY_REPLACE_AFTER
