@@ -117,8 +117,10 @@ class ModelKeys:
                     expected=f"one new key in {REPLACE_SECONDS:.0f} s",
                     next="try again later",
                 )
+            made = self._make(established, model)
+            # Not earlier: that secret services are not there yet must not cost another ten seconds.
             self._replaced[model] = now
-            return self._make(established, model)
+            return made
 
     def _current(self, established: Established, model: str) -> ModelKey | None:
         key = self._keys.get(model)
@@ -131,10 +133,11 @@ class ModelKeys:
             return self._locks.setdefault(model, threading.Lock())
 
     def _make(self, established: Established, model: str) -> ModelKey:
-        made, now = self._monotonic(), int(self._clock())
         reply = KeyExchangeReply.parse(
             self._gateway.ask("GET", "/confide/v1/key-exchange", limit=MAX_REPLY)
         )
+        # Not earlier: the gateway may hold up the answer until certificates are too old.
+        made, now = self._monotonic(), int(self._clock())
         offers, refused = verified_offers(
             reply, mesh_ca=established.mesh_ca, root_ca=established.root_ca, now=now
         )

@@ -221,3 +221,31 @@ def test_two_clocks_that_both_differ_from_the_coordinator_s(ahead: int) -> None:
     identity = parse_leaf(load_certificate(certificate, "worker's"))
     left = service.secrets[0].get(key.key_id, identity).expires_in
     assert left >= 3000 > KEY_REPLACE_AFTER
+
+
+def test_a_replacement_that_failed_may_be_tried_again_at_once(
+    keys: ModelKeys, service: SmallService
+) -> None:
+    """A gateway shows a secret service that was started anew some seconds late."""
+    stale = get(keys, service)
+    service.status = 503
+    with pytest.raises(UnavailableError):
+        keys.replace(service.established, stale)
+    service.status = 200
+    made = keys.replace(service.established, stale)
+    assert made.key_id != stale.key_id
+    with pytest.raises(UnavailableError, match="it is new"):
+        keys.replace(service.established, made)
+
+
+def test_a_list_that_was_held_up_is_judged_when_it_comes(
+    keys: ModelKeys, service: SmallService
+) -> None:
+    def late(shown: Any) -> Any:
+        service.clock.now += 3601
+        return shown
+
+    service.lies["/confide/v1/key-exchange"] = late
+    with pytest.raises(VerificationError, match="is not valid at this time") as caught:
+        get(keys, service)
+    assert caught.value.code == "no-secret-service"
