@@ -17,7 +17,8 @@ from measure.declare import Nested
 from measure.kinds import Blob, Integer, ListOf, Name
 
 MAX_WORKERS = 256
-MAX_LIST = 1 << 20
+MAX_LIST = 2 << 20
+"""Bytes: room for 256 workers with 16 models each, whose names are as long as can be."""
 LIST_HEADER = "Confide-Workers"
 """SHA-256 (hex) of the list for a request's model, in its answer."""
 

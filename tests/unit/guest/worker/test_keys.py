@@ -220,7 +220,7 @@ def test_a_share_dies_with_its_kem_key_also_before_another_one_s_name(
 def test_a_kem_key_that_dies_while_a_request_waits_opens_nothing(
     kem: KemKeys, client: Client, clock: Clock
 ) -> None:
-    """A host stops one of two threads that bring the same request, until the other's window is gone.
+    """A host stops one of two threads with the same request, until the other's window is gone.
 
     A secret service whose clock is behind still releases the key, so there would be a new window.
     """

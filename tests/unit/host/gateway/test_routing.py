@@ -10,9 +10,13 @@ import pytest
 
 from confide.host.gateway import routing
 from confide.host.gateway.routing import Workers
-from confide.protocol.workers import WorkerList, rounded_load
+from confide.protocol.workers import MAX_WORKERS, WorkerList, rounded_load
 from tests.support.peer import Peer
 from tests.support.programs import free_port
+from tests.support.simulated_machine import manifest_bytes, manifest_value
+from tests.support.small_service import SmallService
+
+MODEL = manifest_value()["models"][0]
 
 
 def looked_at(*peers: Peer) -> Workers:
@@ -38,6 +42,17 @@ def test_only_workers_that_serve_the_model(new_peer: Callable[[], Peer]) -> None
     assert listed(workers, "b") == {first: ("b",), second: ("b",)}
     assert listed(workers, "b", "a") == {first: ("a", "b"), second: ("b",)}
     assert listed(workers) == listed(workers, "c") == {}
+
+
+def test_the_largest_list_fits() -> None:
+    """256 workers, each with 16 models of the longest names."""
+    names = [f"{number:x}".ljust(64, "x") for number in range(16)]
+    service = SmallService(
+        manifest=manifest_bytes(models=[MODEL | {"name": name} for name in names]),
+        models=tuple(names),
+    )
+    encoded = WorkerList(service.listed() * MAX_WORKERS).encode()
+    assert len(WorkerList.parse(encoded).workers) == MAX_WORKERS
 
 
 def test_clients_do_not_choose_how_many_lists_are_kept(peer: Peer) -> None:
