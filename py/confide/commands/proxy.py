@@ -57,7 +57,8 @@ Every request is encrypted for the verified service."""
         type=int,
         default=0,
         metavar="N",
-        help="trust the service, and use a model of it, only if it shows N workers that pass (default: %(default)s)",
+        help="trust the service, and use a model, only if the gateway shows N workers that pass "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="show every check, not one line for each party"
