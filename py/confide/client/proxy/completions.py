@@ -124,7 +124,9 @@ class Completions:
                 raise altered(error) from error
             except UnavailableError as error:
                 # What the last worker said explains more than that no other is left.
-                raise last or error from error
+                if last is None or error.code == "too-few-workers":
+                    raise
+                raise last from error
             attempt = _Attempt(established, model, key, worker, prompt, sealable)
             with ExitStack() as this:
                 try:

@@ -41,7 +41,7 @@ def hostile(service: NativeService) -> Iterator[HostileGateway]:
 
 @pytest.fixture(scope="module")
 def app(service: NativeService, hostile: HostileGateway) -> App:
-    return App(service.start_proxy(hostile.url, options=["--min-workers", "2"]))
+    return App(service.start_proxy(hostile.url, options=["--min-workers", "1"]))
 
 
 def ask(app: App, model: str, text: str = "hello") -> str | None:
@@ -91,14 +91,26 @@ def test_killed_secret_services_lose_no_request(service: NativeService, app: App
     assert ask(app, "third") == ANSWER
 
 
-def test_a_killed_worker_loses_no_request(service: NativeService, app: App) -> None:
-    """Before the gateway has noticed: it answers 421, and the client seals for the other one."""
+def test_a_killed_worker_loses_no_request(
+    service: NativeService, app: App, hostile: HostileGateway
+) -> None:
+    """Before the gateway has noticed: it answers 421, and the client seals for the other one.
+
+    Not for a client that wants two workers: the new list has one.
+    """
+    url = service.start_proxy(hostile.url, name="choosy", options=["--min-workers", "2"])
+    choosy = App(url)
+    assert ask(choosy, "tiny") == ANSWER
     chats = [f"conversation {number}" for number in range(12)]
     for chat in chats:
         assert ask(app, "tiny", chat) == ANSWER
     service.kill("worker")
     for chat in chats:
         assert ask(app, "tiny", chat) == ANSWER
+    with pytest.raises(openai.InternalServerError) as caught:
+        for chat in chats:
+            ask(choosy, "tiny", chat)
+    assert caught.value.code == "too-few-workers"
 
 
 def test_the_last_worker_is_gone(service: NativeService, app: App) -> None:
