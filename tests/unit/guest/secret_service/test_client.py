@@ -121,7 +121,8 @@ def test_one_request_waits_for_one_that_still_hangs(
     mesh.answers = dict.fromkeys(URLS, KEY) | {favourite: AWAY}
     mesh.fetch()
     mesh.clock.now += DOWN_SECONDS
-    plain, during = mesh._fetch, []
+    plain = mesh._fetch
+    during: list[str] = []
 
     def hang(url: str, membership: object, key_id: bytes) -> ReleasedKey:
         if url == favourite and not during:

@@ -22,7 +22,7 @@ from confide.guest.secret_service.domain import SecretService
 from confide.protocol.bill import sign_billing
 from confide.protocol.certificates import MeshIdentity
 from confide.protocol.kem import KemPrivateKey
-from confide.protocol.keyexchange import InferenceKey, seal_key, worker_id_of, worker_key
+from confide.protocol.keyexchange import InferenceKey, open_key, seal_key, worker_id_of, worker_key
 from confide.protocol.manifest import Manifest
 from tests.support.simulated_machine import MODEL, NOW, Clock, manifest_bytes, manifest_value
 
@@ -285,7 +285,7 @@ def test_a_message_that_waits_until_its_kem_key_is_dead_stores_nothing(
     """A host stops the thread that takes it. Meanwhile the id has become free again."""
     message = seal(public)
     service.put(message, MANIFEST)
-    genuine = domain.open_key
+    genuine = open_key
 
     def slow(*arguments: object, **options: object) -> object:
         monotonic.now += KEM_LIFETIME
@@ -304,7 +304,7 @@ def test_a_key_ends_an_hour_after_it_arrived_however_long_it_took_to_store(
     monotonic: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    genuine = domain.open_key
+    genuine = open_key
 
     def slow(*arguments: object, **options: object) -> object:
         monotonic.now += 200

@@ -218,7 +218,7 @@ def test_a_share_dies_with_its_kem_key_also_before_another_one_s_name(
 
 
 def test_a_kem_key_that_dies_while_a_request_waits_opens_nothing(
-    kem: KemKeys, client: Client, clock: Clock
+    kem: KemKeys, client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host stops one of two threads with the same request, until the other's window is gone.
 
@@ -231,7 +231,7 @@ def test_a_kem_key_that_dies_while_a_request_waits_opens_nothing(
     clock.now += KEM_LIFETIME
     keys.forget()
     assert not keys._keys
-    keys._living = lambda _: stopped  # type: ignore[method-assign]
+    monkeypatch.setattr(keys, "_living", lambda _: stopped)
     assert code(keys, sealed) == "kem-key-gone"
 
 
