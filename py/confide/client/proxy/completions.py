@@ -145,6 +145,11 @@ class Completions:
         assert last is not None
         raise last
 
+    def forget(self) -> None:
+        """Drop keys and shares that are too old. To be called now and then."""
+        self._keys.forget()
+        self._workers.forget_expired()
+
     def _may_go_on(self, attempt: _Attempt, error: ConfideError, tried: set[bytes]) -> bool:
         """Whether another worker may get the request after this error, and what to change first."""
         model, worker = attempt.model.name, attempt.worker

@@ -19,6 +19,7 @@ from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import boot_seconds
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.protocol.keyexchange import (
+    KEY_LIFETIME,
     KEY_REPLACE_AFTER,
     KEY_SIZE,
     InferenceKey,
@@ -37,6 +38,9 @@ from confide.verify.nodes import verified_offers
 REPLACE_SECONDS = 10.0
 """Between two keys that were replaced because they were said to be unknown."""
 
+MAX_UPLOADS = 8 * MAX_SERVICES
+"""Uploads at once. One to a secret service that hangs takes a minute, for each model."""
+
 PATIENCE_SECONDS = 2.0
 """How long to wait for other secret services once one has the key."""
 
@@ -45,13 +49,15 @@ PATIENCE_SECONDS = 2.0
 class ModelKey:
     """A key M that secret services hold, and what was made of it. Thread-safe.
 
-    `made` is in boot-time seconds. `accepted` of the `shown` secret services took it.
+    `made` and `due`, when it is to be replaced, are in boot-time seconds. `accepted` of the `shown`
+    secret services took it.
     """
 
     key: InferenceKey
     key_id: bytes
     mesh_ca: bytes
     made: float
+    due: float
     accepted: int
     shown: int
     _worker_keys: dict[bytes, bytes] = field(default_factory=dict)
@@ -85,10 +91,12 @@ class ModelKeys:
         self._replaced: dict[str, float] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._uploads = ThreadPoolExecutor(MAX_SERVICES, thread_name_prefix="keys")
+        self._uploads = ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="keys")
 
     def get(self, established: Established, model: str) -> ModelKey:
         """The key for a model of the manifest; a new one if there is none that still counts.
+
+        If none can be made now, the one before serves until its hour is over.
 
         Raises VerificationError if no secret service passes, UnavailableError if none takes the
         key, or the gateway does not answer.
@@ -97,7 +105,19 @@ class ModelKeys:
         if key is not None:
             return key
         with self._lock_of(model):
-            return self._current(established, model) or self._make(established, model)
+            key = self._current(established, model)
+            if key is not None:
+                return key
+            try:
+                return self._make(established, model)
+            except UnavailableError:
+                key = self._keys.get(model)
+                now = self._monotonic()
+                if key is None or key.mesh_ca != established.mesh_ca or self._has_ended(key, now):
+                    raise
+                # Workers have it, even if all secret services are away.
+                key.due = now + REPLACE_SECONDS
+                return key
 
     def replace(self, established: Established, stale: ModelKey) -> ModelKey:
         """Another key than `stale`, which is said to be unknown. Raises as `get`.
@@ -126,7 +146,21 @@ class ModelKeys:
         key = self._keys.get(model)
         if key is None or key.mesh_ca != established.mesh_ca:
             return None
-        return key if self._monotonic() < key.made + KEY_REPLACE_AFTER else None
+        now = self._monotonic()
+        return key if now < key.due and not self._has_ended(key, now) else None
+
+    @staticmethod
+    def _has_ended(key: ModelKey, now: float) -> bool:
+        return now >= key.made + KEY_LIFETIME
+
+    def forget(self) -> None:
+        """Drop keys whose hour is over, also if no app asks for anything."""
+        now = self._monotonic()
+        for model, key in list(self._keys.items()):
+            if self._has_ended(key, now):
+                with self._lock_of(model):
+                    if self._keys.get(model) is key:
+                        del self._keys[model]
 
     def _lock_of(self, model: str) -> threading.Lock:
         with self._lock:
@@ -153,7 +187,13 @@ class ModelKeys:
         key = InferenceKey(os.urandom(KEY_SIZE), model, now)
         accepted = self._upload(key, offers, established.manifest.sha256)
         self._keys[model] = ModelKey(
-            key, key.key_id, established.mesh_ca, made, accepted, len(reply.services)
+            key=key,
+            key_id=key.key_id,
+            mesh_ca=established.mesh_ca,
+            made=made,
+            due=made + KEY_REPLACE_AFTER,
+            accepted=accepted,
+            shown=len(reply.services),
         )
         return self._keys[model]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from confide.net.calls import Caller
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
 from confide.protocol.manifest import Manifest
+
+FORGET_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
             reserve_receipt=reserve,
             min_workers=settings.min_workers,
         )
+        threading.Thread(target=_forget, args=(completions,), name="forget", daemon=True).start()
         service = Service(
             create_app(
                 completions,
@@ -119,3 +123,10 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
         return service
 
     serve(factory, listen=listener, threads=STREAM_THREADS)
+
+
+def _forget(completions: Completions) -> None:
+    """A proxy that nobody uses keeps no key that opens what somebody has recorded."""
+    while True:
+        time.sleep(FORGET_SECONDS)
+        completions.forget()

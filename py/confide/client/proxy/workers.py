@@ -142,9 +142,21 @@ class Workers:
         """Fetch the list for the model again before its next use."""
         self._news[model] = ""
 
+    def forget_expired(self) -> None:
+        """Drop lists with a leaf that is too old, and their shares, also if no app asks."""
+        with self._fetching:
+            now = self._clock()
+            for model, pool in list(self._pools.items()):
+                if any(worker.expires <= now for worker in pool.workers.values()):
+                    del self._pools[model]
+
     def take(self, established: Established, model: str, encoded: bytes) -> None:
         """A gateway that cannot use a worker sent this list. Raises FormatError."""
-        self._pools[model] = self._verified(established, model, encoded)
+        self._take(established, model, encoded)
+
+    def _take(self, established: Established, model: str, encoded: bytes) -> _Pool:
+        pool = self._pools[model] = self._verified(established, model, encoded)
+        return pool
 
     @contextmanager
     def busy(self, worker: VerifiedWorker) -> Iterator[None]:
@@ -174,8 +186,8 @@ class Workers:
             pool = self._pools.get(model)
             if pool is None or self._is_old(pool, established, model):
                 encoded = self._gateway.ask("GET", workers_query([model]), limit=MAX_LIST)
-                self.take(established, model, encoded)
-            return self._pools[model]
+                pool = self._take(established, model, encoded)
+            return pool
 
     def _is_old(self, pool: _Pool, established: Established, model: str) -> bool:
         if pool.mesh_ca != established.mesh_ca:

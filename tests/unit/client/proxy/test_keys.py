@@ -249,3 +249,69 @@ def test_a_list_that_was_held_up_is_judged_when_it_comes(
     with pytest.raises(VerificationError, match="is not valid at this time") as caught:
         get(keys, service)
     assert caught.value.code == "no-secret-service"
+
+
+def test_a_key_serves_on_while_no_secret_service_takes_another(
+    keys: ModelKeys, service: SmallService, monotonic: Clock
+) -> None:
+    """Workers have it. It is tried again every ten seconds, until the key's hour is over."""
+    first = get(keys, service)
+    monotonic.now += KEY_REPLACE_AFTER
+    service.status = 503
+    service.asked.clear()
+    for _ in range(3):
+        assert get(keys, service) is first
+    assert len(service.asked) == 1
+    monotonic.now += REPLACE_SECONDS
+    assert get(keys, service) is first and len(service.asked) == 2
+    service.status = 200
+    monotonic.now += REPLACE_SECONDS
+    second = get(keys, service)
+    assert second is not first
+    monotonic.now += 3600
+    service.status = 503
+    with pytest.raises(UnavailableError):
+        get(keys, service)
+
+
+def test_a_client_that_nobody_asks_forgets_its_keys(
+    keys: ModelKeys, service: SmallService, monotonic: Clock
+) -> None:
+    get(keys, service)
+    monotonic.now += 3599
+    keys.forget()
+    assert keys._keys
+    monotonic.now += 1
+    keys.forget()
+    assert not keys._keys
+
+
+def test_a_secret_service_that_hangs_does_not_stop_the_keys_of_many_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys_module, "PATIENCE_SECONDS", 0.01)
+    names = ["tiny", *(f"model-{number}" for number in range(9))]
+    manifest = manifest_bytes(models=[TINY | {"name": name} for name in names])
+    service = SmallService(manifest=manifest, services=2)
+    let_go, plain = threading.Event(), service.gateway.ask
+    hangs = sha256(service.offers()[0].kem_public_key).digest()
+
+    def ask(method: str, path: str, body: bytes | None = None, *, limit: int) -> bytes:
+        if body and SealedKeyMessage.parse(body).kem_sha256 == hangs:
+            assert let_go.wait(20)
+        return plain(method, path, body, limit=limit)
+
+    monkeypatch.setattr(service.gateway, "ask", ask)
+    keys = ModelKeys(service.gateway, clock=service.clock, monotonic=Clock(1000.0))
+    done = []
+
+    def make_all() -> None:
+        done.extend(keys.get(service.established, name) for name in names)
+
+    maker = threading.Thread(target=make_all)
+    maker.start()
+    maker.join(5)
+    count = len(done)
+    let_go.set()
+    maker.join()
+    assert count == len(names)

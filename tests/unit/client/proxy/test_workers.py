@@ -242,3 +242,15 @@ def test_a_later_list_must_show_as_many_workers(service: SmallService, monotonic
     service.lies.clear()
     monotonic.now += 1
     assert pick(workers, service).id in ids(service)
+
+
+def test_a_client_that_nobody_asks_forgets_its_shares(
+    workers: Workers, service: SmallService
+) -> None:
+    _ = pick(workers, service).share
+    service.clock.now += 3599
+    workers.forget_expired()
+    assert workers._pools
+    service.clock.now += 1
+    workers.forget_expired()
+    assert not workers._pools
