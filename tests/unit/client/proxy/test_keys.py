@@ -303,7 +303,7 @@ def test_a_secret_service_that_hangs_does_not_stop_the_keys_of_many_models(
 
     monkeypatch.setattr(service.gateway, "ask", ask)
     keys = ModelKeys(service.gateway, clock=service.clock, monotonic=Clock(1000.0))
-    done = []
+    done: list[ModelKey] = []
 
     def make_all() -> None:
         done.extend(keys.get(service.established, name) for name in names)
