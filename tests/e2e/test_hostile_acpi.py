@@ -198,17 +198,35 @@ def test_a_lock_in_memory_ends_the_machine(
     assert UP not in said
 
 
+def with_mailbox(tables: HostTables) -> HostTables:
+    start, size = tables.place(APIC)
+    interrupts = re.search(rb"(\x02\x0a.{8}){2}", tables.tables[start : start + size], re.DOTALL)
+    assert interrupts
+    mailbox = struct.pack("<BBHIQ", MAILBOX, 16, 0, 0, MEMORY) + bytes([0x7F, 4, 0, 0])
+    return tables.with_bytes(APIC, interrupts.start(), mailbox)
+
+
+NO_MAILBOX = PANIC + "ACPI may not name a mailbox for processors\n"
+
+
 def test_a_mailbox_for_processors_ends_the_machine(
     kernel: Kernel, genuine: HostTables, tmp_path: Path
 ) -> None:
-    start, size = genuine.place(APIC)
-    interrupts = re.search(rb"(\x02\x0a.{8}){2}", genuine.tables[start : start + size], re.DOTALL)
-    assert interrupts
-    mailbox = struct.pack("<BBHIQ", MAILBOX, 16, 0, 0, MEMORY) + bytes([0x7F, 4, 0, 0])
-    hostile = genuine.with_bytes(APIC, interrupts.start(), mailbox)
-    said = kernel.boot(tmp_path, *hostile.arguments(tmp_path))
-    assert PANIC + "ACPI may not name a mailbox for processors\n" in said
+    said = kernel.boot(tmp_path, *with_mailbox(genuine).arguments(tmp_path))
+    assert NO_MAILBOX in said
     assert UP not in said
+
+
+def test_an_early_panic_does_not_use_the_reset_register(
+    kernel: Kernel, genuine: HostTables, tmp_path: Path
+) -> None:
+    """Before the kernel reads its command line. A refused register would be a panic in the panic,
+    again and again, until the stack has grown over the kernel's data.
+    """
+    hostile = with_register(with_mailbox(genuine), "reset", MEMORY)
+    said = kernel.boot(tmp_path, *hostile.arguments(tmp_path))
+    assert NO_MAILBOX in said
+    assert said.count(PANIC) == 1
 
 
 @pytest.mark.parametrize("address", [MEMORY, TABLES_AT, HPET - 4, HPET + 4])
