@@ -32,7 +32,7 @@ def said(text: str, *, running: bool = True) -> Said:
     ("text", "what"),
     [
         (f"Linux\n{BOOTED}\n", kernel.UNTOUCHED),
-        ("Kernel panic - not syncing: ACPI may not access memory at 0x0\n", kernel.ENDED),
+        ("Kernel panic - not syncing: ACPI may not name a register in memory, 0x8\n", kernel.ENDED),
         (
             PAGE_FAULT.format("read access"),
             kernel.FAULTED,

@@ -5,8 +5,8 @@
     DIR/SHA256/verdict.json             what the client found at the time, for people to read
     DIR/SHA256/TIME-REQUEST.cbor        a receipt; Unix seconds, SHA-256 of the sealed request
 
-A folder of an attestation comes into place whole, with its first receipt's space. Nobody's
-prompt, answer or key is in it. `kept_receipt` verifies what is here.
+A folder of an attestation comes into place whole, with space for its first receipt. It holds no
+prompt, no answer and no key. `kept_receipt` verifies what is here.
 """
 
 from __future__ import annotations

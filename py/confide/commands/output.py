@@ -78,30 +78,40 @@ def print_verdict(
     Returns:
         PASSED or FAILED.
     """
-    # Imported here, so that `confide --help` needs none of it.
-    from confide.protocol.opt_outs import FOREIGN
-
-    mode = manifest.mode
-    opt_outs = [*manifest.opt_outs, *([FOREIGN] if foreign else [])]
     if as_json:
-        print_json(
-            {
-                **verdict.to_dict(),
-                "mode": mode,
-                "opt_outs": sorted(opt_outs),
-                "foreign": list(foreign),
-                "time": now,
-            }
-        )
+        print_json(verdict_facts(verdict, manifest, foreign, now))
         return _status(verdict)
     print_checks(verdict, title=title, now=now, refusal="do not trust this service")
-    if verdict.passed:
-        show(f"manifest: {mode}{warning(mode)}")
-    if opt_outs:
-        show(f"not checked, because the manifest says so: {', '.join(sorted(opt_outs))}")
-    for part in foreign:
-        show(f"not this client's release: {part}")
+    show_manifest(verdict, manifest, foreign)
     return _status(verdict)
+
+
+def verdict_facts(
+    verdict: Verdict, manifest: Manifest, foreign: Sequence[str], now: int
+) -> dict[str, object]:
+    """A verdict for `--json`, with what was left unchecked."""
+    # Imported here, so that `confide --help` needs none of it.
+    from confide.protocol.opt_outs import unchecked
+
+    return {
+        **verdict.to_dict(),
+        "mode": manifest.mode,
+        "opt_outs": unchecked(manifest.opt_outs, is_foreign=bool(foreign)),
+        "foreign": list(foreign),
+        "time": now,
+    }
+
+
+def show_manifest(verdict: Verdict, manifest: Manifest, foreign: Sequence[str]) -> None:
+    """Print below a table of checks what the manifest is, and what was left unchecked."""
+    from confide.protocol.opt_outs import FOREIGN
+
+    if verdict.passed:
+        show(f"manifest: {manifest.mode}{warning(manifest.mode)}")
+    if manifest.opt_outs:
+        show(f"not checked, because the manifest says so: {', '.join(manifest.opt_outs)}")
+    for part in foreign:
+        show(f"not this client's release ({FOREIGN}): {part}")
 
 
 def print_checks(verdict: Verdict, *, title: str, now: int, refusal: str) -> None:

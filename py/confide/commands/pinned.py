@@ -20,7 +20,7 @@ from confide.errors import ConfigError, PolicyError
 from confide.host.policy_file import MAX_POLICY, PolicyFile
 from confide.host.references import References
 from confide.protocol.manifest import Manifest, RoleReferences
-from confide.protocol.opt_outs import FOREIGN, as_option, require_given
+from confide.protocol.opt_outs import FOREIGN, as_option, require_given, unchecked
 from confide.protocol.policy.weaker import weaker_gpus, weaker_snp, weaker_tdx
 
 
@@ -35,7 +35,7 @@ class Pinned:
     @property
     def opt_outs(self) -> tuple[str, ...]:
         """All that is not checked, by name: those of the manifest, and `FOREIGN`."""
-        return tuple(sorted({*self.manifest.opt_outs, *([FOREIGN] if self.foreign else [])}))
+        return unchecked(self.manifest.opt_outs, is_foreign=bool(self.foreign))
 
 
 def add_pinned(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from confide.client.kept_receipt import KeptReceipt, read_kept, verify_kept
 from confide.commands.options import add_json, add_opt_outs
-from confide.commands.output import print_checks, warning
+from confide.commands.output import print_checks, show_manifest, verdict_facts
 from confide.commands.pinned import add_pinned, read_pinned
 from confide.commands.status import ExitStatus
 from confide.encoding.console import print_json, show
@@ -45,31 +45,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _verify(options: argparse.Namespace) -> ExitStatus:
     pinned = read_pinned(options)
-    parsed = pinned.manifest
     answer = read_file(options.answer, "answer", MAX_ANSWER) if options.answer else None
     kept = read_kept(options.receipt)
     verdict = verify_kept(kept, pinned.data, answer=answer)
     said, now = _said(kept), kept.statement.time
     if options.json:
-        print_json(
-            {
-                **verdict.to_dict(),
-                "mode": parsed.mode,
-                "opt_outs": pinned.opt_outs,
-                "foreign": pinned.foreign,
-                "time": now,
-                "receipt": said,
-            }
-        )
+        facts = verdict_facts(verdict, pinned.manifest, pinned.foreign, now)
+        print_json({**facts, "receipt": said})
     else:
         refusal = "do not rely on this receipt"
         print_checks(verdict, title=str(options.receipt), now=now, refusal=refusal)
+        show_manifest(verdict, pinned.manifest, pinned.foreign)
         if verdict.passed:
-            show(f"manifest: {parsed.mode}{warning(parsed.mode)}")
             said["time"] = utc(now)
             show(*(f"{name}: {value}" for name, value in said.items()))
-        if pinned.opt_outs:
-            show(f"not checked, because the manifest says so: {', '.join(pinned.opt_outs)}")
     return ExitStatus.PASSED if verdict.passed else ExitStatus.FAILED
 
 

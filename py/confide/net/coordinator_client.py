@@ -100,7 +100,7 @@ class CoordinatorClient:
 
 
 def peer_error(status: int, body: bytes, url: str) -> ConfideError:
-    """The error in a peer's answer, or "not-confide" if there is none in it.
+    """The error in a peer's answer; "not-confide" for an answer without one.
 
     Its message says whose words it has, so no peer's words stand alone behind this program's name.
     """

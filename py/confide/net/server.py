@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 MAX_BODY = 1 << 20
 """Most bytes of a request body, unless a program has its own limit."""
 
+THREADS = 64
+"""Requests that a program works on at once, if it does not say otherwise."""
+
 READ_SECONDS = 5
 """A peer that sends nothing for this time, while a request is read, is disconnected."""
 
@@ -313,7 +316,7 @@ def serve(
     *,
     listen: str | socket.socket,
     tls_listen: str | None = None,
-    threads: int = 64,
+    threads: int = THREADS,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Addresses are "host:port".
 

@@ -45,6 +45,11 @@ def named_in(value: object) -> Iterator[str]:
             yield from named_in(item)
 
 
+def unchecked(opt_outs: Collection[str], *, is_foreign: bool) -> tuple[str, ...]:
+    """All that a client leaves unchecked, by name: a manifest's opt-outs, and `FOREIGN`."""
+    return tuple(sorted({*opt_outs, *([FOREIGN] if is_foreign else [])}))
+
+
 def require_given(opt_outs: Collection[str], given: Collection[str]) -> None:
     """Raises PolicyError `opt-out-not-given` unless all of a manifest's opt-outs were given."""
     missing = sorted(set(opt_outs) - set(given))

@@ -225,6 +225,7 @@ def test_it_is_shown_like_the_other_opt_outs(
         print_verdict(verdict, manifest, title="t", now=0, as_json=as_json, foreign=chosen.foreign)
         shown = capsys.readouterr().out
         assert FOREIGN in shown and part in shown
+        assert "because the manifest says so" not in shown  # it is not an opt-out of the manifest
         if as_json:
             assert json.loads(shown)["opt_outs"] == [FOREIGN]
 

@@ -30,7 +30,7 @@ from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import flask_app
 from confide.protocol.manifest import Manifest
-from confide.protocol.opt_outs import FOREIGN
+from confide.protocol.opt_outs import unchecked
 
 
 def create_app(
@@ -46,7 +46,7 @@ def create_app(
     `is_foreign`: something of the manifest is not of this client's release. Apps have to send
     `local_key`, unless it is "".
     """
-    opt_outs = sorted({*manifest.opt_outs, *([FOREIGN] if is_foreign else [])})
+    opt_outs = unchecked(manifest.opt_outs, is_foreign=is_foreign)
     app = flask_app(__name__, codes=CODES, max_body=MAX_BODY)
     watcher = DisconnectWatcher()
 

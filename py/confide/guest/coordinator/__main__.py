@@ -9,17 +9,17 @@ from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.coordinator.quotes import MAX_WAITING
 from confide.guest.inventory.program import serve_if_unbound
+from confide.net.server import THREADS as OTHER_THREADS
 from confide.net.server import Service, serve
+
+THREADS = 2 * MAX_WAITING + OTHER_THREADS
+"""All that may wait for a quote have one, beside those for everything else."""
 
 
 def create_service() -> Service:
     """Make the root CA and return the HTTP app."""
     coordinator = Coordinator(detect_attester(), binding=read_binding(), now=watched_clock())
     return Service(create_app(coordinator))
-
-
-THREADS = 2 * MAX_WAITING + 64
-"""All that may wait for a quote, and as many as a program has for everything else."""
 
 
 if __name__ == "__main__":

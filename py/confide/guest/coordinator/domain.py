@@ -226,8 +226,7 @@ class Coordinator:
         if not verdict.passed:
             self._refused = RefusedJoin(request.role, request.evidence)
         verdict.require()
-        role = mesh.manifest.role(request.role)
-        self._collateral.use(taken_by(evidence, role, mesh.manifest, collateral), collateral)
+        self._collateral.use_for(evidence, request.role, mesh.manifest, collateral)
         self._challenges.use(request.nonce)
         leaf = issue_leaf(
             mesh.authority,

@@ -25,7 +25,6 @@ from confide.protocol.coordinator import Attestation, MeshReply
 from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 from confide.protocol.validity import require_near
-from confide.verify.collateral import taken_by
 from confide.verify.items.merge import Collateral
 from confide.verify.parsed import ParsedEvidence
 from confide.verify.service import COORDINATOR_CLOCK, verify_coordinator
@@ -95,8 +94,8 @@ def verify_mesh(
         attestation, manifest_pinned=manifest_bytes, nonce=nonce, collateral=bundle, now=now
     )
     _require(verdict, attestation.time, now)
-    evidence, role = ParsedEvidence.parse(attestation.evidence), manifest.role(Role.COORDINATOR)
-    collateral.use(taken_by(evidence, role, manifest, bundle), bundle)
+    evidence = ParsedEvidence.parse(attestation.evidence)
+    collateral.use_for(evidence, Role.COORDINATOR, manifest, bundle)
     return VerifiedMesh(
         manifest_bytes,
         manifest,

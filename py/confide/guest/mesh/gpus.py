@@ -15,7 +15,6 @@ from confide.errors import ConfideError, VerificationError
 from confide.guest.mesh.coordinator import VerifiedMesh
 from confide.protocol.evidence import Evidence
 from confide.protocol.gpu import REFUSALS, GpuDevice, GpuEvidence, gpu_binding, gpu_nonce
-from confide.verify.collateral import taken_by
 from confide.verify.evidence import verify_gpu_evidence
 from confide.verify.parsed import ParsedEvidence
 
@@ -86,8 +85,7 @@ class AttestedGpus:
             verdict.require()
         except VerificationError as error:
             return evidence, error
-        role = mesh.manifest.role(self._role)
-        mesh.collateral.use(taken_by(parsed, role, mesh.manifest, bundle), bundle)
+        mesh.collateral.use_for(parsed, self._role, mesh.manifest, bundle)
         return evidence, None
 
     def set_ready(self) -> None:

@@ -78,7 +78,7 @@ class Clocks:
 
 
 def _seconds(stated: str) -> float | None:
-    """Unix seconds of a header `Date`, None if it is none."""
+    """Unix seconds of a header `Date`; None if it is malformed."""
     try:
         date = parsedate_to_datetime(stated)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

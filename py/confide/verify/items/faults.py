@@ -40,7 +40,7 @@ def require(name: str, check: Check) -> None:
 
 
 def require_signer(name: str, signer: str, held: Mapping[str, Item]) -> Item:
-    """The held item by whose key `name` is checked. Raises VerificationError if there is none."""
+    """The held item by whose key `name` is checked. Raises VerificationError without one."""
     if signer not in held:
         raise without_signer(name, signer)
     return held[signer]

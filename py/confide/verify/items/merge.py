@@ -24,10 +24,12 @@ from dataclasses import dataclass, replace
 from confide.errors import ConfideError, PolicyError
 from confide.protocol.collateral import MAX_BUNDLE, Bundle, Item
 from confide.protocol.manifest import Manifest
+from confide.verify.collateral import taken_by
 from confide.verify.items.dates import Dates, read_dates
 from confide.verify.items.genuine import read_genuine
 from confide.verify.items.needs import Kind, Needs
 from confide.verify.items.nvidia import renews
+from confide.verify.parsed import ParsedEvidence
 
 USED_SECONDS = 7200.0
 """How long an item is in use after a verification. A member attests again every 45 minutes."""
@@ -45,8 +47,8 @@ MAX_FAULTS = 64
 """Refused items of a bundle after which the rest is not read: each costs a few signatures, unless
 its name or its time alone was enough."""
 
+# Not counted: a coordinator keeps expired items, and hands on as many as strangers brought.
 _AT_WRONG_TIME = ("collateral-expired", "collateral-not-valid-yet")
-# Who holds items keeps expired ones, too, and hands on all of them: as many as strangers brought.
 
 _FORM = 64  # bytes of an item's form in a bundle, at most
 
@@ -116,6 +118,12 @@ class Collateral:
         if changed:
             with self._merging:
                 self._publish()
+
+    def use_for(
+        self, evidence: ParsedEvidence, role: str, manifest: Manifest, bundle: Bundle
+    ) -> None:
+        """Note that this evidence of a machine of this role has passed with a bundle."""
+        self.use(taken_by(evidence, manifest.role(role), manifest, bundle), bundle)
 
     def merge(self, bundle: Bundle, manifest: Manifest, now: int) -> Merged:
         """Add the items that are newer than what is held, or that are not held.

@@ -124,7 +124,7 @@ class Revocation:
 def read_answer(
     answer: OcspAnswer, certificate: x509.Certificate, issuer: x509.Certificate, now: int
 ) -> tuple[ocsp.OCSPResponse, bytes | None] | str:
-    """A signed answer about this certificate and its nonce, if any; or why it is none.
+    """A signed answer about this certificate, and its nonce if it has one; or why it is refused.
 
     For a program that keeps answers: the answer's own times and status are the caller's to judge.
     The caller has checked that `issuer` issued `certificate`; `now` (Unix seconds) is for the

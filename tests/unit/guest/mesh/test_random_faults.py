@@ -162,7 +162,7 @@ class HostileNetwork:
             lambda _: self._genuine[0].attest(bytes(32)),
         ]
         answer, peer = self._answer(lambda peer: peer.attest(nonce), *lies)
-        # A proof from another time than the machine's is none.
+        # A proof from another time than the machine's is refused.
         near = abs(answer.time - self._now) <= CLOCK_TOLERANCE
         self._answered = peer if near else None
         return answer.encode()

@@ -99,7 +99,7 @@ def test_what_verified_a_member_stays(setting: Setting) -> None:
     node.join()
 
 
-def test_a_newer_list_counts_whoever_brings_it(setting: Setting) -> None:
+def test_a_newer_list_counts_from_anybody(setting: Setting) -> None:
     """That a machine is revoked cannot be taken back either."""
     node = setting.node()
     node.join()

@@ -61,7 +61,7 @@ def test_an_empty_bundle_takes_nothing_away(holder: Holder) -> None:
     assert Bundle.parse(holder.encoded) == before
 
 
-def test_the_same_again_is_ignored_whoever_says_when_it_was_fetched(holder: Holder) -> None:
+def test_the_same_again_is_ignored_with_any_time_of_fetching(holder: Holder) -> None:
     again = replace(holder.bundle.items[CRL], fetched=2**60)
     assert holder.give({CRL: again}).ignored == (CRL,)
     assert holder.bundle.items[CRL].fetched != 2**60
@@ -287,7 +287,7 @@ def test_a_newer_list_that_was_brought_while_a_verification_ran(holder: Holder) 
 
 
 def test_reference_values_that_are_signed_anew(made: Production, holder: Holder) -> None:
-    """NVIDIA's signers last two years. Whoever could only wait for the end would stand still."""
+    """NVIDIA's signers last two years. Operators need not wait for the hour in which one ends."""
     early, late, last = (items.rim_chain(made, days) for days in (1, 2, 3))
     old, new, newest = (
         items.rim(made, made.gpu, DRIVER_RIM, chain=chain) for chain in (early, late, last)
