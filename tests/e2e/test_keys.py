@@ -12,14 +12,21 @@ import pytest
 import requests
 
 from confide.commands.system import Build, Program, System
-from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.errors import ConfideError, VerificationError
 from confide.protocol.frames import RECORD_ERROR, RECORD_START
 from confide.protocol.keyexchange import InferenceKey
 from confide.protocol.roles import Role
 from confide.protocol.secret_service import KeyExchangeReply, KeyOffer
 from tests.support.clients import Asking, Client, Clients
-from tests.support.hostile_gateway import Cut, Exchange, HostileGateway, hostile_gateway
-from tests.support.recorded import CHAT, TO_THE_FIRST, TO_THE_OTHER, Recorded, Sent, refused
+from tests.support.hostile_gateway import Exchange, HostileGateway, hostile_gateway
+from tests.support.recorded import (
+    CHAT,
+    TO_THE_FIRST,
+    TO_THE_OTHER,
+    Recorded,
+    refused,
+    sealed_to_each,
+)
 from tests.support.sealed_client import SealedClient
 
 SECRET_SERVICES = ("secret-service", "secret-service-2", "secret-service-3")
@@ -39,7 +46,6 @@ def running(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         memory_mib=MEMORY_MIB,
         progress=print,
     ) as system:
-        print(system.seconds)
         yield system
 
 
@@ -101,23 +107,9 @@ def recorded(
     clients: Clients,
     build: Build,
 ) -> Recorded:
-    """The gateway lets no request through, so the client tries each of the workers."""
-    sent: dict[bytes, Sent] = {}
-
-    def take(exchange: Exchange) -> None:
-        if exchange.path == CHAT:
-            # By what it is: a connection that was kept open and breaks is tried again.
-            sent[exchange.body] = Sent(exchange.headers, exchange.body)
-            raise Cut
-
-    hostile_session.on_request = take
-    with pytest.raises(UnavailableError):
-        clients.new().ask(build.model_name)
-    hostile_session.reset()
-    both = list(sent.values())
-    assert len({one.worker for one in both}) == len(both) == len(WORKERS)
+    sent = sealed_to_each(hostile_session, lambda: clients.new().ask(build.model_name))
     machines = [running.machine(name).url for name in WORKERS]
-    return Recorded(honest.url, running.manifest.read_bytes(), build.model_name, machines, both)
+    return Recorded(honest.url, running.manifest.read_bytes(), build.model_name, machines, sent)
 
 
 @pytest.mark.parametrize("name", TO_THE_OTHER)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+import pytest
 import requests
 
+from confide.errors import UnavailableError
 from confide.protocol.frames import RECORD_ERROR, ClearError
 from confide.protocol.share import seal_share
 from confide.protocol.workers import WorkerList, WorkerOffer, workers_query
 from tests.support.alterations import flip
-from tests.support.hostile_gateway import records
+from tests.support.hostile_gateway import Cut, Exchange, HostileGateway, records
 from tests.support.sealed_client import SealedClient
 
 CHAT = "/v1/chat/completions"
@@ -39,6 +41,24 @@ class Sent:
     def beginning(self, other: bytes) -> Sent:
         """With as many other bytes at the beginning: KEM key's hash, sealed share, salt."""
         return replace(self, body=other + self.body[len(other) :])
+
+
+def sealed_to_each(hostile: HostileGateway, ask: Callable[[], object]) -> list[Sent]:
+    """What a client seals when `ask` is called, and no request gets through: to each worker one."""
+    sent: dict[bytes, Sent] = {}
+
+    def take(exchange: Exchange) -> None:
+        if exchange.path == CHAT:
+            # By what it is: on a connection that was kept open, the same may come twice.
+            sent[exchange.body] = Sent(exchange.headers, exchange.body)
+            raise Cut
+
+    hostile.on_request = take
+    with pytest.raises(UnavailableError):
+        ask()
+    hostile.reset()
+    assert len({one.worker for one in sent.values()}) == len(sent) > 1
+    return list(sent.values())
 
 
 class Recorded:
