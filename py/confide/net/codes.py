@@ -31,7 +31,12 @@ CODES = {
     "incomplete-body": Code(
         "The body of the request came too slowly or broke off. Send it again.",
         ConfideError,
-        status=400,
+        status=408,
+    ),
+    "busy": Code(
+        "The program has as much work as it can carry. Send the request again later.",
+        UnavailableError,
+        retry_after=2,
     ),
     "internal": Code(
         "The program has a defect. Its console shows the kind of error.", ConfideError

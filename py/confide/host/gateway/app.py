@@ -23,6 +23,9 @@ from confide.protocol.keyexchange import WORKER_ID_SIZE
 from confide.protocol.sealed import MAX_REQUEST, PATHS
 from confide.protocol.workers import LIST_HEADER, WRONG_WORKER
 
+APART = ("POST /confide/v1/attest", "POST /confide/v1/keys")
+"""Requests that never wait behind answers."""
+
 _FORWARDED = (
     "Content-Type",
     "Confide-Version",
