@@ -30,9 +30,6 @@ ALWAYS = 64
 MIN_MEMORY = 128 << 20
 """Bytes that the machine has to have free for one more."""
 
-MAX_BODIES = 128 << 20
-"""Bytes of large bodies that a program holds at once."""
-
 _MEMORY_SECONDS = 1.0
 
 
@@ -133,7 +130,7 @@ class Admission:
 class Bodies:
     """Counts the bytes of bodies that are held at once. Thread-safe."""
 
-    def __init__(self, most: int = MAX_BODIES) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
         self._lock = threading.Lock()

@@ -17,6 +17,8 @@ import socket
 import ssl
 import time
 
+from confide.errors import ConfideError
+
 MIN_RATE = 32 * 1024
 """Bytes a second that a sender has to reach, once its time for a head or a body is used up."""
 
@@ -34,8 +36,8 @@ class Connection(socket.socket):
         """Bytes of the present request that were not handed over yet; inf if nobody knows."""
         self.until = math.inf
         """Monotonic second at which waiting for bytes ends."""
-        self.refused = ""
-        """Why the present request gets 503 before anything of it is looked at, or ""."""
+        self.refused: ConfideError | None = None
+        """What the present request gets before an application looks at it."""
         self.body_seconds = 0.0
         """Seconds for a body that is not in `early`."""
 
@@ -75,7 +77,7 @@ class TlsConnection(ssl.SSLSocket):
     """A connection within TLS. `ssl.SSLContext.sslsocket_class` makes these."""
 
     until: float = math.inf
-    refused: str = ""
+    refused: ConfideError | None = None
     body_seconds: float = 0.0
 
     def allow(self, seconds: float) -> None:
@@ -100,6 +102,16 @@ def readable(sock: socket.socket, seconds: float) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(None if seconds == math.inf else max(0, math.ceil(seconds * 1000))))
+
+
+def incomplete_body() -> ConfideError:
+    """The error for a body that did not come in time, or broke off."""
+    return ConfideError(
+        "incomplete-body",
+        "the body of the request came too slowly or broke off",
+        expected="the whole body in time",
+        next="send the request again",
+    )
 
 
 def _too_slow() -> TimeoutError:

@@ -27,8 +27,8 @@ from typing import Any, Protocol
 
 from confide.encoding.console import say
 from confide.errors import ConfideError
-from confide.net.admission import Admission
-from confide.net.connection import Connection, TlsConnection
+from confide.net.admission import Admission, busy
+from confide.net.connection import Connection, TlsConnection, incomplete_body
 from confide.net.request_head import MAX_HEAD, Lane, RequestHead, read_head
 
 HEAD_SECONDS = 10.0
@@ -158,7 +158,7 @@ class Front(Executor):
             turn.head = read_head(sock.early, self._apart)
             if turn.head is not None:
                 turn.deadline = time.monotonic() + BODY_SECONDS
-                turn.late = self._start_plain
+                turn.late = self._refuse_late
         if turn.head is not None and len(sock.early) >= turn.head.awaited:
             return self._start_plain(turn)
         if not more:
@@ -169,14 +169,17 @@ class Front(Executor):
             return self._close(turn)
         return self._wait(turn)
 
-    def _start_plain(self, turn: _Turn) -> None:
+    def _start_plain(self, turn: _Turn, refused: ConfideError | None = None) -> None:
         sock, head = turn.conn.sock, turn.head
         assert isinstance(sock, Connection) and head is not None
         sock.left = head.size
         # All that was awaited is there, or came too late. Only a large body has time to come.
         sock.until = 0.0
         sock.body_seconds = BODY_SECONDS if head.awaited < head.size else 0.0
-        self._start(turn, head.lane)
+        self._start(turn, head.lane, refused)
+
+    def _refuse_late(self, turn: _Turn) -> None:
+        self._start_plain(turn, incomplete_body())
 
     # A request within TLS, from a peer that has shown its certificate.
 
@@ -204,14 +207,17 @@ class Front(Executor):
 
     # From here on, both.
 
-    def _start(self, turn: _Turn, lane: Lane) -> None:
+    def _start(self, turn: _Turn, lane: Lane, refused: ConfideError | None = None) -> None:
         sock = turn.conn.sock
         assert isinstance(sock, (Connection, TlsConnection))
         if isinstance(sock, TlsConnection):
             sock.allow(HEAD_SECONDS)
         admission = self._places[lane][1]
-        sock.refused = admission.enter()
-        if sock.refused:
+        if refused is None:
+            reason = admission.enter()
+            refused = busy(reason) if reason else None
+        sock.refused = refused
+        if refused is not None:
             self._refusing.submit(self._serve, turn, None)
         else:
             self._pools[lane].submit(self._serve, turn, admission)

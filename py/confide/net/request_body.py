@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from confide.errors import ConfideError
 from confide.net.admission import Bodies
-from confide.net.connection import Connection, TlsConnection
+from confide.net.connection import Connection, TlsConnection, incomplete_body
 from confide.net.request_head import SMALL_BODY
+
+MAX_BODIES = 128 << 20
+"""Bytes of large bodies that a program holds at once."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def bounded(app: WSGIApplication, bodies: Bodies | None = None) -> WSGIApplication:
-    """The application, with bodies that are counted by `bodies` until it has its answer."""
-    counter = bodies or Bodies()
+def bounded(app: WSGIApplication) -> WSGIApplication:
+    """The application; bodies count until it has its answer, or the head of one that streams."""
+    counter = Bodies(MAX_BODIES)
 
     def call(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         body = _Body(environ, counter)
@@ -55,10 +57,10 @@ class _Body:
         try:
             data = self._input.read(size)
         except TimeoutError as error:
-            raise _incomplete() from error
+            raise incomplete_body() from error
         if self._left is not None:
             if size and self._left and not data:
-                raise _incomplete()
+                raise incomplete_body()
             self._left -= len(data)
         elif data:
             self._take(len(data))
@@ -81,12 +83,3 @@ class _Body:
             self._sock.allow(0)
         self._bodies.give(self._taken)
         self._taken = 0
-
-
-def _incomplete() -> ConfideError:
-    return ConfideError(
-        "incomplete-body",
-        "the body of the request came too slowly or broke off",
-        expected="the whole body in time",
-        next="send the request again",
-    )

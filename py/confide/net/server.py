@@ -47,7 +47,7 @@ from confide.encoding.console import (
 )
 from confide.errors import Code, ConfideError, ConfigError, FormatError
 from confide.net.address import is_port
-from confide.net.admission import Admission, Pulse, busy
+from confide.net.admission import Admission, Pulse
 from confide.net.codes import SHARED
 from confide.net.front import MAX_WAITING, Front
 from confide.net.request_body import bounded
@@ -106,9 +106,9 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
     app.wsgi_app = bounded(app.wsgi_app)  # type: ignore[assignment,method-assign]
 
     def not_refused() -> None:
-        reason = getattr(request.environ.get("gunicorn.socket"), "refused", "")
-        if reason:
-            raise busy(reason)
+        refused = getattr(request.environ.get("gunicorn.socket"), "refused", None)
+        if refused is not None:
+            raise refused
 
     def come_again(response: Response) -> Response:
         if response.status_code in (429, 503):
