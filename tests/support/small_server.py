@@ -1,12 +1,14 @@
 """A program that `net.server` serves, with short times: what it does with its clients is tested.
 
-    python -m tests.support.small_server PORT THREADS SECONDS
+    python -m tests.support.small_server PORT TLS_PORT THREADS SECONDS IDENTITY
 
-SECONDS are for a head and for a body. It has few places, so that a test can fill them.
+SECONDS are for a head and for a body. It has few places, so that a test can fill them. IDENTITY is
+a file with certificate and key of its listener for TLS.
 """
 
 from __future__ import annotations
 
+import ssl
 import sys
 import threading
 import time
@@ -62,12 +64,19 @@ def application() -> Flask:
 
 
 def main() -> None:
-    port, threads, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    front.HEAD_SECONDS = front.BODY_SECONDS = seconds
+    ports, threads, seconds, identity = sys.argv[1:3], *sys.argv[3:]
+    front.HEAD_SECONDS = front.BODY_SECONDS = float(seconds)
     front.MAX_WAITING = MAX_WAITING
     request_body.MAX_BODIES = BODIES
-    capacity = Capacity(threads, apart=("POST /hold",))
-    serve(lambda: Service(application()), listen=f"127.0.0.1:{port}", capacity=capacity)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity)
+    listen, tls_listen = (f"127.0.0.1:{port}" for port in ports)
+    serve(
+        lambda: Service(application(), tls=(application(), lambda: context)),
+        listen=listen,
+        tls_listen=tls_listen,
+        capacity=Capacity(int(threads), apart=("POST /hold",)),
+    )
 
 
 if __name__ == "__main__":

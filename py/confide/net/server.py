@@ -122,8 +122,9 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
     def failed(error: ConfideError) -> tuple[Response, int]:
         response = jsonify(error=error.to_dict())
         code = _declared(error, codes)
-        if code is not None and code.retry_after:
-            response.headers["Retry-After"] = str(code.retry_after)
+        seconds = error.retry_after or (code.retry_after if code else 0)
+        if seconds:
+            response.headers["Retry-After"] = str(seconds)
         return response, status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:

@@ -5,17 +5,25 @@ Over real sockets, with gunicorn in a process of its own.
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.support.programs import ROOT, free_port
 from tests.support.small_server import MAX_BODY, MAX_WAITING
@@ -28,8 +36,9 @@ SOON = 4.0
 
 
 class Server:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls_port: int) -> None:
         self.port = port
+        self.tls_port = tls_port
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -51,8 +60,16 @@ class Server:
         count: int = json.loads(self.call("GET", "/healthz")[1])["threads"]
         return count
 
+    def wait_for_places(self) -> None:
+        """An answer has arrived a little before its place is free."""
+        deadline = time.monotonic() + SOON
+        while self.call("POST", "/length", b"1")[0] == 503:
+            assert time.monotonic() < deadline
+        time.sleep(0.2)
+
     def require_answers(self) -> None:
         """Each kind of request is answered, and soon."""
+        self.wait_for_places()
         for method, path, body in (
             ("GET", "/healthz", None),
             ("GET", "/list", None),
@@ -65,22 +82,31 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running() as started:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    identity = tmp_path_factory.mktemp("server") / "identity.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
+    certificate = builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    identity.write_bytes(certificate + secret)
+    with running(identity) as started:
         yield started
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    port = free_port()
+def running(identity: Path) -> Iterator[Server]:
+    port, tls_port = free_port(), free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.support.small_server"),
-            *(str(port), str(THREADS), str(SECONDS)),
+            *(str(port), str(tls_port), str(THREADS), str(SECONDS), str(identity)),
         ],
         env={"PYTHONPATH": f"{ROOT / 'py'}:{ROOT}"},
     )
-    server = Server(port)
+    server = Server(port, tls_port)
     try:
         for _ in range(600):
             try:
@@ -182,6 +208,7 @@ def test_a_body_that_comes_steadily_has_time(server: Server) -> None:
 
 
 def test_what_is_over_is_refused_at_once_and_the_others_run_on(server: Server) -> None:
+    server.wait_for_places()
     begin = b"POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n30"
     with ExitStack() as stack:
         streams = [stack.enter_context(server.connect(begin)) for _ in range(THREADS)]
@@ -286,3 +313,43 @@ def test_the_oldest_waiting_connection_goes_first(server: Server) -> None:
         assert ended(oldest, SOON) == b""
         newest.sendall(b"GET /list HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 200 " in read_until(newest, b"a list")
+
+
+def unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def test_stalled_handshakes_hold_up_nobody(server: Server) -> None:
+    """More than there are threads for TLS, each at another point of the handshake."""
+    outgoing = ssl.MemoryBIO()
+    hello = unverified().wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        hello.do_handshake()
+    whole = outgoing.read()
+    address = ("127.0.0.1", server.tls_port)
+    start = time.monotonic()
+    with ExitStack() as stack:
+        stalled = []
+        for sent in (b"", whole[:1], whole[: len(whole) // 2], whole) * (MAX_WAITING // 4):
+            stalled.append(stack.enter_context(socket.create_connection(address, timeout=20)))
+            stalled[-1].sendall(sent)
+        honest = http.client.HTTPSConnection(*address, timeout=20, context=unverified())
+        for _ in range(2):  # the connection is kept
+            honest.request("GET", "/list")
+            assert honest.getresponse().read() == b"a list"
+        honest.close()
+        server.require_answers()
+        assert time.monotonic() - start < SECONDS, "none of the others has ended yet"
+        for sock in stalled[3:8]:
+            with suppress(ConnectionResetError):
+                ended(sock, SECONDS + 6)
+
+
+def test_what_is_no_handshake_ends(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.tls_port), timeout=20) as sock:
+        sock.sendall(b"GET /list HTTP/1.1\r\nHost: a\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert b"HTTP" not in ended(sock, SOON)
+    server.require_answers()

@@ -133,6 +133,8 @@ def create_app(
             stack.callback(answer.close)
             response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
             response.headers[LIST_HEADER] = workers.list_for([model])[1]
+            if answer.header("Retry-After"):
+                response.headers["Retry-After"] = answer.header("Retry-After")
             if answer.length is not None:
                 response.content_length = answer.length
             # From here on, the end of the response also ends the watch and the call.

@@ -16,7 +16,6 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -396,27 +395,3 @@ def test_stalled_peers_do_not_hold_the_service(coordinator: Program) -> None:
     finally:
         for sock in stalled:
             sock.close()
-
-
-def test_stalled_handshakes_hold_up_nobody(secret_service: Program, worker: Membership) -> None:
-    """More than there are threads, each at another point of the handshake."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    hello = client_context(worker).wrap_bio(incoming, outgoing)
-    with pytest.raises(ssl.SSLWantReadError):
-        hello.do_handshake()
-    whole = outgoing.read()
-    with ExitStack() as stack:
-        for sent in (b"", whole[:1], whole[: len(whole) // 2], whole) * 40:
-            address = ("127.0.0.1", secret_service.tls_port)
-            sock = stack.enter_context(socket.create_connection(address, timeout=20))
-            sock.sendall(sent)
-        # And as many on the plain listener.
-        for sent in (b"", b"POST /v1/keys HTTP/1.1\r\nContent-Length: 9\r\n\r\nx") * 80:
-            address = ("127.0.0.1", secret_service.port)
-            sock = stack.enter_context(socket.create_connection(address, timeout=20))
-            sock.sendall(sent)
-        start = time.monotonic()
-        key, _ = exchange(secret_service)
-        fetch_key(secret_service.tls_url, worker, key.key_id)
-        assert time.monotonic() - start < 5
-        assert secret_service.health()["state"] == "ready"
