@@ -74,6 +74,7 @@ PROXY_STATUS = {
     "foreign-host": 403,
     "foreign-origin": 403,
     "unknown-model": 404,
+    "incomplete-body": 408,
     "body-too-large": 413,
     "not-implemented": 501,
     "not-verified": 503,

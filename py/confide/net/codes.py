@@ -30,8 +30,8 @@ CODES = {
     "event-too-large": Code("An event of a stream is larger than the limit.", FormatError),
     "incomplete-body": Code(
         "The body of the request came too slowly or broke off. Send it again.",
-        ConfideError,
-        status=400,
+        UnavailableError,
+        status=408,
     ),
     "internal": Code(
         "The program has a defect. Its console shows the kind of error.", ConfideError
@@ -40,11 +40,6 @@ CODES = {
         "The machine does not have this KEM key, or has it no more. Fetch it again.",
         PolicyError,
         status=410,
-    ),
-    "length-required": Code(
-        "The request does not announce the length of its body (Content-Length).",
-        ConfideError,
-        status=411,
     ),
     "method-not-allowed": Code(
         "The path exists, but not for this method.", ConfideError, status=405

@@ -38,7 +38,7 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
-from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from confide.encoding.console import (
     EscapedFormatter,
@@ -48,7 +48,9 @@ from confide.encoding.console import (
 )
 from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
 from confide.net.address import is_port
+from confide.net.body import guard_body
 from confide.net.codes import SHARED
+from confide.net.sockets import notice_death
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -71,6 +73,10 @@ MAX_CONNECTIONS = 4096
 LISTEN_QUEUE = 2048
 """Connections that wait to be accepted; gunicorn's own default."""
 
+STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+"""What an answer that comes bit by bit says to what is in between: hold nothing back (the second
+one is nginx's), and do not pack it either, which would take waiting."""
+
 MAX_FILES = 65536
 """File descriptors that a program asks for. A stream takes two; a login shell allows 1,024."""
 
@@ -92,15 +98,13 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
     """A Flask application whose every error is JSON: {"error": ConfideError.to_dict()}.
 
     `codes` are the error codes of the room that serves. Bodies over ``max_body`` bytes are refused
-    (413). So are bodies that do not announce their length (411): gunicorn ends a chunked body early
-    when its sender is slow, without an error.
+    (413), also chunked ones. A body that ends early or stalls is 408, which clients send again.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
 
-    def needs_length() -> None:
-        if "Transfer-Encoding" in request.headers:
-            raise LengthRequired
+    def whole_body() -> None:
+        guard_body(request.environ, max_body)
 
     def failed(error: ConfideError) -> tuple[Response, int]:
         response = jsonify(error=error.to_dict())
@@ -110,11 +114,11 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         return response, status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
+        if isinstance(error, ClientDisconnected):
+            return failed(incomplete_body())
         status = error.code or 500
         code = "-".join(error.name.lower().split())
         expected = f"at most {request.max_content_length} bytes" if status == 413 else ""
-        if isinstance(error, ClientDisconnected):
-            code, expected = "incomplete-body", f"data at least every {READ_SECONDS} s"
         plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)
         return jsonify(error=plain.to_dict()), status
 
@@ -128,12 +132,22 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         plain = ConfideError("internal", "The service has a defect.")
         return jsonify(error=plain.to_dict()), 500
 
-    app.before_request(needs_length)
+    app.before_request(whole_body)
     app.register_error_handler(ConfideError, failed)
     app.register_error_handler(HTTPException, refused)
     app.register_error_handler(ParseException, malformed)
     app.register_error_handler(Exception, crashed)
     return app
+
+
+def incomplete_body() -> UnavailableError:
+    """The error for a body that stalled or broke off: no fault of the request itself."""
+    return UnavailableError(
+        "incomplete-body",
+        "the body of the request came too slowly or broke off",
+        expected=f"data at least every {READ_SECONDS} s",
+        next="send the request again",
+    )
 
 
 def cbor_response(body: bytes) -> Response:
@@ -192,6 +206,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def enqueue_req(self, conn: TConn) -> None:
         if not conn.initialized:
             conn.close = partial(self._close, conn)
+            notice_death(conn.sock)
             limit = struct.Struct("ll").pack
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit(READ_SECONDS, 0))
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit(WRITE_SECONDS, 0))

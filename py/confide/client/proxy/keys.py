@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import boot_seconds
 from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.net.boot_clock import boot_seconds
 from confide.protocol.keyexchange import (
     KEY_LIFETIME,
     KEY_REPLACE_AFTER,

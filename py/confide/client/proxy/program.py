@@ -21,6 +21,7 @@ from confide.client.verdict_table import parties_table, verdict_table
 from confide.net.calls import Caller
 from confide.net.http_client import STREAM_THREADS, Upstream
 from confide.net.server import Service, listen_on, serve
+from confide.protocol.frames import CLIENT_SILENCE
 from confide.protocol.manifest import Manifest
 
 FORGET_SECONDS = 5.0
@@ -53,7 +54,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
     Raises:
         ConfideError: The service is not verified, or the proxy cannot listen.
     """
-    upstream = Upstream(settings.gateway)
+    upstream = Upstream(settings.gateway, read_seconds=CLIENT_SILENCE, resends=False)
     manifest = Manifest.parse(settings.manifest)
     gateway = Gateway(
         Caller(settings.gateway), api_key=settings.api_key, manifest_sha256=manifest.sha256

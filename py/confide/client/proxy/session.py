@@ -14,24 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 
 from confide.client.proxy.handshake import Established
 from confide.errors import ConfideError, UnavailableError
+from confide.net.boot_clock import boot_seconds
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_REPLACE_AFTER
 
 LIFETIME_SECONDS = KEY_LIFETIME
 RENEW_AFTER = KEY_REPLACE_AFTER / KEY_LIFETIME
 RETRY_SECONDS = 5
 _LOOK_SECONDS = 5.0
-# On macOS the monotonic clock goes on while the machine sleeps; on Linux only this one does.
-_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def boot_seconds() -> float:
-    """Seconds since boot, time asleep included."""
-    return time.clock_gettime(_BOOT_CLOCK)
 
 
 class Session:

@@ -24,8 +24,8 @@ from hashlib import sha256
 
 from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import boot_seconds
 from confide.errors import ConfideError, UnavailableError
+from confide.net.boot_clock import boot_seconds
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.share import SHARE_SIZE, seal_share
 from confide.protocol.workers import MAX_LIST, ListedWorker, WorkerList, workers_query

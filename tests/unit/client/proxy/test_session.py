@@ -160,6 +160,6 @@ def test_time_asleep_counts() -> None:
     """The default clock is the one that goes on while a laptop sleeps."""
     import time
 
-    from confide.client.proxy.session import boot_seconds
+    from confide.net.boot_clock import boot_seconds
 
     assert abs(boot_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
