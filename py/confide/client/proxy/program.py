@@ -10,7 +10,7 @@ from pathlib import Path
 from confide.client.collateral.finder import FindCollateral
 from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions
-from confide.client.proxy.gateway import Gateway
+from confide.client.proxy.gateway import SETUP_SECONDS, Gateway
 from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
 from confide.client.receipts import ReceiptFolder, keep_nothing
@@ -96,6 +96,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
 
     session = Session(lambda: handshake.run(show), report=say)
     tell()
+    say(f"Connecting to {upstream.url}: at most {SETUP_SECONDS:.0f} s.")
     session.establish()
 
     def factory() -> Service:
