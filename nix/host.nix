@@ -115,6 +115,14 @@ rec {
     description = "A library that turns the clock of one program, for tests";
   };
 
+  # What operators put between clients and their gateway, for tests.
+  reverse-proxies = hostRoot {
+    name = "reverse-proxies";
+    root = builders.unpackDebs { name = "reverse-proxies-root"; debs = sources.debs "trixie" [ "reverse-proxies" ]; };
+    description = "nginx and HAProxy, for tests of the path through them";
+    list = "usr/sbin/{haproxy,nginx}";
+  };
+
   # The QEMU that can start confidential machines (10.1 and newer). Here it only makes the ACPI tables that such a
   # machine is given, so it gets no firmware, and of the option ROMs only what any machine loads.
   qemu-tdx = hostRoot {

@@ -3,7 +3,8 @@
 One asyncio process, as little work per event as possible, so that what is measured is what stands
 before it. The prompt's words are orders: "events=N" (how many), "gap=SECONDS" (between two),
 "stamp" (each event's id is the time it left, CLOCK_MONOTONIC nanoseconds), "fail" (HTTP 400),
-"break" (hangs up in the middle), "half" (ends within an event), "hang" (never answers).
+"late=SECONDS" (begins later), "break" (hangs up in the middle), "half" (ends within an event),
+"hang" (never answers).
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ class Engine:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if "hang" in orders:
-            await self._wait(reader, 600)
+        late = "600" if "hang" in orders else _order(orders, r"late=([0-9.]+)", "0")
+        await self._wait(reader, float(late))
         if "fail" in orders:
             error = {"message": "the engine says no", "type": "BadRequestError", "code": 400}
             return _plain(writer, json.dumps({"error": error}).encode(), b"400 Bad Request")

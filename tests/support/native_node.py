@@ -26,6 +26,7 @@ from confide.guest.worker.keys import Keys
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import STREAMS, Upstream
 from confide.net.server import Capacity, Service, serve
+from confide.protocol.frames import WAIT_SECONDS
 from tests.support.simulated_machine import SimulatedMachine
 
 CAPACITIES = {
@@ -80,7 +81,12 @@ def worker(arguments: argparse.Namespace) -> Service:
     services = SecretServices(arguments.secret_service, node.membership)
     keys = Keys(services.fetch, node.kem)
     forget_each_second(keys.forget)
-    proxy = EncryptionProxy(membership=node.membership, keys=keys, engine=lambda _: engine)
+    proxy = EncryptionProxy(
+        membership=node.membership,
+        keys=keys,
+        engine=lambda _: engine,
+        wait_seconds=arguments.wait_seconds,
+    )
     states = lambda: dict.fromkeys(models, node.state)  # noqa: E731
     app = create_app(proxy, role="worker-cpu", membership=node.membership, states=states)
     return Service(app)
@@ -98,6 +104,7 @@ def main() -> None:
     parser.add_argument("--secret-service", action="append", default=[])
     parser.add_argument("--engine")
     parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS)
     arguments = parser.parse_args()
     create = {"coordinator": coordinator, "secret-service": secret_service, "worker": worker}
     tls = f"127.0.0.1:{arguments.tls_port}" if arguments.tls_port else None

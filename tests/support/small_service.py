@@ -54,6 +54,7 @@ class SmallService:
         self.loads = [0] * workers
         self.lies: dict[str, Callable[[Any], Any]] = {}
         self.headers: list[dict[str, str]] = []
+        self.seconds: list[float] = []
         self.asked: list[tuple[str, bytes]] = []
         self.status = 200
         self.url = "http://gateway"
@@ -106,8 +107,16 @@ class SmallService:
         return paths
 
     def call(
-        self, method: str, path: str, *, body: bytes | None, headers: dict[str, str], limit: int
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit: int,
+        seconds: float,
     ) -> tuple[int, str, bytes]:
+        self.seconds.append(seconds)
         self.headers.append(headers)
         self.asked.append((path, body or b""))
         if self.status != 200:

@@ -1,7 +1,8 @@
 """One request of an app: choose a worker, seal to it, send, open the answer.
 
-Until the head of an answer has opened, a request may go to another worker, sealed anew. It goes to
-three at most. answer.py says what the app gets, and when.
+Until the head of an answer has opened, a request may be sent again, sealed anew: to another worker,
+or to the same one after the connection broke. It is sent three times at most. answer.py says what
+the app gets, and when.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from confide.client.proxy.workers import VerifiedWorker, Workers
 from confide.client.receipts import Keep, ReserveReceipt
 from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
 from confide.net.disconnect import DisconnectWatch
-from confide.net.http_client import Upstream, UpstreamAnswer
+from confide.net.http_client import StaleConnectionError, Upstream, UpstreamAnswer
 from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
 from confide.protocol.model import Model
 from confide.protocol.opener import ResponseOpener
@@ -38,7 +39,7 @@ MAX_REFUSAL = 1 << 16
 """Bytes of a gateway's error at most."""
 
 MAX_WORKERS = 3
-"""To how many workers one request goes at most."""
+"""To how many workers one request goes at most, and how often it is sent."""
 
 MAX_RETRY_AFTER = 3600
 """Seconds for which a gateway can put an app off at most."""
@@ -50,13 +51,16 @@ _GATEWAY_TROUBLE = (502, 503, 504)
 
 
 class GatewayRefusal(ConfideError):
-    """The gateway answered with an HTTP error: `status`."""
+    """The gateway answered with an HTTP error: `status`, to ask again in `retry_after` seconds."""
 
-    def __init__(self, status: int, error: UnavailableError) -> None:
+    def __init__(self, status: int, error: UnavailableError, *, retry_after: str = "") -> None:
+        """`retry_after` is the gateway's header; what is not a number of seconds is dropped."""
         super().__init__(
             error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
         )
         self.status = status
+        is_number = retry_after.isascii() and retry_after.isdigit()
+        self.retry_after = min(int(retry_after[:9]), MAX_RETRY_AFTER) if is_number else 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,6 +160,10 @@ class Completions:
     def _may_go_on(self, attempt: _Attempt, error: ConfideError, tried: set[bytes]) -> bool:
         """Whether another worker may get the request after this error, and what to change first."""
         model, worker = attempt.model.name, attempt.worker
+        if isinstance(error, StaleConnectionError):
+            # The way to the gateway is at fault, not the worker. If the worker has the request all
+            # the same, it answers this one too: it is sealed anew, so it is no replay.
+            return True
         if isinstance(error, ReportedError) and error.code == "unknown-key":
             # Secret services or the worker were started anew. The same worker may get it again.
             try:
@@ -284,8 +292,5 @@ def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
     except FormatError:
         body = b""
     status = answer.status if 400 <= answer.status < 600 else 502
-    refusal = GatewayRefusal(status, gateway_error(answer.status, body, what))
-    seconds = answer.header("Retry-After")
-    if seconds.isdecimal():
-        refusal.retry_after = min(int(seconds[:9]), MAX_RETRY_AFTER)
-    return refusal
+    reason = gateway_error(answer.status, body, what)
+    return GatewayRefusal(status, reason, retry_after=answer.header("Retry-After"))

@@ -24,8 +24,8 @@ from hashlib import sha256
 
 from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import boot_seconds
 from confide.errors import ConfideError, UnavailableError
+from confide.net.boot_clock import boot_seconds
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.share import SHARE_SIZE, seal_share
 from confide.protocol.workers import MAX_LIST, ListedWorker, WorkerList, workers_query
@@ -182,12 +182,25 @@ class Workers:
         pool = self._pools.get(model)
         if pool is not None and not self._is_old(pool, established, model):
             return pool
-        with self._fetching:
+        serves = pool if pool is not None and self._serves(pool, established) else None
+        if not self._fetching.acquire(blocking=serves is None):
+            # Another thread asks the gateway, which may be slow.
+            assert serves is not None
+            return serves
+        try:
             pool = self._pools.get(model)
             if pool is None or self._is_old(pool, established, model):
                 encoded = self._gateway.ask("GET", workers_query([model]), limit=MAX_LIST)
                 pool = self._take(established, model, encoded)
             return pool
+        finally:
+            self._fetching.release()
+
+    def _serves(self, pool: _Pool, established: Established) -> bool:
+        """Whether a list is good for a request, though there may be a newer one."""
+        now = self._clock()
+        living = sum(now < worker.expires for worker in pool.workers.values())
+        return pool.mesh_ca == established.mesh_ca and living >= self._fewest
 
     def _is_old(self, pool: _Pool, established: Established, model: str) -> bool:
         if pool.mesh_ca != established.mesh_ca:

@@ -16,7 +16,7 @@ from confide.host.gateway.routing import Workers
 from confide.host.gateway.secret_services import SecretServices
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.net.server import cbor_response, flask_app
+from confide.net.server import STREAM_HEADERS, cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
 from confide.protocol.sealed import MAX_REQUEST, PATHS, RequestHeaders
@@ -133,10 +133,12 @@ def create_app(
             stack.callback(answer.close)
             response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
             response.headers[LIST_HEADER] = workers.list_for([model])[1]
-            if answer.header("Retry-After"):
-                response.headers["Retry-After"] = answer.header("Retry-After")
-            if answer.length is not None:
+            if answer.length is None:
+                response.headers.update(STREAM_HEADERS)
+            else:
                 response.content_length = answer.length
+            if retry_after := answer.header("Retry-After"):
+                response.headers["Retry-After"] = retry_after
             # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)
             return response

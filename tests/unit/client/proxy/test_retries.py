@@ -18,6 +18,7 @@ from confide.client.receipts import keep_nothing
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.guest.worker.keys import Keys
 from confide.net.disconnect import DisconnectWatch
+from confide.net.http_client import StaleConnectionError
 from confide.protocol.frames import clear_error
 from confide.protocol.keyexchange import worker_key
 from confide.protocol.receipt import Statement, sign_receipt
@@ -193,6 +194,45 @@ def test_three_workers_at_most(lab: Lab, trouble: Any) -> None:
     with pytest.raises(ConfideError):
         lab.ask()
     assert len(lab.sent) == len(set(lab.tried())) == 3
+
+
+def test_a_connection_that_broke_says_nothing_of_the_worker() -> None:
+    """After a change of network there may be one worker only. It may have the request already."""
+    lab = Lab(SmallService(workers=1))
+    stale = StaleConnectionError("peer-lost", "a kept connection broke")
+    lab.script = [stale]
+    assert lab.ask().body == b'{"answer": 1}'
+    one, two = lab.sent
+    assert one[0].worker == two[0].worker
+    counters = [int.from_bytes(body[1200:1208], "big") for _, body in lab.sent]
+    assert counters == [0, 1], "sealed anew, so that no worker takes it for a replay"
+
+
+def test_a_connection_that_always_breaks_is_given_up() -> None:
+    lab = Lab(SmallService(workers=5))
+    lab.script = [StaleConnectionError("peer-lost", "a kept connection broke")] * 10
+    with pytest.raises(UnavailableError) as caught:
+        lab.ask()
+    assert caught.value.code == "peer-lost"
+    assert len(lab.sent) == 3
+
+
+def test_a_worker_that_has_the_request_answers_it_again() -> None:
+    """The first answer was lost on its way, so the worker sees the same question twice."""
+    lab = Lab(SmallService(workers=1))
+    take = lab.open
+    lost = [True]
+
+    def open_(*arguments: Any, **options: Any) -> FakeAnswer:
+        answer = take(*arguments, **options)
+        if lost:
+            lost.clear()
+            raise StaleConnectionError("peer-lost", "a kept connection broke")
+        return answer
+
+    lab.open = open_  # type: ignore[method-assign]
+    assert lab.ask().body == b'{"answer": 1}'
+    assert len(lab.sent) == 2
 
 
 STAY = [
