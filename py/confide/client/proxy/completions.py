@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -153,7 +153,7 @@ class Completions:
         self._workers.forget_expired()
 
     def _chosen(
-        self, model: str, prompt: Prompt, tried: Container[bytes]
+        self, model: str, prompt: Prompt, tried: Collection[bytes]
     ) -> tuple[Established, ModelKey, VerifiedWorker]:
         """Whom to send to, under which key. Raises as `complete`."""
         established = self._session.current()
@@ -171,7 +171,7 @@ class Completions:
             raise altered(error) from error
 
     def _key_and_worker(
-        self, established: Established, model: str, prompt: Prompt, tried: Container[bytes]
+        self, established: Established, model: str, prompt: Prompt, tried: Collection[bytes]
     ) -> tuple[ModelKey, VerifiedWorker]:
         key = self._keys.get(established, model)
         return key, self._workers.choose(established, model, prompt.conversation, tried)

@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,7 +102,7 @@ class Workers:
         self._fetching = threading.Lock()
 
     def choose(
-        self, established: Established, model: str, conversation: bytes, tried: Container[bytes]
+        self, established: Established, model: str, conversation: bytes, tried: Collection[bytes]
     ) -> VerifiedWorker:
         """The worker for a request of this conversation (32 bytes), none of `tried` (ids).
 
