@@ -27,13 +27,15 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 2
     folder = tempfile.mkdtemp(prefix="confide-faults-")
-    options = [
-        word for name, value in vars(arguments).items() for word in (f"--{name}", str(value))
-    ]
+    options = [f"--{name}={value}" for name, value in vars(arguments).items()]
     with start_apart("tests.faults.run", [*options, "--folder", folder]) as running:
         assert running.stdout is not None
-        for line in running.stdout:
-            print(line, end="", flush=True)
+        try:
+            for line in running.stdout:
+                print(line, end="", flush=True)
+            running.wait()
+        finally:
+            running.kill()
     print(f"logs and requests: {folder}")
     return running.returncode
 

@@ -50,7 +50,10 @@ def why_not() -> str:
 
 
 def start_apart(module: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """Start `python -m module` in a new namespace. With it, all programs end that it started."""
+    """Start `python -m module` in a new namespace.
+
+    With it, all programs end that it started. It has to be killed: `unshare` ignores SIGTERM.
+    """
     command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     path = os.pathsep.join((str(ROOT / "py"), str(ROOT)))
     return subprocess.Popen(

@@ -11,7 +11,7 @@ import time
 from dataclasses import astuple
 from pathlib import Path
 
-from tests.faults.clients import Clients
+from tests.faults.clients import Clients, Request
 from tests.faults.judge import Judge
 from tests.faults.schedule import FULL, Shape, schedule
 from tests.faults.service import BrokenRuleError, FaultyService
@@ -54,8 +54,10 @@ class Run:
         except BrokenRuleError as error:
             self.violations.append(str(error))
         finally:
+            ended = time.monotonic()
             self._service.stop()
-        self._judge()
+        # What the end of the run cut off is not judged.
+        self._judge([request for request in self._clients.requests if request.ended <= ended])
 
     def _break(self) -> None:
         for number, step in enumerate(self._steps):
@@ -71,10 +73,10 @@ class Run:
         if waiting:
             self.violations.append(f"clients are not served after the last repair: {waiting}")
 
-    def _judge(self) -> None:
+    def _judge(self, requests: list[Request]) -> None:
         service = self._service
         judge = Judge(service.shape, service.history, start=self._began)
-        requests = sorted(self._clients.requests, key=lambda request: request.began)
+        requests.sort(key=lambda request: request.began)
         shown = "".join(f"{request.shown(self._began)}\n" for request in requests)
         (self._folder / "requests.txt").write_text(shown)
         judgement = judge.judge(requests, service.prompts(), service.logs())

@@ -108,8 +108,12 @@ class Step:
         return self.target, self.other
 
 
-TURNS = {"forward": 1000, "back": -30}
-"""Seconds by which a clock is turned, so that its machine has to end."""
+TURNS = {"forward": 1000, "back": -1000}
+"""Seconds by which a clock is turned, so that its machine has to end.
+
+More than the 300 s that a clock may go wrong: on a busy computer, the thread that would see a small
+turn back may not run for longer than that.
+"""
 
 NUDGE = 20
 """Seconds by which a clock may be turned without any effect."""

@@ -20,8 +20,7 @@ READY_SECONDS = 300.0
 """How long a program may take to be ready again, or to end by itself."""
 
 SAYS_AT_ITS_END = {
-    "forward": "this machine ends: its clock has gone +",
-    "back": "this machine ends: its clock was turned back",
+    "turn": "this machine ends: its clock ",
     "await-end": "this machine ends: the mesh is gone",
 }
 
@@ -52,7 +51,7 @@ class FaultyService:
         self._disks: dict[str, Disk] = {}
         self._faketime = {
             "LD_PRELOAD": str(faketime),
-            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
         self._write_keys()
@@ -91,9 +90,9 @@ class FaultyService:
             case "start":
                 self._start(step.target)
             case "turn":
-                self._require_end(step.target, step.other, lambda: program.turn(TURNS[step.other]))
+                self._require_end(step, lambda: program.turn(TURNS[step.other]))
             case "await-end":
-                self._require_end(step.target, step.act, lambda: None)
+                self._require_end(step, lambda: None)
             case "nudge":
                 program.turn(NUDGE)
             case "cut":
@@ -172,14 +171,14 @@ class FaultyService:
             seen = "it has ended" if program.has_ended else f"it is {program.state()!r}"
             raise BrokenRuleError(f"{name} is not {state}: {seen}\n{_tail(program.said())}")
 
-    def _require_end(self, name: str, why: str, cause: Callable[[], None]) -> None:
-        program = self.programs[name]
+    def _require_end(self, step: Step, cause: Callable[[], None]) -> None:
+        program = self.programs[step.target]
         cause()
         ended = program.ends(READY_SECONDS)
         said = program.said()
-        if not ended or SAYS_AT_ITS_END[why] not in said:
-            how = "ended without its reason" if ended else "did not end"
-            raise BrokenRuleError(f"{name} ({why}) {how}:\n{_tail(said)}")
+        if not ended or SAYS_AT_ITS_END[step.act] not in said:
+            how = "it ended without its reason" if ended else "it did not end"
+            raise BrokenRuleError(f"{step}: {how}:\n{_tail(said)}")
 
     def _program(self, name: str) -> Program:
         address = self.network.address(name)

@@ -15,6 +15,7 @@ from tests.faults.apart import start_apart, why_not
 SEED = 14
 STEPS = 30
 CLIENTS = 20
+SECONDS = 600
 SHAPE = ("2", "2", "1", "2")
 """Secret services, workers, gateways, proxies: as few as can lose one of each kind."""
 
@@ -34,6 +35,9 @@ def test_a_service_that_is_broken_step_by_step(nft: Path, faketime: Path, tmp_pa
     }
     arguments = [word for option in options.items() for word in option]
     with start_apart("tests.faults.run", [*arguments, "--shape", *SHAPE]) as running:
-        said, _ = running.communicate(timeout=600)
+        try:
+            said, _ = running.communicate(timeout=SECONDS)
+        finally:
+            running.kill()
     print(said)
     assert running.returncode == 0, said
