@@ -64,7 +64,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 group=self.group,
-                process_group=0,
+                start_new_session=True,
             )
 
     @property
