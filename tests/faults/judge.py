@@ -14,7 +14,7 @@ from tests.support.error_codes import declared
 MAX_RUNS = 3
 """Protocol 2, section 9: a prompt runs at up to three workers."""
 
-NEVER = frozenset({"internal", "replay", "bad-seal", "bad-key-seal", "bad-wait", "wrong-worker"})
+NEVER = frozenset({"internal", "replay", "bad-seal", "bad-key-seal"})
 """Codes that say of an honest service that it has a defect."""
 
 API_KEY = "sk-fault-0123456789abcdef"

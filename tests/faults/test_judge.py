@@ -10,8 +10,9 @@ import pytest
 
 from tests.faults.clients import SECRET, Request, Result
 from tests.faults.history import NOTICE_SECONDS, History, Thing
-from tests.faults.judge import API_KEY, Judge, Judgement
+from tests.faults.judge import API_KEY, NEVER, Judge, Judgement
 from tests.faults.schedule import Shape
+from tests.support.error_codes import declared
 from tests.support.simulated_machine import Clock
 
 SHAPE = Shape(services=2, workers=2, gateways=2, proxies=2)
@@ -85,6 +86,10 @@ def test_a_bad_outcome(past: Past, changes: dict[str, Any], rule: str) -> None:
     """Although its gateway was away, so that it was owed no answer."""
     past.broke("gateway-1", 99.0, 102.0)
     assert rule in only(judged(past, replace(ANSWERED, **changes)))
+
+
+def test_the_codes_that_never_come_are_declared() -> None:
+    assert {code for room in declared().values() for code in room} > NEVER
 
 
 def test_a_connection_ends_with_its_proxy(past: Past) -> None:
