@@ -98,6 +98,15 @@ rec {
     list = "usr/lib/systemd/systemd-measure";
   };
 
+  # For tests that cut connections in a network namespace of their own.
+  nftables = hostRoot {
+    name = "nftables";
+    root = systemd-root;
+    description = "nft, to cut connections between programs in tests";
+    meta.mainProgram = "nft";
+    list = "usr/sbin/nft";
+  };
+
   # For the check of shell files, and for those who edit them.
   shell-tools = hostRoot {
     name = "shell-tools";

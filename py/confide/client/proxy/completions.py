@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -21,7 +21,13 @@ from confide.client.proxy.prompt import Prompt
 from confide.client.proxy.session import Session
 from confide.client.proxy.workers import VerifiedWorker, Workers
 from confide.client.receipts import Keep, ReserveReceipt
-from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import StaleConnectionError, Upstream, UpstreamAnswer
 from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
@@ -123,12 +129,8 @@ class Completions:
         tried: set[bytes] = set()
         last: ConfideError | None = None
         for _ in range(MAX_WORKERS):
-            established = self._session.current()
             try:
-                key = self._keys.get(established, model.name)
-                worker = self._workers.choose(established, model.name, prompt.conversation, tried)
-            except FormatError as error:
-                raise altered(error) from error
+                established, key, worker = self._chosen(model.name, prompt, tried)
             except UnavailableError as error:
                 # What the last worker said explains more than that no other is left.
                 if last is None or error.code == "too-few-workers":
@@ -156,6 +158,36 @@ class Completions:
         """Drop keys and shares that are too old. To be called now and then."""
         self._keys.forget()
         self._workers.forget_expired()
+
+    def _chosen(
+        self, model: str, prompt: Prompt, tried: Collection[bytes]
+    ) -> tuple[Established, ModelKey, VerifiedWorker]:
+        """Whom to send to, under which key. Raises as `complete`."""
+        established = self._session.current()
+        try:
+            try:
+                return established, *self._key_and_worker(established, model, prompt, tried)
+            except (UnavailableError, VerificationError) as error:
+                if not self._shows_another_mesh(error, model) or not self._session.again(
+                    established
+                ):
+                    raise
+            established = self._session.current()
+            return established, *self._key_and_worker(established, model, prompt, tried)
+        except FormatError as error:
+            raise altered(error) from error
+
+    def _key_and_worker(
+        self, established: Established, model: str, prompt: Prompt, tried: Collection[bytes]
+    ) -> tuple[ModelKey, VerifiedWorker]:
+        key = self._keys.get(established, model)
+        return key, self._workers.choose(established, model, prompt.conversation, tried)
+
+    def _shows_another_mesh(self, error: ConfideError, model: str) -> bool:
+        """Whether the gateway shows machines, and none that the verified coordinator certified."""
+        if error.code == "no-verified-worker":
+            return self._workers.are_strangers(model)
+        return error.code == "no-secret-service"
 
     def _may_go_on(self, attempt: _Attempt, error: ConfideError, tried: set[bytes]) -> bool:
         """Whether another worker may get the request after this error, and what to change first."""

@@ -7,6 +7,8 @@ valid) and *not verified* (with the reason). Rules:
 * After three quarters of that time a new handshake runs in the background. If the service is
   unreachable, the old state stays until it expires. If a check fails, the state ends at once.
 * A request in the state *not verified* tries one handshake itself, at most every RETRY_SECONDS.
+* So does one to which the gateway shows only machines of another mesh, at most every
+  AGAIN_SECONDS: the coordinator was started anew, or the gateway lies.
 * One handshake runs at a time, and no lock is held while it does. Who needs its result waits.
 * Time is the boot-time clock, which goes on while the machine sleeps.
 """
@@ -26,6 +28,7 @@ from confide.protocol.keyexchange import KEY_LIFETIME, KEY_REPLACE_AFTER
 LIFETIME_SECONDS = KEY_LIFETIME
 RENEW_AFTER = KEY_REPLACE_AFTER / KEY_LIFETIME
 RETRY_SECONDS = 5
+AGAIN_SECONDS = 10
 _LOOK_SECONDS = 5.0
 
 
@@ -49,6 +52,7 @@ class Session:
         self._began = float("-inf")
         self._failure: ConfideError | None = None
         self._failed_at = float("-inf")
+        self._again_at = float("-inf")
         self._stop = threading.Event()
 
     def establish(self) -> Established:
@@ -62,6 +66,23 @@ class Session:
             UnavailableError: "not-verified", with the reason.
         """
         return self._live() or self._run_again()
+
+    def again(self, stale: Established) -> bool:
+        """Verify again, because the gateway shows machines that another coordinator certified.
+
+        Returns whether there is another state than `stale` now. Anybody on the way can cause this,
+        so it happens at most once in AGAIN_SECONDS.
+        """
+        with self._lock:
+            if self._live() is not stale:
+                return True
+            if self._running is None:
+                if self._clock() < self._again_at + AGAIN_SECONDS:
+                    return False
+                self._again_at = self._clock()
+        with contextlib.suppress(ConfideError):
+            self._run_again(renew=True)
+        return self._live() is not stale
 
     def seconds_left(self) -> float:
         """How long the state stays verified without a new handshake; 0 if it is not."""

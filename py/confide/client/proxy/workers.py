@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,7 +102,7 @@ class Workers:
         self._fetching = threading.Lock()
 
     def choose(
-        self, established: Established, model: str, conversation: bytes, tried: set[bytes]
+        self, established: Established, model: str, conversation: bytes, tried: Collection[bytes]
     ) -> VerifiedWorker:
         """The worker for a request of this conversation (32 bytes), none of `tried` (ids).
 
@@ -132,6 +132,11 @@ class Workers:
                 next="try again later",
             )
         return choose(left, self._loads(pool, left), conversation, self._secret)
+
+    def are_strangers(self, model: str) -> bool:
+        """Whether the latest list for the model has workers, and none of them passes."""
+        pool = self._pools.get(model)
+        return pool is not None and pool.shown > 0 and not pool.workers
 
     def note(self, model: str, digest: str) -> None:
         """An answer carried this hash (hex) of the list for the model, or none ("")."""

@@ -8,7 +8,12 @@ from unittest.mock import Mock
 import pytest
 
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import LIFETIME_SECONDS, RETRY_SECONDS, Session
+from confide.client.proxy.session import (
+    AGAIN_SECONDS,
+    LIFETIME_SECONDS,
+    RETRY_SECONDS,
+    Session,
+)
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.protocol.manifest import Manifest
 from tests.support.kept import NOTHING_ATTESTED
@@ -157,6 +162,41 @@ def test_requests_do_not_hammer_a_failing_service(
     clock.now += RETRY_SECONDS
     refused(session)
     assert service.runs == 3
+
+
+def test_another_mesh_is_verified_at_once(session: Session, service: Service) -> None:
+    stale = session.current()
+    assert session.again(stale)
+    assert session.current().mesh_ca == b"\x02"
+    assert session.again(stale), "another request has verified it"
+    assert service.runs == 2
+
+
+def test_who_shows_strangers_costs_one_handshake_in_a_while(
+    session: Session, service: Service, clock: Clock
+) -> None:
+    assert session.again(session.current())
+    assert not session.again(session.current())
+    assert service.runs == 2
+    clock.now += AGAIN_SECONDS
+    assert session.again(session.current())
+    assert service.runs == 3
+
+
+def test_strangers_without_a_coordinator_change_nothing(session: Session, service: Service) -> None:
+    service.error = AWAY
+    stale = session.current()
+    assert not session.again(stale)
+    assert session.current() is stale
+
+
+def test_strangers_whose_coordinator_does_not_pass_end_it(
+    session: Session, service: Service
+) -> None:
+    service.error = FAILED
+    assert session.again(session.current())
+    with pytest.raises(UnavailableError, match="not verified"):
+        session.current()
 
 
 def test_time_asleep_counts() -> None:
