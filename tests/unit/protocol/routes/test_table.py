@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from confide.protocol.model import Task
+from confide.protocol.roles import Task
 from confide.protocol.routes.chat import TEMPLATE_SWITCHES
 from confide.protocol.routes.fields import Dropped, Object, Passed, Refused, Tagged
 from confide.protocol.routes.kinds import Kind
@@ -65,8 +65,8 @@ def test_flags_are_exact(route: Route, name: str, value: Any) -> None:
 @pytest.mark.parametrize("name", CHAT_FLAGS)
 @pytest.mark.parametrize("value", ["true", 1, 0.0])
 def test_flags_of_a_chat_are_exact(name: str, value: Any) -> None:
-    assert refusal(**{name: value}) == f"bad-field /{name}"
-    assert refusal(**{name: True}) == refusal(**{name: False}) == refusal(**{name: None}) == ""
+    assert refusal(CHAT, **{name: value}) == f"bad-field /{name}"
+    assert [refusal(CHAT, **{name: good}) for good in (True, False, None)] == ["", "", ""]
 
 
 NUMBERS: list[tuple[str, Any, Any]] = [
