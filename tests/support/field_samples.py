@@ -94,7 +94,6 @@ CHATS: list[Sample] = [
         "tool_choice": "none",
         "parallel_tool_calls": False,
     },
-    {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
     {"add_generation_prompt": True, "documents": [{"title": "one", "text": "two"}]},
     {
         "messages": [HELLO, {"role": "assistant", "content": "It"}],
@@ -127,6 +126,7 @@ COMPLETIONS: list[Sample] = [
 UNLIKE: dict[str, list[Sample]] = {
     CHAT.path: [
         {"tools": [TOOL], "tool_choice": "auto"},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
         {"thinking_token_budget": 4},
     ],
     COMPLETION.path: [],

@@ -28,7 +28,7 @@ class CompletionRequest:
         *,
         model: str,
         max_model_len: int | None,
-        cache_salt: Callable[[object], str],
+        cache_salt: Callable[[str | None], str],
     ) -> None:
         """Check a request against its route, and against the model that its headers name.
 

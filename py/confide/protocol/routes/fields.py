@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from confide.protocol.routes.kinds import Anything, Kind, RequestFieldError, Word, bad, name_of
@@ -54,12 +55,17 @@ class Object(Kind):
             except RequestFieldError as error:
                 error.within(name)
                 raise
-        for name, known in self.fields.items():
-            if isinstance(known, Passed) and known.required and name not in made:
-                raise _missing(name, known.kind)
+        for name, kind in self._required.items():
+            if name not in made:
+                raise _missing(name, kind)
         for rule in self.rules:
             rule(made)
         return made
+
+    @cached_property
+    def _required(self) -> dict[str, Kind]:
+        passed = {name: known for name, known in self.fields.items() if isinstance(known, Passed)}
+        return {name: known.kind for name, known in passed.items() if known.required}
 
     def _take(self, name: str, value: object, made: dict[str, Any]) -> None:
         match self.fields.get(name):

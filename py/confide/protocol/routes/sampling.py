@@ -25,6 +25,9 @@ from confide.protocol.routes.schemas import JsonSchema, Regex
 MAX_TOKENS = 1 << 24
 """Tokens of one sequence: no engine has more."""
 
+MAX_CHOICES = 16_384
+"""Characters of all choices of a request."""
+
 _TOKEN_ID = Whole(0, 2**31 - 1)
 _TOKENS = Passed(Whole(0, MAX_TOKENS))
 _FLAG = Passed(Flag())
@@ -38,6 +41,12 @@ def _one_constraint(made: dict[str, Any]) -> None:
     given = [name for name in ("json", "regex", "choice", "json_object") if name in made]
     if len(given) != 1:
         raise bad("one of json, regex, choice, json_object", f"{len(given)} of them")
+
+
+def _choices_are_short(made: dict[str, Any]) -> None:
+    """The engine needs seconds for more."""
+    if sum(map(len, made.get("choice", ()))) > MAX_CHOICES:
+        raise bad(f"at most {MAX_CHOICES} characters in all", "more").within("choice")
 
 
 def stream_options_belong_to_a_stream(made: dict[str, Any]) -> None:
@@ -82,7 +91,7 @@ STRUCTURED_OUTPUTS = Object(
         "structural_tag": Refused("grammars beyond JSON Schema are not for users"),
         "whitespace_pattern": Refused("it becomes a part of the engine's automaton"),
     },
-    rules=(_one_constraint,),
+    rules=(_one_constraint, _choices_are_short),
 )
 
 STREAM_OPTIONS = Object(

@@ -28,8 +28,11 @@ MAX_REGEX = 1024
 MAX_EXPANDED = 10_000
 """Characters of a regular expression with each repetition written out."""
 
-MAX_NODES = 8192
+MAX_NODES = 4096
 """Objects, lists and values of one schema."""
+
+MAX_CHARACTERS = 32_768
+"""Characters of all names and texts of one schema, patterns with each repetition written out."""
 
 MAX_SCHEMA_DEPTH = 32
 """How deep a schema nests."""
@@ -40,6 +43,7 @@ MAX_REFERENCES = 512
 MAX_COUNT = 65_536
 """Items, characters or properties that a schema may ask for."""
 
+_FOR_PEOPLE = ("description", "title", "$comment")
 _COUNTS = (
     "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
     "minContains", "maxContains",
@@ -135,7 +139,7 @@ class _Reading:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema = schema
-        self._nodes = 0
+        self._nodes = self._characters = 0
         self._path: list[str] = []
         self._references: list[tuple[dict[str, Any], list[str]]] = []
 
@@ -174,17 +178,26 @@ class _Reading:
     def _step(self, name: str, value: object) -> None:
         self._path.append(name)
         self._read(require_unicode, name)
+        self._characters += len(name)
+        if isinstance(value, str) and name not in _FOR_PEOPLE:
+            self._characters += len(value)
         if name == "pattern" and isinstance(value, str):
-            self._read(Regex().read, value)
+            self._pattern(value)
         elif name == "patternProperties" and isinstance(value, dict):
             for pattern in value:
-                self._read(Regex().read, pattern)
+                self._pattern(pattern)
         elif name in _ELSEWHERE and isinstance(value, str):
             raise self._bad("$ref", "another kind of reference")
         elif name in _COUNTS and isinstance(value, (int, float)) and value > MAX_COUNT:
             raise self._bad(f"at most {MAX_COUNT}", "more")
+        if self._characters > MAX_CHARACTERS:
+            raise self._bad(f"at most {MAX_CHARACTERS} characters in the schema", "more")
         self._walk(value)
         self._path.pop()
+
+    def _pattern(self, pattern: str) -> None:
+        self._read(Regex().read, pattern)
+        self._characters += expanded_size(pattern)
 
     def _follow(self, start: dict[str, Any], done: set[int]) -> None:
         """Refuse a circle of references in which nothing is consumed. `done` are ids of objects."""
