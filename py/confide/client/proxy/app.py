@@ -137,6 +137,8 @@ def _failed(error: ConfideError) -> Response:
     status = status_for_app(error)
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
+    if error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, VerificationError) and status == 502:

@@ -41,6 +41,9 @@ MAX_REFUSAL = 1 << 16
 MAX_WORKERS = 3
 """To how many workers one request goes at most."""
 
+MAX_RETRY_AFTER = 3600
+"""Seconds for which a gateway can put an app off at most."""
+
 _GATEWAY_TROUBLE = (502, 503, 504)
 
 
@@ -279,4 +282,8 @@ def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
     except FormatError:
         body = b""
     status = answer.status if 400 <= answer.status < 600 else 502
-    return GatewayRefusal(status, gateway_error(answer.status, body, what))
+    refusal = GatewayRefusal(status, gateway_error(answer.status, body, what))
+    seconds = answer.header("Retry-After")
+    if seconds.isdecimal():
+        refusal.retry_after = min(int(seconds[:9]), MAX_RETRY_AFTER)
+    return refusal

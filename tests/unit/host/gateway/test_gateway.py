@@ -25,6 +25,7 @@ from confide.protocol.secret_service import KeyExchangeReply
 from confide.protocol.workers import WorkerList
 from tests.support.peer import Peer
 from tests.support.programs import free_port
+from tests.support.unread import unread_body
 
 CHAT = "/v1/chat/completions"
 HEADERS = {
@@ -275,6 +276,38 @@ def test_api_keys(lab: Lab) -> None:
     assert http.get("/v1/models", headers=key).status_code == 200
     limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
     assert (limited.status_code, limited.get_json()["error"]["code"]) == (429, "rate-limited")
+    assert 25 <= int(limited.headers["Retry-After"]) <= 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"Authorization": "Bearer other"}, 401),
+        ({"Confide-Worker": "00" * 32}, 421),
+        ({"Confide-Worker": "x"}, 400),
+        ({"Confide-Key-Id": "x"}, 400),
+        ({"Confide-Manifest": "x"}, 400),
+        ({"Confide-Version": "1"}, 400),
+        ({"Confide-Model": "../x"}, 400),
+        ({"Content-Type": "text/plain"}, 400),
+    ],
+)
+def test_what_headers_refuse_costs_no_body(
+    lab: Lab, changes: Mapping[str, str], status: int
+) -> None:
+    http = lab.http(Access({hashlib.sha256(b"k").digest(): 10}))
+    headers = lab.headers() | {"Authorization": "Bearer k"}
+    assert http.post(CHAT, headers=headers, **unread_body()).status_code == 500, "else it is read"
+    assert http.post(CHAT, headers=headers, **unread_body(17 << 20)).status_code == 413
+    answer = http.post(CHAT, headers=headers | dict(changes), **unread_body())
+    assert answer.status_code == status
+
+
+def test_a_worker_that_is_busy_says_when_to_come_again(lab: Lab) -> None:
+    wire = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    lab.workers[0].sends(CHAT, wire)
+    answer = lab.post()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
 
 
 def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
