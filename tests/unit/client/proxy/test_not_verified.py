@@ -20,7 +20,7 @@ from tests.support.simulated_machine import Clock
 from tests.support.small_service import SmallService
 
 CHAT = "/v1/chat/completions"
-HELLO = b'{"model": "tiny", "messages": []}'
+HELLO = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
 PCR_4 = VerificationError("not-verified", "the check 'PCR 4' failed")
 
 
