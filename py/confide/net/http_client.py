@@ -43,10 +43,13 @@ class Upstream:
         connect_seconds: float = 10.0,
         read_seconds: float = 600.0,
         idle_connections: int = STREAMS,
+        connection: Callable[[float], http.client.HTTPConnection] | None = None,
         may_send: Callable[[], None] = lambda: None,
     ) -> None:
-        """`may_send` raises UnavailableError if the peer must not get a request. It is called after
-        connecting and before sending, so it decides about the connected peer.
+        """`connection` makes one that times out after so many seconds, if it is not one to the
+        host and port of the URL. `may_send` raises UnavailableError if the peer must not get a
+        request. It is called after connecting and before sending, so it decides about the connected
+        peer.
         """
         parts = split_base_url(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
@@ -56,6 +59,7 @@ class Upstream:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._idle_limit = idle_connections
+        self._connection = connection
         self._may_send = may_send
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
@@ -132,6 +136,8 @@ class Upstream:
         return connection, False
 
     def _new_connection(self) -> http.client.HTTPConnection:
+        if self._connection is not None:
+            return self._connection(self._connect_seconds)
         if self._tls is None:
             return http.client.HTTPConnection(self._host, self._port, timeout=self._connect_seconds)
         return http.client.HTTPSConnection(
