@@ -16,6 +16,9 @@ class ConfideError(Exception):
     status: int = 500
     """HTTP status of an error of this class, unless its code has a status of its own."""
 
+    retry_after: int = 0
+    """Seconds after which to ask again, where only this error knows; else its code says."""
+
     def __init__(
         self, code: str, message: str, *, expected: str = "", seen: str = "", next: str = ""
     ) -> None:

@@ -24,14 +24,19 @@ CODES = {
     "bad-url": Code(
         "A peer's address is not usable. Write http://HOST:PORT or https://HOST:PORT.", ConfigError
     ),
+    "busy": Code(
+        "The program has as much work as it can carry. Send the request again later.",
+        UnavailableError,
+        retry_after=2,
+    ),
     "cannot-listen": Code(
         "The program cannot listen on this address. Choose another port.", ConfigError
     ),
     "event-too-large": Code("An event of a stream is larger than the limit.", FormatError),
     "incomplete-body": Code(
         "The body of the request came too slowly or broke off. Send it again.",
-        ConfideError,
-        status=400,
+        UnavailableError,
+        status=408,
     ),
     "internal": Code(
         "The program has a defect. Its console shows the kind of error.", ConfideError
@@ -40,11 +45,6 @@ CODES = {
         "The machine does not have this KEM key, or has it no more. Fetch it again.",
         PolicyError,
         status=410,
-    ),
-    "length-required": Code(
-        "The request does not announce the length of its body (Content-Length).",
-        ConfideError,
-        status=411,
     ),
     "method-not-allowed": Code(
         "The path exists, but not for this method.", ConfideError, status=405

@@ -6,11 +6,20 @@ Requests of apps take another way (completions.py), because their answers are st
 from __future__ import annotations
 
 import json
+import time
 
 from confide.errors import UnavailableError
 from confide.net.calls import Caller
 
 _CBOR = "application/cbor"
+
+SETUP_SECONDS = 60.0
+"""For all that a gateway has to answer until a service is verified, or until it has a new key."""
+
+
+def setup_ends() -> float:
+    """When one that begins now has to be over (time.monotonic)."""
+    return time.monotonic() + SETUP_SECONDS
 
 
 class Gateway:
@@ -23,10 +32,26 @@ class Gateway:
         if api_key:
             self.headers["Authorization"] = f"Bearer {api_key}"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, *, limit: int) -> bytes:
-        """The body of the answer, at most `limit` bytes. Raises UnavailableError, FormatError."""
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        limit: int,
+        until: float | None = None,
+    ) -> bytes:
+        """The body of the answer: at most `limit` bytes, and until then, or in SETUP_SECONDS.
+
+        Raises UnavailableError, FormatError.
+        """
         status, _, answer = self._caller.call(
-            method, path, body=body, headers={**self.headers, "Content-Type": _CBOR}, limit=limit
+            method,
+            path,
+            body=body,
+            headers={**self.headers, "Content-Type": _CBOR},
+            limit=limit,
+            seconds=(setup_ends() if until is None else until) - time.monotonic(),
         )
         if status != 200:
             raise gateway_error(status, answer, f"{method} {path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +44,11 @@ class _Quota:
         self._per_minute = per_minute
         self._tokens = float(per_minute)
         self._filled = now
+
+    @property
+    def seconds(self) -> float:
+        """Until a whole token is there."""
+        return (1 - self._tokens) * 60 / self._per_minute
 
     def take(self, now: float) -> bool:
         refill = (now - self._filled) * self._per_minute / 60
@@ -104,10 +110,12 @@ class Access:
                 next="start the proxy with --api-key-file FILE",
             )
         with self._lock:
-            admitted = quota.take(self._clock())
+            admitted, seconds = quota.take(self._clock()), quota.seconds
         if not admitted:
-            raise PolicyError(
+            error = PolicyError(
                 "rate-limited",
                 "this API key has used up its requests per minute",
                 next="wait, or ask the operator for a higher limit",
             )
+            error.retry_after = math.ceil(seconds)
+            raise error

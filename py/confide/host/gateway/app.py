@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
-from confide.encoding.texts import check_name, from_hex
+from confide.encoding.texts import check_name
 from confide.errors import UnavailableError
 from confide.host.codes import CODES
 from confide.host.gateway.access import Access
@@ -16,12 +16,14 @@ from confide.host.gateway.routing import Workers
 from confide.host.gateway.secret_services import SecretServices
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.http_client import Upstream, UpstreamAnswer
-from confide.net.server import cbor_response, flask_app
+from confide.net.server import STREAM_HEADERS, cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
-from confide.protocol.keyexchange import WORKER_ID_SIZE
-from confide.protocol.sealed import MAX_REQUEST, PATHS
+from confide.protocol.sealed import MAX_REQUEST, PATHS, RequestHeaders
 from confide.protocol.workers import LIST_HEADER, WRONG_WORKER
+
+APART = ("POST /confide/v1/attest", "POST /confide/v1/keys")
+"""Requests that never wait behind answers."""
 
 _FORWARDED = (
     "Content-Type",
@@ -108,14 +110,14 @@ def create_app(
         return response
 
     def sealed() -> Response:
-        model = check_name(request.headers.get("Confide-Model", ""), "the header Confide-Model")
-        chosen = request.headers.get("Confide-Worker", "")
-        worker = workers.find(from_hex(chosen, WORKER_ID_SIZE, "the header Confide-Worker"), model)
+        # All of this before the body: the client stops sending it.
+        headers = {name: request.headers.get(name, "") for name in _FORWARDED}
+        asked = RequestHeaders.parse(headers)
+        model = asked.model
+        worker = workers.find(asked.worker, model)
         if worker is None:
-            # Before the body: the client stops sending it.
             return wrong_worker(model)
         body = request.get_data(cache=False)
-        headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
         with ExitStack() as stack:
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
             try:
@@ -131,8 +133,12 @@ def create_app(
             stack.callback(answer.close)
             response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
             response.headers[LIST_HEADER] = workers.list_for([model])[1]
-            if answer.length is not None:
+            if answer.length is None:
+                response.headers.update(STREAM_HEADERS)
+            else:
                 response.content_length = answer.length
+            if retry_after := answer.header("Retry-After"):
+                response.headers["Retry-After"] = retry_after
             # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)
             return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,34 @@ def test_statuses(lab: Lab, error: ConfideError, status: int, retry: str | None)
     answer = lab.http.post(CHAT, data=HELLO)
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (status, error.code)
     assert answer.headers.get("x-should-retry") == retry
+    assert ("Retry-After" in answer.headers) == (status in (429, 503))
+
+
+def test_the_gateway_says_when_an_app_may_come_again(lab: Lab) -> None:
+    refusal = GatewayRefusal(429, UnavailableError("gateway-refused", "x"))
+    refusal.retry_after = 42
+    lab.answer = refusal
+    assert lab.http.post(CHAT, data=HELLO).headers["Retry-After"] == "42"
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [("7", "7"), ("", None), ("soon", None), ("-1", None), ("1000000", None), ("\u00b2", None)],
+)
+def test_when_to_come_again(lab: Lab, given: str, passed: str | None) -> None:
+    """A number of seconds only: what else a gateway writes there goes to no app."""
+    reason = UnavailableError("gateway-refused", "x")
+    lab.answer = GatewayRefusal(429, reason, retry_after=given)
+    answer = lab.http.post(CHAT, data=HELLO)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (429, passed)
+
+
+def test_an_upload_that_breaks_off_is_not_the_app_s_fault(lab: Lab) -> None:
+    """Client libraries send a 408 again, and a 400 never."""
+    cut = {"CONTENT_LENGTH": "100"}
+    answer = lab.http.post(CHAT, input_stream=BytesIO(HELLO), environ_overrides=cut)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (408, "incomplete-body")
+    assert lab.sent == 0
 
 
 def test_a_crash_says_nothing(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from types import MappingProxyType
 
 import pytest
@@ -25,6 +26,7 @@ from confide.protocol.secret_service import KeyExchangeReply
 from confide.protocol.workers import WorkerList
 from tests.support.peer import Peer
 from tests.support.programs import free_port
+from tests.support.unread import unread_body
 
 CHAT = "/v1/chat/completions"
 HEADERS = {
@@ -195,6 +197,40 @@ def test_a_request_that_may_have_begun_is_not_sent_again(lab: Lab) -> None:
     assert [len(sealed_calls(worker)) for worker in lab.workers] == [1, 0]
 
 
+def test_the_same_sealed_bytes_never_reach_a_worker_twice(lab: Lab) -> None:
+    """It would answer `replay`. The client is told, and seals anew."""
+    answered: set[object] = set()
+
+    def hangs_up_the_second_time(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = handler in answered
+        if handler not in answered:
+            answered.add(handler)
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
+
+    lab.workers[0].answers[CHAT] = hangs_up_the_second_time
+    http = lab.http()
+    http.post(CHAT, data=b"one", headers=lab.headers(), buffered=True)
+    answer = http.post(CHAT, data=b"two", headers=lab.headers(), buffered=True)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "peer-lost")
+    assert [call[3] for call in sealed_calls(lab.workers[0])] == [b"one", b"two"]
+
+
+def test_a_stream_asks_not_to_be_held_back(lab: Lab) -> None:
+    assert "X-Accel-Buffering" not in lab.post().headers
+    stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    lab.workers[0].sends(CHAT, stream)
+    answer = lab.post()
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert answer.headers["Cache-Control"] == "no-cache, no-transform"
+
+
+def test_when_to_come_again_is_passed_on(lab: Lab) -> None:
+    full = b"HTTP/1.1 503 Full\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    lab.workers[0].sends(CHAT, full)
+    answer = lab.post()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+
+
 def test_421_does_not_wait_for_the_body(lab: Lab) -> None:
     """The client stops sending a body of which the gateway has read nothing."""
     with served(lab) as url:
@@ -275,6 +311,38 @@ def test_api_keys(lab: Lab) -> None:
     assert http.get("/v1/models", headers=key).status_code == 200
     limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
     assert (limited.status_code, limited.get_json()["error"]["code"]) == (429, "rate-limited")
+    assert 25 <= int(limited.headers["Retry-After"]) <= 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"Authorization": "Bearer other"}, 401),
+        ({"Confide-Worker": "00" * 32}, 421),
+        ({"Confide-Worker": "x"}, 400),
+        ({"Confide-Key-Id": "x"}, 400),
+        ({"Confide-Manifest": "x"}, 400),
+        ({"Confide-Version": "1"}, 400),
+        ({"Confide-Model": "../x"}, 400),
+        ({"Content-Type": "text/plain"}, 400),
+    ],
+)
+def test_what_headers_refuse_costs_no_body(
+    lab: Lab, changes: Mapping[str, str], status: int
+) -> None:
+    http = lab.http(Access({hashlib.sha256(b"k").digest(): 10}))
+    headers = lab.headers() | {"Authorization": "Bearer k"}
+    assert http.post(CHAT, headers=headers, **unread_body()).status_code == 500, "else it is read"
+    assert http.post(CHAT, headers=headers, **unread_body(17 << 20)).status_code == 413
+    answer = http.post(CHAT, headers=headers | dict(changes), **unread_body())
+    assert answer.status_code == status
+
+
+def test_a_worker_that_is_busy_says_when_to_come_again(lab: Lab) -> None:
+    wire = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    lab.workers[0].sends(CHAT, wire)
+    answer = lab.post()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
 
 
 def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
