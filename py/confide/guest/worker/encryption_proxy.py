@@ -89,7 +89,7 @@ class SealedCall:
 
 
 class EncryptionProxy:
-    """Stands between sealed requests and the engine on loopback. Thread-safe."""
+    """Stands between sealed requests and the engine. Thread-safe."""
 
     def __init__(
         self,
