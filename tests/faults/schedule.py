@@ -90,7 +90,7 @@ def _names(kind: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Step:
-    """One fault or repair. `after` requests have to end first.
+    """One fault or repair. `after` requests of 50 clients have to end first.
 
     `other` is the far end of a link, or which way a clock is turned.
     """
