@@ -6,7 +6,7 @@ FETCH = nix/fetch.py $(MIRROR) $(if $(DRIVER),--folder "$$DRIVER")
 BUILD = nix/run nix build -L
 TESTS = tests
 ARGS =
-CHECKS = contracts lint nix-files pages shell units manifest-current references-current worker-gpu-current
+CHECKS = contracts fields lint nix-files pages shell units manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
 .PHONY: demo test test-long test-install test-go test-gpu-image test-kernel-fuzz test-faults vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap

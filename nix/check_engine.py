@@ -21,6 +21,7 @@ import json
 from pathlib import Path
 from confide.guest.worker.engine import gpu
 from confide.guest.worker.engine.models_file import ServedModel
+from confide.guest.worker.engine.place import place_of
 from confide.protocol.engine_options import OPTIONS, EngineOptions
 
 every = EngineOptions(
@@ -30,8 +31,8 @@ every = EngineOptions(
 )
 commands = []
 for options, gpus in ((EngineOptions(), [0]), (every, [2, 3])):
-    model = ServedModel("m", Path("/run/confide/models/m"), bytes(32), ("chat",), engine=options)
-    commands.append(gpu.command(model, port=8100, gpus=gpus))
+    model = ServedModel("m", Path("/run/confide/models/1"), bytes(32), ("chat",), engine=options)
+    commands.append(gpu.command(model, socket=place_of(1).socket, gpus=gpus))
 parsers = {name: list(OPTIONS[name].known) for name in ("tool_call_parser", "reasoning_parser")}
 environment = dict(gpu.environment([0]))
 print(json.dumps({"commands": commands, "parsers": parsers, "environment": environment}))

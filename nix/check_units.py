@@ -1,8 +1,10 @@
-"""Rate the units of every role as systemd itself does: `systemd-analyze security`, without booting.
+"""Let systemd itself judge the units of every role, without booting.
 
 Runs in a root with systemd. Reads the environment: roles (JSON: name -> folders of units, a later
-one wins), seed, out. Fails for a unit above its limit. A unit with a limit of its own has to name
-each setting that is open, so that its reason can stand there.
+one wins), seed, out. Fails for a unit of which `systemd-analyze verify` says anything (a setting
+with a value that it does not take is ignored), and for one that `systemd-analyze security` rates
+above its limit. A unit with a limit of its own has to name each setting that is open, so that its
+reason can stand there.
 """
 
 from __future__ import annotations
@@ -44,6 +46,26 @@ def rate(root: Path, unit: str) -> tuple[float, list[str]]:
     return float(level[1]), sorted({re.split("[=/]", name)[0] for name in found})
 
 
+def make_programs(root: Path) -> None:
+    """Empty programs where the units have theirs."""
+    for file in (root / "etc/systemd/system").rglob("*"):
+        if file.is_file():
+            for path in re.findall(r"^Exec\w+=[-+!@:]*/(\S+)", file.read_text(), re.M):
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).touch(mode=0o755)
+
+
+def verify(root: Path, unit: str) -> list[str]:
+    """What systemd finds wrong with a unit below `root`, of a template with an instance."""
+    instance = unit.replace("@.", "@1.")
+    command = ["systemd-analyze", "verify", f"--root={root}", "--man=no", "--recursive-errors=no"]
+    said = subprocess.run([*command, instance], check=False, capture_output=True, text=True)
+    lines = said.stderr.splitlines()
+    if said.returncode and not lines:
+        lines = ["it is wrong"]
+    return [f"{unit}: {line}" for line in lines]
+
+
 def check(root: Path, unit: str) -> list[str]:
     """What is wrong with a unit of the system below `root`."""
     level, settings = rate(root, unit)
@@ -79,11 +101,14 @@ def check_role(folders: Sequence[str]) -> list[str]:
                 shutil.copyfile(file, copy)
         names = sorted(path.name for path in units.glob("*.service"))
         wrong = [line for name in names for line in check(root, name)]
+        make_programs(root)
+        every = sorted(path.name for path in units.glob("confide-*.*") if path.is_file())
+        wrong += [line for name in every for line in verify(root, name)]
         return wrong + without_effect(units)
 
 
 def main() -> None:
-    """Rate every unit of every role."""
+    """Check every unit of every role."""
     busybox = os.environ["seed"] + "/bin/busybox"
     subprocess.run([busybox, "mount", "-t", "tmpfs", "run", "/run"], check=True)
     roles: Mapping[str, Sequence[str]] = json.loads(os.environ["roles"])

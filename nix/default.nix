@@ -8,7 +8,7 @@ let
   images = import ./images.nix { inherit sources builders host programs; };
   go = import ./go.nix { inherit sources builders; };
   manifests = import ./manifests.nix { inherit builders host programs images; };
-  checks = import ./checks.nix { inherit builders host programs images manifests; };
+  checks = import ./checks.nix { inherit sources builders host programs images manifests; };
 
   licensed = license: builtins.mapAttrs (_: package: package // { meta = package.meta // { inherit license; }; });
   # Of what an output holds itself, not of what it leads to.

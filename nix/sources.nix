@@ -53,6 +53,11 @@ in
   wheels = set:
     map (wheel: flat wheel.filename wheel.sha256) (read (./lock + "/wheels-${set}.json")).wheels;
 
+  # wheelsOf "engine" [ "openai" ]: those of one set that belong to these packages.
+  wheelsOf = set: names:
+    map (wheel: flat wheel.filename wheel.sha256)
+      (builtins.filter (wheel: builtins.elem wheel.name names) (read (./lock + "/wheels-${set}.json")).wheels);
+
   # What the lock says about these packages (for a bill of materials): [ { name version path size sha256 } ].
   lockedDebs = release: sets:
     map (name: lock.releases.${release}.packages.${name} // { inherit name; })

@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from confide.protocol.evidence import Evidence, VtpmReport
+from confide.protocol.routes.table import SEALED
 from confide.protocol.sealed import (
-    PATHS,
     RequestContent,
     RequestHeaders,
     RequestKey,
@@ -67,7 +67,7 @@ def test_the_worker_has_no_certificate_and_serves_nothing(refused: Refused) -> N
     assert health.json() == {"role": "worker-gpu", "state": "no-gpu", "models": models}
     key = RequestKey(os.urandom(32), os.urandom(32), os.urandom(32), os.urandom(SEALED_SHARE_SIZE))
     headers = RequestHeaders("tiny", os.urandom(32), os.urandom(32), os.urandom(32))
-    for path in PATHS:
+    for path in SEALED:
         sealer = RequestSealer(key, 0)
         body = sealer.seal(RequestContent(b"{}"), headers, method="POST", path=path)
         reply = requests.post(f"{url}{path}", data=body, headers=headers.encode(), timeout=30)

@@ -124,15 +124,18 @@ def _raised_in(path: str, tree: ast.Module, kinds: Mapping[str, str]) -> Iterato
     for each in ast.walk(tree):
         if isinstance(each, ast.ClassDef) and each.name in kinds and each.name not in KINDS:
             # `super().__init__(code, ...)` of an error class of its own.
-            inner = [node for node in ast.walk(each) if isinstance(node, ast.Call)]
+            inner = [node for node in ast.walk(each) if _is_super(node)]
             calls = [(node, each.name if node in inner else name) for node, name in calls]
     own_arguments = {"TpmRefusedError", "GatewayRefusal"}  # made without a code
     for node, name in calls:
-        is_super = ast.unparse(node.func) == "super().__init__"
-        if name not in kinds or (name in own_arguments and not is_super):
+        if name not in kinds or (name in own_arguments and not _is_super(node)):
             continue
         for code in _codes(node.args[0], path, kinds[name]):
             yield Raised(f"{path}:{node.lineno}", room, kinds[name], code)
+
+
+def _is_super(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "super().__init__"
 
 
 def _name(call: ast.Call) -> str:

@@ -20,7 +20,7 @@ def print_lists(
     machine: Machine, type_lines: Callable[[str], None], names: Sequence[str]
 ) -> list[str]:
     """Have the machine print these lists. Returns all lines of its console."""
-    type_lines(f": >/run/reach\n{_UNITS}\n")
+    type_lines(f": >/dev/reach\n{_UNITS}\n")
     for name in names:
         said(machine, f"reach {name}: end", LIST_SECONDS)
     return lines(machine)

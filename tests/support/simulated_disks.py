@@ -69,5 +69,8 @@ class SimulatedSystem:
             raise OSError(5, "Input/output error")
         self.mounts[target] = device
 
+    def mount_small(self, target: Path) -> None:
+        self.mounts[target] = Path("memory")
+
     def unmount(self, target: Path) -> None:
         del self.mounts[target]

@@ -1,9 +1,9 @@
 """Debug images only: lists what a program in a unit's place can reach inside this machine.
 
-The units of role and engines start it after their own program, so it has their user and their
-restrictions. It stays in the background, so that a unit ends as in a release image, and waits for
-the file `GO`, which root makes at the console. Then it tries everything and prints what worked, one
-line each: "reach NAME: WHAT". It changes nothing.
+The units of role, engines and their supervisor start it after their own program, so it has their
+user and their restrictions. It stays in the background, so that a unit ends as in a release image,
+and waits for the file `GO`, which root makes at the console. Then it tries everything and prints
+what worked, one line each: "reach NAME: WHAT". It changes nothing.
 
 With the argument "units", root at the console gets what the kernel enforces of each unit's
 restrictions. A line names no process id, size or random port, so two boots of one image print the
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-GO = Path("/run/reach")
+GO = Path("/dev/reach")  # where every unit sees it
 HOST = "10.0.2.2"  # what QEMU's network calls the host
 FIRST_RANDOM_PORT = 32768
 LISTENING = "0A"  # a state in /proc/net/tcp
@@ -48,6 +48,7 @@ CALLS = {
     "bpf": (321, 0, 0, 0),
     "clone3": (435, 0, 0),
     "fsopen": (430, 0, 0),
+    "inotify_init1": (294, 0),
     "io_uring_setup": (425, 0, 0),
     "keyctl": (250, 0, 0, 0),
     "mount": (165, 0, 0, 0, 0, 0),

@@ -50,6 +50,7 @@ class Upstream:
         connect_seconds: float = 10.0,
         read_seconds: float = 600.0,
         idle_connections: int = STREAMS,
+        connection: Callable[[float], http.client.HTTPConnection] | None = None,
         resends: bool = True,
         may_send: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = boot_seconds,
@@ -59,6 +60,9 @@ class Upstream:
 
         `resends`: whether the same bytes may reach the peer twice. They do when a kept connection
         breaks before an answer. A sealed request would be refused the second time, as a replay.
+
+        `connection` makes one that times out after so many seconds, if it is not one to the host
+        and port of the URL.
         """
         parts = split_base_url(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
@@ -68,6 +72,7 @@ class Upstream:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._idle_limit = idle_connections
+        self._connection = connection
         self.resends = resends
         self._may_send = may_send
         self._clock = clock
@@ -165,6 +170,8 @@ class Upstream:
             connection.close()
 
     def _new_connection(self) -> http.client.HTTPConnection:
+        if self._connection is not None:
+            return self._connection(self._connect_seconds)
         if self._tls is None:
             return http.client.HTTPConnection(self._host, self._port, timeout=self._connect_seconds)
         return http.client.HTTPSConnection(

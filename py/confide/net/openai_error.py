@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confide.errors import ConfideError
+from confide.protocol.routes.kinds import RequestFieldError
 from measure.printable import printable
 
 _TYPES = {
@@ -23,6 +24,6 @@ def from_error(error: ConfideError, status: int) -> dict[str, object]:
     return {
         "message": printable(str(error)),
         "type": _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
-        "param": None,
+        "param": error.pointer if isinstance(error, RequestFieldError) else None,
         "code": printable(error.code),
     }

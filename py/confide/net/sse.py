@@ -64,10 +64,15 @@ def payload(event: bytes) -> object:
         return None
     try:
         return json.loads(event[5:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def event(answer: object) -> bytes:
+    """One event with this JSON."""
+    return b"data: " + json.dumps(answer).encode() + b"\n\n"
 
 
 def error_event(error: dict[str, object]) -> bytes:
     """An event that OpenAI clients raise as an error: ``data: {"error": {...}}``."""
-    return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+    return event({"error": error})

@@ -111,6 +111,10 @@ CODES = {
         "manifest.",
         PolicyError,
     ),
+    "refused-field": Code(
+        "The service refuses a field of the request, or a value of it, and says why. Leave it out.",
+        FormatError,
+    ),
     "stale-key": Code(
         "The sealed key is older than one hour. Check the clock and seal a new key.",
         VerificationError,

@@ -34,7 +34,6 @@ from measure.kinds import Blob, Integer
 VERSION = "confide/2"
 REQUEST_TYPE = "application/confide-request"
 JSON_TYPE = "application/json"
-PATHS = ("/v1/chat/completions", "/v1/completions")
 MAX_REQUEST = 16 << 20
 MAX_PACE = 1000
 COUNTER_SIZE = 8

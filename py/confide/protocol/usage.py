@@ -70,16 +70,5 @@ def require_within(usage: Usage, bounds: Usage) -> None:
 
 
 def _count(value: object) -> int:
-    """A number of the request, 0 for what is none. Engines take 2.0 and "2" for 2, as pydantic."""
-    match value:
-        case bool():
-            return 0
-        case int():
-            number = value
-        case float() if value.is_integer():
-            number = int(value)
-        case str() if len(value) <= 10 and value.isascii() and value.isdigit():
-            number = int(value)
-        case _:
-            return 0
-    return number if 0 < number < 2**31 else 0
+    """A number of the request, 0 for what is none."""
+    return value if type(value) is int and 0 < value < 2**31 else 0

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from confide.protocol.configdisk import MAX_MODELS
+
 IMAGES = Path(__file__).parents[3] / "images"
 HARDENING = IMAGES / "common/systemd/confide-.service.d/hardening.conf"
 UNITS = sorted(IMAGES.glob("**/systemd/confide-*.service"))
@@ -55,7 +57,7 @@ def test_only_listed_system_calls_are_allowed(unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
 def test_only_the_engine_writes_code(unit: Path) -> None:
-    allowed = unit.name == "confide-engine.service"
+    allowed = unit.name == "confide-engine@.service"
     assert values(unit, "MemoryDenyWriteExecute") == ["no" if allowed else "yes"]
 
 
@@ -156,3 +158,71 @@ def test_machine_ends_with_its_mounter() -> None:
     lines = (IMAGES / "worker/systemd/confide-disks.service").read_text().splitlines()
     assert {"SuccessAction=poweroff-force", "FailureAction=poweroff-force"} < set(lines)
     assert not [line for line in lines if line.startswith("Restart=")]
+
+
+# engines
+
+
+WORKER = IMAGES / "worker/systemd"
+ENGINES = [f"engine-{number}" for number in range(1, MAX_MODELS + 1)]
+
+
+def test_every_engine_can_be_started_and_ended() -> None:
+    found = settings(WORKER / "confide-engines.service", "[Unit]")
+    wanted = " ".join(value for key, value in found if key == "Wants").split()
+    assert sorted(wanted) == sorted(
+        f"confide-engine{end}@{number}.path"
+        for number in range(1, MAX_MODELS + 1)
+        for end in ("", "-end")
+    )
+    ended = settings(WORKER / "confide-engine-end@.target", "[Unit]")
+    assert "confide-engine@%i.service" in dict(ended)["Conflicts"].split()
+    start = dict(settings(WORKER / "confide-engine@.path", "[Path]"))
+    assert start == {"PathChanged": "/run/confide-engines/start/%i"}
+    end = dict(settings(WORKER / "confide-engine-end@.path", "[Path]"))
+    assert end["PathExists"] == "/run/confide-engines/end/%i"
+
+
+@pytest.mark.parametrize("unit", ["confide-role.service.d/role.conf", "confide-engines.service"])
+def test_who_reaches_the_engines_sockets(unit: str) -> None:
+    [groups] = values(WORKER / unit, "SupplementaryGroups")
+    assert groups.split() == ENGINES
+
+
+def test_an_engine_has_what_is_its_own_and_no_more() -> None:
+    """Each of these is a way from one engine to another, or to the next process of the same."""
+    unit = WORKER / "confide-engine@.service"
+    expected = {
+        "BindPaths": ["/run/confide-engine/%i/run"],
+        "BindReadOnlyPaths": ["/run/confide/models/%i /run/confide-engines/launch/%i.json"],
+        "Group": [],
+        "MemoryMax": ["80%"],
+        "PrivateIPC": ["yes"],
+        "PrivateNetwork": ["yes"],
+        "PrivateTmp": ["disconnected"],
+        "ProtectProc": ["invisible"],
+        "RuntimeDirectory": ["confide-engine/%i/run"],
+        "RuntimeDirectoryMode": ["0750"],
+        "RuntimeDirectoryPreserve": [],
+        "Slice": [],
+        "StandardError": ["file:/run/confide-engines/stderr/%i"],
+        "StandardOutput": [],
+        "SupplementaryGroups": [],
+        "TasksMax": ["8192"],
+        "TemporaryFileSystem": [
+            "/run:ro,mode=0755",
+            "/dev/shm:mode=1777,nosuid,nodev,size=25%",
+        ],
+        "UMask": ["0007"],
+        "User": ["engine-%i"],
+    }
+    assert {name: values(unit, name) for name in expected} == expected
+    assert ("StartLimitBurst", "30") in settings(unit, "[Unit]")
+    assert not values(unit, "Restart"), "the supervisor decides"
+    assert not values(unit, "KillMode"), "the whole control group"
+
+
+def test_the_machine_does_not_end_with_an_engine() -> None:
+    for unit in ("confide-engine@.service", "confide-engines.service"):
+        text = (WORKER / unit).read_text()
+        assert "FailureAction" not in text and "SuccessAction" not in text

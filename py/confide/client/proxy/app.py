@@ -15,7 +15,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from confide.client.codes import CODES, PROXY_STATUS
 from confide.client.proxy.answer import ReportedError
-from confide.client.proxy.completions import MAX_BODY, PATHS, Completions, GatewayRefusal
+from confide.client.proxy.completions import MAX_BODY, Completions, GatewayRefusal
 from confide.client.proxy.local_key import require_local_key
 from confide.client.proxy.loopback import is_loopback
 from confide.client.proxy.session import Session
@@ -32,6 +32,7 @@ from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import STREAM_HEADERS, flask_app
 from confide.protocol.manifest import Manifest
 from confide.protocol.opt_outs import unchecked
+from confide.protocol.routes.table import MODELS, ROUTES, SEALED
 
 
 def create_app(
@@ -84,7 +85,7 @@ def create_app(
         )
         return answer, 200 if left else 503
 
-    @app.get("/v1/models")
+    @app.get(MODELS.path)
     def models() -> Response:
         data = [
             {"id": model.name, "object": "model", "created": 0, "owned_by": "confide"}
@@ -104,8 +105,10 @@ def create_app(
                 response.call_on_close(stack.pop_all().close)
             return response
 
-    for path in PATHS:
-        app.add_url_rule(path, endpoint=path, view_func=complete, methods=["POST"])
+    for route in SEALED.values():
+        app.add_url_rule(
+            route.path, endpoint=route.path, view_func=complete, methods=[route.method]
+        )
     return app
 
 
@@ -171,7 +174,7 @@ def _refused(error: HTTPException) -> Response:
             PolicyError(
                 "not-implemented",
                 "the proxy does not have this endpoint",
-                expected="GET /v1/models, GET /healthz, POST " + ", POST ".join(PATHS),
+                expected=", ".join(f"{route.method} {route.path}" for route in ROUTES),
                 seen=ascii(f"{request.method} {request.path}")[:120],
             )
         )

@@ -33,6 +33,7 @@ from confide.net.http_client import StaleConnectionError, Upstream, UpstreamAnsw
 from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
 from confide.protocol.model import Model
 from confide.protocol.opener import ResponseOpener
+from confide.protocol.routes.table import SEALED
 from confide.protocol.sealed import RequestContent, RequestHeaders, RequestKey, RequestSealer
 from confide.protocol.usage import Usage, require_within, token_bounds
 from confide.protocol.workers import LIST_HEADER, MAX_LIST, WRONG_WORKER
@@ -49,9 +50,6 @@ MAX_WORKERS = 3
 
 MAX_RETRY_AFTER = 3600
 """Seconds for which a gateway can put an app off at most."""
-
-_TASKS = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
-PATHS = tuple(_TASKS)
 
 _GATEWAY_TROUBLE = (502, 503, 504)
 
@@ -109,7 +107,7 @@ class Completions:
         """Answer a request of an app.
 
         Args:
-            path: One of `PATHS`.
+            path: That of a sealed route.
             body: The app's JSON, at most `MAX_BODY` bytes.
             watch: Ends the call when the app hangs up.
             stack: Gets what must be closed after the answer.
@@ -123,7 +121,7 @@ class Completions:
             ReportedError: The service reported an error in the clear.
             VerificationError: The answer is not authentic.
         """
-        prompt = Prompt.parse(path, body)
+        prompt = Prompt.parse(SEALED[path], body)
         model = _allowed(self._session.current(), prompt)
         sealable = prompt.salted(self._cache_secret)
         tried: set[bytes] = set()
@@ -217,7 +215,7 @@ class Completions:
         self, attempt: _Attempt, watch: DisconnectWatch, stack: ExitStack
     ) -> tuple[Head, SealedAnswer]:
         """Send to one worker; return when the head of its answer has opened."""
-        worker, path = attempt.worker, attempt.prompt.path
+        worker, path = attempt.worker, attempt.prompt.route.path
         share, sealed_share = worker.share
         worker_key, counter = attempt.key.next_for(worker.id)
         key = RequestKey(worker_key, share, worker.kem_sha256, sealed_share)
@@ -307,7 +305,7 @@ class _Attempt:
 def _allowed(established: Established, prompt: Prompt) -> Model:
     """The model of a request. Raises PolicyError for one that the manifest does not allow."""
     model = established.manifest.model(prompt.model)
-    task = _TASKS[prompt.path]
+    task = prompt.route.task
     if task not in model.tasks:
         raise PolicyError(
             "unknown-task",

@@ -1,4 +1,4 @@
-"""What the proxy reads of an app's request, and the one thing that it adds: a salt for caches."""
+"""An app's request as the proxy sends it: what is in the table, and a salt for caches."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from confide.errors import FormatError
+from confide.protocol.routes.table import Route, encode
 
 CACHE_SALT_INFO = b"confide/cache-salt/2"
 SHARED = "shared:"
@@ -19,60 +20,43 @@ SHARED = "shared:"
 PROMPT_START = 1024
 """Characters of a prompt that tell which conversation it belongs to."""
 
-_SPACE = b" \t\r\n"
-
 
 @dataclass(frozen=True, repr=False)
 class Prompt:
-    """An app's request: its path, its bytes, and the same as JSON says it."""
+    """An app's request: its route, and what the route makes of its body."""
 
-    path: str
-    body: bytes
-    request: Mapping[str, object]
-    model: str
+    route: Route
+    request: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, path: str, body: bytes) -> Prompt:
-        """Read a request. Raises FormatError `bad-json` or `bad-request`."""
-        try:
-            request = json.loads(body.decode())
-        except (ValueError, RecursionError) as error:
-            raise FormatError(
-                "bad-json", "the body of the request is not JSON", expected="a JSON object"
-            ) from error
-        model = request.get("model") if isinstance(request, dict) else None
-        if not isinstance(model, str):
-            raise FormatError(
-                "bad-request",
-                "the request names no model",
-                expected='a JSON object with a text field "model"',
-            )
-        return cls(path, body, request, model)
+    def parse(cls, route: Route, body: bytes) -> Prompt:
+        """Read a request. Raises what `Route.read` raises."""
+        return cls(route, route.read(body))
+
+    @property
+    def model(self) -> str:
+        """The model that it names."""
+        name: str = self.request["model"]
+        return name
 
     @property
     def conversation(self) -> bytes:
         """32 bytes that the turns of one conversation share: what comes first in the request."""
-        messages = self.request.get("messages")
-        if isinstance(messages, list):
-            users = (
-                at
-                for at, message in enumerate(messages)
-                if isinstance(message, dict) and message.get("role") == "user"
-            )
-            start: object = messages[: next(users, 0) + 1]
+        if "messages" in self.request:
+            messages = self.request["messages"]
+            users = (at for at, message in enumerate(messages) if message["role"] == "user")
+            start = messages[: next(users, 0) + 1]
         else:
-            start = self.request.get("prompt")
-            start = start[:PROMPT_START] if isinstance(start, (str, list)) else ""
+            start = self.request["prompt"][:PROMPT_START]
         return sha256(json.dumps([self.model, start]).encode()).digest()
 
     def salted(self, secret: bytes) -> bytes:
-        """The body with a salt for the engine's prefix cache, unless the app gave one.
+        """The request with a salt for the engine's prefix cache, unless the app gave one.
 
         `secret` is 32 bytes of this client. The salt does not depend on the inference key, so what
         the engine remembers outlives it.
         """
-        if self.request.get("cache_salt") is not None:
-            return self.body
+        if "cache_salt" in self.request:
+            return encode(self.request)
         digest = HKDF(SHA256(), 32, None, CACHE_SALT_INFO + self.model.encode()).derive(secret)
-        # A JSON object that is not empty. Of a key that is there twice, the last one counts.
-        return self.body.rstrip(_SPACE)[:-1] + f',"cache_salt":"{SHARED}{digest.hex()}"}}'.encode()
+        return encode({**self.request, "cache_salt": f"{SHARED}{digest.hex()}"})

@@ -16,7 +16,8 @@ from confide.guest.worker.encryption_proxy import EncryptionProxy, SealedCall
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.server import cbor_response, flask_app
 from confide.protocol.frames import RESPONSE_TYPE
-from confide.protocol.sealed import MAX_REQUEST, PATHS
+from confide.protocol.routes.table import SEALED
+from confide.protocol.sealed import MAX_REQUEST
 from confide.protocol.workers import WorkerOffer, rounded_load
 
 READY = "ready"
@@ -103,6 +104,6 @@ def create_app(
             response.call_on_close(stack.pop_all().close)
             return response
 
-    for path in PATHS:
-        app.add_url_rule(path, endpoint=path, view_func=sealed, methods=["POST"])
+    for route in SEALED.values():
+        app.add_url_rule(route.path, endpoint=route.path, view_func=sealed, methods=[route.method])
     return app

@@ -29,9 +29,9 @@ MIN_SALT = 32
 """Fewest characters of a client's salt: 128 bits in hex."""
 
 
-def is_of_one_user(chosen: object) -> bool:
+def is_of_one_user(chosen: str | None) -> bool:
     """Whether a request's own `cache_salt`, or None, is that of one user."""
-    return isinstance(chosen, str) and not chosen.startswith(SHARED)
+    return chosen is not None and not chosen.startswith(SHARED)
 
 
 class CacheSalts:
@@ -40,22 +40,22 @@ class CacheSalts:
     def __init__(self) -> None:
         self._secret = os.urandom(32)
 
-    def for_request(self, key_id: bytes, chosen: object) -> str:
+    def for_request(self, key_id: bytes, chosen: str | None) -> str:
         """The salt for a request under this key (32 bytes); `chosen` is its cache_salt, or None.
 
         Raises FormatError "bad-cache-salt".
         """
         if chosen is None:
             return self._digest(b"key", key_id)
-        if not isinstance(chosen, str) or len(chosen) < MIN_SALT:
+        if len(chosen) < MIN_SALT:
             raise FormatError(
                 "bad-cache-salt",
                 "the cache_salt of the request is malformed",
                 expected=f"a secret text of at least {MIN_SALT} characters",
-                seen=f"{len(chosen)} characters" if isinstance(chosen, str) else "another type",
+                seen=f"{len(chosen)} characters",
                 next="leave it out to share no cache",
             )
-        return self._digest(b"chosen", chosen.encode("utf-8", "surrogatepass"))
+        return self._digest(b"chosen", chosen.encode())
 
     def _digest(self, kind: bytes, value: bytes) -> str:
         return hmac.digest(self._secret, kind + b"\0" + value, "sha256").hex()

@@ -1,19 +1,20 @@
-"""The parts of the OpenAI protocol that the worker reads: the model, caches and token counts.
+"""What the worker does to a request of the OpenAI protocol, and what it reads of the answer.
 
-The engine does not get the client's bytes but a new encoding of what was checked here. So odd JSON
-(double keys, huge numbers) cannot mean one thing here and another there.
+The engine does not get the client's bytes, nor a changed copy of them: `Route.read` makes a request
+of what is in the table, and it is encoded anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
-from typing import NoReturn
 
-from confide.errors import FormatError, PolicyError, VerificationError
+from confide.errors import PolicyError, VerificationError
 from confide.guest.worker.cache_salt import is_of_one_user
 from confide.net import sse
+from confide.protocol.routes.table import Route, encode
 from confide.protocol.usage import TOKEN, Usage, require_within, token_bounds
 
 
@@ -22,54 +23,38 @@ class CompletionRequest:
 
     def __init__(
         self,
+        route: Route,
         plaintext: bytes,
         *,
         model: str,
         max_model_len: int | None,
-        cache_salt: Callable[[object], str],
+        cache_salt: Callable[[str | None], str],
     ) -> None:
-        """Check a request against the model that its headers name.
+        """Check a request against its route, and against the model that its headers name.
 
         `max_model_len` is the manifest's for the model. `cache_salt` gets the client's own salt, or
-        None, and returns the engine's. Raises FormatError "bad-json" and what that raises,
-        PolicyError "model-mismatch".
+        None, and returns the engine's. Raises what `Route.read` and that raise, and PolicyError
+        "model-mismatch".
         """
-        request = _parse(plaintext)
-        self.bounds = token_bounds(plaintext, request, max_model_len)
-        self.shows_cached = is_of_one_user(request.get("cache_salt"))
-        if request.get("model") != model:
+        request = route.read(plaintext)
+        if request["model"] != model:
             raise PolicyError(
                 "model-mismatch",
                 "the body of the request names another model than its header",
                 expected=model,
-                seen=ascii(request.get("model"))[:80],
             )
-        request["cache_salt"] = cache_salt(request.get("cache_salt"))
-        self.streams = request.get("stream") is True
-        options = request.get("stream_options")
-        asked = isinstance(options, dict) and bool(options.get("include_usage"))
+        chosen = request.get("cache_salt")
+        self.bounds = token_bounds(plaintext, request, max_model_len)
+        self.shows_cached = is_of_one_user(chosen)
+        self.streams = request.get("stream", False)
+        options = request.get("stream_options", {})
+        asked = options.get("include_usage", False)
         self.hides_usage = self.streams and not asked
         if self.hides_usage:
-            # The receipt needs the counts. The client gets them only if it asked.
-            given = options if isinstance(options, dict) else {}
-            request["stream_options"] = {**given, "include_usage": True}
-        self.body = json.dumps(request, separators=(",", ":")).encode()
-
-
-def _parse(plaintext: bytes) -> dict[str, object]:
-    def refuse(number: str) -> NoReturn:
-        raise ValueError(f"{number} is not JSON")
-
-    try:
-        request = json.loads(plaintext.decode(), parse_constant=refuse)
-        json.dumps(request, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise FormatError("bad-json", "the body of the request is not JSON") from error
-    if not isinstance(request, dict):
-        raise FormatError(
-            "bad-json", "the body of the request is not a JSON object", seen=type(request).__name__
-        )
-    return request
+            # The receipt needs the counts, once. The client gets them only if it asked.
+            request["stream_options"] = {"include_usage": True}
+        request["cache_salt"] = cache_salt(chosen)
+        self.body = encode(request)
 
 
 class TokenCounts:
@@ -79,10 +64,12 @@ class TokenCounts:
     allow count as zero and raise VerificationError "bad-usage".
     """
 
-    def __init__(self, bounds: Usage, *, shows_cached: bool) -> None:
+    def __init__(self, route: Route, bounds: Usage, *, shows_cached: bool) -> None:
         """`shows_cached`: whether answers say how much of the prompt was cached."""
+        self._route = route
         self._bounds = bounds
         self._shows_cached = shows_cached
+        self._held: tuple[bytes, dict[str, object]] | None = None
         self.usage = Usage(TOKEN, 0, 0)
 
     def read_body(self, body: bytes) -> bytes:
@@ -95,18 +82,42 @@ class TokenCounts:
         return json.dumps(answer).encode() if found and changed else body
 
     def read_events(self, events: bytes, *, hide: bool) -> bytes:
-        """Take the counts from complete events. Returns the events, without usage if `hide`."""
+        """Take the counts from complete events. Returns the events, without usage if `hide`.
+
+        The engine's usage event is its last, and has what belongs into the last one. So if it is
+        hidden, each event that ends a choice is held until the next one has come.
+        """
         # In a JSON string the quotes would be escaped, so this finds keys only.
-        if b'"usage"' not in events:
+        if b'"usage"' not in events and not (hide and (self._held or _FINISH.search(events))):
             return events
         kept = []
         for event in sse.split(events):
             answer = sse.payload(event)
             found, changed = self._read(answer)
-            if hide and found and isinstance(answer, dict) and answer.get("choices") == []:
-                continue
-            kept.append(b"data: " + json.dumps(answer).encode() + b"\n\n" if changed else event)
+            event = sse.event(answer) if changed else event
+            if not hide or not isinstance(answer, dict):
+                kept += [self.rest(), event]
+            elif found and answer.get("choices") == []:
+                kept.append(self._finish(answer))
+            else:
+                kept.append(self.rest())
+                if _FINISH.search(event):
+                    self._held = event, answer
+                else:
+                    kept.append(event)
         return b"".join(kept)
+
+    def rest(self) -> bytes:
+        """The event that is held, or nothing. To be called at the end, too."""
+        event, self._held = self._held[0] if self._held else b"", None
+        return event
+
+    def _finish(self, last: dict[str, object]) -> bytes:
+        fingerprint = last.get("system_fingerprint")
+        if self._held and isinstance(fingerprint, str):
+            answer = self._held[1] | {"system_fingerprint": fingerprint}
+            self._held = sse.event(answer), answer
+        return self.rest()
 
     def _read(self, answer: object) -> tuple[bool, bool]:
         """Take the counts from an answer or event: (there were some, the answer was changed)."""
@@ -114,7 +125,7 @@ class TokenCounts:
         if not isinstance(usage, dict):
             return False, False
         counted = Usage(
-            TOKEN, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+            TOKEN, _count(usage.get(self._route.input)), _count(usage.get(self._route.output))
         )
         try:
             require_within(counted, self._bounds)
@@ -123,10 +134,16 @@ class TokenCounts:
             raise
         self.usage = counted
         details = usage.get("prompt_tokens_details")
-        if self._shows_cached or not isinstance(details, dict) or "cached_tokens" not in details:
+        if self._shows_cached or not isinstance(details, dict):
             return True, False
-        del details["cached_tokens"]
-        return True, True
+        told = [name for name in _CACHED if name in details]
+        for name in told:
+            del details[name]
+        return True, bool(told)
+
+
+_CACHED = ("cached_tokens", "created_cache_tokens")
+_FINISH = re.compile(rb'"finish_reason": ?"')
 
 
 def _count(value: object) -> int:

@@ -19,7 +19,8 @@ from confide.net.http_client import Upstream, UpstreamAnswer
 from confide.net.server import STREAM_HEADERS, cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
-from confide.protocol.sealed import MAX_REQUEST, PATHS, RequestHeaders
+from confide.protocol.routes.table import MODELS, SEALED
+from confide.protocol.sealed import MAX_REQUEST, RequestHeaders
 from confide.protocol.workers import LIST_HEADER, WRONG_WORKER
 
 APART = ("POST /confide/v1/attest", "POST /confide/v1/keys")
@@ -61,7 +62,7 @@ def create_app(
             role="gateway", state="ready", models=workers.models(), clock_skew=clock_skew()
         )
 
-    @app.get("/v1/models")
+    @app.get(MODELS.path)
     def models() -> Response:
         data = [
             {"id": name, "object": "model", "created": 0, "owned_by": "confide"}
@@ -143,8 +144,8 @@ def create_app(
             response.call_on_close(stack.pop_all().close)
             return response
 
-    for path in PATHS:
-        app.add_url_rule(path, endpoint=path, view_func=sealed, methods=["POST"])
+    for route in SEALED.values():
+        app.add_url_rule(route.path, endpoint=route.path, view_func=sealed, methods=[route.method])
     return app
 
 

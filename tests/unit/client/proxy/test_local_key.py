@@ -24,7 +24,7 @@ from tests.support.simulated_machine import manifest_bytes
 from tests.support.site_manifest import site_manifest
 
 KEY = "k" * MIN_LENGTH
-HELLO = b'{"model": "tiny", "messages": []}'
+HELLO = b'{"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}'
 
 
 def proxy(local_key: str = KEY, data: bytes = b"", *, is_foreign: bool = False) -> FlaskClient:

@@ -406,5 +406,5 @@ def test_a_receipt_of_another_worker_of_the_mesh(lab: Lab) -> None:
 
 def test_a_model_that_is_not_there_is_not_sent(lab: Lab) -> None:
     with pytest.raises(PolicyError):
-        lab.ask(b'{"model": "gpt-5"}')
+        lab.ask(b'{"model": "gpt-5", "messages": [{"role": "user", "content": "hello"}]}')
     assert not lab.sent

@@ -10,6 +10,7 @@ from confide.errors import FormatError, VerificationError
 from confide.guest.worker.completion import CompletionRequest, TokenCounts
 from confide.net import sse
 from confide.net.chunked import Dechunker
+from confide.protocol.routes.table import SEALED
 from confide.protocol.usage import TOKEN, Usage
 
 EVENTS = b'data: {"a": 1}\n\n: comment\n\ndata: {"b": "\\n\\n"}\r\n\r\ndata: [DONE]\n\n'
@@ -116,47 +117,69 @@ def test_a_cut_chunked_body(cut: int) -> None:
 
 
 def request(**fields: object) -> CompletionRequest:
-    body = json.dumps({"model": "tiny", **fields}).encode()
+    body = json.dumps({"model": "tiny", "messages": [HELLO], **fields}).encode()
     return CompletionRequest(
-        body, model="tiny", max_model_len=None, cache_salt=lambda chosen: f"salt {chosen}"
+        ROUTE, body, model="tiny", max_model_len=None, cache_salt=lambda chosen: f"salt {chosen}"
     )
 
 
-def test_a_request_goes_on_as_it_is() -> None:
-    fields = {"messages": [{"role": "user", "content": "ü\ud83d"}], "temperature": 0.1, "n": 2**70}
-    salted = {"model": "tiny", **fields, "cache_salt": "salt None"}
-    assert json.loads(request(**fields).body) == salted
+def test_the_engine_gets_what_was_parsed() -> None:
+    fields = {"temperature": 0.1, "stop": ["\u00fc"], "user": "somebody", "seed": None}
+    assert (
+        request(**fields).body
+        == (
+            '{"model":"tiny","messages":[{"role":"user","content":"hello"}],'
+            '"temperature":0.1,"stop":["\u00fc"],"cache_salt":"salt None"}'
+        ).encode()
+    )
+
+
+USAGE_ONCE = {"include_usage": True}
 
 
 @pytest.mark.parametrize(
-    ("fields", "streams", "hides"),
+    ("fields", "streams", "hides", "asked"),
     [
-        ({}, False, False),
-        ({"stream": False}, False, False),
-        ({"stream": "yes"}, False, False),
-        ({"stream": True}, True, True),
-        ({"stream": True, "stream_options": None}, True, True),
-        ({"stream": True, "stream_options": {"include_usage": False}}, True, True),
-        ({"stream": True, "stream_options": {"include_usage": True}}, True, False),
+        ({}, False, False, None),
+        ({"stream": False}, False, False, None),
+        ({"stream": None}, False, False, None),
+        ({"stream": True}, True, True, USAGE_ONCE),
+        ({"stream": True, "stream_options": None}, True, True, USAGE_ONCE),
+        ({"stream": True, "stream_options": {"include_usage": False}}, True, True, USAGE_ONCE),
+        # Without include_usage an engine ignores it. The worker's own must not wake it.
+        (
+            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            True,
+            True,
+            USAGE_ONCE,
+        ),
+        ({"stream": True, "stream_options": USAGE_ONCE}, True, False, USAGE_ONCE),
+        (
+            {"stream": True, "stream_options": {**USAGE_ONCE, "continuous_usage_stats": True}},
+            True,
+            False,
+            {**USAGE_ONCE, "continuous_usage_stats": True},
+        ),
     ],
 )
 def test_usage_is_always_asked_of_the_engine(
-    fields: dict[str, object], streams: bool, hides: bool
+    fields: dict[str, object], streams: bool, hides: bool, asked: object
 ) -> None:
     given = request(**fields)
     assert (given.streams, given.hides_usage) == (streams, hides)
-    if streams:
-        assert json.loads(given.body)["stream_options"]["include_usage"] is True
+    assert json.loads(given.body).get("stream_options") == asked
 
 
 USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
 WORD = b'data: {"choices": [{"delta": {"content": "\\"usage\\""}}]}\n\n'
 BOUNDS = Usage(TOKEN, 1000, 100)
+ROUTE = SEALED["/v1/chat/completions"]
+HELLO = {"role": "user", "content": "hello"}
 NOTHING = Usage(TOKEN, 0, 0)
 
 
 def counter(*, shows_cached: bool = False) -> TokenCounts:
-    return TokenCounts(BOUNDS, shows_cached=shows_cached)
+    return TokenCounts(ROUTE, BOUNDS, shows_cached=shows_cached)
 
 
 def test_the_usage_event_is_hidden_and_nothing_else() -> None:
@@ -164,6 +187,29 @@ def test_the_usage_event_is_hidden_and_nothing_else() -> None:
     assert counts.read_events(WORD + USAGE + WORD, hide=True) == WORD + WORD
     assert counts.usage == Usage(TOKEN, 3, 4)
     assert counts.read_events(WORD + USAGE, hide=False) == WORD + USAGE
+
+
+END = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+PRINTED = USAGE.replace(b"}\n", b', "system_fingerprint": "vllm-1"}\n')
+DONE = b"data: [DONE]\n\n"
+
+
+def test_the_last_event_keeps_the_fingerprint_of_the_hidden_one() -> None:
+    stamped = END.replace(b"}\n", b', "system_fingerprint": "vllm-1"}\n')
+    counts = counter()
+    parts = [WORD, END, PRINTED, DONE]
+    assert [counts.read_events(part, hide=True) for part in parts] == [WORD, b"", stamped, DONE]
+    assert counter().read_events(b"".join(parts), hide=True) == WORD + stamped + DONE
+    assert counts.usage == Usage(TOKEN, 3, 4)
+
+
+def test_the_last_event_is_held_no_longer_than_until_the_next() -> None:
+    counts = counter()
+    parts = [END, END, USAGE, DONE]
+    assert [counts.read_events(part, hide=True) for part in parts] == [b"", END, END, DONE]
+    assert counts.read_events(END, hide=True) == counts.read_events(b"", hide=True) == b""
+    assert (counts.rest(), counts.rest()) == (END, b"")
+    assert counter().read_events(END + PRINTED, hide=False) == END + PRINTED
 
 
 @pytest.mark.parametrize(
@@ -207,7 +253,7 @@ CACHED: dict[str, object] = {
     "usage": {
         "prompt_tokens": 3,
         "completion_tokens": 4,
-        "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 0},
+        "prompt_tokens_details": {"created_cache_tokens": 1, "cached_tokens": 2, "audio_tokens": 0},
     },
 }
 
@@ -221,7 +267,7 @@ def test_cached_tokens(shows: bool) -> None:
     if shows:
         assert (whole, streamed) == (body, WORD + event + WORD)
     else:
-        assert b"cached_tokens" not in whole + streamed
+        assert b"cache" not in whole + streamed
         details = json.loads(whole)["usage"]["prompt_tokens_details"]
         assert details == {"audio_tokens": 0}
         assert streamed.startswith(WORD) and streamed.endswith(WORD)

@@ -268,20 +268,26 @@ def test_oversized_body(worker: Worker, client: Client) -> None:
     ("body", "code"),
     [
         (b"", "bad-json"),
-        (b"{", "bad-json"),
-        (b"[]", "bad-json"),
-        (b"[" * 50_000, "bad-json"),
-        (b"\xff", "bad-json"),
-        (b'{"model": "tiny", "temperature": Infinity}', "bad-json"),
-        (b'{"model": "tiny", "temperature": 1e999}', "bad-json"),
-        (b"{}", "model-mismatch"),
-        (b'{"model": ["tiny"]}', "model-mismatch"),
-        (b'{"model": "second"}', "model-mismatch"),
-        (b'{"model": "tiny", "model": "second"}', "model-mismatch"),
+        (b"[" * 50_000, "too-deep"),
+        (HELLO[:-1] + b', "temperature": Infinity}', "bad-json"),
+        (HELLO[:-1] + b', "temperature": 1e999}', "bad-field"),
+        (HELLO[:-1] + b', "model": "second"}', "bad-json"),
+        (HELLO.replace(b'"tiny"', b'["tiny"]'), "bad-field"),
+        (HELLO.replace(b"tiny", b"second"), "model-mismatch"),
+        (HELLO[:-1] + b', "chat_template": "x"}', "refused-field"),
+        (HELLO[:-1] + b', "cache_salt": "short"}', "bad-cache-salt"),
+        (b"{}", "missing-field"),
     ],
 )
 def test_bad_requests_are_answered_sealed(client: Client, body: bytes, code: str) -> None:
     assert sealed_error(client.ask(body)) == (400, code)
+
+
+def test_an_error_names_the_field(client: Client) -> None:
+    body = HELLO[:-1] + b', "tools": [{"type": "function", "function": {"x": "secret"}}]}'
+    error = json.loads(client.ask(body).body)["error"]
+    assert error["param"] == "/tools/0/function/x"
+    assert "/tools/0/function/x" in error["message"] and "secret" not in error["message"]
 
 
 def test_the_engine_refuses(client: Client) -> None:
@@ -292,15 +298,18 @@ def test_the_engine_refuses(client: Client) -> None:
 
 def test_the_engine_is_not_there(worker: Worker) -> None:
     lonely = Worker(f"http://127.0.0.1:{free_port()}", worker.node)
-    assert sealed_error(Client(lonely).ask(HELLO)) == (502, "peer-unreachable")
-    assert sealed_error(Client(lonely).ask(STREAM)) == (502, "peer-unreachable")
+    for body in (HELLO, STREAM):
+        opened = Client(lonely).ask(body)
+        assert sealed_error(opened) == (503, "engine-not-ready")
+        assert b"127.0.0.1" not in opened.body, "that is the client's own machine to a client"
 
 
 def test_the_engine_breaks_in_the_middle(client: Client) -> None:
     opened = client.ask(STREAM.replace(b"hello", b"break events=8 gap=0.01"))
     events = opened.body.split(b"\n\n")
     error = json.loads(events[-2].removeprefix(b"data: "))["error"]
-    assert error["code"] == "peer-lost"
+    assert error["code"] == "engine-lost"
+    assert "127.0.0.1" not in error["message"]
     assert opened.receipt, "what did arrive is vouched for, with the error as its end"
 
 

@@ -36,6 +36,7 @@ from confide.guest.mesh.config import read_config
 from confide.guest.worker.disks import verity
 from confide.guest.worker.disks.handover import take_over
 from confide.guest.worker.engine.models_file import MODELS_FILE, ServedModel, encode_models
+from confide.guest.worker.engine.place import FOLDERS
 from confide.guest.worker.role import read_role
 from confide.protocol.hash_tree import BLOCK, root_hash
 from confide.protocol.manifest import Manifest
@@ -43,6 +44,7 @@ from confide.protocol.model import Model
 
 SERIAL_PREFIX = "confide-model-"
 MOUNTS = Path("/run/confide/models")
+"""The first model's disk is mounted at MOUNTS/1. An engine's unit shows it its own disk only."""
 
 POLL_SECONDS = 2.0
 """Seconds between two checks for a wrong block."""
@@ -50,6 +52,7 @@ POLL_SECONDS = 2.0
 WAIT_SECONDS = 0.2
 """Seconds between two looks for the manifest."""
 
+_SMALL = b"mode=0755,size=64k,nr_inodes=16"
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MNT_DETACH = 1, 2, 4, 8, 2
 
 
@@ -76,6 +79,9 @@ class System(Protocol):
 
     def mount(self, device: Path, target: Path) -> None:
         """Mount erofs read-only. Raises OSError."""
+
+    def mount_small(self, target: Path) -> None:
+        """Mount an empty file system in memory, for a few small files. Raises OSError."""
 
     def unmount(self, target: Path) -> None:
         """Unmount, also while the mount is in use."""
@@ -144,8 +150,8 @@ def find_disk(model: Model, system: System) -> Path:
     )
 
 
-def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -> OpenModel:
-    """Find, open and mount one model. `cleanup` undoes it.
+def open_model(model: Model, system: System, cleanup: ExitStack, target: Path) -> OpenModel:
+    """Find, open and mount one model at `target`. `cleanup` undoes it.
 
     Raises VerificationError if the disk is not the manifest's or its first blocks are corrupt.
     """
@@ -153,7 +159,6 @@ def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -
     name = f"model-{model.name}"
     mapped = system.open_verity(name, verity.table(model, str(device)))
     cleanup.callback(system.close_verity, name)
-    target = mounts / model.name
     target.mkdir(parents=True, exist_ok=True)
     try:
         system.mount(mapped, target)
@@ -167,6 +172,13 @@ def open_model(model: Model, system: System, cleanup: ExitStack, mounts: Path) -
         ) from error
     cleanup.callback(system.unmount, target)
     return OpenModel(model, target, name)
+
+
+def make_folder(folder: Path, system: System, cleanup: ExitStack) -> None:
+    """Mount the small file system of an engine: what it fills is its own. `cleanup` undoes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    system.mount_small(folder)
+    cleanup.callback(system.unmount, folder)
 
 
 def require_intact(models: Sequence[OpenModel], system: System) -> None:
@@ -232,8 +244,13 @@ class Linux:
 
     def mount(self, device: Path, target: Path) -> None:
         """See System."""
-        flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _check(_libc().mount(bytes(device), bytes(target), b"erofs", ctypes.c_ulong(flags), None))
+        flags = ctypes.c_ulong(_MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        _check(_libc().mount(bytes(device), bytes(target), b"erofs", flags, None))
+
+    def mount_small(self, target: Path) -> None:
+        """See System."""
+        flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        _check(_libc().mount(b"engine", bytes(target), b"tmpfs", flags, _SMALL))
 
     def unmount(self, target: Path) -> None:
         """See System."""
@@ -290,8 +307,13 @@ def run(system: System) -> None:
     role, config = read_role(), read_config()
     with ExitStack() as cleanup:
         models = choose_models(manifest, config.models, role)
-        opened = [open_model(model, system, cleanup, MOUNTS) for model in models]
+        opened = [
+            open_model(model, system, cleanup, MOUNTS / str(number))
+            for number, model in enumerate(models, 1)
+        ]
         require_intact(opened, system)
+        for number in range(1, len(opened) + 1):
+            make_folder(FOLDERS / str(number), system, cleanup)
         MODELS_FILE.write_bytes(encode_models([m.served() for m in opened]))
         for model in opened:
             say(f"model {model.model.name} is at {model.path}; each read is verified")

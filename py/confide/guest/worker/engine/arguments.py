@@ -1,17 +1,18 @@
 """What both engines share: the arguments and the environment of vLLM's server.
 
-Privacy: vLLM logs no request, answers only on loopback, loads weights from safetensors only (never
-pickles, never code from the model) and sends no usage reports. Its prefix cache finds a block of
-tokens by a SHA-256 hash that begins with a salt, and the encryption proxy gives every request one.
-Its caches of images use no salt, so a model for images is served for text only. (The layer for GPUs
-also lacks cuDNN's convolutions, which models need for images.)
+Privacy: vLLM logs no request, answers only on a Unix socket, loads weights from safetensors only
+(never pickles, never code from the model) and sends no usage reports. Its prefix cache finds a
+block of tokens by a SHA-256 hash that begins with a salt, and the encryption proxy gives every
+request one. Its caches of images use no salt, so a model for images is served for text only. (The
+layer for GPUs also lacks cuDNN's convolutions, which models need for images.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from confide.guest.worker.engine.models_file import ENGINE_HOST, ServedModel
+from confide.guest.worker.engine.models_file import ServedModel
 from confide.protocol.engine_options import EngineOptions
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -23,20 +24,19 @@ ENVIRONMENT: Mapping[str, str] = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_HOST_IP": ENGINE_HOST,
+    "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 """The whole environment, except for what each engine adds: nothing is inherited."""
 
 
-def server_arguments(model: ServedModel, port: int) -> list[str]:
+def server_arguments(model: ServedModel, socket: Path) -> list[str]:
     """The options of vLLM's server for this model that both engines have."""
     return [
         f"--model={model.path}",
         f"--served-model-name={model.name}",
-        f"--host={ENGINE_HOST}",
-        f"--port={port}",
+        f"--uds={socket}",
         "--load-format=safetensors",
         "--language-model-only",
         "--enable-prefix-caching",

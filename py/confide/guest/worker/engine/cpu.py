@@ -18,7 +18,7 @@ KV_CACHE_BYTES = 128 << 20
 """Bytes for attention keys and values. A fixed number saves vLLM its warm-up run."""
 
 
-def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
+def command(model: ServedModel, *, socket: Path, gpus: Sequence[int]) -> list[str]:
     """The engine's arguments, the program first. `gpus` is empty here."""
     del gpus
     return [
@@ -26,7 +26,7 @@ def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
         "-s",
         "-P",
         str(SERVER),
-        *server_arguments(model, port),
+        *server_arguments(model, socket),
         f"--dtype={model.engine.dtype or 'float32'}",
         "--enforce-eager",  # no compiler in the image
         f"--kv-cache-memory-bytes={KV_CACHE_BYTES}",

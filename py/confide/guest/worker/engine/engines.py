@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from confide.errors import UnavailableError
-from confide.guest.worker.engine.models_file import ENGINE_HOST, FIRST_PORT
+from confide.guest.worker.engine.place import Place, place_of
 from confide.guest.worker.engine.states import STATES_FILE, EngineState, read_states
 from confide.net.http_client import Upstream
+from confide.net.unix_socket import UnixConnection
 
 
 class Engines:
-    """The engine of each model, in the order of the models file. Thread-safe."""
+    """The engine of each model, in the order of the config disk. Thread-safe."""
 
-    def __init__(self, models: Sequence[str], states_file: Path = STATES_FILE) -> None:
+    def __init__(
+        self,
+        models: Sequence[str],
+        states_file: Path = STATES_FILE,
+        places: Callable[[int], Place] = place_of,
+    ) -> None:
         self._engines = {
-            model: Upstream(
-                f"http://{ENGINE_HOST}:{port}", may_send=partial(self._require_ready, model)
-            )
-            for port, model in enumerate(models, FIRST_PORT)
+            model: self._upstream(model, places(number)) for number, model in enumerate(models, 1)
         }
         self._states_file = states_file
 
@@ -32,6 +35,13 @@ class Engines:
         """The engine of a model. Raises UnavailableError if it is not READY."""
         self._require_ready(model)
         return self._engines[model]
+
+    def _upstream(self, model: str, place: Place) -> Upstream:
+        return Upstream(
+            f"http://engine-{place.number}",
+            connection=partial(UnixConnection, place.socket, place.user),
+            may_send=partial(self._require_ready, model),
+        )
 
     def _require_ready(self, model: str) -> None:
         """An engine that is not READY may print what it does (supervisor.py).

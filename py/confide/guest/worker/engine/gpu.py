@@ -1,7 +1,8 @@
 """vLLM's build for CUDA: how it is started, in its own Python 3.13, by vLLM's own server program.
 
 It runs as vLLM usually does, with CUDA graphs and compiled models. Compilers are in the engine's
-layer. Compiled code goes below /tmp, which belongs to the unit and is in memory.
+layer. Compiled code goes below /tmp, which belongs to the unit, is in memory, and empty at each
+start.
 
 Several GPUs: vLLM starts a process for each. They meet on the loopback interface and exchange data
 by NCCL through the machine's memory, because a GPU in confidential mode does not reach another
@@ -23,7 +24,7 @@ DRIVER_LIBRARIES = Path("/opt/driver/lib")
 CACHES = Path("/tmp")  # noqa: S108  the unit's private one
 
 
-def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
+def command(model: ServedModel, *, socket: Path, gpus: Sequence[int]) -> list[str]:
     """The engine's arguments, the program first. `gpus` are those that the model is spread over."""
     options = model.engine
     return [
@@ -32,7 +33,7 @@ def command(model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
         "-P",
         "-m",
         "vllm.entrypoints.openai.api_server",
-        *server_arguments(model, port),
+        *server_arguments(model, socket),
         f"--dtype={options.dtype or 'auto'}",
         f"--tensor-parallel-size={len(gpus)}",
         # vLLM's own all-reduce needs CUDA IPC, which NVIDIA does not support on these GPUs.

@@ -15,10 +15,6 @@ from measure.kinds import Converted, Hex, ListOf, Name, Text
 MODELS_FILE = Path("/run/confide/models.json")
 """Written once every model of this machine is open."""
 
-ENGINE_HOST = "127.0.0.1"
-FIRST_PORT = 8100
-"""The port of the first model's engine. The second model's engine has the next port, and so on."""
-
 
 @dataclass(frozen=True)
 class ServedModel:

@@ -1,4 +1,4 @@
-"""The engines, `python -m confide.guest.worker.engine.program`: one vLLM for each open model.
+"""The engines' supervisor, `python -m confide.guest.worker.engine.program`: a vLLM for each model.
 
 Reads which models the disk mounter opened (MODELS_FILE), places them, and keeps their engines
 running (supervisor.py). On a machine with GPUs it waits, before each start of an engine, until the
@@ -21,12 +21,13 @@ from typing import Protocol
 from confide.encoding import console
 from confide.errors import ConfideError, ConfigError
 from confide.guest.worker.engine import cpu, gpu
+from confide.guest.worker.engine.launch import LAUNCHES
 from confide.guest.worker.engine.models_file import (
-    FIRST_PORT,
     MODELS_FILE,
     ServedModel,
     parse_models,
 )
+from confide.guest.worker.engine.place import place_of
 from confide.guest.worker.engine.placement import Demand, place, require_memory
 from confide.guest.worker.engine.states import EngineState, EngineStates
 from confide.guest.worker.engine.supervisor import EngineProgram, Supervisor
@@ -52,7 +53,7 @@ class Gpus(Protocol):
 class EngineKind(Protocol):
     """One of the modules cpu and gpu."""
 
-    def command(self, model: ServedModel, *, port: int, gpus: Sequence[int]) -> list[str]:
+    def command(self, model: ServedModel, *, socket: Path, gpus: Sequence[int]) -> list[str]:
         """The arguments of a model's engine, the program first."""
 
     def environment(self, gpus: Sequence[int]) -> Mapping[str, str]:
@@ -124,12 +125,13 @@ def programs(
     return [
         EngineProgram(
             model.name,
-            engine.command(model, port=port, gpus=gpus),
+            engine.command(model, socket=place.socket, gpus=gpus),
             engine.environment(gpus),
-            port,
+            place,
             gpus,
         )
-        for port, (model, gpus) in enumerate(zip(models, placed, strict=True), FIRST_PORT)
+        for number, (model, gpus) in enumerate(zip(models, placed, strict=True), 1)
+        for place in (place_of(number),)
     ]
 
 
@@ -146,7 +148,7 @@ def run(role: Role, stopping: threading.Event) -> None:
         stopping.wait()
         return
     if engines:
-        Supervisor(engines, states, stopping, say, wait).run()
+        Supervisor(engines, states, stopping, say, wait, LAUNCHES.parent).run()
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
 """The file with the state of each model's engine: the supervisor writes it, the proxy reads it.
 
-The engine's user writes the file, and programs of that user know prompts. So a state is a word of a
-closed set, never free text.
+The supervisor hears engines, which know prompts. So a state is a word of a closed set, never free
+text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confide.encoding.messages import read_value
 from confide.errors import ConfideError
 from measure.kinds import MapOf, Text, Word
 
-STATES_FILE = Path("/run/confide-engine/states.json")
+STATES_FILE = Path("/run/confide-engines/states.json")
 
 
 class EngineState(StrEnum):
@@ -30,6 +30,7 @@ class EngineState(StrEnum):
     GPUS_NOT_READY = "gpus-not-ready"
     STARTING = "engine-starting"
     READY = "ready"
+    DRAINING = "engine-draining"
     ENDED = "engine-ended"
     TOO_FEW_GPUS = "too-few-gpus"
     GPUS_TAKEN = "gpus-taken"

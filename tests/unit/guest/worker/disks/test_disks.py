@@ -99,8 +99,8 @@ def test_no_disk_at_all() -> None:
 def test_open_model_and_undo(tmp_path: Path) -> None:
     system = SimulatedSystem({"vdb": TINY_DISK})
     with ExitStack() as cleanup:
-        opened = disks.open_model(TINY, system, cleanup, tmp_path)
-        assert opened.path == tmp_path / "tiny"
+        opened = disks.open_model(TINY, system, cleanup, tmp_path / "1")
+        assert opened.path == tmp_path / "1"
         assert system.tables == {"model-tiny": verity.table(TINY, "/dev/vdb")}
         assert system.mounts == {opened.path: Path("/dev/mapper/model-tiny")}
     assert not system.tables
@@ -110,7 +110,7 @@ def test_open_model_and_undo(tmp_path: Path) -> None:
 def test_disk_that_cannot_be_mounted_is_closed_again(tmp_path: Path) -> None:
     system = SimulatedSystem({"vdb": TINY_DISK}, unmountable={"model-tiny"})
     with pytest.raises(VerificationError) as caught, ExitStack() as cleanup:
-        disks.open_model(TINY, system, cleanup, tmp_path)
+        disks.open_model(TINY, system, cleanup, tmp_path / "1")
     assert caught.value.code == "corrupt-model-disk"
     assert "tiny" in caught.value.message
     assert TINY.root_hash.hex() in caught.value.expected
@@ -120,12 +120,22 @@ def test_disk_that_cannot_be_mounted_is_closed_again(tmp_path: Path) -> None:
 def test_corruption_is_an_error_that_names_the_model(tmp_path: Path) -> None:
     system = SimulatedSystem({"vdb": TINY_DISK, "vdc": OTHER_DISK})
     with ExitStack() as cleanup:
-        opened = [disks.open_model(m, system, cleanup, tmp_path) for m in (TINY, OTHER)]
+        opened = [disks.open_model(m, system, cleanup, tmp_path / m.name) for m in (TINY, OTHER)]
         disks.require_intact(opened, system)
         system.status["model-other"] = ["0 1600 verity C\n"]
         with pytest.raises(VerificationError, match="model other") as caught:
             disks.require_intact(opened, system)
     assert caught.value.code == "corrupt-model-disk"
+
+
+def test_each_engine_has_a_small_file_system_of_its_own(tmp_path: Path) -> None:
+    """What one fills is not full for another, nor for the service manager."""
+    system = SimulatedSystem({})
+    with ExitStack() as cleanup:
+        for number in ("1", "2"):
+            disks.make_folder(tmp_path / number, system, cleanup)
+        assert set(system.mounts) == {tmp_path / "1", tmp_path / "2"}
+    assert not system.mounts
 
 
 # choose_models
@@ -220,6 +230,7 @@ class Worker:
         patch.setattr(disks, "take_over", lambda binding: take_over(binding, handed_over))
         patch.setattr(disks, "MODELS_FILE", self.models_file)
         patch.setattr(disks, "MOUNTS", folder / "models")
+        patch.setattr(disks, "FOLDERS", folder / "engines")
         patch.setattr("time.sleep", sleep)
 
     def said_ready(self) -> bool:
@@ -241,7 +252,7 @@ def test_program_serves_until_a_block_is_wrong(
     assert caught.value.code == "corrupt-model-disk"
     assert worker.said_ready()
     assert parse_models(worker.models_file.read_bytes()) == (
-        ServedModel("tiny", tmp_path / "models" / "tiny", TINY.root_hash, TINY.tasks),
+        ServedModel("tiny", tmp_path / "models" / "1", TINY.root_hash, TINY.tasks),
     )
     assert not system.mounts
     assert not system.tables
@@ -359,7 +370,7 @@ def test_notify_takes_an_abstract_address(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_models_file_round_trip_is_strict() -> None:
-    model = ServedModel("tiny", Path("/run/confide/models/tiny"), bytes(range(32)), ("chat",))
+    model = ServedModel("tiny", Path("/run/confide/models/1"), bytes(range(32)), ("chat",))
     data = encode_models([model])
     assert parse_models(data) == (model,)
     for bad in (data[:-1], data.replace(b'"name"', b'"nome"'), data.replace(b"tiny", b"../x", 1)):

@@ -20,6 +20,7 @@ from confide.errors import ConfideError, ConfigError, FormatError, UnavailableEr
 from confide.guest.worker.engine import cpu, gpu, program
 from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.models_file import ServedModel, encode_models
+from confide.guest.worker.engine.place import Place, place_of
 from confide.guest.worker.engine.states import EngineState, EngineStates, read_states
 from confide.guest.worker.engine.supervisor import EngineProgram
 from confide.guest.worker.role import read_role
@@ -70,7 +71,7 @@ class Machine:
         class NoProcesses:
             def __init__(self, programs: list[EngineProgram], *others: object) -> None:
                 machine.programs = programs
-                machine.wait_for_gpus = others[-1]
+                machine.wait_for_gpus = others[-2]
 
             def run(self) -> None:
                 pass
@@ -109,17 +110,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path, monkeypatch, SimulatedGpus(True, memory=(H100, H100)))
 
 
-def test_each_model_has_a_port(machine: Machine, tmp_path: Path) -> None:
+def test_each_model_has_a_place(machine: Machine, tmp_path: Path) -> None:
     one, two = model(tmp_path, "one"), model(tmp_path, "two")
     machine.run(Role.WORKER_CPU, one, two)
     assert machine.programs == [
         EngineProgram(
             served.name,
-            cpu.command(served, port=port, gpus=()),
+            cpu.command(served, socket=place_of(number).socket, gpus=()),
             cpu.environment(()),
-            port,
+            place_of(number),
         )
-        for served, port in ((one, 8100), (two, 8101))
+        for served, number in ((one, 1), (two, 2))
     ]
 
 
@@ -129,7 +130,7 @@ def test_models_on_gpus(machine: Machine, tmp_path: Path) -> None:
     machine.run(Role.WORKER_GPU, one, two)
     assert machine.programs is not None
     assert [program.gpus for program in machine.programs] == [(0,), (0, 1)]
-    assert machine.programs[1].arguments == gpu.command(two, port=8101, gpus=(0, 1))
+    assert machine.programs[1].arguments == gpu.command(two, socket=place_of(2).socket, gpus=(0, 1))
     assert machine.programs[1].environment == gpu.environment((0, 1))
 
 
@@ -281,7 +282,7 @@ def test_only_an_engine_that_is_ready_may_be_asked(tmp_path: Path) -> None:
     states = EngineStates(["a", "b"], EngineState.STARTING, file)
     engines = Engines(["a", "b"], file)
     states.set("b", EngineState.READY)
-    assert engines.engine("b").url == "http://127.0.0.1:8101"
+    assert engines.engine("b").url == "http://engine-2"
     for state in EngineState:
         if state != EngineState.READY:
             states.set("b", state)
@@ -302,9 +303,11 @@ def test_an_engine_that_starts_again_gets_nothing_of_a_request(tmp_path: Path) -
             with connection:
                 received.append(connection.recv(1000))
 
-    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as server:
-        patch.setattr("confide.guest.worker.engine.engines.FIRST_PORT", server.getsockname()[1])
-        engine_of_a = Engines(["a"], tmp_path / "states.json").engine("a")
+    place = Place(1, tmp_path, os.getuid())
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place.socket))
+        server.listen()
+        engine_of_a = Engines(["a"], tmp_path / "states.json", lambda _: place).engine("a")
         threading.Thread(target=answer, args=(server,), daemon=True).start()
         states.set("a", EngineState.STARTING)
         with pytest.raises(UnavailableError) as caught:
@@ -338,26 +341,25 @@ def test_main_prints_the_error_and_fails(
 
 
 def test_sigterm_ends_it(tmp_path: Path) -> None:
-    """In a process of its own, as the service manager does it, with a FAKE engine."""
+    """In a process of its own, as the service manager does it."""
     served = replace(model(tmp_path, "tiny"), path=tmp_path / "tiny")
     (tmp_path / "models.json").write_bytes(encode_models([served]))
     code = (
         "import sys; from pathlib import Path\n"
-        "from confide.guest.worker.engine import cpu, program, states\n"
+        "from confide.guest.worker.engine import program, states, supervisor\n"
         "from confide.protocol.roles import Role\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "program.read_role, program.MODELS_FILE = lambda: Role.WORKER_CPU, folder / 'models.json'\n"
+        "program.LAUNCHES = folder / 'launch'\n"
         "states.EngineStates.__init__.__defaults__ = (folder / 'states.json',)\n"
-        "cpu.command = lambda *_, **__: [sys.executable, '-c', 'import time;"
-        ' print(1, file=__import__("sys").stderr, flush=True); time.sleep(99)\']\n'
         "sys.exit(program.main())"
     )
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "confide-engine: tiny: 1\n"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as process:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "start/1").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 

@@ -14,12 +14,13 @@ from confide.guest.worker.engine import cpu
 from confide.guest.worker.engine.models_file import ServedModel
 from confide.protocol.engine_options import EngineOptions
 
-TINY = ServedModel("tiny", Path("/run/confide/models/tiny"), bytes(32), ("chat",))
+SOCKET = Path("/run/confide-engine/2/run/http.sock")
+TINY = ServedModel("tiny", Path("/run/confide/models/2"), bytes(32), ("chat",))
 
 
 def command(options: EngineOptions | None = None) -> list[str]:
     return cpu.command(
-        replace(TINY, engine=options or EngineOptions()), port=8101, gpus=()
+        replace(TINY, engine=options or EngineOptions()), socket=SOCKET, gpus=()
     )  # fmt: skip
 
 
@@ -35,10 +36,9 @@ def test_the_program() -> None:
 @pytest.mark.parametrize(
     "argument",
     [
-        "--model=/run/confide/models/tiny",
+        "--model=/run/confide/models/2",
         "--served-model-name=tiny",
-        "--host=127.0.0.1",
-        "--port=8101",
+        "--uds=/run/confide-engine/2/run/http.sock",
         "--load-format=safetensors",
         "--language-model-only",
         "--enable-prefix-caching",

@@ -12,7 +12,8 @@ from confide.guest.worker.engine.arguments import server_arguments
 from confide.guest.worker.engine.models_file import ServedModel
 from confide.protocol.engine_options import EngineOptions
 
-TINY = ServedModel("tiny", Path("/run/confide/models/tiny"), bytes(32), ("chat",))
+SOCKET = Path("/run/confide-engine/2/run/http.sock")
+TINY = ServedModel("tiny", Path("/run/confide/models/2"), bytes(32), ("chat",))
 ON_TWO_GPUS = EngineOptions(
     tensor_parallel_size=2, gpu_memory_percent=45, dtype="bfloat16", reasoning_parser="qwen3"
 )
@@ -20,7 +21,7 @@ ON_TWO_GPUS = EngineOptions(
 
 def command(options: EngineOptions | None = None, gpus: tuple[int, ...] = (0,)) -> list[str]:
     model = replace(TINY, engine=options or EngineOptions())
-    return gpu.command(model, port=8101, gpus=gpus)
+    return gpu.command(model, socket=SOCKET, gpus=gpus)
 
 
 def test_the_program_is_vllms_own_server() -> None:
@@ -35,7 +36,7 @@ def test_the_program_is_vllms_own_server() -> None:
 
 def test_whatever_both_engines_promise() -> None:
     model = replace(TINY, engine=ON_TWO_GPUS)
-    assert set(server_arguments(model, 8101)) < set(command(ON_TWO_GPUS, gpus=(2, 3)))
+    assert set(server_arguments(model, SOCKET)) < set(command(ON_TWO_GPUS, gpus=(2, 3)))
 
 
 @pytest.mark.parametrize(

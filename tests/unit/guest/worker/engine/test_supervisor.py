@@ -7,15 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from confide.guest.worker.engine import program, supervisor
+from confide.guest.worker.engine import program, supervisor, units
 from confide.guest.worker.engine.states import EngineState, EngineStates, read_states
 from confide.guest.worker.engine.supervisor import EngineProgram, Supervisor
-from tests.support.programs import ROOT, free_port
+from tests.support.programs import ROOT
+from tests.support.simulated_units import SimulatedUnits
 
 SCRIPT = str(ROOT / "tests/support/scripted_engine.py")
 
@@ -37,9 +38,10 @@ def is_alive(process: int) -> bool:
 
 @dataclass
 class Engines:
-    """A supervisor in a thread, and what it says."""
+    """A supervisor in a thread, SIMULATED units around it, and what it says."""
 
     folder: Path
+    units: SimulatedUnits
     programs: list[EngineProgram] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -48,15 +50,23 @@ class Engines:
     thread: threading.Thread | None = None
 
     def add(self, model: str, *orders: str, gpus: tuple[int, ...] = ()) -> None:
-        port = free_port()
-        arguments = [sys.executable, SCRIPT, str(port), str(self.folder), *orders]
-        self.programs.append(EngineProgram(model, arguments, {}, port, gpus))
+        place = self.units.add()
+        notes = self.folder / model
+        notes.mkdir()
+        arguments = [sys.executable, SCRIPT, str(place.socket), str(notes), *orders]
+        self.programs.append(EngineProgram(model, arguments, {}, place, gpus))
 
     def start(self) -> None:
+        self.units.folder.mkdir(exist_ok=True)
         names = [program.model for program in self.programs]
         states = EngineStates(names, EngineState.STARTING, self.folder / "states.json")
         whole = Supervisor(
-            self.programs, states, self.stopping, self.said.append, self.wait_for_gpus
+            self.programs,
+            states,
+            self.stopping,
+            self.said.append,
+            self.wait_for_gpus,
+            self.units.folder,
         )
 
         def run() -> None:
@@ -79,13 +89,11 @@ class Engines:
 
     def starts(self, model: str) -> list[int]:
         """The process id of each start."""
-        (port,) = [program.port for program in self.programs if program.model == model]
-        file = self.folder / f"started-{port}"
+        file = self.folder / model / "started"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
     def child(self, model: str) -> int:
-        (port,) = [program.port for program in self.programs if program.model == model]
-        file = self.folder / f"child-{port}"
+        file = self.folder / model / "child"
         until(lambda: file.exists() and file.read_text())
         return int(file.read_text())
 
@@ -97,10 +105,10 @@ class Engines:
 def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engines]:
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(supervisor, "RESTART_SECONDS", 0.05)
-    monkeypatch.setattr(supervisor, "STOP_SECONDS", 1.0)
-    made = Engines(tmp_path)
-    yield made
-    made.stop()
+    with SimulatedUnits(tmp_path / "supervisor") as units:
+        made = Engines(tmp_path, units)
+        yield made
+        made.stop()
 
 
 def test_an_engine_gets_ready(engines: Engines) -> None:
@@ -123,15 +131,15 @@ def test_what_it_prints_is_heard_until_it_is_ready_and_never_after(
     engines.start()
     until(lambda: engines.state("tiny") == EngineState.READY)
     engines.make("go")
-    until(lambda: any("ended with status 3" in line for line in engines.said))
+    until(lambda: any("has ended" in line for line in engines.said))
     engines.stop()
     assert "tiny: loading" in engines.said
     assert not any("patient" in line for line in engines.said)
 
 
 def test_what_it_prints_is_bounded(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "MAX_LINES", 3)
-    monkeypatch.setattr(supervisor, "MAX_LINE", 10)
+    monkeypatch.setattr(units, "MAX_LINES", 3)
+    monkeypatch.setattr(units, "MAX_LINE", 10)
     engines.add("tiny", "print=" + "x" * 25, "print=\x1b[2Jclear", "print=more", "ready")
     engines.start()
     until(lambda: engines.state("tiny") == EngineState.READY)
@@ -195,19 +203,6 @@ def test_nothing_of_an_engine_is_left_when_it_ends(engines: Engines) -> None:
     until(lambda: not is_alive(child))
 
 
-def test_stop_ends_every_process(engines: Engines) -> None:
-    engines.add("deaf", "deaf", "child", "ready")
-    engines.add("loading", "wait=never")
-    engines.start()
-    child = engines.child("deaf")
-    until(lambda: engines.state("deaf") == EngineState.READY and engines.starts("loading"))
-    engines.stop()
-    left = [*engines.starts("deaf"), *engines.starts("loading")]
-    assert not any(Path(f"/proc/{process}").exists() for process in left)
-    until(lambda: not is_alive(child))
-    assert not engines.errors
-
-
 def test_one_that_ends_is_not_started_again_before_the_gpus_are_ready(engines: Engines) -> None:
     asked: list[EngineState] = []
 
@@ -232,15 +227,15 @@ def test_one_that_ends_is_not_started_again_before_the_gpus_are_ready(engines: E
 
 
 def test_models_that_share_a_gpu_load_one_after_another(engines: Engines) -> None:
-    engines.add("first", "wait=first", "ready", gpus=(0, 1))
-    engines.add("second", "wait=first", "ready", gpus=(1, 2))
+    engines.add("first", "wait=loaded", "ready", gpus=(0, 1))
+    engines.add("second", "wait=loaded", "ready", gpus=(1, 2))
     engines.add("elsewhere", "ready", gpus=(3,))
     engines.start()
     until(lambda: engines.state("elsewhere") == EngineState.READY)
     until(lambda: engines.starts("first") or engines.starts("second"))
     time.sleep(0.2)
     assert len(engines.starts("first")) + len(engines.starts("second")) == 1
-    engines.make("first")
+    engines.make("loaded")
     until(lambda: engines.state("first") == engines.state("second") == EngineState.READY)
 
 
@@ -253,24 +248,128 @@ def test_one_that_waits_for_a_gpu_stops_too(engines: Engines) -> None:
     assert not (engines.starts("first") and engines.starts("second"))
 
 
-def test_a_program_that_is_not_there_ends_the_supervisor(engines: Engines) -> None:
-    engines.add("stays", "ready")
-    engines.programs.append(EngineProgram("gone", ["/nonexistent/python"], {}, free_port()))
+def test_an_engine_of_an_earlier_supervisor_is_ended_first(engines: Engines) -> None:
+    engines.add("tiny", "child", "ready")
     engines.start()
-    until(lambda: engines.errors)
-    assert isinstance(engines.errors[0], FileNotFoundError)
-    assert not any(Path(f"/proc/{process}").exists() for process in engines.starts("stays"))
+    child = engines.child("tiny")
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    engines.stop()
+    assert is_alive(child), "the service manager ends units, not the supervisor"
+    engines.stopping = threading.Event()
+    engines.start()
+    until(lambda: len(engines.starts("tiny")) == 2)
+    assert not is_alive(child)
+    until(lambda: engines.state("tiny") == EngineState.READY)
 
 
-def test_the_engine_inherits_nothing(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LD_PRELOAD_LIKE", "/hostile.so")
+# A taken engine: code of an attacker as the engine's user.
+
+
+def test_what_a_taken_engine_leaves_behind_says_nothing_at_the_next_start(
+    engines: Engines,
+) -> None:
+    """The review's demonstration: it leaves a prompt for its successor, whose start is heard."""
+    engines.add("tiny", "child", "print=EXFIL the patient has", "ready", "wait=go", "end=9")
+    engines.units.folder.mkdir()
+    (engines.units.folder / "quiet").mkdir()
+    (engines.units.folder / "quiet/1").touch()  # it was ready once in this boot
+    engines.start()
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    child = engines.child("tiny")
+    engines.make("go")
+    until(lambda: len(engines.starts("tiny")) > 1)
+    assert not is_alive(child), "not even one with a session of its own"
+    engines.stop()
+    assert not any("EXFIL" in line for line in engines.said)
+
+
+def test_a_supervisor_that_was_started_again_knows_who_was_ready(engines: Engines) -> None:
+    engines.add("tiny", "print=loading", "ready")
+    engines.start()
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    engines.stop()
+    assert engines.said[0] == "tiny: loading"
+    engines.said.clear()
+    engines.stopping = threading.Event()
+    engines.start()
+    until(lambda: len(engines.starts("tiny")) == 2)
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    assert not any("loading" in line for line in engines.said)
+
+
+def test_another_user_s_socket_is_no_engine(engines: Engines) -> None:
+    """An engine puts a socket of its own, or a link to another's, where a third one listens."""
     engines.add("tiny", "ready")
+    program = engines.programs[0]
+    engines.programs[0] = replace(program, place=replace(program.place, user=os.getuid() + 1))
     engines.start()
-    until(lambda: engines.starts("tiny"))
-    environment = Path(f"/proc/{engines.starts('tiny')[0]}/environ").read_bytes()
-    assert b"LD_PRELOAD_LIKE" not in environment
-    descriptors = os.listdir(f"/proc/{engines.starts('tiny')[0]}/fd")  # noqa: PTH208
-    assert {"0", "1", "2"} <= set(descriptors)
-    for number in ("0", "1"):
-        target = os.readlink(f"/proc/{engines.starts('tiny')[0]}/fd/{number}")  # noqa: PTH115
-        assert target == "/dev/null"
+    until(lambda: program.place.socket.exists())
+    time.sleep(0.3)
+    assert engines.state("tiny") == EngineState.STARTING
+
+
+def test_endless_output_is_read_and_thrown_away(engines: Engines) -> None:
+    """Otherwise the engine would wait. Bytes without an end of line are lines, too."""
+    engines.add("tiny", "ready", "wait=go", "flood", "end=3")
+    engines.start()
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    engines.make("go")
+    until(lambda: any("has ended" in line for line in engines.said))
+    assert not any("xxx" in line for line in engines.said)
+
+
+def test_one_that_answers_no_longer_is_ended_and_the_other_goes_on(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "HEALTH_SECONDS", 1.0)
+    monkeypatch.setattr(supervisor, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "WEDGED_SECONDS", 4.0)
+    engines.add("wedged", "ready", "wait=go", "slow")
+    engines.add("stays", "ready")
+    engines.start()
+    until(lambda: engines.state("wedged") == engines.state("stays") == EngineState.READY)
+    engines.make("go")
+    until(lambda: len(engines.starts("wedged")) > 1)
+    assert "the engine of the model wedged does not answer" in engines.said
+    assert len(engines.starts("stays")) == 1
+    assert engines.state("stays") == EngineState.READY
+
+
+def test_one_that_never_gets_ready_is_ended(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LOAD_SECONDS", 2.0)
+    engines.add("tiny", "wait=never", gpus=(0,))
+    engines.add("waits", "ready", gpus=(0,))
+    engines.start()
+    until(lambda: engines.state("waits") == EngineState.READY)
+
+
+def test_too_many_starts_are_refused_and_said(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "START_SECONDS", 2.0)
+    engines.units.limit = 3
+    engines.add("tiny", "ready", "end=1")
+    engines.start()
+    until(lambda: any("started too often" in line for line in engines.said))
+    assert len(engines.starts("tiny")) == 3
+    assert engines.state("tiny") in (EngineState.STARTING, EngineState.ENDED)
+
+
+def test_an_engine_is_drained_and_started_anew(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "RECYCLE_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(supervisor, "DRAIN_SECONDS", 0.3)
+    engines.add("tiny", "child", "ready")
+    engines.start()
+    child = engines.child("tiny")
+    until(lambda: engines.state("tiny") == EngineState.DRAINING)
+    assert is_alive(child), "its requests go on"
+    time.sleep(0.15)
+    assert is_alive(child)
+    until(lambda: len(engines.starts("tiny")) > 1)
+    assert not is_alive(child)
+    until(lambda: engines.state("tiny") == EngineState.READY)
+    assert not any("starts again in" in line for line in engines.said)

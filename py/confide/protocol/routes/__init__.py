@@ -1,0 +1,1 @@
+"""What each route takes: one table, which worker, proxy, gateway, docs and tests follow."""

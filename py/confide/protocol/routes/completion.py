@@ -1,0 +1,47 @@
+"""The fields of POST /v1/completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused
+from confide.protocol.routes.kinds import Kind, ListOf, Text, Whole
+from confide.protocol.routes.sampling import SHARED, stream_options_belong_to_a_stream
+
+MAX_PROMPTS = 1024
+"""Prompts of one request: vLLM's own limit."""
+
+_TOKEN_IDS = ListOf(Whole(0, 2**31 - 1), 1 << 16, minimum=1)
+
+
+class _Prompts(Kind):
+    """A text, a list of texts, a list of token ids, or a list of such lists."""
+
+    types = (str, list)
+
+    def _read(self, value: str | list[Any]) -> Any:
+        first = value[0] if isinstance(value, list) and value else 0
+        match value, first:
+            case str(), _:
+                return Text().read(value)
+            case _, str():
+                return ListOf(Text(), MAX_PROMPTS).read(value)
+            case _, list():
+                return ListOf(_TOKEN_IDS, MAX_PROMPTS).read(value)
+        return _TOKEN_IDS.read(value)
+
+    def __str__(self) -> str:
+        return f"a text, a list of 1 to {MAX_PROMPTS} texts, or token ids in one list or in several"
+
+
+_COMPLETION: Fields = {
+    "prompt": Passed(_Prompts(), required=True),
+    "logprobs": Passed(Whole(0, 20)),
+    "best_of": Dropped(Whole(1, 1)),
+    "suffix": Refused("the engines cannot fill in"),
+    "prompt_embeds": Refused("the engines take text only"),
+    "thinking_token_budget": Refused("only one of the engines knows it"),
+}
+
+COMPLETION = Object({**_COMPLETION, **SHARED}, rules=(stream_options_belong_to_a_stream,))
+"""The body of a completion request."""
