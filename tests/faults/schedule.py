@@ -17,6 +17,15 @@ MAX_AGE = 12
 """Steps after which a fault is repaired."""
 
 
+ACTS = frozenset(
+    {
+        *("kill", "start", "pause", "resume", "cut", "heal", "turn", "nudge", "fill", "free"),
+        "await-end",
+    }
+)
+"""Every kind of step. A nudge turns a clock a little; a node whose end is awaited ends itself."""
+
+
 class State(Enum):
     """What a program does."""
 
