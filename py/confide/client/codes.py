@@ -82,5 +82,6 @@ PROXY_STATUS = {
     "too-few-workers": 503,
     "too-many-keys": 503,
     "kem-key-gone": 503,
+    "too-many-look-ups": 503,
 }
 """What the proxy answers to an app, where the error class alone does not decide."""

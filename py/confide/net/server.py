@@ -65,6 +65,9 @@ READ_SECONDS = 5
 WRITE_SECONDS = 60
 """A peer that accepts nothing for this time, while a response is written, is disconnected."""
 
+RETRY_SECONDS = 5
+"""After how long to ask again, where nobody knows better."""
+
 MAX_CONNECTIONS = 4096
 """Open connections of one program. More wait in the listen queue."""
 
@@ -82,6 +85,17 @@ def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
     """
     code = _declared(error, codes)
     return error.status if code is None or code.status is None else code.status
+
+
+def say_when(response: Response, error: ConfideError, codes: Mapping[str, Code]) -> None:
+    """Give an answer with this error a header `Retry-After`: each 429 and 503 has one.
+
+    The seconds are those of the error, else those of its code, else RETRY_SECONDS.
+    """
+    code = _declared(error, codes)
+    seconds = error.retry_after or (code.retry_after if code else 0)
+    if seconds or response.status_code in (429, 503):
+        response.headers["Retry-After"] = str(seconds or RETRY_SECONDS)
 
 
 def _declared(error: ConfideError, codes: Mapping[str, Code]) -> Code | None:
@@ -102,12 +116,11 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         if "Transfer-Encoding" in request.headers:
             raise LengthRequired
 
-    def failed(error: ConfideError) -> tuple[Response, int]:
+    def failed(error: ConfideError) -> Response:
         response = jsonify(error=error.to_dict())
-        code = _declared(error, codes)
-        if code is not None and code.retry_after:
-            response.headers["Retry-After"] = str(code.retry_after)
-        return response, status_of(error, codes)
+        response.status_code = status_of(error, codes)
+        say_when(response, error, codes)
+        return response
 
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500

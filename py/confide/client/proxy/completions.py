@@ -23,6 +23,7 @@ from confide.client.receipts import Keep, ReserveReceipt
 from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import Upstream, UpstreamAnswer
+from confide.protocol.error_answer import MAX_ERROR
 from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
 from confide.protocol.model import Model
 from confide.protocol.opener import ResponseOpener
@@ -33,9 +34,6 @@ from confide.verify.receipt import verify_receipt
 
 MAX_BODY = 8 << 20
 """Bytes of an app's request at most."""
-
-MAX_REFUSAL = 1 << 16
-"""Bytes of a gateway's error at most."""
 
 MAX_WORKERS = 3
 """To how many workers one request goes at most."""
@@ -51,7 +49,12 @@ class GatewayRefusal(ConfideError):
 
     def __init__(self, status: int, error: UnavailableError) -> None:
         super().__init__(
-            error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
+            error.code,
+            error.message,
+            expected=error.expected,
+            seen=error.seen,
+            next=error.next,
+            retry_after=error.retry_after,
         )
         self.status = status
 
@@ -277,8 +280,9 @@ def _allowed(established: Established, prompt: Prompt) -> Model:
 
 def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
     try:
-        body = answer.read(MAX_REFUSAL)
+        body = answer.read(MAX_ERROR)
     except FormatError:
         body = b""
     status = answer.status if 400 <= answer.status < 600 else 502
-    return GatewayRefusal(status, gateway_error(answer.status, body, what))
+    wait = answer.header("Retry-After")
+    return GatewayRefusal(status, gateway_error(answer.status, body, what, wait))

@@ -274,7 +274,10 @@ def test_api_keys(lab: Lab) -> None:
     assert http.post(CHAT, data=b"x", headers=lab.headers() | key).status_code == 200
     assert http.get("/v1/models", headers=key).status_code == 200
     limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
+    assert limited.status_code == 200, "a list is no request"
+    limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
     assert (limited.status_code, limited.get_json()["error"]["code"]) == (429, "rate-limited")
+    assert limited.headers["Retry-After"] == "30"
 
 
 def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
