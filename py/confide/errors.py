@@ -10,7 +10,7 @@ from __future__ import annotations
 from measure.printable import printable
 
 MAX_PART = 1600
-"""Characters of one text of an error on its way to a peer. Five of them fit into 8 KiB."""
+"""Bytes of one text of an error on its way to a peer. Four and a code fit into 8 KiB."""
 
 
 class ConfideError(Exception):
@@ -49,17 +49,21 @@ class ConfideError(Exception):
         return text + "."
 
     def to_dict(self) -> dict[str, str]:
-        """The error as it travels in HTTP bodies and in clear error records: printable texts.
+        """The error as it travels in HTTP bodies and in clear error records: printable ASCII.
 
-        They may quote a peer. Whoever reads them takes no control characters.
+        It may quote a peer, and its reader takes no control characters.
         """
         return {
             "code": self.code,
-            "message": printable(self.message, MAX_PART),
-            "expected": printable(self.expected, MAX_PART),
-            "seen": printable(self.seen, MAX_PART),
-            "next": printable(self.next, MAX_PART),
+            "message": _for_peers(self.message),
+            "expected": _for_peers(self.expected),
+            "seen": _for_peers(self.seen),
+            "next": _for_peers(self.next),
         }
+
+
+def _for_peers(text: str) -> str:
+    return printable(text.encode("ascii", "backslashreplace").decode(), MAX_PART)
 
 
 class FormatError(ConfideError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -282,6 +283,7 @@ def test_ending_is_said_and_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(signal, "alarm", lambda _: None)
     with pytest.raises(SystemExit, match="1"):
         end_machine(MachineEndsError("the mesh is gone"))
     assert capsys.readouterr().err == "confide: this machine ends: the mesh is gone\n"
