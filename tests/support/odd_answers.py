@@ -79,7 +79,7 @@ def odd_body(chance: random.Random, honest: bytes) -> bytes:
             return honest[:at] + chance.randbytes(chance.randrange(4)) + honest[at + 1 :]
         case 4:
             value = anything(chance)
-            return chance.choice([lambda: json.dumps(value).encode(), lambda: _cbor(value)])()
+            return json.dumps(value).encode() if chance.random() < 0.5 else _cbor(value)
         case _:
             return _altered_bytes(chance, honest)
 
@@ -149,6 +149,10 @@ class OddPeer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def has_been_asked(self, times: int) -> bool:
+        """Whether so many requests have come."""
+        return self.asked >= times
 
     def respond(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         """Answer one request."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -54,10 +55,12 @@ def test_a_console_that_is_gone() -> None:
 def test_a_rule_says_which_one_and_a_failure_only_its_type() -> None:
     said: list[str] = []
 
-    def end(error: MachineEndsError) -> None:
+    def end(error: MachineEndsError) -> NoReturn:
         said.append(str(error))
+        raise error
 
-    ended = without("the watch", end)  # type: ignore[arg-type]
-    ended(MachineEndsError("the mesh is gone"))
-    ended(RuntimeError("the key is 1234"))
+    ended = without("the watch", end)
+    for error in (MachineEndsError("the mesh is gone"), RuntimeError("the key is 1234")):
+        with pytest.raises(MachineEndsError):
+            ended(error)
     assert said == ["the mesh is gone", "the watch failed: RuntimeError"]

@@ -172,7 +172,7 @@ def test_no_socket_no_watch() -> None:
         assert not watch.gone
 
 
-class OddSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class OddSelector(selectors.DefaultSelector):
     """Fails in ways that a selector should not."""
 
     fails: list[BaseException]

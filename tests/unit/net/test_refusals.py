@@ -15,6 +15,9 @@ from confide.protocol.frames import ClearError, clear_error
 from confide.protocol.opener import ResponseOpener
 
 ROOT = Path(__file__).resolve().parents[3]
+ODD_PARTS: list[object] = [
+    None, 1, 1.5, True, [], {}, "a\nb", "\x1b[2J", "\u202e", "x" * 1601
+]  # fmt: skip
 WORDS = {"code": "a-code", "message": "m", "expected": "e", "seen": "s", "next": "n"}
 
 
@@ -66,7 +69,7 @@ def test_every_error_of_ours_is_read() -> None:
         *[
             json.dumps({"error": WORDS | {name: part}}).encode()
             for name in WORDS
-            for part in (None, 1, 1.5, True, [], {}, "a\nb", "\x1b[2J", "\u202e", "x" * 1601)
+            for part in ODD_PARTS
         ],
     ],
     ids=lambda body: repr(body)[:40],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -43,10 +44,10 @@ def test_a_gateway_that_answers_anything(monkeypatch: pytest.MonkeyPatch, seed: 
         session.keep_fresh()
         for _ in range(2):
             enough, peer.honest = peer.asked + ODD, False
-            _wait(lambda enough=enough: peer.asked >= enough, seed)
-            peer.honest = True
-            asked = peer.asked
-            _wait(lambda asked=asked: peer.asked > asked + 8 and session.seconds_left() > 0, seed)
+            _wait(partial(peer.has_been_asked, enough), seed)
+            enough, peer.honest = peer.asked + 8, True
+            _wait(partial(peer.has_been_asked, enough), seed)
+            _wait(lambda: session.seconds_left() > 0, seed)
         session.stop()
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 
 import pytest
 
@@ -47,10 +48,10 @@ def lives_on(peer: OddPeer, is_well: Callable[[], bool], seed: int) -> None:
     """It asks on while the answers are odd, and is well once they are honest."""
     for _ in range(2):
         enough, peer.honest = peer.asked + ODD, False
-        wait_for(lambda enough=enough: peer.asked >= enough, f"seed {seed}: it asks no more")
-        peer.honest = True
-        asked = peer.asked
-        wait_for(lambda asked=asked: peer.asked > asked + 4 and is_well(), f"seed {seed}: not well")
+        wait_for(partial(peer.has_been_asked, enough), f"seed {seed}: it asks no more")
+        enough, peer.honest = peer.asked + 5, True
+        wait_for(partial(peer.has_been_asked, enough), f"seed {seed}: it asks no more")
+        wait_for(is_well, f"seed {seed}: it is not well")
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
