@@ -147,9 +147,9 @@ def _read_answer(answer: bytes) -> tuple[bytes, ...]:
     value = cbor_decode(answer, what="the answer", limit=MAX_ANSWER)
     message: _Refusal | _Answer = read_value(_ANSWER, value, "the answer")
     if isinstance(message, _Refusal):
-        said = message.error
+        error = message.error
         raise UnavailableError(
-            said.code, said.message, expected=said.expected, seen=said.seen, next=said.next
+            error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
         )
     return message.items
 

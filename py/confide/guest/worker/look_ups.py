@@ -67,11 +67,9 @@ class LookUps(Generic[T]):
         """Raise if this id was denied a moment ago, or no place is free. Needs the lock."""
         now = self._clock()
         self._resting = {name: rest for name, rest in self._resting.items() if now < rest[0]}
-        _, denied = self._resting.get(key_id, (0.0, None))
-        if denied is not None:
-            raise PolicyError(
-                denied.code, denied.message, expected=denied.expected, seen=denied.seen
-            )
+        _, error = self._resting.get(key_id, (0.0, None))
+        if error is not None:  # anew, because several threads raise it
+            raise PolicyError(error.code, error.message, expected=error.expected, seen=error.seen)
         if len(self._running) + len(self._resting) >= PLACES:
             raise UnavailableError(
                 "too-many-look-ups",
