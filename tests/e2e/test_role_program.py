@@ -15,9 +15,9 @@ import pytest
 
 from confide.commands.system import Build
 from confide.host.runner.vm import Machine
-from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.roles import Role
+from confide.protocol.validity import CLOCK_TOLERANCE
 from tests.support.alone import manifest_of, simulated_coordinator
 from tests.support.console import keyboard
 from tests.support.launch import launched_for
@@ -54,10 +54,9 @@ def test_the_machine_powers_off(
 
 
 @pytest.mark.long
-def test_a_machine_whose_certificate_has_ended_powers_off(
+def test_a_machine_whose_clock_is_turned_powers_off(
     build: Build, debug_secret_service: Path, debug_worker: Path, tmp_path: Path
 ) -> None:
-    """Its clock is turned; no coordinator is asked any more."""
     images = [build.images / "coordinator", debug_secret_service, debug_worker]
     with simulated_coordinator(tmp_path, manifest_of(images, build.model), ()) as node:
         config = ConfigDisk(node.manifest_sha256, node.coordinator)
@@ -65,9 +64,9 @@ def test_a_machine_whose_certificate_has_ended_powers_off(
             machine,
             type_lines,
         ):
-            type_lines(f"date -s @$(($(date +%s) + {LEAF_LIFETIME}))\n")
+            type_lines(f"date -s @$(($(date +%s) + {2 * CLOCK_TOLERANCE}))\n")
             wait_for_the_end(machine)
-            assert "confide: this machine ends: its certificate has ended" in machine.cause()
+            assert "confide: this machine ends: its clock has gone" in machine.cause()
 
 
 @contextmanager

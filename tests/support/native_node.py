@@ -12,6 +12,7 @@ from pathlib import Path
 
 from confide.guest.clock import watched_clock
 from confide.guest.coordinator import app as coordinator_app
+from confide.guest.coordinator.__main__ import CAPACITY as COORDINATOR
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.forget import forget_each_second
 from confide.guest.mesh.join import Node
@@ -23,9 +24,15 @@ from confide.guest.worker.app import create_app
 from confide.guest.worker.encryption_proxy import EncryptionProxy
 from confide.guest.worker.keys import Keys
 from confide.net.coordinator_client import CoordinatorClient
-from confide.net.http_client import STREAM_THREADS, Upstream
-from confide.net.server import Service, serve
+from confide.net.http_client import STREAMS, Upstream
+from confide.net.server import Capacity, Service, serve
 from tests.support.simulated_machine import SimulatedMachine
+
+CAPACITIES = {
+    "coordinator": COORDINATOR,
+    "secret-service": Capacity(),
+    "worker": Capacity(STREAMS, measured=True),
+}
 
 
 def machine_of(role: str, arguments: argparse.Namespace) -> SimulatedMachine:
@@ -98,7 +105,7 @@ def main() -> None:
         lambda: create[arguments.role](arguments),
         listen=f"127.0.0.1:{arguments.port}",
         tls_listen=tls,
-        threads=STREAM_THREADS,
+        capacity=CAPACITIES[arguments.role],
     )
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from confide.guest.clock import watched_clock
-from confide.guest.coordinator.__main__ import THREADS
+from confide.guest.coordinator.__main__ import CAPACITY
 from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh import join, one_mesh
@@ -64,6 +64,6 @@ def secret_service() -> Service:
 if __name__ == "__main__":
     listen, tls_listen = (f"127.0.0.1:{port}" for port in sys.argv[2:4])
     if sys.argv[1] == "coordinator":
-        serve(coordinator, listen=listen, threads=THREADS)
+        serve(coordinator, listen=listen, capacity=CAPACITY)
     else:
         serve(secret_service, listen=listen, tls_listen=tls_listen)

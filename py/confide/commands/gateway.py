@@ -8,12 +8,12 @@ from pathlib import Path
 from confide.commands.status import ExitStatus
 from confide.encoding.console import show
 from confide.host.gateway.access import Access
-from confide.host.gateway.app import create_app
+from confide.host.gateway.app import APART, create_app
 from confide.host.gateway.clocks import Clocks
 from confide.host.gateway.routing import Workers
 from confide.host.gateway.secret_services import SecretServices
-from confide.net.http_client import STREAM_THREADS, Upstream
-from confide.net.server import Service, listen_on, serve
+from confide.net.http_client import STREAMS, Upstream
+from confide.net.server import Capacity, Service, listen_on, serve
 
 RELAY_SECONDS = 60.0
 """How long attestation may take; an emulated machine needs seconds."""
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> ExitStatus:
         show(f"gateway: http://{options.listen}, {len(options.worker)} worker(s)")
         return Service(app)
 
-    serve(factory, listen=listener, threads=STREAM_THREADS)
+    serve(factory, listen=listener, capacity=Capacity(STREAMS, APART, measured=True))
     return ExitStatus.PASSED
 
 

@@ -1,4 +1,4 @@
-"""The whole service on one computer: three measured machines, a gateway and a proxy.
+"""The whole service on one computer: three measured machines or more, a gateway and a proxy.
 
 `confide demo` and the end-to-end tests use it, so a person sees what the tests check. The machines
 have virtual TPMs, which protect nothing against this host.
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -32,6 +32,9 @@ from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.roles import WORKERS, Role
 
 ROLES = (Role.COORDINATOR, Role.SECRET_SERVICE, Role.WORKER_CPU)
+
+SECONDS_EACH = 200
+"""How long a machine may take, for each one that starts at the same time: they share processors."""
 
 Progress = Callable[[str], None]
 
@@ -102,11 +105,14 @@ class Program:
 
 
 class System:
-    """A running service: entering it boots the three machines and sets the manifest.
+    """A running service: entering it boots the machines and sets the manifest.
 
-    The worker serves `models`, by default the one that the model disk was built for. `manifest` is
-    the file of the build's manifest, stamped with the time of this start: what was built long ago
-    can still be shown. All machines are launched for it.
+    There are one coordinator, and as many secret services and workers as asked for. A machine has
+    the name of its role; the second one of a role is "secret-service-2", and so on. Each worker
+    serves `models`, by default the one that the model disk was built for. `manifest` is the file of
+    the build's manifest, stamped with the time of this start: what was built long ago can still be
+    shown. All machines are launched for it. `memory_mib` says how much memory the machines of a
+    role have, if not what the runner gives them.
     """
 
     def __init__(
@@ -115,13 +121,19 @@ class System:
         run_dir: Path,
         *,
         models: Sequence[str] = (),
+        secret_services: int = 1,
+        workers: int = 1,
+        memory_mib: Mapping[Role, int] | None = None,
         progress: Progress = lambda _: None,
     ) -> None:
         self.build, self.run_dir, self.progress = build, run_dir, progress
         self.manifest = run_dir / "manifest.json"
         self.models = tuple(models) or (build.model_name,)
+        self._secret_services = _names(Role.SECRET_SERVICE, secret_services)
+        self._workers = _names(Role.WORKER_CPU, workers)
         self.machines: dict[str, Machine] = {}
         self.seconds: dict[str, float] = {}
+        self._memory_mib = dict(memory_mib or {})
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -143,62 +155,65 @@ class System:
     ) -> None:
         self._stack.close()
 
-    def machine(self, role: str) -> Machine:
-        """The running machine of a role; KeyError before it was started."""
-        return self.machines[role]
+    def machine(self, name: str) -> Machine:
+        """The running machine of this name; KeyError before it was started."""
+        return self.machines[name]
 
     @property
     def binding(self) -> bytes:
         """What the machines are bound to: the SHA-256 of the manifest."""
         return sha256(self.manifest.read_bytes()).digest()
 
-    def _start(self, role: str, config: ConfigDisk, model_disks: Sequence[Path] = ()) -> Machine:
+    def _start(
+        self, role: Role, name: str, config: ConfigDisk, model_disks: Sequence[Path] = ()
+    ) -> Machine:
         machine = Machine(
             self.build.images / role,
             role,
             config=config,
-            run_dir=self.run_dir / role,
+            run_dir=self.run_dir / name,
             model_disks=model_disks,
             tools=self.build.tools,
+            memory_mib=self._memory_mib.get(role),
         )
-        self.machines[role] = self._stack.enter_context(machine)
+        self.machines[name] = self._stack.enter_context(machine)
         return machine
 
     def _boot(self) -> None:
         start = time.monotonic()
-        # All three start at once: a node keeps asking until its coordinator answers.
-        coordinator = self._start(Role.COORDINATOR, ConfigDisk(self.binding))
+        # All start at once: a node keeps asking until its coordinator answers.
+        coordinator = self._start(Role.COORDINATOR, Role.COORDINATOR, ConfigDisk(self.binding))
         node = ConfigDisk(self.binding, coordinator.guest_url(8000))
-        secret_service = self._start(Role.SECRET_SERVICE, node)
+        keys = [self._start(Role.SECRET_SERVICE, name, node) for name in self._secret_services]
         serving = replace(
             node,
-            secret_services=(secret_service.guest_url(8443, scheme="https"),),
+            secret_services=tuple(machine.guest_url(8443, scheme="https") for machine in keys),
             models=self.models,
         )
-        worker = self._start(Role.WORKER_CPU, serving, [self.build.model / "model.disk"])
-        coordinator.wait_ready(300)
+        for name in self._workers:
+            self._start(Role.WORKER_CPU, name, serving, [self.build.model / "model.disk"])
+        seconds = SECONDS_EACH * len(self.machines)
+        coordinator.wait_ready(seconds)
         self._ready(Role.COORDINATOR, start)
         set_manifest(coordinator.url, self.manifest.read_bytes(), offline())
         self.progress("coordinator: verified, has the manifest")
-        secret_service.wait_ready(300)
-        self._ready(Role.SECRET_SERVICE, start)
-        self.progress("secret-service: ready")
-        worker.wait_ready(600)
-        self._ready(Role.WORKER_CPU, start)
-        self.progress("worker-cpu: ready")
+        for name in (*self._secret_services, *self._workers):
+            self.machines[name].wait_ready(seconds)
+            self._ready(name, start)
+            self.progress(f"{name}: ready")
         # Verified by now: the coordinator's evidence here, that of the others by the coordinator.
         self.progress(f"each machine's evidence: bound to manifest {self.binding.hex()[:16]}…")
 
-    def _ready(self, role: str, start: float) -> None:
-        self.seconds[role] = time.monotonic() - start
+    def _ready(self, name: str, start: float) -> None:
+        self.seconds[name] = time.monotonic() - start
 
     def start_gateway(self) -> Program:
-        """Start the gateway in front of the three machines and wait until it answers."""
+        """Start the gateway in front of all machines and wait until it answers."""
         listen = f"127.0.0.1:{free_port()}"
         argv = ["gateway", "--listen", listen]
-        for role in ROLES:
-            option = "--worker" if role in WORKERS else f"--{role}"
-            argv += [option, self.machines[role].url]
+        for machine in self.machines.values():
+            option = "--worker" if machine.role in WORKERS else f"--{machine.role}"
+            argv += [option, machine.url]
         return self._program("gateway", argv, listen, timeout=30)
 
     def start_proxy(
@@ -220,3 +235,7 @@ class System:
         self._stack.callback(program.stop)
         program.wait_ready(timeout)
         return program
+
+
+def _names(role: Role, count: int) -> list[str]:
+    return [role, *(f"{role}-{number}" for number in range(2, count + 1))]

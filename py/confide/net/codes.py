@@ -24,6 +24,11 @@ CODES = {
     "bad-url": Code(
         "A peer's address is not usable. Write http://HOST:PORT or https://HOST:PORT.", ConfigError
     ),
+    "busy": Code(
+        "The program has as much work as it can carry. Send the request again later.",
+        UnavailableError,
+        retry_after=2,
+    ),
     "cannot-listen": Code(
         "The program cannot listen on this address. Choose another port.", ConfigError
     ),
@@ -31,7 +36,7 @@ CODES = {
     "incomplete-body": Code(
         "The body of the request came too slowly or broke off. Send it again.",
         ConfideError,
-        status=400,
+        status=408,
     ),
     "internal": Code(
         "The program has a defect. Its console shows the kind of error.", ConfideError

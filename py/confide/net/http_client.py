@@ -26,9 +26,6 @@ from confide.net.disconnect import DisconnectWatch
 STREAMS = 1200
 """Streams that a program on the data path carries at once, and connections that it keeps."""
 
-STREAM_THREADS = STREAMS + 64
-"""Health checks and attestation have threads beside a full load of streams."""
-
 READ_SIZE = 64 * 1024
 """Most bytes of one read."""
 

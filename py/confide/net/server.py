@@ -7,13 +7,14 @@ Rules of this module:
   second process would start without that state, and under the same address.
 * Nothing about a request is logged. There is no access log. For an unexpected error the peer gets
   "internal" and the console its type.
-* A stalled peer is cut off after READ_SECONDS, so idle connections cannot hold all threads.
+* Who waits, and for how long, is front.py's. How much is taken on at once is admission.py's.
 
 Mutual TLS next to plain HTTP (the secret service) is one more listener of the same worker. gunicorn
 has one TLS setting for all its listeners. Two gunicorn masters would be two processes with two key
 stores and a channel for secrets between them. A second HTTP server in a thread would be a second
-request parser to trust. So the worker class below turns TLS on for the connections of one listener.
-The type of the request's own socket chooses the application: no header or path can change that.
+request parser to trust. So front.py makes the connections of one listener TLS ones, before gunicorn
+reads them. The type of the request's own socket chooses the application: no header or path can
+change that.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ import json
 import resource
 import socket
 import ssl
-import struct
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, jsonify, request
@@ -37,7 +36,7 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
 
 from confide.encoding.console import (
@@ -46,9 +45,13 @@ from confide.encoding.console import (
     say,
     say_traceback,
 )
-from confide.errors import Code, ConfideError, ConfigError, FormatError, UnavailableError
+from confide.errors import Code, ConfideError, ConfigError, FormatError
 from confide.net.address import is_port
+from confide.net.admission import Admission, Pulse
 from confide.net.codes import SHARED
+from confide.net.front import MAX_WAITING, Front
+from confide.net.request_body import bounded
+from confide.net.request_head import Lane
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -59,16 +62,15 @@ MAX_BODY = 1 << 20
 THREADS = 64
 """Requests that a program works on at once, if it does not say otherwise."""
 
-READ_SECONDS = 5
-"""A peer that sends nothing for this time, while a request is read, is disconnected."""
+APART_THREADS = 64
+"""Requests about the service itself (`Lane.APART`), and as many within TLS."""
 
-WRITE_SECONDS = 60
-"""A peer that accepts nothing for this time, while a response is written, is disconnected."""
+HEALTH_THREADS = 4
 
 RETRY_SECONDS = 5
-"""After how long to ask again, where nobody knows better."""
+"""When to come again after 429 or 503, if the error's code does not say."""
 
-MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS = 16384
 """Open connections of one program. More wait in the listen queue."""
 
 LISTEN_QUEUE = 2048
@@ -87,17 +89,6 @@ def status_of(error: ConfideError, codes: Mapping[str, Code]) -> int:
     return error.status if code is None or code.status is None else code.status
 
 
-def say_when(response: Response, error: ConfideError, codes: Mapping[str, Code]) -> None:
-    """Give an answer with this error a header `Retry-After`: each 429 and 503 has one.
-
-    The seconds are those of the error, else those of its code, else RETRY_SECONDS.
-    """
-    code = _declared(error, codes)
-    seconds = error.retry_after or (code.retry_after if code else 0)
-    if seconds or response.status_code in (429, 503):
-        response.headers["Retry-After"] = str(seconds or RETRY_SECONDS)
-
-
 def _declared(error: ConfideError, codes: Mapping[str, Code]) -> Code | None:
     return codes.get(error.code) or SHARED.get(error.code)
 
@@ -112,22 +103,36 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
 
+    app.wsgi_app = bounded(app.wsgi_app)  # type: ignore[assignment,method-assign]
+
+    def not_refused() -> None:
+        refused = getattr(request.environ.get("gunicorn.socket"), "refused", None)
+        if refused is not None:
+            raise refused
+
+    def come_again(response: Response) -> Response:
+        if response.status_code in (429, 503):
+            response.headers.setdefault("Retry-After", str(RETRY_SECONDS))
+        return response
+
     def needs_length() -> None:
         if "Transfer-Encoding" in request.headers:
             raise LengthRequired
 
-    def failed(error: ConfideError) -> Response:
+    def failed(error: ConfideError) -> tuple[Response, int]:
         response = jsonify(error=error.to_dict())
-        response.status_code = status_of(error, codes)
-        say_when(response, error, codes)
-        return response
+        code = _declared(error, codes)
+        seconds = error.retry_after or (code.retry_after if code else 0)
+        if seconds:
+            response.headers["Retry-After"] = str(seconds)
+        return response, status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
         status = error.code or 500
         code = "-".join(error.name.lower().split())
         expected = f"at most {request.max_content_length} bytes" if status == 413 else ""
         if isinstance(error, ClientDisconnected):
-            code, expected = "incomplete-body", f"data at least every {READ_SECONDS} s"
+            code, expected = "incomplete-body", "the whole body"
         plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)
         return jsonify(error=plain.to_dict()), status
 
@@ -141,7 +146,9 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         plain = ConfideError("internal", "The service has a defect.")
         return jsonify(error=plain.to_dict()), 500
 
+    app.before_request(not_refused)
     app.before_request(needs_length)
+    app.after_request(come_again)
     app.register_error_handler(ConfideError, failed)
     app.register_error_handler(HTTPException, refused)
     app.register_error_handler(ParseException, malformed)
@@ -167,23 +174,28 @@ class Service:
     tls: tuple[WSGIApplication, Callable[[], ssl.SSLContext]] | None = None
 
 
-class _TlsSettings:
-    """gunicorn's settings as seen by a connection of the TLS listener."""
+@dataclass(frozen=True)
+class Capacity:
+    """How much a program takes on at once.
 
-    is_ssl = True
+    `threads` are for the requests that are not apart: all GET, and what `apart` lists as
+    "POST /path". `measured` programs refuse some of them before, while the machine is at its limit.
+    """
 
-    def __init__(self, settings: Any, context: Callable[[], ssl.SSLContext]) -> None:
-        self._settings = settings
-        self._context = context
+    threads: int = THREADS
+    apart: Collection[str] = ()
+    measured: bool = False
 
-    def ssl_context(self, _settings: Any, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-        try:
-            return self._context()
-        except UnavailableError as error:
-            raise ConnectionResetError(errno.ECONNRESET, error.code) from error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._settings, name)
+    def places(self) -> dict[Lane, tuple[int, Admission]]:
+        """Threads and admission of each lane."""
+        pulse = Pulse() if self.measured else None
+        return {
+            # Health is never refused, and takes no time.
+            Lane.HEALTH: (HEALTH_THREADS, Admission(MAX_CONNECTIONS)),
+            Lane.APART: (APART_THREADS, Admission(APART_THREADS)),
+            Lane.TLS: (APART_THREADS, Admission(APART_THREADS)),
+            Lane.MAIN: (self.threads, Admission(self.threads, pulse)),
+        }
 
 
 class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
@@ -200,18 +212,19 @@ class _Logger(Logger):  # type: ignore[misc]  # gunicorn is untyped
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
-    """gthread with time limits on each socket, and TLS on the second listener if there is one."""
+    """gthread, whose threads and waiting connections are `Front`'s."""
 
-    def enqueue_req(self, conn: TConn) -> None:
-        if not conn.initialized:
-            conn.close = partial(self._close, conn)
-            limit = struct.Struct("ll").pack
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit(READ_SECONDS, 0))
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit(WRITE_SECONDS, 0))
-            tls = self.app.tls
-            if tls is not None and conn.server == self.sockets[1].getsockname():
-                conn.cfg = _TlsSettings(self.cfg, tls[1])
-        super().enqueue_req(conn)
+    def get_thread_pool(self) -> Front:
+        # The application is not loaded yet.
+        app = self.app
+        tls = [(sock.getsockname(), lambda: app.tls[1]()) for sock in self.sockets[1:]]
+        capacity: Capacity = self.app.capacity
+        return Front(
+            capacity.places(),
+            apart=capacity.apart,
+            tls=tls[0] if tls else None,
+            too_long=_plain_answer("431 Request Header Fields Too Large", "bad-http"),
+        )
 
     def handle_error(self, _req: Any, client: socket.socket, _addr: Any, error: Exception) -> None:
         # For bytes that are no request, and for errors outside the application. gunicorn's own
@@ -219,23 +232,19 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if isinstance(error, ssl.SSLError):
             return
         if isinstance(error, ParseException):
-            status, code = "400 Bad Request", "bad-http"
+            answer = _plain_answer("400 Bad Request", "bad-http")
         else:
-            status, code = "500 Internal Server Error", "internal"
+            answer = _plain_answer("500 Internal Server Error", "internal")
             self.log.exception("")
-        body = json.dumps({"error": ConfideError(code, f"{status[4:]}.").to_dict()}).encode()
-        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
         with suppress(OSError):
-            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            client.sendall(answer)
 
-    def _close(self, conn: TConn, graceful: bool = False) -> None:
-        # gunicorn's graceful close waits up to two seconds for the peer, on the thread that accepts
-        # connections. A few peers that keep theirs open would stop the service. So another thread
-        # does it.
-        try:
-            self.tpool.submit(TConn.close, conn, graceful)
-        except RuntimeError:  # the pool and the service have ended
-            TConn.close(conn)
+
+def _plain_answer(status: str, code: str) -> bytes:
+    """A whole answer to what no application has seen."""
+    body = json.dumps({"error": ConfideError(code, f"{status[4:]}.").to_dict()}).encode()
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _only_once(_arbiter: Arbiter, worker: ThreadWorker) -> None:
@@ -245,15 +254,20 @@ def _only_once(_arbiter: Arbiter, worker: ThreadWorker) -> None:
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
-    def __init__(self, factory: Callable[[], Service], binds: list[str], threads: int) -> None:
+    def __init__(
+        self, factory: Callable[[], Service], binds: list[str], capacity: Capacity
+    ) -> None:
         self._factory = factory
+        self.capacity = capacity
         self.tls: tuple[WSGIApplication, Callable[[], ssl.SSLContext]] | None = None
         self._settings = {
             "bind": binds,
             "workers": 1,
             "worker_class": _Worker,
             "pre_fork": _only_once,
-            "threads": threads,
+            # Front makes the threads. gunicorn keeps idle connections up to what is left beside
+            # this number: so those that have or wait for a thread never find it full.
+            "threads": capacity.threads + 2 * APART_THREADS + HEALTH_THREADS + 2 * MAX_WAITING,
             "worker_connections": MAX_CONNECTIONS,
             # State lives in this process: never kill it for being slow, as emulation is.
             "timeout": 0,
@@ -329,7 +343,7 @@ def serve(
     *,
     listen: str | socket.socket,
     tls_listen: str | None = None,
-    threads: int = THREADS,
+    capacity: Capacity | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Addresses are "host:port".
 
@@ -340,7 +354,7 @@ def serve(
     _allow_files()
     first = listen if isinstance(listen, str) else f"fd://{listen.detach()}"
     binds = [first] if tls_listen is None else [first, tls_listen]
-    _Application(factory, binds, threads).run()
+    _Application(factory, binds, capacity or Capacity()).run()
 
 
 def _allow_files() -> None:

@@ -92,7 +92,7 @@ def test_no_status_has_changed() -> None:
         "peer-timeout": 504,
         "bad-http": 400,
         "bad-request": 400,
-        "incomplete-body": 400,
+        "incomplete-body": 408,
         "not-found": 404,
         "method-not-allowed": 405,
         "length-required": 411,

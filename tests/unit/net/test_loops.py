@@ -20,6 +20,7 @@ ONE_SHOT = {
     "guest/worker/engine/supervisor.py": "one engine's output; engines whose failure ends all",
     "client/proxy/keys.py": "uploads one key",
     "net/calls.py": "cuts one call off",
+    "net/front.py": "answer one request each",
     "net/loops.py": "is the supervisor",
 }
 """Files of the product that start threads, and why none of these is to live for ever."""

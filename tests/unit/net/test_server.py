@@ -18,7 +18,7 @@ from confide.errors import (
     VerificationError,
 )
 from confide.guest.codes import CODES
-from confide.net.server import _Application, _Logger, flask_app, status_of
+from confide.net.server import Capacity, _Application, _Logger, flask_app, status_of
 from tests.support.programs import ROOT, free_port
 
 SECRET = "what a client sent"
@@ -116,7 +116,7 @@ serve(factory, listen="127.0.0.1:{free_port()}")
 
 
 def test_what_the_server_s_library_logs_is_escaped(capfd: pytest.CaptureFixture[str]) -> None:
-    log = _Logger(_Application(lambda: pytest.fail("not served"), [], 1).cfg)
+    log = _Logger(_Application(lambda: pytest.fail("not served"), [], Capacity()).cfg)
     try:
         log.error("%s", HOSTILE)
     finally:

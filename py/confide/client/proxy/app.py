@@ -28,7 +28,7 @@ from confide.errors import (
 )
 from confide.net import openai_error
 from confide.net.disconnect import DisconnectWatcher
-from confide.net.server import flask_app, say_when
+from confide.net.server import flask_app
 from confide.protocol.manifest import Manifest
 from confide.protocol.opt_outs import unchecked
 
@@ -134,7 +134,8 @@ def _failed(error: ConfideError) -> Response:
     status = status_for_app(error)
     response: Response = jsonify(error=openai_error.from_error(error, status))
     response.status_code = status
-    say_when(response, error, CODES)
+    if error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, VerificationError) and status == 502:

@@ -18,9 +18,9 @@ from confide.client.screen import Screen
 from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
 from confide.net.calls import Caller
-from confide.net.http_client import STREAM_THREADS, Upstream
+from confide.net.http_client import STREAMS, Upstream
 from confide.net.loops import every, start_loop
-from confide.net.server import Service, listen_on, serve
+from confide.net.server import Capacity, Service, listen_on, serve
 from confide.protocol.manifest import Manifest
 
 FORGET_SECONDS = 5.0
@@ -123,4 +123,4 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
         say(f"Verified. Models: {models}. OpenAI API: http://{settings.listen}/v1")
         return service
 
-    serve(factory, listen=listener, threads=STREAM_THREADS)
+    serve(factory, listen=listener, capacity=Capacity(STREAMS, measured=True))

@@ -9,11 +9,10 @@ from confide.guest.coordinator.app import create_app
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.coordinator.quotes import MAX_WAITING
 from confide.guest.inventory.program import serve_if_unbound
-from confide.net.server import THREADS as OTHER_THREADS
-from confide.net.server import Service, serve
+from confide.net.server import THREADS, Capacity, Service, serve
 
-THREADS = 2 * MAX_WAITING + OTHER_THREADS
-"""All that may wait for a quote have one, beside those for everything else."""
+CAPACITY = Capacity(2 * MAX_WAITING + THREADS, apart=("POST /v1/challenge",))
+"""All that may wait for a quote have a thread, beside those for everything else."""
 
 
 def create_service() -> Service:
@@ -24,4 +23,4 @@ def create_service() -> Service:
 
 if __name__ == "__main__":
     serve_if_unbound()
-    serve(create_service, listen="0.0.0.0:8000", threads=THREADS)
+    serve(create_service, listen="0.0.0.0:8000", capacity=CAPACITY)

@@ -27,9 +27,9 @@ from confide.guest.worker.engine.states import EngineState
 from confide.guest.worker.keys import Keys
 from confide.guest.worker.role import read_role
 from confide.net.coordinator_client import CoordinatorClient
-from confide.net.http_client import STREAM_THREADS
+from confide.net.http_client import STREAMS
 from confide.net.loops import start_loop
-from confide.net.server import Service, serve
+from confide.net.server import Capacity, Service, serve
 
 POLL_SECONDS = 0.2
 """Seconds between two looks whether this machine has joined."""
@@ -92,4 +92,4 @@ def _attested_gpus(role: str, clock: WallClock) -> Gpus:
 
 if __name__ == "__main__":
     serve_if_unbound()
-    serve(create_service, listen="0.0.0.0:8000", threads=STREAM_THREADS)
+    serve(create_service, listen="0.0.0.0:8000", capacity=Capacity(STREAMS, measured=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from flask import Flask, Response, jsonify, request
 
@@ -89,7 +90,8 @@ def create_app(
                 next="try again later",
             )
         headers = {name: request.headers.get(name, "") for name in _HEADERS}
-        call = SealedCall(request.method, request.path, headers, request.get_data(cache=False))
+        read_body = partial(request.get_data, cache=False)
+        call = SealedCall(request.method, request.path, headers, read_body)
         with ExitStack() as stack:
             stack.enter_context(in_flight.one())
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))

@@ -76,12 +76,15 @@ class Membership(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class SealedCall:
-    """One HTTP request as it arrived, with the headers that a sealed request needs."""
+    """One HTTP request as it arrived, with the headers that a sealed request needs.
+
+    `read_body` is called once, after the headers have passed: until then the body is not here.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
-    body: bytes
+    read_body: Callable[[], bytes]
 
 
 class EncryptionProxy:
@@ -109,13 +112,19 @@ class EncryptionProxy:
     def respond(self, call: SealedCall, watch: DisconnectWatch) -> bytes | Iterator[bytes]:
         """The body of the response: whole, or in portions to send as they come.
 
-        Raises FormatError if the headers are not those of a sealed request.
+        Raises FormatError if the headers are not those of a sealed request, and what reading the
+        body raises.
         """
         headers = RequestHeaders.parse(call.headers)
         try:
             membership = self._membership()
             _require_ours(headers, membership)
-            opened = self._keys.open(call.body, headers, method=call.method, path=call.path)
+            self._keys.require(headers)
+        except ConfideError as error:
+            return clear_error(error)
+        body = call.read_body()
+        try:
+            opened = self._keys.open(body, headers, method=call.method, path=call.path)
         except ConfideError as error:
             return clear_error(error)
         return self._answer(call.path, headers, opened, membership.manifest, watch)

@@ -105,14 +105,7 @@ class Keys:
         """
         sealed = SealedRequest.cut(body)
         living = self._living(sealed.kem_sha256)
-        key = self._get(headers.key_id)
-        if headers.model != key.model:
-            raise PolicyError(
-                "model-not-allowed",
-                "the key of this request is not for this model",
-                expected=key.model,
-                seen=headers.model,
-            )
+        key = self.require(headers)
         # Under the name of its KEM key: the same bytes before another one are another share.
         sealed_hash = sha256(sealed.kem_sha256 + sealed.sealed_share).digest()
         share = key.share(sealed_hash)
@@ -137,6 +130,18 @@ class Keys:
             key.remember(sealed_hash, share, living.dies)
         key.window.check(opened.counter)
         return opened
+
+    def require(self, headers: RequestHeaders) -> _Key:
+        """The key that these headers name, for their model. Needs no body. Raises as `open`."""
+        key = self._get(headers.key_id)
+        if headers.model != key.model:
+            raise PolicyError(
+                "model-not-allowed",
+                "the key of this request is not for this model",
+                expected=key.model,
+                seen=headers.model,
+            )
+        return key
 
     def forget(self) -> None:
         """Drop what has ended. Called each second, so that nothing lives on because nobody asks."""

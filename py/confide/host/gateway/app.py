@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, jsonify, request
 
-from confide.encoding.texts import check_name, from_hex
+from confide.encoding.texts import check_name
 from confide.errors import UnavailableError
 from confide.host.codes import CODES
 from confide.host.gateway.access import Doorkeeper, Everybody, Use
@@ -20,9 +20,11 @@ from confide.net.refusals import seconds_to_wait
 from confide.net.server import cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
-from confide.protocol.keyexchange import WORKER_ID_SIZE
-from confide.protocol.sealed import MAX_REQUEST, PATHS
+from confide.protocol.sealed import MAX_REQUEST, PATHS, RequestHeaders
 from confide.protocol.workers import LIST_HEADER, WRONG_WORKER
+
+APART = ("POST /confide/v1/attest", "POST /confide/v1/keys")
+"""Requests that never wait behind answers."""
 
 _FORWARDED = (
     "Content-Type",
@@ -128,14 +130,14 @@ def create_app(
         return response
 
     def sealed() -> Response:
-        model = check_name(request.headers.get("Confide-Model", ""), "the header Confide-Model")
-        chosen = request.headers.get("Confide-Worker", "")
-        worker = workers.find(from_hex(chosen, WORKER_ID_SIZE, "the header Confide-Worker"), model)
+        # All of this before the body: the client stops sending it.
+        headers = {name: request.headers.get(name, "") for name in _FORWARDED}
+        asked = RequestHeaders.parse(headers)
+        model = asked.model
+        worker = workers.find(asked.worker, model)
         if worker is None:
-            # Before the body: the client stops sending it.
             return wrong_worker(model)
         body = request.get_data(cache=False)
-        headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
         with ExitStack() as stack:
             watch = stack.enter_context(watcher.watch(request.environ.get("gunicorn.socket")))
             try:

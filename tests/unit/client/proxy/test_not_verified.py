@@ -123,6 +123,14 @@ def test_statuses(lab: Lab, error: ConfideError, status: int, retry: str | None)
     answer = lab.http.post(CHAT, data=HELLO)
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (status, error.code)
     assert answer.headers.get("x-should-retry") == retry
+    assert ("Retry-After" in answer.headers) == (status in (429, 503))
+
+
+def test_the_gateway_says_when_an_app_may_come_again(lab: Lab) -> None:
+    refusal = GatewayRefusal(429, UnavailableError("gateway-refused", "x"))
+    refusal.retry_after = 42
+    lab.answer = refusal
+    assert lab.http.post(CHAT, data=HELLO).headers["Retry-After"] == "42"
 
 
 def test_a_crash_says_nothing(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

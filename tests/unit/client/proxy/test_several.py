@@ -11,14 +11,15 @@ import openai
 import pytest
 
 from confide.net.http_client import Upstream
-from confide.protocol.workers import WorkerList
+from confide.protocol.frames import RECORD_START
 from tests.support.app import ANSWER, App
+from tests.support.clients import Clients
 from tests.support.hostile_gateway import HostileGateway, hostile_gateway
 from tests.support.native_service import NativeService
+from tests.support.recorded import TO_THE_FIRST, TO_THE_OTHER, Recorded, refused, sealed_to_each
 from tests.support.simulated_machine import current_manifest, manifest_value
 
 MODELS = ("tiny", "second", "third")
-CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +60,19 @@ def test_the_verdict_says_how_many_there_are(service: NativeService, app: App) -
 
 
 def test_another_worker_cannot_open_recorded_traffic(
-    service: NativeService, app: App, hostile: HostileGateway
+    service: NativeService, hostile: HostileGateway
 ) -> None:
-    """The gateway sends one worker's request to the other, as it is and with the other's name."""
-    assert ask(app, "tiny") == ANSWER
-    recorded = hostile.seen[-1]
-    listed = Upstream(service.urls["gateway"]).call("GET", "/confide/v1/workers?model=tiny")[2]
-    names = {worker.worker.hex() for worker in WorkerList.parse(listed).workers}
-    (other_name,) = names - {recorded.headers["Confide-Worker"]}
-    codes = set()
-    for name in names:
-        for url in ("worker", "worker-2"):
-            headers = recorded.headers | {"Confide-Worker": name}
-            answer = Upstream(service.urls[url]).call(
-                "POST", CHAT, body=recorded.body, headers=headers
-            )[2]
-            assert answer[0] == 3, "an error in the clear, and nothing of the prompt"
-            codes.add((name == other_name, answer.partition(b"dcode")[2][1:14]))
-    said = b" ".join(code for _, code in codes)
-    assert b"wrong-worker" in said and b"kem-key-gone" in said and b"replay" in said
+    """Whatever the gateway changes; and the worker that it is for opens it once, unchanged."""
+    clients = Clients(hostile.url, service.manifest)
+    sent = sealed_to_each(hostile, lambda: clients.new().ask("tiny"))
+    workers = [service.urls["worker"], service.urls["worker-2"]]
+    recorded = Recorded(service.urls["gateway"], service.manifest, "tiny", workers, sent)
+    for to, changes in ((recorded.other, TO_THE_OTHER), (recorded.first, TO_THE_FIRST)):
+        for name, (change, code) in changes.items():
+            assert refused(recorded.deliver(to.worker, change(recorded))) == code, name
+    for one in sent:
+        assert recorded.deliver(one.worker, one).content[0] == RECORD_START
+        assert refused(recorded.deliver(one.worker, one)) == "replay"
 
 
 def test_killed_secret_services_lose_no_request(service: NativeService, app: App) -> None:

@@ -193,7 +193,7 @@ def test_a_slow_upload_is_cut_off(client: FlaskClient, monkeypatch: pytest.Monke
             },
         )
         assert peer.recv(1) == b""
-    assert answer.status_code == 400
+    assert answer.status_code == 408
 
 
 def test_manifests_that_race() -> None:

@@ -74,12 +74,13 @@ def test_unknown_only_if_each_one_that_answered_says_so(mesh: Mesh) -> None:
 
 def test_denied_only_if_each_one_has_answered(mesh: Mesh) -> None:
     """A worker remembers that, so it must not count before the one that has the key was asked."""
-    for answers, denied in (
+    cases: list[tuple[dict[str, ReleasedKey | ConfideError], bool]] = [
         (dict.fromkeys(URLS, UNKNOWN), True),
         (dict.fromkeys(URLS, REFUSED), True),
         *[(dict.fromkeys(URLS, UNKNOWN) | {url: AWAY}, False) for url in URLS],
         *[(dict.fromkeys(URLS, UNKNOWN) | {url: LIAR}, False) for url in URLS],
-    ):
+    ]
+    for answers, denied in cases:
         mesh.answers = answers
         with pytest.raises(PolicyError) as caught:
             mesh.services.fetch(bytes(32))

@@ -28,6 +28,7 @@ from tests.support.sealed_worker import (
     open_answer,
     sealed_error,
 )
+from tests.support.unread import unread_body
 
 
 def clear_error(opened: Opened) -> str:
@@ -229,6 +230,27 @@ def test_headers_that_are_none(
     answer = worker.http.post(path, data=b"x" * 100, headers=headers)
     assert answer.status_code == 400
     assert answer.get_json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "code"),
+    [
+        ("Confide-Key-Id", "ab" * 32, "unknown-key"),
+        ("Confide-Worker", "ab" * 32, "wrong-worker"),
+        ("Confide-Manifest", "ab" * 32, "wrong-manifest"),
+        ("Confide-Model", "third", "model-not-served"),
+        ("Confide-Model", "second", "model-not-allowed"),
+    ],
+)
+def test_what_headers_refuse_costs_no_body(
+    worker: Worker, client: Client, header: str, value: str, code: str
+) -> None:
+    """Strangers know no key id. So what they send is not kept, not even for a moment."""
+    headers = client.headers()
+    assert worker.http.post(CHAT, headers=headers, **unread_body()).status_code == 500, "else read"
+    answer = worker.http.post(CHAT, headers=headers | {header: value}, **unread_body())
+    assert answer.status_code == 200
+    assert clear_error(open_answer(client.seal(HELLO)[1].response_opener(), answer.data)) == code
 
 
 def test_other_paths(worker: Worker) -> None:

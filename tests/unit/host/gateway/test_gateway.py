@@ -26,6 +26,7 @@ from confide.protocol.workers import WorkerList
 from tests.support.peer import Peer
 from tests.support.programs import free_port
 from tests.support.simulated_machine import Clock
+from tests.support.unread import unread_body
 
 CHAT = "/v1/chat/completions"
 HEADERS = {
@@ -278,7 +279,38 @@ def test_api_keys(lab: Lab) -> None:
     assert limited.status_code == 200, "a list is no request"
     limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
     assert (limited.status_code, limited.get_json()["error"]["code"]) == (429, "rate-limited")
-    assert limited.headers["Retry-After"] == "30"
+    assert 25 <= int(limited.headers["Retry-After"]) <= 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"Authorization": "Bearer other"}, 401),
+        ({"Confide-Worker": "00" * 32}, 421),
+        ({"Confide-Worker": "x"}, 400),
+        ({"Confide-Key-Id": "x"}, 400),
+        ({"Confide-Manifest": "x"}, 400),
+        ({"Confide-Version": "1"}, 400),
+        ({"Confide-Model": "../x"}, 400),
+        ({"Content-Type": "text/plain"}, 400),
+    ],
+)
+def test_what_headers_refuse_costs_no_body(
+    lab: Lab, changes: Mapping[str, str], status: int
+) -> None:
+    http = lab.http(Access({hashlib.sha256(b"k").digest(): 10}))
+    headers = lab.headers() | {"Authorization": "Bearer k"}
+    assert http.post(CHAT, headers=headers, **unread_body()).status_code == 500, "else it is read"
+    assert http.post(CHAT, headers=headers, **unread_body(17 << 20)).status_code == 413
+    answer = http.post(CHAT, headers=headers | dict(changes), **unread_body())
+    assert answer.status_code == status
+
+
+def test_a_worker_that_is_busy_says_when_to_come_again(lab: Lab) -> None:
+    wire = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    lab.workers[0].sends(CHAT, wire)
+    answer = lab.post()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
 
 
 def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
@@ -294,8 +326,8 @@ def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
 
 
 def test_when_to_ask_again_is_passed_on(lab: Lab) -> None:
-    """A coordinator's, a secret service's and a worker's `Retry-After`, if it is one."""
-    said = {b"2": "2", b"99999999": "3600", b"0": None, b"soon": None, b"-1": None, b"": None}
+    """A coordinator's, a secret service's and a worker's `Retry-After`, or else the usual one."""
+    said = {b"2": "2", b"99999999": "3600", b"0": "5", b"soon": "5", b"-1": "5", b"": "5"}
     for wire, expected in said.items():
         answer = b"HTTP/1.1 429 x\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % wire
         lab.coordinator.sends("/v1/attest", answer)
