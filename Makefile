@@ -9,7 +9,7 @@ ARGS =
 CHECKS = contracts lint nix-files pages shell units manifest-current references-current worker-gpu-current
 PYTEST = result-test/python/bin/python -m pytest
 
-.PHONY: demo test test-long test-install test-go test-gpu-image test-kernel-fuzz vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
+.PHONY: demo test test-long test-install test-go test-gpu-image test-kernel-fuzz test-faults vectors check images measurements manifest references policy-age reproduce release fetch lock bootstrap
 .DEFAULT_GOAL := demo
 
 demo: bootstrap
@@ -66,6 +66,17 @@ test-kernel-fuzz: bootstrap
 		--tools result-test/qemu --kernel result-linux/vmlinuz \
 		--seed $(SEED) --cases $(CASES) --minutes $(MINUTES) $(ARGS)
 
+# Native programs that are killed, paused, cut off and so on, under 50 clients. Needs root, for a namespace of its own.
+# Prints its seed; SEED=N makes the same steps again.
+test-faults: SEED =
+test-faults: STEPS = 200
+test-faults: bootstrap
+	$(FETCH) test-inputs
+	$(BUILD) -o result-test .#test-inputs
+	PYTHONPATH=py:. result-test/python/bin/python -m tests.faults $(if $(SEED),--seed $(SEED)) --steps $(STEPS) \
+		--nft result-test/nftables/usr/sbin/nft \
+		--faketime result-test/faketime/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 $(ARGS)
+
 # The recorded evidence of real machines that tests compare with, into ~/.cache/confide/vectors: each file is fetched
 # from the project that publishes it and checked by SHA-256. With FROM=FOLDER: from a copy at hand.
 vectors:
@@ -109,7 +120,7 @@ release: bootstrap policy-age
 	$(MAKE) manifest references
 	$(MAKE) check
 	$(MAKE) reproduce OUTPUTS='images measurements manifest release wheel'
-	$(MAKE) test-install test test-long test-go test-gpu-image test-kernel-fuzz
+	$(MAKE) test-install test test-long test-go test-gpu-image test-kernel-fuzz test-faults
 
 # Floors of firmware age: the policy must be at most 180 days old.
 policy-age:

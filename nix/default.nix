@@ -17,7 +17,7 @@ let
 
   packages = licensed manyLicenses (images.packages // {
     inherit (builders) tools;
-    inherit (host) faketime model-tools qemu qemu-tdx shell-tools systemd-measure;
+    inherit (host) faketime model-tools nftables qemu qemu-tdx reverse-proxies shell-tools systemd-measure;
     inherit (go) go-peer;
     inherit (programs) test-env;
   }) // licensed ourLicense (manifests.packages // {
@@ -50,7 +50,7 @@ let
       name = "test-inputs";
       description = "What the end-to-end tests need, in one folder";
       links = {
-        inherit (packages) acpi-tables debian-firmware faketime firmware linux manifest model-tools qemu systemd-measure;
+        inherit (packages) acpi-tables debian-firmware faketime firmware linux manifest model-tools nftables qemu reverse-proxies systemd-measure;
         images = packages.images-without-gpu;
         python = programs.test-env;
         model = packages.model-tiny;

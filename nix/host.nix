@@ -98,6 +98,15 @@ rec {
     list = "usr/lib/systemd/systemd-measure";
   };
 
+  # For tests that cut connections in a network namespace of their own.
+  nftables = hostRoot {
+    name = "nftables";
+    root = systemd-root;
+    description = "nft, to cut connections between programs in tests";
+    meta.mainProgram = "nft";
+    list = "usr/sbin/nft";
+  };
+
   # For the check of shell files, and for those who edit them.
   shell-tools = hostRoot {
     name = "shell-tools";
@@ -113,6 +122,14 @@ rec {
     name = "faketime";
     debs = sources.debs "trixie" [ "clock-tools" ];
     description = "A library that turns the clock of one program, for tests";
+  };
+
+  # What operators put between clients and their gateway, for tests.
+  reverse-proxies = hostRoot {
+    name = "reverse-proxies";
+    root = builders.unpackDebs { name = "reverse-proxies-root"; debs = sources.debs "trixie" [ "reverse-proxies" ]; };
+    description = "nginx and HAProxy, for tests of the path through them";
+    list = "usr/sbin/{haproxy,nginx}";
   };
 
   # The QEMU that can start confidential machines (10.1 and newer). Here it only makes the ACPI tables that such a

@@ -121,6 +121,18 @@ def faketime() -> Path:
 
 
 @pytest.fixture(scope="session")
+def reverse_proxies() -> Path:
+    """The folder of the programs nginx and haproxy."""
+    return _built("result-test/reverse-proxies/usr/sbin")
+
+
+@pytest.fixture(scope="session")
+def nft() -> Path:
+    """The program that cuts connections in a namespace of a test's own."""
+    return _built("result-test/nftables/usr/sbin/nft")
+
+
+@pytest.fixture(scope="session")
 def gpu_image() -> Path:
     """The folder of the GPU worker's image, which only `make test-gpu-image` builds."""
     return _built("result-worker", "test-gpu-image")

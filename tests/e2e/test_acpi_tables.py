@@ -24,7 +24,7 @@ from confide.host.runner import swtpm
 from confide.host.runner.accelerator import kvm_works
 from confide.host.runner.processes import ProcessGroup
 from confide.host.runner.qemu import MachineSpec, arguments
-from confide.host.runner.vm import DEFAULT_CPUS, DEFAULT_MEMORY_MIB
+from confide.host.runner.vm import DEFAULT_MEMORY_MIB, default_cpus
 from measure import eventlog
 from tests.support.attested import evidence
 from tests.support.launch import launched_for
@@ -45,6 +45,7 @@ RECORDED = {
 def found(build: Build, folder: Path, *extra: str) -> list[str]:
     """SHA-256 of each blob that a coordinator's firmware would be given, in hex."""
     group = ProcessGroup()
+    kvm = kvm_works(build.tools)
     with contextlib.ExitStack() as stack:
         stack.callback(group.kill)
         variables, state = folder / "variables.fd", folder / "tpm"
@@ -61,8 +62,8 @@ def found(build: Build, folder: Path, *extra: str) -> list[str]:
             variables=variables,
             console=folder / "console.log",
             memory_mib=DEFAULT_MEMORY_MIB,
-            cpus=DEFAULT_CPUS,
-            kvm=kvm_works(build.tools),
+            cpus=default_cpus("coordinator", kvm=kvm),
+            kvm=kvm,
             tpm=tpm.fileno(),
             monitor=monitor.fileno(),
             config_disk=config,

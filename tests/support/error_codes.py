@@ -48,9 +48,7 @@ IN_VARIABLES: Mapping[str, tuple[str, frozenset[str]]] = {
             {
                 "bad-http",
                 "bad-request",
-                "incomplete-body",
                 "internal",
-                "length-required",
                 "method-not-allowed",
                 "not-found",
                 "request-entity-too-large",

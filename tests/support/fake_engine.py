@@ -3,7 +3,9 @@
 One asyncio process, as little work per event as possible, so that what is measured is what stands
 before it. The prompt's words are orders: "events=N" (how many), "gap=SECONDS" (between two),
 "stamp" (each event's id is the time it left, CLOCK_MONOTONIC nanoseconds), "fail" (HTTP 400),
-"break" (hangs up in the middle), "half" (ends within an event), "hang" (never answers).
+"late=SECONDS" (begins later), "break" (hangs up in the middle), "half" (ends within an event),
+"hang" (never answers), "digest" (the answer is the engine's name, then words that follow from name
+and prompt).
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
 
 WORDS = ("It ", "was ", "a ", "fake ", "engine ", "that ", "said ", "so. ")
 _USAGE = {"prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15}
@@ -30,6 +35,14 @@ def _event(word: str, number: int = 0) -> bytes:
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
+def digest_words(name: str, prompt: str, count: int) -> list[str]:
+    """What an engine of this name answers to "digest"."""
+    said = (
+        sha256(f"{name} {number} {prompt}".encode()).hexdigest()[:12] for number in range(count)
+    )
+    return [f"{name} ", *(f"said-{digest} " for digest in said)]
+
+
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
@@ -41,7 +54,9 @@ _DONE = _chunk(b"data: [DONE]\n\n")
 class Engine:
     """Counts what it sees; GET /stats tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "engine", *, tells: bool = False) -> None:
+        """With `tells` it prints the prompt of each "digest"."""
+        self._name, self._tells = name, tells
         self.stats = {"connections": 0, "requests": 0, "finished": 0, "hung_up": 0}
         self.last_body = ""
 
@@ -85,20 +100,27 @@ class Engine:
 
     async def _complete(
         self,
-        request: dict[str, object],
+        request: dict[str, Any],
         orders: str,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if "hang" in orders:
-            await self._wait(reader, 600)
+        late = "600" if "hang" in orders else _order(orders, r"late=([0-9.]+)", "0")
+        await self._wait(reader, float(late))
         if "fail" in orders:
             error = {"message": "the engine says no", "type": "BadRequestError", "code": 400}
             return _plain(writer, json.dumps({"error": error}).encode(), b"400 Bad Request")
-        if not request.get("stream"):
-            return _plain(writer, _whole())
         count = int(_order(orders, r"events=(\d+)", "8"))
         gap = float(_order(orders, r"gap=([0-9.]+)", "0"))
+        events, words = _EVENTS, list(WORDS)
+        if "digest" in orders:
+            prompt = request["messages"][-1]["content"]
+            if self._tells:
+                print(prompt, flush=True)
+            words = digest_words(self._name, prompt, count - 1)
+            events = [_chunk(_event(word)) for word in words]
+        if not request.get("stream"):
+            return _plain(writer, _whole(words))
         stamp = "stamp" in orders
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
@@ -108,11 +130,11 @@ class Engine:
             if "break" in orders and number == count // 2:
                 writer.transport.abort()
                 raise ConnectionResetError
-            word = number % len(WORDS)
+            word = number % len(words)
             if stamp:
-                writer.write(_chunk(_event(WORDS[word], time.monotonic_ns())))
+                writer.write(_chunk(_event(words[word], time.monotonic_ns())))
             else:
-                writer.write(_EVENTS[word])
+                writer.write(events[word])
             if gap:
                 await writer.drain()
                 await self._wait(reader, gap)
@@ -142,9 +164,10 @@ def _order(orders: str, pattern: str, default: str) -> str:
     return found[1] if found else default
 
 
-def _whole() -> bytes:
-    message = {"role": "assistant", "content": "".join(WORDS)}
-    choice = {"index": 0, "message": message, "text": "".join(WORDS), "finish_reason": "stop"}
+def _whole(words: Sequence[str]) -> bytes:
+    text = "".join(words)
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "text": text, "finish_reason": "stop"}
     return json.dumps(
         {
             "id": "chatcmpl-0123456789abcdef0123456789abcdef",
@@ -162,14 +185,19 @@ def _plain(writer: asyncio.StreamWriter, body: bytes, status: bytes = b"200 OK")
     writer.write(head % (status, len(body)) + body)
 
 
-async def run(port: int) -> None:
-    """Serve on 127.0.0.1:port for ever."""
-    server = await asyncio.start_server(Engine().serve, "127.0.0.1", port)
+async def run(engine: Engine, host: str, port: int) -> None:
+    """Serve on host:port for ever."""
+    server = await asyncio.start_server(engine.serve, host, port)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    asyncio.run(run(parser.parse_args().port))
+    parser.add_argument("--name", default="engine")
+    parser.add_argument("--tells", action="store_true", help="print each prompt that says digest")
+    arguments = parser.parse_args()
+    engine = Engine(arguments.name, tells=arguments.tells)
+    asyncio.run(run(engine, arguments.host, arguments.port))

@@ -15,6 +15,7 @@ from confide.guest.coordinator import app as coordinator_app
 from confide.guest.coordinator.__main__ import CAPACITY as COORDINATOR
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.forget import forget_each_second
+from confide.guest.mesh import join, one_mesh
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import server_context
 from confide.guest.secret_service.app import create_public_app, create_worker_app
@@ -26,6 +27,7 @@ from confide.guest.worker.keys import Keys
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import STREAMS, Upstream
 from confide.net.server import Capacity, Service, serve
+from confide.protocol.frames import WAIT_SECONDS
 from tests.support.simulated_machine import SimulatedMachine
 
 CAPACITIES = {
@@ -80,7 +82,12 @@ def worker(arguments: argparse.Namespace) -> Service:
     services = SecretServices(arguments.secret_service, node.membership)
     keys = Keys(services.fetch, node.kem)
     forget_each_second(keys.forget)
-    proxy = EncryptionProxy(membership=node.membership, keys=keys, engine=lambda _: engine)
+    proxy = EncryptionProxy(
+        membership=node.membership,
+        keys=keys,
+        engine=lambda _: engine,
+        wait_seconds=arguments.wait_seconds,
+    )
     states = lambda: dict.fromkeys(models, node.state)  # noqa: E731
     app = create_app(proxy, role="worker-cpu", membership=node.membership, states=states)
     return Service(app)
@@ -89,7 +96,11 @@ def worker(arguments: argparse.Namespace) -> Service:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("coordinator", "secret-service", "worker"))
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument(
+        "--hasty", action="store_true", help="renew often, and end soon after the mesh has gone"
+    )
     parser.add_argument(
         "--manifest", type=Path, required=True, help="what the machine was launched for"
     )
@@ -98,12 +109,15 @@ def main() -> None:
     parser.add_argument("--secret-service", action="append", default=[])
     parser.add_argument("--engine")
     parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--wait-seconds", type=float, default=WAIT_SECONDS)
     arguments = parser.parse_args()
+    if arguments.hasty:
+        join.RENEW_AFTER, join.LOOK_AFTER, one_mesh.GONE_AFTER = 20, 0.5, 3.0
     create = {"coordinator": coordinator, "secret-service": secret_service, "worker": worker}
-    tls = f"127.0.0.1:{arguments.tls_port}" if arguments.tls_port else None
+    tls = f"{arguments.host}:{arguments.tls_port}" if arguments.tls_port else None
     serve(
         lambda: create[arguments.role](arguments),
-        listen=f"127.0.0.1:{arguments.port}",
+        listen=f"{arguments.host}:{arguments.port}",
         tls_listen=tls,
         capacity=CAPACITIES[arguments.role],
     )

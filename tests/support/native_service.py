@@ -18,6 +18,7 @@ from typing import Self
 
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import Upstream
+from confide.protocol.frames import WAIT_SECONDS
 from tests.support.programs import ROOT, free_port
 from tests.support.simulated_machine import MODEL, current_manifest
 
@@ -76,7 +77,7 @@ class Processes:
         self.urls[name] = f"http://127.0.0.1:{port}"
         return self.urls[name]
 
-    def wait(self, name: str, state: str, seconds: float = 30.0) -> None:
+    def wait(self, name: str, state: str, seconds: float = 120.0) -> None:
         """Wait until a program's health has this state. Raises TimeoutError with its output."""
         upstream = Upstream(self.urls[name], read_seconds=5.0)
         deadline = time.monotonic() + seconds
@@ -152,9 +153,12 @@ class NativeService(Processes):
         for name in (*self.secret_services, "worker"):
             self.wait(name, "ready")
 
-    def start_worker(self, name: str, models: Sequence[str]) -> str:
-        """A worker that serves `models` from the engine."""
-        options = ["worker", "--coordinator", self.urls["coordinator"]]
+    def start_worker(
+        self, name: str, models: Sequence[str], *, wait_seconds: float = WAIT_SECONDS
+    ) -> str:
+        """A worker that serves `models` from the engine, and says that it is there so often."""
+        options = [f"--wait-seconds={wait_seconds}"]
+        options += ["worker", "--coordinator", self.urls["coordinator"]]
         options += ["--engine", self.urls["engine"]]
         for url in self._tls:
             options += ["--secret-service", url]

@@ -47,15 +47,11 @@ class SmallService:
     ) -> None:
         self.manifest = Manifest.parse(manifest)
         self.clock, self.monotonic = Clock(), Clock(100)
-        self.start_coordinator(SimulatedMachine("coordinator", manifest=manifest), manifest)
-        self.nodes = [self.join("secret-service") for _ in range(services)]
-        self.secrets = [
-            SecretService(node.kem, now=self.clock, monotonic=self.monotonic) for node in self.nodes
-        ]
-        self.workers = [self.join("worker-cpu", models) for _ in range(workers)]
+        self.start(services, workers, models)
         self.loads = [0] * workers
         self.lies: dict[str, Callable[[Any], Any]] = {}
         self.headers: list[dict[str, str]] = []
+        self.seconds: list[float] = []
         self.asked: list[tuple[str, bytes]] = []
         self.status = 200
         self.url = "http://gateway"
@@ -64,6 +60,16 @@ class SmallService:
             api_key="",
             manifest_sha256=self.manifest.sha256,
         )
+
+    def start(self, services: int, workers: int, models: tuple[str, ...] = (MODEL,)) -> None:
+        """Start a mesh; or another one, with all of its machines, in place of the one before."""
+        manifest = self.manifest.encode()
+        self.start_coordinator(SimulatedMachine("coordinator", manifest=manifest), manifest)
+        self.nodes = [self.join("secret-service") for _ in range(services)]
+        self.secrets = [
+            SecretService(node.kem, now=self.clock, monotonic=self.monotonic) for node in self.nodes
+        ]
+        self.workers = [self.join("worker-cpu", models) for _ in range(workers)]
 
     def start_coordinator(self, machine: SimulatedMachine, manifest: bytes = MANIFEST) -> None:
         self.coordinator = Coordinator(machine, binding=machine.binding, now=self.clock)
@@ -108,8 +114,16 @@ class SmallService:
         return paths
 
     def call(
-        self, method: str, path: str, *, body: bytes | None, headers: dict[str, str], limit: int
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit: int,
+        seconds: float,
     ) -> Answer:
+        self.seconds.append(seconds)
         self.headers.append(headers)
         self.asked.append((path, body or b""))
         if self.status != 200:

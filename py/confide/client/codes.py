@@ -74,6 +74,7 @@ PROXY_STATUS = {
     "foreign-host": 403,
     "foreign-origin": 403,
     "unknown-model": 404,
+    "incomplete-body": 408,
     "body-too-large": 413,
     "not-implemented": 501,
     "not-verified": 503,
@@ -84,6 +85,5 @@ PROXY_STATUS = {
     "kem-key-gone": 503,
     "too-many-look-ups": 503,
     "busy": 503,
-    "incomplete-body": 408,
 }
 """What the proxy answers to an app, where the error class alone does not decide."""

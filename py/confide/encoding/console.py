@@ -7,6 +7,7 @@ words of a peer. `tests/unit/test_output.py` looks for other ways to a terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -20,10 +21,12 @@ from measure.printable import printable
 def say(line: str, *, program: str = "confide", interrupted: bool = False) -> None:
     """Print one line about the work on standard error, behind the program's name.
 
-    If the program was `interrupted`, a terminal has shown ^C, so the line is a new one.
+    If the program was `interrupted`, a terminal has shown ^C, so the line is a new one. A line that
+    cannot be written, because its disk is full or its reader has gone, must not stop the work.
     """
     start = "\n" if interrupted else ""
-    print(f"{start}{program}: {printable(line)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(f"{start}{program}: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def show(*lines: str) -> None:

@@ -33,14 +33,12 @@ from confide.guest.attest.platform import (
     detect_platform,
     tsm_reports,
 )
+from confide.guest.attest.tpm_device import open_device
 from confide.guest.attest.tsm import SNP_PROVIDER, report_of
-from confide.guest.attest.vtpm import open_device
 from confide.guest.binding import BINDING, BOUND
 from confide.guest.mesh.config import CONFIG_COPY, read_disk
 from confide.protocol.binding import REPORT_DATA_SIZE
 from confide.protocol.launch import BINDING_PCR, BINDING_SIZE, UNBOUND, binding_pcr, mrconfigid
-from confide.vendors.amd.report import Report
-from confide.vendors.intel.tdreport import TDREPORT_SIZE, LocalReport
 from confide.vendors.tpm.commands import pcr_extend, pcr_read, run
 
 # _IOWR('T', 1, struct tdx_report_req): 64 bytes of report data, then room for 1024 of TDREPORT.
@@ -65,6 +63,9 @@ def establish_binding(root: Path = Path("/")) -> bytes:
 
 
 def _of_snp(root: Path) -> bytes:
+    # Imported here: the whole boot waits for this program, and it needs the code of one vendor.
+    from confide.vendors.amd.report import Report
+
     nonce = secrets.token_bytes(REPORT_DATA_SIZE)
     report = Report.parse(report_of(tsm_reports(root), SNP_PROVIDER, nonce).outblob)
     _check_fresh(report.report_data, nonce)
@@ -72,6 +73,8 @@ def _of_snp(root: Path) -> bytes:
 
 
 def _of_tdx(device: Path) -> bytes:
+    from confide.vendors.intel.tdreport import TDREPORT_SIZE, LocalReport
+
     nonce = secrets.token_bytes(REPORT_DATA_SIZE)
     request = bytearray(nonce + bytes(TDREPORT_SIZE))
     try:

@@ -80,8 +80,11 @@ class Caller:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         limit: int = 1 << 20,
+        seconds: float = float("inf"),
     ) -> Answer:
         """One exchange. The body of the answer has at most `limit` bytes.
+
+        `seconds` may shorten the limits of time, that for connecting too.
 
         Raises UnavailableError "peer-unreachable" (no connection), "peer-lost" (it broke, or the
         answer is not HTTP) or "peer-timeout", and FormatError "answer-too-large".
@@ -92,14 +95,16 @@ class Caller:
         watch = _Watch(self._check_peer)
         with ExitStack() as stack:
             stack.callback(watch.close)
-            deadline = Timer(self._total_seconds, watch.client_gone)
+            seconds = max(0.001, min(seconds, self._total_seconds))
+            deadline = Timer(seconds, watch.client_gone)
             deadline.daemon = True
             deadline.start()
             stack.callback(deadline.cancel)
             pool = stack.enter_context(self._pool(watch))
             try:
                 # Not through a Session: it reads the body of a redirect without a limit.
-                answer = _Adapter(pool).send(request, stream=True, timeout=self._timeouts)
+                timeouts = min(self._timeouts[0], seconds), min(self._timeouts[1], seconds)
+                answer = _Adapter(pool).send(request, stream=True, timeout=timeouts)
                 stack.callback(answer.close)
                 data = _read(answer.raw, limit + 1)
             except (requests.RequestException, HTTPError, OSError) as error:

@@ -35,7 +35,7 @@ CODES = {
     "event-too-large": Code("An event of a stream is larger than the limit.", FormatError),
     "incomplete-body": Code(
         "The body of the request came too slowly or broke off. Send it again.",
-        ConfideError,
+        UnavailableError,
         status=408,
     ),
     "internal": Code(
@@ -45,11 +45,6 @@ CODES = {
         "The machine does not have this KEM key, or has it no more. Fetch it again.",
         PolicyError,
         status=410,
-    ),
-    "length-required": Code(
-        "The request does not announce the length of its body (Content-Length).",
-        ConfideError,
-        status=411,
     ),
     "method-not-allowed": Code(
         "The path exists, but not for this method.", ConfideError, status=405

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import errno
 import math
-import select
 import socket
 import ssl
 import time
 
-from confide.errors import ConfideError
+from confide.errors import ConfideError, UnavailableError
+from confide.net.sockets import readable
 
 MIN_RATE = 32 * 1024
 """Bytes a second that a sender has to reach, once its time for a head or a body is used up."""
@@ -97,16 +97,9 @@ class TlsConnection(ssl.SSLSocket):
             raise _too_slow() from error
 
 
-def readable(sock: socket.socket, seconds: float) -> bool:
-    """Whether there are bytes to read, or the end of the stream, within this time."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(None if seconds == math.inf else max(0, math.ceil(seconds * 1000))))
-
-
-def incomplete_body() -> ConfideError:
-    """The error for a body that did not come in time, or broke off."""
-    return ConfideError(
+def incomplete_body() -> UnavailableError:
+    """The error for a body that did not come in time, or broke off: no fault of the request."""
+    return UnavailableError(
         "incomplete-body",
         "the body of the request came too slowly or broke off",
         expected="the whole body in time",

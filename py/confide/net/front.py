@@ -30,6 +30,7 @@ from confide.net.admission import Admission, busy
 from confide.net.connection import Connection, TlsConnection, incomplete_body
 from confide.net.loops import start_loop
 from confide.net.request_head import MAX_HEAD, Lane, RequestHead, read_head
+from confide.net.sockets import notice_death
 
 HEAD_SECONDS = 10.0
 """Seconds for the head of a request, from its connection or its first byte on, and for a
@@ -139,6 +140,7 @@ class Front(Executor):
             return self._start(turn, Lane.TLS)
         if isinstance(conn.sock, Connection):
             return self._look(turn)
+        notice_death(conn.sock)
         conn.sock.setblocking(False)
         limit = struct.pack("ll", WRITE_SECONDS, 0)
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -162,7 +164,7 @@ class Front(Executor):
         if turn.head is not None and len(sock.early) >= turn.head.awaited:
             return self._start_plain(turn)
         if not more:
-            return self._drop(turn)
+            return self._drop(turn) if turn.head is None else self._refuse_late(turn)
         if turn.head is None and len(sock.early) > MAX_HEAD:
             with suppress(OSError):
                 sock.send(self._too_long)

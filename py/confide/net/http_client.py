@@ -5,14 +5,13 @@ Why not `requests`, as in calls.py: a proxy has to abort a call while it waits f
 one piece. Both need the connection, which `requests` hides. So this is `http.client` with a pool.
 
 Errors: `UnavailableError` with code "peer-unreachable" (no connection), "peer-lost" (a connection
-that broke, or an answer that is not HTTP) or "peer-timeout"; `FormatError` "answer-too-large".
+that broke, or an answer that is not HTTP) or "peer-timeout" (nothing came on one that stands);
+`FormatError` "answer-too-large".
 """
 
 from __future__ import annotations
 
 import http.client
-import select
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,14 +19,25 @@ from io import BufferedReader
 
 from confide.errors import FormatError, UnavailableError
 from confide.net.address import split_base_url
+from confide.net.boot_clock import boot_seconds
 from confide.net.chunked import Dechunker
 from confide.net.disconnect import DisconnectWatch
+from confide.net.http_sending import send_request
+from confide.net.sockets import notice_death, readable
 
 STREAMS = 1200
 """Streams that a program on the data path carries at once, and connections that it keeps."""
 
 READ_SIZE = 64 * 1024
 """Most bytes of one read."""
+
+IDLE_SECONDS = 30.0
+"""A connection that was not used for this time is not used again: less than what servers and
+balancers keep, and a network that has changed since says nothing."""
+
+
+class StaleConnectionError(UnavailableError):
+    """A kept connection broke before an answer. Nobody can say whether the peer has the request."""
 
 
 class Upstream:
@@ -40,10 +50,15 @@ class Upstream:
         connect_seconds: float = 10.0,
         read_seconds: float = 600.0,
         idle_connections: int = STREAMS,
+        resends: bool = True,
         may_send: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = boot_seconds,
     ) -> None:
         """`may_send` raises UnavailableError if the peer must not get a request. It is called after
         connecting and before sending, so it decides about the connected peer.
+
+        `resends`: whether the same bytes may reach the peer twice. They do when a kept connection
+        breaks before an answer. A sealed request would be refused the second time, as a replay.
         """
         parts = split_base_url(url)
         self.url = f"{parts.scheme}://{parts.netloc}"
@@ -53,8 +68,11 @@ class Upstream:
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._idle_limit = idle_connections
+        self.resends = resends
         self._may_send = may_send
-        self._idle: list[http.client.HTTPConnection] = []
+        self._clock = clock
+        # The one that was used last is at the end.
+        self._idle: list[tuple[float, http.client.HTTPConnection]] = []
         self._lock = threading.Lock()
 
     def call(
@@ -82,9 +100,8 @@ class Upstream:
     ) -> UpstreamAnswer:
         """Send a request, return when the answer's head has come. The caller closes the answer.
 
-        A kept connection that the peer has closed meanwhile is replaced once. That cannot run a
-        sealed request twice: the worker refuses the second one, because it knows the counter. An
-        engine, which gets requests in the clear, may compute one twice.
+        Raises StaleConnectionError if a kept connection breaks, unless this upstream `resends`:
+        then another connection takes its place, once.
         """
         return self.begin(method, path, body=body, headers=headers, watch=watch).answer()
 
@@ -111,12 +128,13 @@ class Upstream:
         return connection, reused
 
     def _take(self, *, fresh: bool) -> tuple[http.client.HTTPConnection, bool]:
+        self._drop_idle(self._clock() - IDLE_SECONDS)
         while not fresh:
             with self._lock:
                 if not self._idle:
                     break
-                connection = self._idle.pop()
-            if connection.sock is not None and not _readable(connection.sock):
+                _, connection = self._idle.pop()
+            if connection.sock is not None and not readable(connection.sock):
                 return connection, True
             connection.close()
         connection = self._new_connection()
@@ -125,8 +143,26 @@ class Upstream:
         except OSError as error:
             connection.close()
             raise self.lost("peer-unreachable", error) from error
+        notice_death(connection.sock)
         connection.sock.settimeout(self._read_seconds)
         return connection, False
+
+    def stale(self, error: Exception) -> StaleConnectionError:
+        """The error for a kept connection that broke. The others go with it: their way is the same.
+
+        Otherwise each of them would cost a request of its own after a change of network.
+        """
+        self._drop_idle(float("inf"))
+        lost = self.lost("peer-lost", error)
+        return StaleConnectionError(lost.code, lost.message, seen=lost.seen, next=lost.next)
+
+    def _drop_idle(self, used_until: float) -> None:
+        """Close the idle connections that were last used until then."""
+        with self._lock:
+            kept = [idle for idle in self._idle if idle[0] > used_until]
+            dropped, self._idle = self._idle[: len(self._idle) - len(kept)], kept
+        for _, connection in dropped:
+            connection.close()
 
     def _new_connection(self) -> http.client.HTTPConnection:
         if self._tls is None:
@@ -139,7 +175,7 @@ class Upstream:
         """Take back a connection whose answer was read to its end."""
         with self._lock:
             if len(self._idle) < self._idle_limit:
-                self._idle.append(connection)
+                self._idle.append((self._clock(), connection))
                 return
         connection.close()
 
@@ -177,7 +213,7 @@ class Pending:
 
     def ready(self, seconds: float) -> bool:
         """Whether the answer begins to arrive, or the connection ends, within this time."""
-        return self._sock is None or _readable(self._sock, seconds)
+        return self._sock is None or readable(self._sock, seconds)
 
     def answer(self) -> UpstreamAnswer:
         """Wait for the answer's head. Raises as `Upstream.open`."""
@@ -190,15 +226,17 @@ class Pending:
                 return UpstreamAnswer(
                     self._upstream, connection, response, self._watch, reusable=self._sent
                 )
-            except TimeoutError as error:
-                connection.close()
-                raise self._upstream.lost("peer-timeout", error) from error
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
+                code = _code_of(error)
                 gone = self._watch is not None and self._watch.gone
-                if not (self._reused and stale and not gone):
-                    raise self._upstream.lost("peer-lost", error) from error
+                # An OSError includes the end of the connection in place of an answer.
+                broke = isinstance(error, OSError) and code == "peer-lost"
+                if gone or not (self._reused and broke):
+                    raise self._upstream.lost(code, error) from error
+                stale = self._upstream.stale(error)
+                if not self._upstream.resends:
+                    raise stale from error
             self._send(fresh=True)
 
     def close(self) -> None:
@@ -213,38 +251,10 @@ class Pending:
         if self._watch is not None and self._sock is not None:
             self._watch.aborts(self._sock)
         try:
-            self._sent = _send(self._connection, *self._request)
+            self._sent = send_request(self._connection, *self._request)
         except (OSError, http.client.HTTPException) as error:
             # The answer may be there all the same: `answer` decides.
-            self._error = None if _readable(self._sock) else error
-
-
-def _send(
-    connection: http.client.HTTPConnection,
-    method: str,
-    path: str,
-    body: bytes | None,
-    headers: Mapping[str, str],
-) -> bool:
-    """Send a request, and return whether all of it was sent.
-
-    A peer that answers early does not want the rest. Within TLS only the end of the connection
-    shows that: bytes that have arrived may be TLS's own.
-    """
-    if body is None or len(body) <= READ_SIZE:
-        connection.request(method, path, body=body, headers=dict(headers))
-        return True
-    connection.putrequest(method, path, skip_accept_encoding=True)
-    for name, value in {**headers, "Content-Length": str(len(body))}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    view = memoryview(body)
-    plain = not isinstance(connection.sock, ssl.SSLSocket)
-    for at in range(0, len(body), READ_SIZE):
-        if plain and _readable(connection.sock):
-            return False
-        connection.send(view[at : at + READ_SIZE])
-    return True
+            self._error = None if readable(self._sock) else error
 
 
 class UpstreamAnswer:
@@ -305,15 +315,13 @@ class UpstreamAnswer:
                 if self.length is not None and seen != self.length:
                     raise http.client.IncompleteRead(b"")
             self._complete = True
-        except TimeoutError as error:
-            raise self._upstream.lost("peer-timeout", error) from error
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._upstream.lost("peer-lost", error) from error
+            raise self._upstream.lost(_code_of(error), error) from error
 
     def _has_more(self, seconds: float) -> bool:
         """Whether a read would not block, or stops blocking within this time."""
         sock, response = self._connection.sock, self._response
-        if sock is None or response.isclosed() or _readable(sock):
+        if sock is None or response.isclosed() or readable(sock):
             return True
         # What came with the head is in the reader's buffer, where a poll does not see it.
         timeout = sock.gettimeout()
@@ -322,7 +330,7 @@ class UpstreamAnswer:
             buffered = response.fp.peek(1)
         finally:
             sock.settimeout(timeout)
-        return bool(buffered) or _readable(sock, seconds)
+        return bool(buffered) or readable(sock, seconds)
 
     def read(self, limit: int) -> bytes:
         """The whole body; FormatError "answer-too-large" beyond ``limit`` bytes."""
@@ -361,10 +369,7 @@ class UpstreamAnswer:
         self.close()
 
 
-def _readable(sock: socket.socket | None, seconds: float = 0) -> bool:
-    """Whether there are bytes to read, or the peer has closed, within this time."""
-    if sock is None:
-        return True
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(int(seconds * 1000)))
+def _code_of(error: Exception) -> str:
+    """Silence on a connection that stands is "peer-timeout". The kernel's own ETIMEDOUT is none."""
+    silent = isinstance(error, TimeoutError) and error.errno is None
+    return "peer-timeout" if silent else "peer-lost"

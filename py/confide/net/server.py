@@ -37,7 +37,7 @@ from gunicorn.errors import HaltServer  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
-from werkzeug.exceptions import ClientDisconnected, HTTPException, LengthRequired
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from confide.encoding.console import (
     EscapedFormatter,
@@ -49,8 +49,9 @@ from confide.errors import Code, ConfideError, ConfigError, FormatError
 from confide.net.address import is_port
 from confide.net.admission import Admission, Pulse
 from confide.net.codes import SHARED
+from confide.net.connection import incomplete_body
 from confide.net.front import MAX_WAITING, Front
-from confide.net.request_body import bounded
+from confide.net.request_body import bounded, require_one_length
 from confide.net.request_head import Lane
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ MAX_CONNECTIONS = 16384
 LISTEN_QUEUE = 2048
 """Connections that wait to be accepted; gunicorn's own default."""
 
+STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+"""What an answer that comes bit by bit says to what is in between: hold nothing back (the second
+one is nginx's), and do not pack it either, which would take waiting."""
+
 MAX_FILES = 65536
 """File descriptors that a program asks for. A stream takes two; a login shell allows 1,024."""
 
@@ -97,27 +102,25 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
     """A Flask application whose every error is JSON: {"error": ConfideError.to_dict()}.
 
     `codes` are the error codes of the room that serves. Bodies over ``max_body`` bytes are refused
-    (413). So are bodies that do not announce their length (411): gunicorn ends a chunked body early
-    when its sender is slow, without an error.
+    (413), also chunked ones. A body that ends early or stalls is 408, which clients send again.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body
 
-    app.wsgi_app = bounded(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = bounded(app.wsgi_app, max_body)  # type: ignore[assignment,method-assign]
 
     def not_refused() -> None:
         refused = getattr(request.environ.get("gunicorn.socket"), "refused", None)
         if refused is not None:
             raise refused
 
+    def has_one_length() -> None:
+        require_one_length(request.environ)
+
     def come_again(response: Response) -> Response:
         if response.status_code in (429, 503):
             response.headers.setdefault("Retry-After", str(RETRY_SECONDS))
         return response
-
-    def needs_length() -> None:
-        if "Transfer-Encoding" in request.headers:
-            raise LengthRequired
 
     def failed(error: ConfideError) -> tuple[Response, int]:
         response = jsonify(error=error.to_dict())
@@ -128,11 +131,11 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         return response, status_of(error, codes)
 
     def refused(error: HTTPException) -> tuple[Response, int]:
+        if isinstance(error, ClientDisconnected):
+            return failed(incomplete_body())
         status = error.code or 500
         code = "-".join(error.name.lower().split())
         expected = f"at most {request.max_content_length} bytes" if status == 413 else ""
-        if isinstance(error, ClientDisconnected):
-            code, expected = "incomplete-body", "the whole body"
         plain = ConfideError(code, f"The request was refused: {error.name}.", expected=expected)
         return jsonify(error=plain.to_dict()), status
 
@@ -147,7 +150,7 @@ def flask_app(name: str, *, codes: Mapping[str, Code], max_body: int = MAX_BODY)
         return jsonify(error=plain.to_dict()), 500
 
     app.before_request(not_refused)
-    app.before_request(needs_length)
+    app.before_request(has_one_length)
     app.after_request(come_again)
     app.register_error_handler(ConfideError, failed)
     app.register_error_handler(HTTPException, refused)

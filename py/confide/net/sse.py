@@ -14,6 +14,9 @@ from confide.errors import FormatError
 MAX_EVENT = 4 << 20
 """Most bytes of one event."""
 
+WAITING = b": waiting\n\n"
+"""A comment, which every reader of events skips: it shows that the connection is alive."""
+
 _END_OF_STREAM = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 
 

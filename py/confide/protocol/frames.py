@@ -52,6 +52,12 @@ FRAME_WAIT = 3
 WAIT_SECONDS = 15.0
 """A worker that has sent nothing for this time sends a wait frame."""
 
+RELAY_SILENCE = 5 * WAIT_SECONDS
+"""A gateway gives up a worker that has sent nothing for this time."""
+
+CLIENT_SILENCE = 6 * WAIT_SECONDS
+"""A client gives up a gateway. Later, so that it hears why the gateway gave up."""
+
 STREAM = -1
 """The `length` of a head whose answer is a stream."""
 

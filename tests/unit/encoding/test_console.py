@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import subprocess
 import sys
 
@@ -27,6 +29,17 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     output.show(HOSTILE, "two")
     printed = capsys.readouterr()
     assert (printed.err, printed.out) == (f"measure: {SHOWN}\n", f"{SHOWN}\ntwo\n")
+
+
+class FullDisk(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def test_a_full_disk_stops_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway or a proxy whose output goes to a file: each line is about work that goes on."""
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    say("one line")
 
 
 def test_json_is_whole_and_in_ascii(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
@@ -107,6 +110,15 @@ def test_a_vtpm_machine_reads_its_config_disk_and_extends_pcr_15(
     host.config.write_bytes(ConfigDisk(binding, "http://10.0.2.2:8000").encode())
     assert host.binding() == binding
     assert host.tpm.extended == [binding]
+
+
+def test_a_vtpm_machine_loads_no_code_of_another_platform() -> None:
+    """The whole boot waits for this program."""
+    code = "import sys, confide.guest.launch; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "confide.vendors.tpm.commands" in loaded
+    assert not [name for name in loaded if re.match(r"confide\.(vendors\.(?!tpm)|verify)", name)]
+    assert not {"cryptography", "flask", "requests", "confide.protocol.evidence"} & set(loaded)
 
 
 def test_a_vtpm_machine_without_a_config_disk(host: Host) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
 from confide.errors import ConfideError, ConfigError, FormatError, UnavailableError
-from confide.net.http_client import Upstream
+from confide.net.http_client import IDLE_SECONDS, StaleConnectionError, Upstream
+from confide.net.sockets import DEAD_SECONDS
+from tests.support.echo_server import tcp_options
+from tests.support.localhost_tls import localhost_certificate
 from tests.support.peer import Peer
 from tests.support.programs import free_port
 
@@ -57,6 +62,84 @@ def test_a_connection_that_went_stale_is_replaced(peer: Peer) -> None:
     for _ in range(3):
         assert upstream.call("GET", "/")[2] == b"a"
     assert peer.connections == 3
+
+
+def test_a_connection_that_idled_long_is_not_used_again(peer: Peer) -> None:
+    """After 30 s nobody knows whether the network is still the same."""
+    peer.says("/", b"a")
+    now = [1000.0]
+    upstream = Upstream(peer.url, clock=lambda: now[0])
+    for pause, connections in ((0, 1), (IDLE_SECONDS - 1, 1), (IDLE_SECONDS + 1, 2)):
+        now[0] += pause
+        assert upstream.call("GET", "/")[2] == b"a"
+        assert peer.connections == connections
+    assert len(upstream._idle) == 1
+
+
+def test_one_busy_connection_keeps_no_idle_one(peer: Peer) -> None:
+    peer.says("/", b"a")
+    now = [1000.0]
+    upstream = Upstream(peer.url, clock=lambda: now[0])
+    with upstream.open("GET", "/") as one, upstream.open("GET", "/") as other:
+        assert (one.read(1), other.read(1)) == (b"a", b"a")
+    assert len(upstream._idle) == 2
+    for _ in range(3):
+        now[0] += IDLE_SECONDS / 2
+        upstream.call("GET", "/")
+    assert len(upstream._idle) == 1
+    assert peer.connections == 2
+
+
+def test_the_kernel_notices_a_peer_that_is_gone(peer: Peer) -> None:
+    peer.says("/", b"a")
+    upstream = Upstream(peer.url)
+    upstream.call("GET", "/")
+    ((_, connection),) = upstream._idle
+    options = tcp_options(connection.sock)
+    assert options["SO_KEEPALIVE"] == 1
+    assert options["TCP_USER_TIMEOUT"] == DEAD_SECONDS * 1000
+
+
+def leaves_when_asked_again(peer: Peer) -> None:
+    """Answer, and hang up at the next request on that connection: after reading it."""
+    answered: set[BaseHTTPRequestHandler] = set()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler in answered:
+            handler.close_connection = True
+            return
+        answered.add(handler)
+        handler.wfile.write(OK + b"Content-Length: 1\r\n\r\na")
+
+    peer.answers["/"] = answer
+
+
+def test_a_request_that_a_peer_may_have_is_sent_again_or_not(peer: Peer) -> None:
+    """An engine may compute twice. The same sealed bytes twice would be a replay."""
+    leaves_when_asked_again(peer)
+    upstream = Upstream(peer.url)
+    assert [upstream.call("GET", "/")[2] for _ in range(2)] == [b"a", b"a"]
+    assert len(peer.seen) == 3
+    peer.seen.clear()
+    sealed = Upstream(peer.url, resends=False)
+    assert sealed.call("GET", "/")[2] == b"a"
+    with pytest.raises(StaleConnectionError) as caught:
+        sealed.call("GET", "/")
+    assert caught.value.code == "peer-lost"
+    assert len(peer.seen) == 2
+    assert sealed.call("GET", "/")[2] == b"a"
+
+
+def test_one_kept_connection_that_breaks_takes_the_others_with_it(peer: Peer) -> None:
+    """After a change of network each of them would cost a request."""
+    leaves_when_asked_again(peer)
+    upstream = Upstream(peer.url, resends=False)
+    with upstream.open("GET", "/") as one, upstream.open("GET", "/") as other:
+        assert (one.read(1), other.read(1)) == (b"a", b"a")
+    with pytest.raises(StaleConnectionError):
+        upstream.call("GET", "/")
+    assert not upstream._idle
+    assert upstream.call("GET", "/")[2] == b"a"
 
 
 def test_a_fresh_connection_that_breaks_is_not_tried_again(peer: Peer) -> None:
@@ -189,17 +272,27 @@ def test_a_request_that_was_begun_and_given_up(peer: Peer) -> None:
 
 
 class EarlyAnswer:
-    """A server that answers after the head of a request, and reads no body."""
+    """A server that answers after the head of a request, and reads no body.
 
-    def __init__(self) -> None:
+    A rude one closes at once, so that the kernel resets the connection under the sender.
+    """
+
+    def __init__(self, *, rude: bool = False, tls: ssl.SSLContext | None = None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         self.received = 0
+        self._rude = rude
+        self._tls = tls
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
+        # Else the kernel may hold the answer back, and drop it when the connection is closed.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True)
         with connection:
             head = b""
             while b"\r\n\r\n" not in head:
@@ -207,7 +300,7 @@ class EarlyAnswer:
             connection.sendall(b"HTTP/1.1 421 No\r\nContent-Length: 4\r\n\r\nlist")
             # What the client has on its way by then; it must come to an end.
             self.received = len(head)
-            while data := connection.recv(1 << 16):
+            while not self._rude and (data := connection.recv(1 << 16)):
                 self.received += len(data)
 
     def close(self) -> None:
@@ -224,6 +317,25 @@ def test_an_early_answer_stops_the_body() -> None:
     server.close()
     assert server.received < 32 << 20
     assert not upstream._idle
+
+
+@pytest.mark.parametrize("size", [1 << 10, 60 << 10, 1 << 20, 64 << 20])
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_a_refusal_is_read_though_the_connection_was_reset(
+    size: int, with_tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sending fails with EPIPE or ECONNRESET. What was refused, and why, is there all the same."""
+    tls = None
+    if with_tls:
+        certificate = localhost_certificate(tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    server = EarlyAnswer(rude=True, tls=tls)
+    upstream = Upstream(server.url, read_seconds=5)
+    with upstream.open("POST", "/", body=bytes(size)) as answer:
+        assert (answer.status, answer.read(100)) == (421, b"list")
+    server.close()
 
 
 def test_a_large_body_arrives_whole(peer: Peer) -> None:

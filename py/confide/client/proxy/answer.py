@@ -3,6 +3,9 @@
 * An answer that is not streamed reaches the app only after its receipt is verified.
 * A stream's events go on as they come, because their frames authenticate them. Its end (the event
   ``[DONE]``) goes on only after the receipt. So an app that saw the end has the whole answer.
+* A wait frame of the worker becomes a comment between two events, so that an app's time limit for a
+  silent connection is no limit for an answer. An answer that is not streamed comes in silence: its
+  status is not known before its end.
 * A stream that breaks ends with one error event and a cut connection, never with ``[DONE]``.
 """
 
@@ -44,8 +47,8 @@ class SealedAnswer:
 
         Raises ReportedError for an error in the clear, VerificationError, UnavailableError.
         """
-        portion = next(self._records, None)
-        assert portion is not None and isinstance(portion[0], Head)  # the opener sees to it
+        portion = next(portion for portion in self._records if portion)
+        assert isinstance(portion[0], Head)  # the opener sees to it
         self._first = portion[1:]
         return portion[0]
 
@@ -70,6 +73,9 @@ class SealedAnswer:
         held = b""
         try:
             for part in self._data():
+                if not part:
+                    yield sse.WAITING
+                    continue
                 events = held + buffer.feed(part)
                 end = sse.before_done(events)
                 held = events[end:]
@@ -82,13 +88,15 @@ class SealedAnswer:
             raise ConnectionResetError(errno.ECONNRESET, error.code) from error
 
     def _read(self, answer: UpstreamAnswer) -> Iterator[list[Head | Data]]:
-        # Ends after the verified receipt, with the stream's end checked, or raises.
+        # Ends after the verified receipt, with the stream's end checked, or raises. An empty
+        # portion says that the worker is there.
         opener = self._opener
         usage: Usage | None = None
         receipt = b""
         try:
             for piece in answer.pieces():
                 portion: list[Head | Data] = []
+                waits = False
                 for event in opener.feed(piece):
                     match event:
                         case Head() | Data():
@@ -97,11 +105,13 @@ class SealedAnswer:
                             usage = event
                         case Final():
                             receipt = event.receipt
-                        case Wait() | Bill():
+                        case Wait():
+                            waits = True
+                        case Bill():
                             pass
                         case ClearError():
                             raise _reported(event)
-                if portion:
+                if portion or waits:
                     yield portion
             opener.finish()
             self._verify(opener, usage, receipt)
@@ -110,7 +120,8 @@ class SealedAnswer:
             raise altered(error) from error
 
     def _data(self) -> Iterator[bytes]:
-        yield b"".join(event.chunk for event in self._first if isinstance(event, Data))
+        if self._first:
+            yield b"".join(event.chunk for event in self._first if isinstance(event, Data))
         for portion in self._records:
             yield b"".join(event.chunk for event in portion if isinstance(event, Data))
 

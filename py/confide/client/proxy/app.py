@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from confide.client.codes import CODES, PROXY_STATUS
 from confide.client.proxy.answer import ReportedError
@@ -27,8 +27,9 @@ from confide.errors import (
     VerificationError,
 )
 from confide.net import openai_error
+from confide.net.connection import incomplete_body
 from confide.net.disconnect import DisconnectWatcher
-from confide.net.server import flask_app
+from confide.net.server import STREAM_HEADERS, flask_app
 from confide.protocol.manifest import Manifest
 from confide.protocol.opt_outs import unchecked
 
@@ -98,7 +99,7 @@ def create_app(
             reply = completions.complete(request.path, body, watch, stack)
             response = Response(reply.body, reply.status, content_type=reply.content_type)
             if not isinstance(reply.body, bytes):
-                response.headers["Cache-Control"] = "no-cache"
+                response.headers.update(STREAM_HEADERS)
                 # From here on, the end of the response also ends the watch and the call.
                 response.call_on_close(stack.pop_all().close)
             return response
@@ -163,6 +164,8 @@ def _refused(error: HTTPException) -> Response:
             expected=f"at most {MAX_BODY} bytes",
         )
         return _failed(too_large)
+    if isinstance(error, ClientDisconnected):
+        return _failed(incomplete_body())
     if error.code in (404, 405):
         return _failed(
             PolicyError(

@@ -1,14 +1,15 @@
 """One request of an app: choose a worker, seal to it, send, open the answer.
 
-Until the head of an answer has opened, a request may go to another worker, sealed anew. It goes to
-three at most. answer.py says what the app gets, and when.
+Until the head of an answer has opened, a request may be sent again, sealed anew: to another worker,
+or to the same one after the connection broke. It is sent three times at most. answer.py says what
+the app gets, and when.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,9 +21,15 @@ from confide.client.proxy.prompt import Prompt
 from confide.client.proxy.session import Session
 from confide.client.proxy.workers import VerifiedWorker, Workers
 from confide.client.receipts import Keep, ReserveReceipt
-from confide.errors import ConfideError, FormatError, PolicyError, UnavailableError
+from confide.errors import (
+    ConfideError,
+    FormatError,
+    PolicyError,
+    UnavailableError,
+    VerificationError,
+)
 from confide.net.disconnect import DisconnectWatch
-from confide.net.http_client import Upstream, UpstreamAnswer
+from confide.net.http_client import StaleConnectionError, Upstream, UpstreamAnswer
 from confide.protocol.error_answer import MAX_ERROR
 from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
 from confide.protocol.model import Model
@@ -36,7 +43,7 @@ MAX_BODY = 8 << 20
 """Bytes of an app's request at most."""
 
 MAX_WORKERS = 3
-"""To how many workers one request goes at most."""
+"""To how many workers one request goes at most, and how often it is sent."""
 
 _TASKS = {"/v1/chat/completions": "chat", "/v1/completions": "completion"}
 PATHS = tuple(_TASKS)
@@ -45,7 +52,7 @@ _GATEWAY_TROUBLE = (502, 503, 504)
 
 
 class GatewayRefusal(ConfideError):
-    """The gateway answered with an HTTP error: `status`."""
+    """The gateway answered with an HTTP error: `status`, to ask again in `retry_after` seconds."""
 
     def __init__(self, status: int, error: UnavailableError) -> None:
         super().__init__(
@@ -119,12 +126,8 @@ class Completions:
         tried: set[bytes] = set()
         last: ConfideError | None = None
         for _ in range(MAX_WORKERS):
-            established = self._session.current()
             try:
-                key = self._keys.get(established, model.name)
-                worker = self._workers.choose(established, model.name, prompt.conversation, tried)
-            except FormatError as error:
-                raise altered(error) from error
+                established, key, worker = self._chosen(model.name, prompt, tried)
             except UnavailableError as error:
                 # What the last worker said explains more than that no other is left.
                 if last is None or error.code == "too-few-workers":
@@ -153,9 +156,43 @@ class Completions:
         self._keys.forget()
         self._workers.forget_expired()
 
+    def _chosen(
+        self, model: str, prompt: Prompt, tried: Collection[bytes]
+    ) -> tuple[Established, ModelKey, VerifiedWorker]:
+        """Whom to send to, under which key. Raises as `complete`."""
+        established = self._session.current()
+        try:
+            try:
+                return established, *self._key_and_worker(established, model, prompt, tried)
+            except (UnavailableError, VerificationError) as error:
+                if not self._shows_another_mesh(error, model) or not self._session.again(
+                    established
+                ):
+                    raise
+            established = self._session.current()
+            return established, *self._key_and_worker(established, model, prompt, tried)
+        except FormatError as error:
+            raise altered(error) from error
+
+    def _key_and_worker(
+        self, established: Established, model: str, prompt: Prompt, tried: Collection[bytes]
+    ) -> tuple[ModelKey, VerifiedWorker]:
+        key = self._keys.get(established, model)
+        return key, self._workers.choose(established, model, prompt.conversation, tried)
+
+    def _shows_another_mesh(self, error: ConfideError, model: str) -> bool:
+        """Whether the gateway shows machines, and none that the verified coordinator certified."""
+        if error.code == "no-verified-worker":
+            return self._workers.are_strangers(model)
+        return error.code == "no-secret-service"
+
     def _may_go_on(self, attempt: _Attempt, error: ConfideError, tried: set[bytes]) -> bool:
         """Whether another worker may get the request after this error, and what to change first."""
         model, worker = attempt.model.name, attempt.worker
+        if isinstance(error, StaleConnectionError):
+            # The way to the gateway is at fault, not the worker. If the worker has the request all
+            # the same, it answers this one too: it is sealed anew, so it is no replay.
+            return True
         if isinstance(error, ReportedError) and error.code == "unknown-key":
             # Secret services or the worker were started anew. The same worker may get it again.
             try:

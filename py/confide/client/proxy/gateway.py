@@ -5,12 +5,22 @@ Requests of apps take another way (completions.py), because their answers are st
 
 from __future__ import annotations
 
+import time
+
 from confide.errors import FormatError, UnavailableError
 from confide.net.calls import Caller
 from confide.net.refusals import seconds_to_wait
 from confide.protocol.error_answer import read_error
 
 _CBOR = "application/cbor"
+
+SETUP_SECONDS = 60.0
+"""For all that a gateway has to answer until a service is verified, or until it has a new key."""
+
+
+def setup_ends() -> float:
+    """When one that begins now has to be over (time.monotonic)."""
+    return time.monotonic() + SETUP_SECONDS
 
 
 class Gateway:
@@ -23,10 +33,27 @@ class Gateway:
         if api_key:
             self.headers["Authorization"] = f"Bearer {api_key}"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, *, limit: int) -> bytes:
-        """The body of the answer, at most `limit` bytes. Raises UnavailableError, FormatError."""
-        headers = {**self.headers, "Content-Type": _CBOR}
-        answer = self._caller.call(method, path, body=body, headers=headers, limit=limit)
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        limit: int,
+        until: float | None = None,
+    ) -> bytes:
+        """The body of the answer: at most `limit` bytes, and until then, or in SETUP_SECONDS.
+
+        Raises UnavailableError, FormatError.
+        """
+        answer = self._caller.call(
+            method,
+            path,
+            body=body,
+            headers={**self.headers, "Content-Type": _CBOR},
+            limit=limit,
+            seconds=(setup_ends() if until is None else until) - time.monotonic(),
+        )
         if answer.status != 200:
             wait = answer.header("Retry-After")
             raise gateway_error(answer.status, answer.body, f"{method} {path}", wait)

@@ -12,11 +12,13 @@ Everything comes through an untrusted gateway. What the proxy trusts afterwards,
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 from confide.client.collateral.finder import FindCollateral
-from confide.client.proxy.gateway import Gateway
+from confide.client.proxy.gateway import Gateway, setup_ends
 from confide.client.receipts import Attested
 from confide.client.service import Record
 from confide.client.service_verdict import ServiceVerdict
@@ -78,18 +80,26 @@ class Handshake:
             VerificationError: A check failed: do not trust what answered.
             FormatError: An answer is malformed: do not trust what answered.
             PolicyError: The manifest is not valid now.
-            UnavailableError: The gateway is unreachable or refuses.
+            UnavailableError: The gateway is unreachable, refuses, or needs more than SETUP_SECONDS.
         """
         manifest = self._manifest
         manifest.require_current(self._now())
         found = ServiceVerdict()
+        until = setup_ends()
         try:
             nonce = os.urandom(NONCE_SIZE)
             answer = self._gateway.ask(
-                "POST", "/confide/v1/attest", Nonce(nonce).encode(), limit=MAX_ATTESTATION
+                "POST",
+                "/confide/v1/attest",
+                Nonce(nonce).encode(),
+                limit=MAX_ATTESTATION,
+                until=until,
             )
             attestation = Attestation.parse(answer)
+            asked = time.monotonic()
             collateral = self._find_collateral(attestation.evidence, self._manifest)
+            # Vendors have limits of their own.
+            until += time.monotonic() - asked
             record = Record(nonce, self._now(), answer, b"", collateral)
             coordinator = verify_coordinator(
                 attestation,
@@ -100,7 +110,7 @@ class Handshake:
             )
             found = replace(found, coordinator=coordinator)
             coordinator.require()
-            found = self._nodes(found, attestation)
+            found = self._nodes(found, attestation, until)
             found.whole.require()
         finally:
             report(found)
@@ -113,13 +123,14 @@ class Handshake:
             attested=Attested(record, coordinator),
         )
 
-    def _nodes(self, found: ServiceVerdict, attestation: Attestation) -> ServiceVerdict:
+    def _nodes(
+        self, found: ServiceVerdict, attestation: Attestation, until: float
+    ) -> ServiceVerdict:
+        ask = partial(self._gateway.ask, "GET", until=until)
         cas = {"mesh_ca": attestation.mesh_ca, "root_ca": attestation.root_ca}
         models = [model.name for model in self._manifest.models]
-        reply = KeyExchangeReply.parse(
-            self._gateway.ask("GET", "/confide/v1/key-exchange", limit=MAX_REPLY)
-        )
-        shown = WorkerList.parse(self._gateway.ask("GET", workers_query(models), limit=MAX_LIST))
+        reply = KeyExchangeReply.parse(ask("/confide/v1/key-exchange", limit=MAX_REPLY))
+        shown = WorkerList.parse(ask(workers_query(models), limit=MAX_LIST))
         workers = verify_workers(
             shown, minimum=self._min_workers, manifest=self._manifest, **cas, now=self._now()
         )

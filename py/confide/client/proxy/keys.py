@@ -14,10 +14,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from confide.client.proxy.gateway import Gateway
+from confide.client.proxy.gateway import Gateway, setup_ends
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import boot_seconds
 from confide.errors import ConfideError, UnavailableError, VerificationError
+from confide.net.boot_clock import boot_seconds
 from confide.protocol.keyexchange import (
     KEY_LIFETIME,
     KEY_REPLACE_AFTER,
@@ -96,7 +96,8 @@ class ModelKeys:
     def get(self, established: Established, model: str) -> ModelKey:
         """The key for a model of the manifest; a new one if there is none that still counts.
 
-        If none can be made now, the one before serves until its hour is over.
+        If none can be made now, and while one is being made, the one before serves until its hour
+        is over.
 
         Raises VerificationError if no secret service passes, UnavailableError if none takes the
         key, or the gateway does not answer.
@@ -104,20 +105,26 @@ class ModelKeys:
         key = self._current(established, model)
         if key is not None:
             return key
-        with self._lock_of(model):
+        lock = self._lock_of(model)
+        before = self._living(established, model)
+        if not lock.acquire(blocking=before is None):
+            assert before is not None
+            return before
+        try:
             key = self._current(established, model)
             if key is not None:
                 return key
             try:
                 return self._make(established, model)
             except UnavailableError:
-                key = self._keys.get(model)
-                now = self._monotonic()
-                if key is None or key.mesh_ca != established.mesh_ca or self._has_ended(key, now):
+                key = self._living(established, model)
+                if key is None:
                     raise
                 # Workers have it, even if all secret services are away.
-                key.due = now + REPLACE_SECONDS
+                key.due = self._monotonic() + REPLACE_SECONDS
                 return key
+        finally:
+            lock.release()
 
     def replace(self, established: Established, stale: ModelKey) -> ModelKey:
         """Another key than `stale`, which is said to be unknown. Raises as `get`.
@@ -143,11 +150,16 @@ class ModelKeys:
             return made
 
     def _current(self, established: Established, model: str) -> ModelKey | None:
+        """The key that needs no other one yet."""
+        key = self._living(established, model)
+        return key if key is not None and self._monotonic() < key.due else None
+
+    def _living(self, established: Established, model: str) -> ModelKey | None:
+        """The key that workers take, due or not."""
         key = self._keys.get(model)
         if key is None or key.mesh_ca != established.mesh_ca:
             return None
-        now = self._monotonic()
-        return key if now < key.due and not self._has_ended(key, now) else None
+        return None if self._has_ended(key, self._monotonic()) else key
 
     @staticmethod
     def _has_ended(key: ModelKey, now: float) -> bool:
@@ -167,8 +179,9 @@ class ModelKeys:
             return self._locks.setdefault(model, threading.Lock())
 
     def _make(self, established: Established, model: str) -> ModelKey:
+        until = setup_ends()
         reply = KeyExchangeReply.parse(
-            self._gateway.ask("GET", "/confide/v1/key-exchange", limit=MAX_REPLY)
+            self._gateway.ask("GET", "/confide/v1/key-exchange", limit=MAX_REPLY, until=until)
         )
         # Not earlier: the gateway may hold up the answer until certificates are too old.
         made, now = self._monotonic(), int(self._clock())
@@ -185,7 +198,7 @@ class ModelKeys:
                 next="ask the operator; nothing was sent",
             )
         key = InferenceKey(os.urandom(KEY_SIZE), model, now)
-        accepted = self._upload(key, offers, established.manifest.sha256)
+        accepted = self._upload(key, offers, established.manifest.sha256, until)
         self._keys[model] = ModelKey(
             key=key,
             key_id=key.key_id,
@@ -197,12 +210,16 @@ class ModelKeys:
         )
         return self._keys[model]
 
-    def _upload(self, key: InferenceKey, offers: list[KeyOffer], manifest_sha256: bytes) -> int:
-        """Send the key to each secret service. Returns how many have it."""
+    def _upload(
+        self, key: InferenceKey, offers: list[KeyOffer], manifest_sha256: bytes, until: float
+    ) -> int:
+        """Send the key to each secret service, until then. Returns how many have it."""
 
         def upload(offer: KeyOffer) -> None:
             message = seal_key(key, offer.kem_public_key, manifest_sha256=manifest_sha256)
-            answer = self._gateway.ask("POST", "/confide/v1/keys", message, limit=MAX_REPLY)
+            answer = self._gateway.ask(
+                "POST", "/confide/v1/keys", message, limit=MAX_REPLY, until=until
+            )
             accepted = KeyAccepted.parse(answer)
             if accepted.key_id != key.key_id:
                 raise VerificationError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from confide.client.collateral.finder import FindCollateral
 from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions
-from confide.client.proxy.gateway import Gateway
+from confide.client.proxy.gateway import SETUP_SECONDS, Gateway
 from confide.client.proxy.handshake import Handshake
 from confide.client.proxy.session import Session
 from confide.client.receipts import ReceiptFolder, keep_nothing
@@ -21,6 +21,7 @@ from confide.net.calls import Caller
 from confide.net.http_client import STREAMS, Upstream
 from confide.net.loops import every, start_loop
 from confide.net.server import Capacity, Service, listen_on, serve
+from confide.protocol.frames import CLIENT_SILENCE
 from confide.protocol.manifest import Manifest
 
 FORGET_SECONDS = 5.0
@@ -53,7 +54,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
     Raises:
         ConfideError: The service is not verified, or the proxy cannot listen.
     """
-    upstream = Upstream(settings.gateway)
+    upstream = Upstream(settings.gateway, read_seconds=CLIENT_SILENCE, resends=False)
     manifest = Manifest.parse(settings.manifest)
     gateway = Gateway(
         Caller(settings.gateway), api_key=settings.api_key, manifest_sha256=manifest.sha256
@@ -95,6 +96,7 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
 
     session = Session(lambda: handshake.run(show), report=say)
     tell()
+    say(f"Connecting to {upstream.url}: at most {SETUP_SECONDS:.0f} s.")
     session.establish()
 
     def factory() -> Service:

@@ -7,6 +7,9 @@ valid) and *not verified* (with the reason). Rules:
 * After three quarters of that time a new handshake runs in the background. If the service is
   unreachable, the old state stays until it expires. If a check fails, the state ends at once.
 * A request in the state *not verified* tries one handshake itself, at most every RETRY_SECONDS.
+* So does one to which the gateway shows only machines of another mesh, at most every
+  AGAIN_SECONDS: the coordinator was started anew, or the gateway lies.
+* One handshake runs at a time, and no lock is held while it does. Who needs its result waits.
 * Time is the boot-time clock, which goes on while the machine sleeps.
 """
 
@@ -14,25 +17,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from confide.client.proxy.handshake import Established
 from confide.errors import ConfideError, UnavailableError
+from confide.net.boot_clock import boot_seconds
 from confide.net.loops import every, start_loop
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_REPLACE_AFTER
 
 LIFETIME_SECONDS = KEY_LIFETIME
 RENEW_AFTER = KEY_REPLACE_AFTER / KEY_LIFETIME
 RETRY_SECONDS = 5
+AGAIN_SECONDS = 10
 _LOOK_SECONDS = 5.0
-# On macOS the monotonic clock goes on while the machine sleeps; on Linux only this one does.
-_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def boot_seconds() -> float:
-    """Seconds since boot, time asleep included."""
-    return time.clock_gettime(_BOOT_CLOCK)
 
 
 class Session:
@@ -49,17 +47,18 @@ class Session:
         self._handshake = handshake
         self._clock = clock
         self._report = report
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._running: Future[Established] | None = None
         self._established: Established | None = None
         self._began = float("-inf")
         self._failure: ConfideError | None = None
         self._failed_at = float("-inf")
+        self._again_at = float("-inf")
         self._stop = threading.Event()
 
     def establish(self) -> Established:
         """The first handshake. Raises what it raises, and reports nothing."""
-        with self._turn:
-            return self._run(first=True)
+        return self._run(first=True)
 
     def current(self) -> Established:
         """The verified state.
@@ -67,11 +66,24 @@ class Session:
         Raises:
             UnavailableError: "not-verified", with the reason.
         """
-        established = self._live()
-        if established is not None:
-            return established
-        with self._turn:
-            return self._live() or self._run_again()
+        return self._live() or self._run_again()
+
+    def again(self, stale: Established) -> bool:
+        """Verify again, because the gateway shows machines that another coordinator certified.
+
+        Returns whether there is another state than `stale` now. Anybody on the way can cause this,
+        so it happens at most once in AGAIN_SECONDS.
+        """
+        with self._lock:
+            if self._live() is not stale:
+                return True
+            if self._running is None:
+                if self._clock() < self._again_at + AGAIN_SECONDS:
+                    return False
+                self._again_at = self._clock()
+        with contextlib.suppress(ConfideError):
+            self._run_again(renew=True)
+        return self._live() is not stale
 
     def seconds_left(self) -> float:
         """How long the state stays verified without a new handshake; 0 if it is not."""
@@ -91,8 +103,8 @@ class Session:
         if self._clock() < self._began + RENEW_AFTER * self._lifetime():
             return
         # self._failure keeps a failure, and it was reported.
-        with self._turn, contextlib.suppress(ConfideError):
-            self._run_again()
+        with contextlib.suppress(ConfideError):
+            self._run_again(renew=True)
 
     def _lifetime(self) -> float:
         established = self._established
@@ -102,20 +114,30 @@ class Session:
         established = self._established
         return established if self.seconds_left() > 0 else None
 
-    def _run_again(self) -> Established:
-        failure = self._failure
-        if failure is None or self._clock() >= self._failed_at + RETRY_SECONDS:
+    def _run_again(self, *, renew: bool = False) -> Established:
+        """Run a handshake, or wait for the one that runs. With `renew` also if the state stands."""
+        with self._lock:
+            established = None if renew else self._live()
+            if established is not None:
+                return established
+            running, failure = self._running, self._failure
+            if running is None:
+                if failure is not None and self._clock() < self._failed_at + RETRY_SECONDS:
+                    raise _not_verified(failure) from failure
+                ours = self._running = Future[Established]()
+        if running is None:
+            running = ours
             try:
-                return self._run()
-            except ConfideError as error:
-                failure = error
-        raise UnavailableError(
-            "not-verified",
-            "the service is not verified, so nothing is sent to it",
-            expected=f"a complete verification in the last {LIFETIME_SECONDS // 60} minutes",
-            seen=str(failure),
-            next="wait: the proxy tries again by itself, and its output shows each failed check",
-        ) from failure
+                ours.set_result(self._run())
+            except BaseException as error:
+                ours.set_exception(error)
+            finally:
+                with self._lock:
+                    self._running = None
+        try:
+            return running.result()
+        except ConfideError as error:
+            raise _not_verified(error) from error
 
     def _run(self, *, first: bool = False) -> Established:
         began = self._clock()
@@ -134,3 +156,13 @@ class Session:
         # Readers take no lock: an old start with a new state only shortens its life.
         self._established, self._began = established, began
         return established
+
+
+def _not_verified(failure: ConfideError) -> UnavailableError:
+    return UnavailableError(
+        "not-verified",
+        "the service is not verified, so nothing is sent to it",
+        expected=f"a complete verification in the last {LIFETIME_SECONDS // 60} minutes",
+        seen=str(failure),
+        next="wait: the proxy tries again by itself, and its output shows each failed check",
+    )

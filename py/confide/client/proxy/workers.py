@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +24,8 @@ from hashlib import sha256
 
 from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import boot_seconds
 from confide.errors import ConfideError, UnavailableError
+from confide.net.boot_clock import boot_seconds
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.share import SHARE_SIZE, seal_share
 from confide.protocol.workers import MAX_LIST, ListedWorker, WorkerList, workers_query
@@ -102,7 +102,7 @@ class Workers:
         self._fetching = threading.Lock()
 
     def choose(
-        self, established: Established, model: str, conversation: bytes, tried: set[bytes]
+        self, established: Established, model: str, conversation: bytes, tried: Collection[bytes]
     ) -> VerifiedWorker:
         """The worker for a request of this conversation (32 bytes), none of `tried` (ids).
 
@@ -132,6 +132,11 @@ class Workers:
                 next="try again later",
             )
         return choose(left, self._loads(pool, left), conversation, self._secret)
+
+    def are_strangers(self, model: str) -> bool:
+        """Whether the latest list for the model has workers, and none of them passes."""
+        pool = self._pools.get(model)
+        return pool is not None and pool.shown > 0 and not pool.workers
 
     def note(self, model: str, digest: str) -> None:
         """An answer carried this hash (hex) of the list for the model, or none ("")."""
@@ -182,12 +187,25 @@ class Workers:
         pool = self._pools.get(model)
         if pool is not None and not self._is_old(pool, established, model):
             return pool
-        with self._fetching:
+        serves = pool if pool is not None and self._serves(pool, established) else None
+        if not self._fetching.acquire(blocking=serves is None):
+            # Another thread asks the gateway, which may be slow.
+            assert serves is not None
+            return serves
+        try:
             pool = self._pools.get(model)
             if pool is None or self._is_old(pool, established, model):
                 encoded = self._gateway.ask("GET", workers_query([model]), limit=MAX_LIST)
                 pool = self._take(established, model, encoded)
             return pool
+        finally:
+            self._fetching.release()
+
+    def _serves(self, pool: _Pool, established: Established) -> bool:
+        """Whether a list is good for a request, though there may be a newer one."""
+        now = self._clock()
+        living = sum(now < worker.expires for worker in pool.workers.values())
+        return pool.mesh_ca == established.mesh_ca and living >= self._fewest
 
     def _is_old(self, pool: _Pool, established: Established, model: str) -> bool:
         if pool.mesh_ca != established.mesh_ca:

@@ -6,17 +6,16 @@ attestation key, a certificate for that key, and the issuer's certificate.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from confide.errors import FormatError, UnavailableError
 from confide.guest.attest.eventlog import read_event_log
+from confide.guest.attest.tpm_device import open_device
 from confide.protocol.binding import REPORT_DATA_SIZE, TPM_EXTRA_DATA_SIZE
 from confide.protocol.evidence import Evidence, VtpmReport
 from confide.vendors.tpm.commands import (
-    MAX_RESPONSE,
     Exchange,
     ResponseCode,
     TpmRefusedError,
@@ -131,28 +130,3 @@ def _not_provisioned(what: str, index: int) -> UnavailableError:
         seen="no such index",
         next="start the machine with `confide run`",
     )
-
-
-@contextmanager
-def open_device(device: Path) -> Iterator[Exchange]:
-    """Open a TPM device for one caller. Raises UnavailableError if that fails."""
-    try:
-        descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise UnavailableError(
-            "no-tpm",
-            "the TPM cannot be opened",
-            expected=str(device),
-            seen=error.strerror or type(error).__name__,
-            next="use a machine with a TPM, as a user of its group",
-        ) from error
-
-    def exchange(command: bytes) -> bytes:
-        # The kernel takes a command in one write and gives its answer in one read.
-        os.write(descriptor, command)
-        return os.read(descriptor, MAX_RESPONSE)
-
-    try:
-        yield exchange
-    finally:
-        os.close(descriptor)

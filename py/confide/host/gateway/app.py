@@ -17,7 +17,7 @@ from confide.host.gateway.secret_services import SecretServices
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.http_client import Upstream, UpstreamAnswer
 from confide.net.refusals import seconds_to_wait
-from confide.net.server import cbor_response, flask_app
+from confide.net.server import STREAM_HEADERS, cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
 from confide.protocol.sealed import MAX_REQUEST, PATHS, RequestHeaders
@@ -154,7 +154,9 @@ def create_app(
             response = Response(_pieces(answer), answer.status, _passed_on(answer))
             response.content_type = answer.content_type
             response.headers[LIST_HEADER] = workers.list_for([model])[1]
-            if answer.length is not None:
+            if answer.length is None:
+                response.headers.update(STREAM_HEADERS)
+            else:
                 response.content_length = answer.length
             # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)

@@ -19,6 +19,7 @@ from confide.host.gateway.looking import PATIENCE_SECONDS, Looking
 from confide.net.calls import Caller
 from confide.net.http_client import Upstream
 from confide.protocol.certificates import public_key_of
+from confide.protocol.frames import RELAY_SILENCE
 from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.roles import WORKERS
 from confide.protocol.workers import MAX_WORKERS, ListedWorker, WorkerList, WorkerOffer
@@ -34,7 +35,10 @@ class Worker:
     """One worker: its connections, what it serves now, and what clients verify."""
 
     def __init__(self, url: str) -> None:
-        self.upstream = Upstream(url, connect_seconds=5.0)
+        # Wait frames come all the time, and the same sealed bytes must not reach a worker twice.
+        self.upstream = Upstream(
+            url, connect_seconds=5.0, read_seconds=RELAY_SILENCE, resends=False
+        )
         self._caller = Caller(
             url,
             connect_seconds=5.0,

@@ -39,6 +39,8 @@ MEMORY_MIB: Mapping[str, int] = {Role.WORKER_CPU: 4096}
 DEFAULT_MEMORY_MIB = 1024
 CPUS: Mapping[str, int] = {Role.WORKER_CPU: max(2, min(4, os.cpu_count() or 2))}
 DEFAULT_CPUS = 2
+# Emulated processors wait for each other: for locks, and for interrupts between them.
+EMULATED_CPUS = 1
 
 # A coordinator waits for its manifest; a machine that was launched for none attests only.
 READY_STATES = ("ready", "no-manifest", "inventory")
@@ -55,6 +57,11 @@ _CAUSE = re.compile(
 )
 GENERAL_CAUSE = re.compile(r"confide: the [a-z ]+ has ended \(")
 _CONTROL_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_c])")
+
+
+def default_cpus(role: str, *, kvm: bool) -> int:
+    """How many processors a machine of this role gets, if nobody says another number."""
+    return CPUS.get(role, DEFAULT_CPUS if kvm else EMULATED_CPUS)
 
 
 class Machine:
@@ -94,7 +101,7 @@ class Machine:
         self._model_disks = tuple(model_disks)
         self._ports = dict(ports or dict.fromkeys(PORTS.get(role, (SERVICE_PORT,)), 0))
         self._memory_mib = memory_mib or MEMORY_MIB.get(role, DEFAULT_MEMORY_MIB)
-        self._cpus = cpus or CPUS.get(role, DEFAULT_CPUS)
+        self._cpus = cpus
         self._extra = tuple(extra)
         self._stack = contextlib.ExitStack()
         self._qemu: subprocess.Popen[bytes] | None = None
@@ -186,7 +193,7 @@ class Machine:
                 variables=variables,
                 console=self.console,
                 memory_mib=self._memory_mib,
-                cpus=self._cpus,
+                cpus=self._cpus or default_cpus(self.role, kvm=kvm),
                 kvm=kvm,
                 tpm=tpm.fileno(),
                 monitor=monitor.fileno(),

@@ -5,14 +5,19 @@ Real coordinator and secret service, SIMULATED machines, a gateway that answers 
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from confide.client.collateral.finder import offline
-from confide.client.proxy.gateway import Gateway
+from confide.client.proxy import gateway as gateway_module
+from confide.client.proxy.gateway import SETUP_SECONDS, Gateway
 from confide.client.proxy.handshake import Handshake
 from confide.client.service_verdict import ServiceVerdict
 from confide.encoding.canonical import json_encode
@@ -23,7 +28,10 @@ from confide.errors import (
     UnavailableError,
     VerificationError,
 )
+from confide.net.calls import Caller
+from confide.protocol.collateral import Bundle
 from confide.protocol.coordinator import Attestation
+from confide.protocol.manifest import Manifest
 from confide.protocol.secret_service import KeyExchangeReply, KeyOffer
 from tests.support import production
 from tests.support.simulated_machine import NOW, Clock, SimulatedMachine, manifest_bytes
@@ -258,3 +266,56 @@ def test_an_opt_out_needs_its_word() -> None:
         handshake(SmallService(), manifest=manifest)
     assert caught.value.code == "opt-out-not-given"
     handshake(SmallService(), manifest=manifest, opt_outs=["insecure_any_chip"])
+
+
+def test_all_answers_together_have_one_minute() -> None:
+    """Each of three answers may be slow, not each for a minute. Vendors have their own limits."""
+    service = SmallService()
+
+    def slow(answer: Any) -> Any:
+        time.sleep(0.2)
+        return answer
+
+    service.lies = dict.fromkeys(("/confide/v1/attest", "/confide/v1/key-exchange"), slow)
+    find = offline()
+
+    def find_slowly(evidence: bytes, manifest: Manifest) -> Bundle:
+        time.sleep(1)
+        return find(evidence, manifest)
+
+    Handshake(
+        service.gateway, manifest=MANIFEST, find_collateral=find_slowly, clock=Clock(NOW)
+    ).run(lambda _: None)
+    first, second, third = service.seconds
+    assert SETUP_SECONDS - 1 < first <= SETUP_SECONDS
+    assert first - 1 < second < first - 0.1
+    assert third < second - 0.1
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"x"])
+def test_a_gateway_that_says_nothing_is_an_error_in_time(
+    says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts, and then nothing comes; or never more than a byte, at which each read is glad."""
+    monkeypatch.setattr(gateway_module, "SETUP_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over = threading.Event()
+
+        def accept() -> None:
+            with listener.accept()[0] as connection, suppress(OSError):
+                connection.sendall(says)
+                while not over.wait(0.1):
+                    connection.sendall(says[:1])
+
+        server = threading.Thread(target=accept)
+        server.start()
+        gateway = Gateway(Caller(url), api_key="", manifest_sha256=bytes(32))
+        silent = Handshake(gateway, manifest=MANIFEST, find_collateral=offline(), clock=Clock(NOW))
+        start = time.monotonic()
+        with pytest.raises(UnavailableError) as caught:
+            silent.run(lambda _: None)
+        over.set()
+        server.join()
+    assert caught.value.code == "peer-timeout"
+    assert time.monotonic() - start < 5

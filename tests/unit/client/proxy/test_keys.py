@@ -286,6 +286,30 @@ def test_a_client_that_nobody_asks_forgets_its_keys(
     assert not keys._keys
 
 
+def test_a_key_that_is_renewed_serves_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests do not wait for a gateway that is silent at the renewal."""
+    service = SmallService()
+    clock = Clock(1000.0)
+    keys = ModelKeys(service.gateway, clock=service.clock, monotonic=clock)
+    first = keys.get(service.established, "tiny")
+    clock.now = first.due
+    asked, let_go, plain = threading.Event(), threading.Event(), service.gateway.ask
+
+    def ask(*arguments: Any, **options: Any) -> bytes:
+        asked.set()
+        assert let_go.wait(20)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(service.gateway, "ask", ask)
+    renewal = threading.Thread(target=keys.get, args=(service.established, "tiny"))
+    renewal.start()
+    assert asked.wait(10)
+    assert keys.get(service.established, "tiny") is first
+    let_go.set()
+    renewal.join()
+    assert keys.get(service.established, "tiny") is not first
+
+
 def test_a_secret_service_that_hangs_does_not_stop_the_keys_of_many_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -296,10 +320,12 @@ def test_a_secret_service_that_hangs_does_not_stop_the_keys_of_many_models(
     let_go, plain = threading.Event(), service.gateway.ask
     hangs = sha256(service.offers()[0].kem_public_key).digest()
 
-    def ask(method: str, path: str, body: bytes | None = None, *, limit: int) -> bytes:
+    def ask(
+        method: str, path: str, body: bytes | None = None, *, limit: int, until: float
+    ) -> bytes:
         if body and SealedKeyMessage.parse(body).kem_sha256 == hangs:
             assert let_go.wait(20)
-        return plain(method, path, body, limit=limit)
+        return plain(method, path, body, limit=limit, until=until)
 
     monkeypatch.setattr(service.gateway, "ask", ask)
     keys = ModelKeys(service.gateway, clock=service.clock, monotonic=Clock(1000.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flask.testing import FlaskClient
 from confide.client.proxy.answer import ReportedError
 from confide.client.proxy.app import create_app
 from confide.client.proxy.completions import Completions, GatewayRefusal
+from confide.client.proxy.gateway import gateway_error
 from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import LIFETIME_SECONDS, Session
 from confide.client.receipts import ReceiptFolder, ReserveReceipt, keep_nothing
@@ -131,6 +133,25 @@ def test_the_gateway_says_when_an_app_may_come_again(lab: Lab) -> None:
     refusal.retry_after = 42
     lab.answer = refusal
     assert lab.http.post(CHAT, data=HELLO).headers["Retry-After"] == "42"
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [("7", "7"), ("", "5"), ("soon", "5"), ("-1", "5"), ("1000000", "3600"), ("\u00b2", "5")],
+)
+def test_when_to_come_again(lab: Lab, given: str, passed: str) -> None:
+    """A number of seconds only: what else a gateway writes there goes to no app."""
+    lab.answer = GatewayRefusal(429, gateway_error(429, b"", "POST /x", given))
+    answer = lab.http.post(CHAT, data=HELLO)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (429, passed)
+
+
+def test_an_upload_that_breaks_off_is_not_the_app_s_fault(lab: Lab) -> None:
+    """Client libraries send a 408 again, and a 400 never."""
+    cut = {"CONTENT_LENGTH": "100"}
+    answer = lab.http.post(CHAT, input_stream=BytesIO(HELLO), environ_overrides=cut)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (408, "incomplete-body")
+    assert lab.sent == 0
 
 
 def test_a_crash_says_nothing(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_a_gateway_that_answers_anything(monkeypatch: pytest.MonkeyPatch, seed: 
 
     def honest(path: str, body: bytes) -> tuple[int, str, bytes]:
         method = "POST" if body else "GET"
-        return service.call(method, path, body=body, headers={}, limit=1 << 30)[:3]
+        return service.call(method, path, body=body, headers={}, limit=1 << 30, seconds=60.0)[:3]
 
     monkeypatch.setattr(session_module, "_LOOK_SECONDS", 0.001)
     monkeypatch.setattr(session_module, "RENEW_AFTER", 0.0)

@@ -13,11 +13,13 @@ import pytest
 from confide.client.proxy import keys as keys_module
 from confide.client.proxy.answer import ReportedError
 from confide.client.proxy.completions import Completions, GatewayRefusal, Reply
+from confide.client.proxy.handshake import Established
 from confide.client.proxy.session import Session
 from confide.client.receipts import keep_nothing
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.guest.worker.keys import Keys
 from confide.net.disconnect import DisconnectWatch
+from confide.net.http_client import StaleConnectionError
 from confide.protocol.frames import clear_error
 from confide.protocol.keyexchange import worker_key
 from confide.protocol.receipt import Statement, sign_receipt
@@ -69,7 +71,8 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.monotonic = Clock(1000.0)
-        session = Session(lambda: self.service.established, clock=self.monotonic)
+        self.handshakes = 0
+        session = Session(self._handshake, clock=self.monotonic)
         session.establish()
         self.completions = Completions(
             session,
@@ -80,6 +83,14 @@ class Lab:
         )
         self.completions._keys._monotonic = self.monotonic
         self.completions._workers._monotonic = self.monotonic
+        self.know_workers()
+
+    def _handshake(self) -> Established:
+        self.handshakes += 1
+        return self.service.established
+
+    def know_workers(self) -> None:
+        """The workers that the service has now."""
         self.workers = {
             node.membership().worker_id: (
                 node,
@@ -195,6 +206,45 @@ def test_three_workers_at_most(lab: Lab, trouble: Any) -> None:
     assert len(lab.sent) == len(set(lab.tried())) == 3
 
 
+def test_a_connection_that_broke_says_nothing_of_the_worker() -> None:
+    """After a change of network there may be one worker only. It may have the request already."""
+    lab = Lab(SmallService(workers=1))
+    stale = StaleConnectionError("peer-lost", "a kept connection broke")
+    lab.script = [stale]
+    assert lab.ask().body == b'{"answer": 1}'
+    one, two = lab.sent
+    assert one[0].worker == two[0].worker
+    counters = [int.from_bytes(body[1200:1208], "big") for _, body in lab.sent]
+    assert counters == [0, 1], "sealed anew, so that no worker takes it for a replay"
+
+
+def test_a_connection_that_always_breaks_is_given_up() -> None:
+    lab = Lab(SmallService(workers=5))
+    lab.script = [StaleConnectionError("peer-lost", "a kept connection broke")] * 10
+    with pytest.raises(UnavailableError) as caught:
+        lab.ask()
+    assert caught.value.code == "peer-lost"
+    assert len(lab.sent) == 3
+
+
+def test_a_worker_that_has_the_request_answers_it_again() -> None:
+    """The first answer was lost on its way, so the worker sees the same question twice."""
+    lab = Lab(SmallService(workers=1))
+    take = lab.open
+    lost = [True]
+
+    def open_(*arguments: Any, **options: Any) -> FakeAnswer:
+        answer = take(*arguments, **options)
+        if lost:
+            lost.clear()
+            raise StaleConnectionError("peer-lost", "a kept connection broke")
+        return answer
+
+    lab.open = open_  # type: ignore[method-assign]
+    assert lab.ask().body == b'{"answer": 1}'
+    assert len(lab.sent) == 2
+
+
 STAY = [
     400,
     401,
@@ -270,6 +320,48 @@ def test_a_kem_key_that_is_gone_is_fetched_anew() -> None:
     lab.script = [ReportedError("kem-key-gone", "x")]
     assert lab.ask().body == b'{"answer": 1}'
     assert lab.sent[-1][1][:32] != lab.sent[-2][1][:32]
+
+
+@pytest.mark.parametrize("first", ["worker", "key"])
+def test_a_new_mesh_is_attested(first: str) -> None:
+    """The coordinator was started anew, and with it all machines. The proxy goes on by itself."""
+    lab = Lab(SmallService())
+    lab.ask()
+    lab.service.start(services=1, workers=1)
+    lab.know_workers()
+    if first == "key":
+        lab.completions._keys._keys.clear()  # it was too old just then
+    else:
+        lab.script = [421]
+    assert lab.ask().body == b'{"answer": 1}'
+    assert lab.handshakes == 2
+    assert lab.tried()[-1] in lab.workers
+
+
+def test_machines_of_a_mesh_that_no_coordinator_shows_get_nothing() -> None:
+    """A gateway shows genuine machines of another mesh, and our coordinator."""
+    lab = Lab(SmallService())
+    lab.ask()
+    ours = lab.service.coordinator
+    lab.service.start(services=1, workers=1)
+    lab.service.coordinator = ours
+    lab.script = [421]
+    for _ in range(3):
+        with pytest.raises(ConfideError):
+            lab.ask()
+    assert len(lab.sent) == 2
+    assert lab.handshakes == 2
+
+
+def test_a_gateway_that_shows_no_worker_causes_no_attestation() -> None:
+    lab = Lab(SmallService())
+    lab.ask()
+    lab.service.workers.clear()
+    lab.service.loads.clear()
+    lab.script = [421]
+    with pytest.raises(ConfideError):
+        lab.ask()
+    assert lab.handshakes == 1
 
 
 def test_counters_of_one_worker_go_up(lab: Lab) -> None:

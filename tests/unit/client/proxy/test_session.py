@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from unittest.mock import Mock
+
 import pytest
 
 from confide.client.proxy.handshake import Established
-from confide.client.proxy.session import LIFETIME_SECONDS, RETRY_SECONDS, Session
+from confide.client.proxy.session import (
+    AGAIN_SECONDS,
+    LIFETIME_SECONDS,
+    RETRY_SECONDS,
+    Session,
+)
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.protocol.manifest import Manifest
 from tests.support.kept import NOTHING_ATTESTED
@@ -156,10 +164,118 @@ def test_requests_do_not_hammer_a_failing_service(
     assert service.runs == 3
 
 
+def test_another_mesh_is_verified_at_once(session: Session, service: Service) -> None:
+    stale = session.current()
+    assert session.again(stale)
+    assert session.current().mesh_ca == b"\x02"
+    assert session.again(stale), "another request has verified it"
+    assert service.runs == 2
+
+
+def test_who_shows_strangers_costs_one_handshake_in_a_while(
+    session: Session, service: Service, clock: Clock
+) -> None:
+    assert session.again(session.current())
+    assert not session.again(session.current())
+    assert service.runs == 2
+    clock.now += AGAIN_SECONDS
+    assert session.again(session.current())
+    assert service.runs == 3
+
+
+def test_strangers_without_a_coordinator_change_nothing(session: Session, service: Service) -> None:
+    service.error = AWAY
+    stale = session.current()
+    assert not session.again(stale)
+    assert session.current() is stale
+
+
+def test_strangers_whose_coordinator_does_not_pass_end_it(
+    session: Session, service: Service
+) -> None:
+    service.error = FAILED
+    assert session.again(session.current())
+    with pytest.raises(UnavailableError, match="not verified"):
+        session.current()
+
+
 def test_time_asleep_counts() -> None:
     """The default clock is the one that goes on while a laptop sleeps."""
     import time
 
-    from confide.client.proxy.session import boot_seconds
+    from confide.net.boot_clock import boot_seconds
 
     assert abs(boot_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+
+
+class Silent:
+    """Stands for a handshake with a gateway that says nothing until it is let go."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.began = threading.Semaphore(0)
+        self.let_go = threading.Event()
+
+    def __call__(self) -> Established:
+        self.began.release()
+        assert self.let_go.wait(20)
+        return self._service()
+
+
+def test_a_renewal_that_hangs_stops_nobody(
+    session: Session, service: Service, clock: Clock
+) -> None:
+    """The old state stands, and no lock is held."""
+    silent = session._handshake = Silent(service)
+    clock.now += 2700
+    renewal = threading.Thread(target=session.renew_if_due)
+    renewal.start()
+    assert silent.began.acquire(timeout=10)
+    assert session.current().mesh_ca[-1] == 1
+    assert session.seconds_left() == 900
+    silent.let_go.set()
+    renewal.join()
+    assert session.current().mesh_ca[-1] == 2
+
+
+@pytest.mark.parametrize("error", [None, AWAY, FAILED])
+def test_many_requests_wait_for_one_handshake(
+    session: Session, service: Service, clock: Clock, error: ConfideError | None
+) -> None:
+    """Each of them gets its result, and the next one begins anew."""
+    silent = session._handshake = Silent(service)
+    clock.now += LIFETIME_SECONDS
+    service.error = error
+    ended: list[object] = []
+
+    def ask() -> None:
+        try:
+            ended.append(session.current().mesh_ca)
+        except UnavailableError as refused:
+            ended.append(refused.seen)
+
+    requests = [threading.Thread(target=ask) for _ in range(20)]
+    for request in requests:
+        request.start()
+    assert silent.began.acquire(timeout=10)
+    assert not silent.began.acquire(timeout=0.2), "two handshakes at once"
+    assert session.seconds_left() == 0  # health is answered meanwhile
+    silent.let_go.set()
+    for request in requests:
+        request.join()
+    assert service.runs == 2
+    assert ended == [bytes([2]) if error is None else str(error)] * 20
+    clock.now += LIFETIME_SECONDS
+    service.error = None
+    assert session.current().mesh_ca[-1] == 3
+
+
+def test_a_defect_in_a_handshake_does_not_stop_the_next_one(
+    session: Session, service: Service, clock: Clock
+) -> None:
+    session._handshake = Mock(side_effect=RuntimeError)
+    clock.now += LIFETIME_SECONDS
+    with pytest.raises(RuntimeError):
+        session.current()
+    session._handshake = service
+    assert session.current().mesh_ca[-1] == 2

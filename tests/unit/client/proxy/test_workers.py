@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
-from confide.client.proxy.workers import VerifiedWorker, Workers, choose
+from confide.client.proxy.workers import REFRESH_SECONDS, VerifiedWorker, Workers, choose
 from confide.errors import FormatError, UnavailableError
 from confide.protocol.share import open_share
 from confide.protocol.workers import WorkerList
-from tests.support.simulated_machine import NOW, Clock
+from tests.support.simulated_machine import MODEL, NOW, Clock
 from tests.support.small_service import SmallService
 
 CHAT = b"\x11" * 32
@@ -254,3 +257,27 @@ def test_a_client_that_nobody_asks_forgets_its_shares(
     service.clock.now += 1
     workers.forget_expired()
     assert not workers._pools
+
+
+def test_a_list_that_is_fetched_again_serves_meanwhile(
+    workers: Workers, service: SmallService, monotonic: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests do not wait for a gateway that is slow with a newer list."""
+    first = workers.choose(service.established, MODEL, b"c" * 32, set())
+    asked, let_go, plain = threading.Event(), threading.Event(), service.gateway.ask
+
+    def ask(*arguments: Any, **options: Any) -> bytes:
+        asked.set()
+        assert let_go.wait(20)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(service.gateway, "ask", ask)
+    workers.note(MODEL, "00" * 32)
+    monotonic.now += REFRESH_SECONDS
+    choose = partial(workers.choose, service.established, MODEL, b"c" * 32, set())
+    other = threading.Thread(target=choose)
+    other.start()
+    assert asked.wait(10)
+    assert choose().id == first.id
+    let_go.set()
+    other.join()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from types import MappingProxyType
 
 import pytest
@@ -195,6 +196,40 @@ def test_a_request_that_may_have_begun_is_not_sent_again(lab: Lab) -> None:
     answer = lab.post()
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "peer-lost")
     assert [len(sealed_calls(worker)) for worker in lab.workers] == [1, 0]
+
+
+def test_the_same_sealed_bytes_never_reach_a_worker_twice(lab: Lab) -> None:
+    """It would answer `replay`. The client is told, and seals anew."""
+    answered: set[object] = set()
+
+    def hangs_up_the_second_time(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = handler in answered
+        if handler not in answered:
+            answered.add(handler)
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
+
+    lab.workers[0].answers[CHAT] = hangs_up_the_second_time
+    http = lab.http()
+    http.post(CHAT, data=b"one", headers=lab.headers(), buffered=True)
+    answer = http.post(CHAT, data=b"two", headers=lab.headers(), buffered=True)
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (502, "peer-lost")
+    assert [call[3] for call in sealed_calls(lab.workers[0])] == [b"one", b"two"]
+
+
+def test_a_stream_asks_not_to_be_held_back(lab: Lab) -> None:
+    assert "X-Accel-Buffering" not in lab.post().headers
+    stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    lab.workers[0].sends(CHAT, stream)
+    answer = lab.post()
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert answer.headers["Cache-Control"] == "no-cache, no-transform"
+
+
+def test_when_to_come_again_is_passed_on(lab: Lab) -> None:
+    full = b"HTTP/1.1 503 Full\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    lab.workers[0].sends(CHAT, full)
+    answer = lab.post()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
 
 
 def test_421_does_not_wait_for_the_body(lab: Lab) -> None:

@@ -114,6 +114,13 @@ def test_shape_does_not_depend_on_accelerator_memory_or_processors(make_tools: M
     assert changed == ["-accel", "-cpu", "-m", "-smp"]
 
 
+def test_an_emulated_processor_claims_no_fast_strings(make_tools: MakeTools) -> None:
+    [emulated] = options(arguments(make_tools(), spec()), "-cpu")
+    model, *less = emulated.split(",")
+    assert (model, less) == ("max", ["-erms", "-fsrm", "-fsrs", "-fsrc", "-fzrm"])
+    assert options(arguments(make_tools(), spec(kvm=True)), "-cpu") == ["host"]
+
+
 def test_extra_arguments_come_last(make_tools: MakeTools) -> None:
     extra = ["-smbios", "type=11"]
     assert arguments(make_tools(), spec(extra=extra))[-2:] == extra

@@ -103,6 +103,31 @@ def test_the_config_disk_that_the_machine_gets(
         assert ConfigDisk.parse((image / "copy").read_bytes()) == config
 
 
+@pytest.mark.parametrize(
+    ("kvm", "cpus", "expected"), [(False, None, "1"), (True, None, "2"), (False, 3, "3")]
+)
+def test_how_many_processors_a_coordinator_gets(
+    image: Path,
+    make_tools: MakeTools,
+    no_tpm: None,
+    monkeypatch: pytest.MonkeyPatch,
+    kvm: bool,
+    cpus: int | None,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(vm, "kvm_works", lambda _: kvm)
+    qemu = f'echo "$@" >{image}/words.new; mv {image}/words.new {image}/words; exec sleep 100'
+    with machine(image, make_tools(qemu=qemu, swtpm="exec sleep 100"), cpus=cpus):
+        deadline = time.monotonic() + 20
+        while not (image / "words").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert f" -smp {expected} " in (image / "words").read_text()
+
+
+def test_the_worker_s_engine_has_two_processors_at_least() -> None:
+    assert vm.default_cpus("worker-cpu", kvm=False) >= 2
+
+
 def test_tpm_that_does_not_start(
     image: Path, make_tools: MakeTools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
