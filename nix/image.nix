@@ -138,7 +138,7 @@ rec {
       (builders.links {
         name = "model-code";
         links.confide = builders.folderOnly "confide" ../py/confide [ "__init__.py" "errors.py" "encoding" "host/__init__.py" "host/model" "protocol" ];
-        links.measure = builders.folderOnly "measure" ../measure [ "__init__.py" "declare.py" "errors.py" "kinds.py" ];
+        links.measure = builders.folderOnly "measure" ../measure [ "__init__.py" "declare.py" "errors.py" "kinds.py" "printable.py" ];
       })
     ];
     env = { inherit model tasks roles; model_name = name; tools = host.model-tools; };

@@ -7,7 +7,10 @@ stable kebab-case: programs match on the code, never on the words. Each room dec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from measure.printable import printable
+
+MAX_PART = 1600
+"""Bytes of one text of an error on its way to a peer. Four and a code fit into 8 KiB."""
 
 
 class ConfideError(Exception):
@@ -16,18 +19,24 @@ class ConfideError(Exception):
     status: int = 500
     """HTTP status of an error of this class, unless its code has a status of its own."""
 
-    retry_after: int = 0
-    """Seconds after which to ask again, where only this error knows; else its code says."""
-
     def __init__(
-        self, code: str, message: str, *, expected: str = "", seen: str = "", next: str = ""
+        self,
+        code: str,
+        message: str,
+        *,
+        expected: str = "",
+        seen: str = "",
+        next: str = "",
+        retry_after: int = 0,
     ) -> None:
+        """`retry_after` are the seconds after which to ask again; 0: its `Code` says it."""
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.expected = expected
         self.seen = seen
         self.next = next
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         text = self.message.rstrip(".")
@@ -40,14 +49,21 @@ class ConfideError(Exception):
         return text + "."
 
     def to_dict(self) -> dict[str, str]:
-        """The error as it travels in HTTP bodies and in clear error records: strings only."""
+        """The error as it travels in HTTP bodies and in clear error records: printable ASCII.
+
+        It may quote a peer, and its reader takes no control characters.
+        """
         return {
             "code": self.code,
-            "message": self.message,
-            "expected": self.expected,
-            "seen": self.seen,
-            "next": self.next,
+            "message": _for_peers(self.message),
+            "expected": _for_peers(self.expected),
+            "seen": _for_peers(self.seen),
+            "next": _for_peers(self.next),
         }
+
+
+def _for_peers(text: str) -> str:
+    return printable(text.encode("ascii", "backslashreplace").decode(), MAX_PART)
 
 
 class FormatError(ConfideError):
@@ -97,15 +113,3 @@ class Code:
         self.kinds = kinds
         self.status = status
         self.retry_after = retry_after
-
-
-def error_from_dict(value: Mapping[str, object], kind: type[ConfideError]) -> ConfideError:
-    """Rebuild a peer's error as `kind`. Its text is not authenticated.
-
-    Raises KeyError for a map without a code or a message, TypeError for a part that is not text.
-    """
-    parts = [value["code"], value["message"]]
-    rest = {name: value.get(name, "") for name in ("expected", "seen", "next")}
-    if not all(isinstance(part, str) for part in (*parts, *rest.values())):
-        raise TypeError("a part of the error is not text")
-    return kind(*map(str, parts), **{name: str(part) for name, part in rest.items()})

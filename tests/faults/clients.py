@@ -69,7 +69,7 @@ class Clients:
     def __init__(self, proxies: dict[str, str], count: int, seed: int) -> None:
         """`proxies` are their URLs by name."""
         self._proxies = list(proxies.items())
-        self._count = count
+        self.count = count
         self._seed = seed
         self._stop = threading.Event()
         self._changed = threading.Condition()
@@ -108,7 +108,7 @@ class Clients:
                 for request in self.requests
                 if request.began >= since and request.result is Result.ANSWERED
             }
-            return [number for number in range(self._count) if number not in answered]
+            return [number for number in range(self.count) if number not in answered]
 
         with self._changed:
             self._changed.wait_for(lambda: not missing(), seconds)

@@ -61,7 +61,8 @@ class Run:
 
     def _break(self) -> None:
         for number, step in enumerate(self._steps):
-            self._clients.wait_for(step.after, STEP_SECONDS)
+            # As many rounds of all clients, however many there are.
+            self._clients.wait_for(step.after * self._clients.count // 50, STEP_SECONDS)
             self._say(f"step {number}: {step}")
             self._service.step(step)
             self._service.require_alive()

@@ -17,6 +17,15 @@ MAX_AGE = 12
 """Steps after which a fault is repaired."""
 
 
+ACTS = frozenset(
+    {
+        *("kill", "start", "pause", "resume", "cut", "heal", "turn", "nudge", "fill", "free"),
+        "await-end",
+    }
+)
+"""Every kind of step. A nudge turns a clock a little; a node whose end is awaited ends itself."""
+
+
 class State(Enum):
     """What a program does."""
 
@@ -90,7 +99,7 @@ def _names(kind: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Step:
-    """One fault or repair. `after` requests have to end first.
+    """One fault or repair. `after` requests of 50 clients have to end first.
 
     `other` is the far end of a link, or which way a clock is turned.
     """

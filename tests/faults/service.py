@@ -51,7 +51,7 @@ class FaultyService:
         self._disks: dict[str, Disk] = {}
         self._faketime = {
             "LD_PRELOAD": str(faketime),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
         self._write_keys()

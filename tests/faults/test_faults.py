@@ -6,18 +6,28 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.faults.apart import start_apart, why_not
+from tests.faults.schedule import ACTS, Shape, Step, schedule
 
-SEED = 14
-STEPS = 30
+SEED = 252
+"""Its steps are of every kind, with a new mesh among them."""
+
+STEPS = 24
 CLIENTS = 20
 SECONDS = 600
 SHAPE = ("2", "2", "1", "2")
 """Secret services, workers, gateways, proxies: as few as can lose one of each kind."""
+
+
+def test_its_steps_are_of_every_kind() -> None:
+    steps = schedule(SEED, STEPS, Shape(*map(int, SHAPE)))
+    assert {step.act for step in steps} == ACTS
+    assert Step("start", "coordinator") in [replace(step, after=0) for step in steps]
 
 
 def test_a_service_that_is_broken_step_by_step(nft: Path, faketime: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 from confide.client.proxy.gateway import Gateway
 from confide.client.proxy.handshake import Established
+from confide.errors import PolicyError
 from confide.guest.coordinator.domain import Coordinator
 from confide.guest.mesh.join import Membership, Node
 from confide.guest.secret_service.domain import SecretService
+from confide.net.calls import Answer
 from confide.protocol.coordinator import Attestation, Nonce
 from confide.protocol.keyexchange import SealedKeyMessage
 from confide.protocol.manifest import Manifest
@@ -120,13 +122,14 @@ class SmallService:
         headers: dict[str, str],
         limit: int,
         seconds: float,
-    ) -> tuple[int, str, bytes]:
+    ) -> Answer:
         self.seconds.append(seconds)
         self.headers.append(headers)
         self.asked.append((path, body or b""))
         if self.status != 200:
-            error = {"code": "unauthorized", "message": "no such key"}
-            return self.status, "application/json", json.dumps({"error": error}).encode()
+            error = PolicyError("unauthorized", "no such key").to_dict()
+            body = json.dumps({"error": error}).encode()
+            return Answer(self.status, "application/json", body, {})
         path = path.partition("?")[0]
         honest: dict[tuple[str, str], Callable[[bytes], Any]] = {
             ("POST", "/confide/v1/attest"): self._attest,
@@ -137,7 +140,7 @@ class SmallService:
         answer = self.lies.get(path, lambda answer: answer)(honest[method, path](body or b""))
         encoded = answer if isinstance(answer, bytes) else answer.encode()
         assert len(encoded) <= limit
-        return 200, "application/cbor", encoded
+        return Answer(200, "application/cbor", encoded, {})
 
     def _attest(self, body: bytes) -> Attestation:
         return self.coordinator.attest(Nonce.parse(body).nonce)
@@ -149,4 +152,4 @@ class SmallService:
             for service, node in zip(self.secrets, self.nodes, strict=True)
             if node.kem.find(name)
         ]
-        return service.put(body, self.manifest)
+        return service.put(body, self.manifest, source="gateway")

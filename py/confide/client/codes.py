@@ -83,6 +83,7 @@ PROXY_STATUS = {
     "too-few-workers": 503,
     "too-many-keys": 503,
     "kem-key-gone": 503,
+    "too-many-look-ups": 503,
     "busy": 503,
 }
 """What the proxy answers to an app, where the error class alone does not decide."""

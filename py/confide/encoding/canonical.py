@@ -75,6 +75,18 @@ def json_decode(data: bytes, *, what: str, limit: int = DEFAULT_LIMIT) -> Json:
     return value
 
 
+def foreign_json(data: bytes, what: str) -> object:
+    """The value of JSON in any spelling, whose size the caller has bounded. It may hold floats.
+
+    Raises FormatError `bad-json`, also for what is nested too deep to be read.
+    """
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError("bad-json", f"{what} is not JSON", seen=_reason(error)) from error
+    return value
+
+
 def cbor_encode(value: Cbor) -> bytes:
     """Deterministic CBOR (RFC 8949, section 4.2.1) of dict, list, str, bytes, int, bool and None.
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from confide.guest.ending import MachineEndsError, end_machine
+from confide.guest.ending import MachineEndsError, end_machine, without
+from confide.net.loops import every, start_loop
 from confide.protocol.validity import CLOCK_TOLERANCE
 
 WATCH_SECONDS = 1.0
@@ -60,16 +61,9 @@ class WallClock:
         return now
 
     def watch(self) -> None:
-        """Look every second from now on, in a thread. The machine ends with that thread."""
-        threading.Thread(target=self._watch, name="clock", daemon=True).start()
-
-    def _watch(self) -> None:
-        try:
-            while True:
-                time.sleep(WATCH_SECONDS)
-                self()
-        except Exception as error:  # a machine whose clock nobody watches must not go on
-            self._end(MachineEndsError(f"the watch of its clock failed: {type(error).__name__}"))
+        """Look every second from now on, in a thread. The machine ends if it cannot."""
+        name = "the watch of its clock"
+        start_loop(name, every(WATCH_SECONDS, self), end=without(name, self._end))
 
 
 def watched_clock() -> WallClock:

@@ -174,12 +174,21 @@ CODES = {
         retry_after=2,
     ),
     "too-many-keys": Code(
-        "The service holds as many keys as it can. Try again later.", UnavailableError, status=429
+        "The service holds as many keys as it can, or as many of one sender. Try again later.",
+        UnavailableError,
+        status=429,
+        retry_after=60,
+    ),
+    "too-many-look-ups": Code(
+        "The worker looks up as many new keys as it can. Try again in a moment.",
+        UnavailableError,
+        retry_after=1,
     ),
     "too-many-uploads": Code(
         "Another client is uploading collateral. Try again in a moment.",
         UnavailableError,
         status=429,
+        retry_after=2,
     ),
     "tpm-not-provisioned": Code(
         "The TPM lacks its attestation key or certificate. Start the machine with `confide run`.",

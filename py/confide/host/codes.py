@@ -93,7 +93,9 @@ CODES = {
         "The policy says whose machines. List them in the file of --site instead.", ConfigError
     ),
     "rate-limited": Code(
-        "The API key has used up its requests per minute. Wait.", PolicyError, status=429
+        "The API key, or without keys the address, has used up what it may do of this kind. Wait.",
+        PolicyError,
+        status=429,
     ),
     "swtpm-failed": Code("The software TPM failed. Read its log.", UnavailableError),
     "truncated-model-disk": Code("The model disk is truncated. Copy it again.", VerificationError),

@@ -51,3 +51,19 @@ def _is_host(text: str) -> bool:
     except ValueError:
         return len(text) < 254 and _NAME.fullmatch(text) is not None
     return True
+
+
+def source_of(address: str) -> str:
+    """Whom to count for an IP address: itself, or of IPv6 its network of 64 bits.
+
+    Whoever has one IPv6 address usually has such a network. Other texts stay as they are.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from confide.errors import UnavailableError
+from confide.net.loops import start_loop
 
 TICK_SECONDS = 0.01
 SMOOTHING = 0.1
@@ -53,7 +54,8 @@ class Pulse:
         self._lag = 0.0
         self._due = math.inf
         self._wanted = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._started = False
+        self._looked = -math.inf
 
     def want(self, wanted: bool) -> None:
         """Measure from now on, or stop. Cheap if nothing changes."""
@@ -63,27 +65,26 @@ class Pulse:
             self._wanted.clear()
             return
         self._wanted.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
-            self._thread.start()
+        if not self._started:
+            self._started = True
+            start_loop("the measuring of delays", self._tick)
 
     @property
     def lag(self) -> float:
         """Seconds by which what is due runs late: the mean of late ticks, or the present one."""
         return max(self._lag, time.monotonic() - self._due)
 
-    def _run(self) -> None:
-        looked = -math.inf
-        while True:
-            if not self._wanted.is_set():
-                self._lag, self._due = 0.0, math.inf
-                self._wanted.wait()
-            self._due = time.monotonic() + TICK_SECONDS
-            time.sleep(TICK_SECONDS)
-            now = time.monotonic()
-            self._lag += SMOOTHING * (now - self._due - self._lag)
-            if now - looked >= _MEMORY_SECONDS:
-                self.memory, looked = free_memory(), now
+    def _tick(self) -> float:
+        if not self._wanted.is_set():
+            self._lag, self._due = 0.0, math.inf
+            self._wanted.wait()
+        self._due = time.monotonic() + TICK_SECONDS
+        time.sleep(TICK_SECONDS)
+        now = time.monotonic()
+        self._lag += SMOOTHING * (now - self._due - self._lag)
+        if now - self._looked >= _MEMORY_SECONDS:
+            self.memory, self._looked = free_memory(), now
+        return 0.0
 
 
 class Admission:

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from threading import Timer
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -32,6 +32,19 @@ _FAILURES = {
     "peer-timeout": "did not answer in time",
     "peer-lost": "closed the connection or did not speak HTTP",
 }
+
+
+class Answer(NamedTuple):
+    """What a peer answered. The body has at most as many bytes as the caller allowed."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+
+    def header(self, name: str) -> str:
+        """A header, "" if it has none of this name (in any case)."""
+        return self.headers.get(name, "")
 
 
 class Caller:
@@ -68,8 +81,8 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         limit: int = 1 << 20,
         seconds: float = float("inf"),
-    ) -> tuple[int, str, bytes]:
-        """One exchange: (status, content type, body of at most `limit` bytes).
+    ) -> Answer:
+        """One exchange. The body of the answer has at most `limit` bytes.
 
         `seconds` may shorten the limits of time, that for connecting too.
 
@@ -104,7 +117,8 @@ class Caller:
                 f"{self.url} sent too large an answer",
                 expected=f"at most {limit} bytes",
             )
-        return answer.status_code, answer.headers.get("Content-Type", ""), data
+        content_type = answer.headers.get("Content-Type", "")
+        return Answer(answer.status_code, content_type, data, answer.headers)
 
     def _pool(self, watch: _Watch) -> HTTPConnectionPool:
         host, port = self._parts.hostname or "", self._parts.port

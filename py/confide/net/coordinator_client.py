@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
-from confide.encoding.texts import check_name
 from confide.encoding.x509 import MAX_DER
-from confide.errors import (
-    ConfideError,
-    FormatError,
-    PolicyError,
-    UnavailableError,
-    error_from_dict,
-)
 from confide.net.calls import Caller
+from confide.net.refusals import peer_error
 from confide.protocol import coordinator as messages
 from confide.protocol.collateral import MAX_BUNDLE, Bundle
+from confide.protocol.error_answer import MAX_ERROR
 
 READ_SECONDS = 120.0
 """An emulated machine on a busy host needs tens of seconds for a quote and its verification."""
 
 TOTAL_SECONDS = 180.0
-
-_KIND_BY_STATUS: dict[int, type[ConfideError]] = {
-    400: FormatError,
-    413: FormatError,
-    429: UnavailableError,
-    503: UnavailableError,
-}
 
 
 class CoordinatorClient:
@@ -87,38 +72,13 @@ class CoordinatorClient:
         return messages.JoinReply.parse(self._call("POST", "/join", body, 4 * MAX_DER))
 
     def _call(self, method: str, path: str, body: bytes | None, limit: int) -> bytes:
-        status, _, answer = self._caller.call(
+        answer = self._caller.call(
             method,
             self._prefix + path,
             body=body,
             headers=self._headers,
-            limit=max(limit, 1 << 16),
+            limit=max(limit, MAX_ERROR),
         )
-        if status != 200:
-            raise peer_error(status, answer, self._caller.url)
-        return answer
-
-
-def peer_error(status: int, body: bytes, url: str) -> ConfideError:
-    """The error in a peer's answer; "not-confide" for an answer without one.
-
-    Its message says whose words it has, so no peer's words stand alone behind this program's name.
-    """
-    kind = _KIND_BY_STATUS.get(status, PolicyError)
-    try:
-        said = error_from_dict(json.loads(body)["error"], kind)
-        return kind(
-            check_name(said.code, "the peer's error code"),
-            f"{url} answers: {said.message}",
-            expected=said.expected,
-            seen=said.seen,
-            next=said.next,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError):
-        return UnavailableError(
-            "not-confide",
-            f"{url} does not speak Confide's protocol",
-            expected="CBOR, or an error as JSON",
-            seen=f"HTTP status {status}",
-            next="check the address",
-        )
+        if answer.status != 200:
+            raise peer_error(answer, self._caller.url)
+        return answer.body

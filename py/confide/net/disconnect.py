@@ -12,6 +12,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+
+from confide.net.loops import start_loop
 
 
 class DisconnectWatch:
@@ -67,7 +70,7 @@ class DisconnectWatcher:
         self._waker.setblocking(False)
         wakes.setblocking(False)
         self._selector.register(wakes, selectors.EVENT_READ)
-        threading.Thread(target=self._run, args=(wakes,), name="disconnects", daemon=True).start()
+        start_loop("the watch of clients", partial(self._look, wakes))
 
     @contextmanager
     def watch(self, client: socket.socket | None) -> Iterator[DisconnectWatch]:
@@ -97,19 +100,19 @@ class DisconnectWatcher:
         self._selector.unregister(key.fd)
         return True
 
-    def _run(self, wakes: socket.socket) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is wakes:
-                    with contextlib.suppress(BlockingIOError):
-                        wakes.recv(4096)
-                    continue
-                client, watch = key.data
-                with self._lock:
-                    # Forgotten in any case: a socket that was readable once stays so.
-                    gone = self._forget(key) and _has_left(client)
-                if gone:
-                    watch.client_gone()
+    def _look(self, wakes: socket.socket) -> float:
+        for key, _ in self._selector.select():
+            if key.fileobj is wakes:
+                with contextlib.suppress(BlockingIOError):
+                    wakes.recv(4096)
+                continue
+            client, watch = key.data
+            with self._lock:
+                # Forgotten in any case: a socket that was readable once stays so.
+                gone = self._forget(key) and _has_left(client)
+            if gone:
+                watch.client_gone()
+        return 0.0
 
 
 def _has_left(client: socket.socket) -> bool:

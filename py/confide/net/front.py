@@ -16,7 +16,6 @@ import selectors
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +28,7 @@ from confide.encoding.console import say
 from confide.errors import ConfideError
 from confide.net.admission import Admission, busy
 from confide.net.connection import Connection, TlsConnection, incomplete_body
+from confide.net.loops import start_loop
 from confide.net.request_head import MAX_HEAD, Lane, RequestHead, read_head
 from confide.net.sockets import notice_death
 
@@ -113,7 +113,7 @@ class Front(Executor):
         self._waker.setblocking(False)
         self._wakes.setblocking(False)
         self._selector.register(self._wakes, selectors.EVENT_READ)
-        threading.Thread(target=self._watch, name="front", daemon=True).start()
+        start_loop("the watch of connections", self._watch)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_kwargs: Any) -> Future[Any]:
         """Gunicorn's call: `fn(conn)` answers one request of a connection.
@@ -288,22 +288,22 @@ class Front(Executor):
         with suppress(BlockingIOError):  # full of bytes: the thread wakes anyway
             self._waker.send(b"\0")
 
-    def _watch(self) -> None:
-        while True:
-            for key, _ in self._selector.select(1.0 if any(self._waiting.values()) else None):
-                if key.fileobj is self._wakes:
-                    with suppress(BlockingIOError):
-                        self._wakes.recv(4096)
-                    while self._inbox:
-                        self._guard(self._register, self._inbox.popleft())
-                else:
-                    self._forget(key.data)
-                    self._guard(key.data.step, key.data)
-            now = time.monotonic()
-            everybody = self._waiting[False] | self._waiting[True]
-            for turn in [turn for turn in everybody if turn.deadline <= now]:
-                self._forget(turn)
-                self._guard(turn.late, turn)
+    def _watch(self) -> float:
+        for key, _ in self._selector.select(1.0 if any(self._waiting.values()) else None):
+            if key.fileobj is self._wakes:
+                with suppress(BlockingIOError):
+                    self._wakes.recv(4096)
+                while self._inbox:
+                    self._guard(self._register, self._inbox.popleft())
+            else:
+                self._forget(key.data)
+                self._guard(key.data.step, key.data)
+        now = time.monotonic()
+        everybody = self._waiting[False] | self._waiting[True]
+        for turn in [turn for turn in everybody if turn.deadline <= now]:
+            self._forget(turn)
+            self._guard(turn.late, turn)
+        return 0.0
 
     def _register(self, turn: _Turn) -> None:
         self._selector.register(turn.conn.sock, selectors.EVENT_READ, turn)

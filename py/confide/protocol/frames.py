@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from confide.encoding.messages import CborMessage
 from confide.errors import ConfideError, FormatError
 from confide.protocol.bill import Bill
+from confide.protocol.error_answer import WORDS
 from confide.protocol.padding import padme
 from confide.protocol.usage import Usage
 from measure.kinds import Converted, Integer, Name, Text
@@ -117,10 +118,10 @@ class ClearError(CborMessage, what="the error record", limit=8192):
     """A clear error instead of a response: NOT authentic: anybody on the way can make one."""
 
     code: Annotated[str, Name()]
-    message: Annotated[str, Text()]
-    expected: Annotated[str, Text()]
-    seen: Annotated[str, Text()]
-    next: Annotated[str, Text()]
+    message: Annotated[str, WORDS]
+    expected: Annotated[str, WORDS]
+    seen: Annotated[str, WORDS]
+    next: Annotated[str, WORDS]
 
 
 Event = Head | Data | Wait | Usage | Final | Bill | ClearError

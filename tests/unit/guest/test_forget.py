@@ -11,40 +11,39 @@ from confide.guest import forget
 from confide.guest.ending import MachineEndsError
 
 
-class Ended(Exception):
-    pass
+def end(_: MachineEndsError) -> NoReturn:
+    raise AssertionError("it does not end")
 
 
-def end(error: MachineEndsError) -> NoReturn:
-    raise Ended(str(error))
+def test_each_step_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forget, "FORGET_SECONDS", 0.001)
+    called: list[str] = []
+    over = threading.Event()
 
+    def second() -> None:
+        called.append("b")
+        if len(called) >= 6:
+            over.set()
 
-def test_each_step_each_second() -> None:
-    said: list[object] = []
-
-    def sleep(seconds: float) -> None:
-        said.append(seconds)
-        if len(said) > 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        forget.run((lambda: said.append("a"), lambda: said.append("b")), sleep=sleep, end=end)
-    assert said == [1.0, "a", "b", 1.0, "a", "b", 1.0]
+    forget.forget_each_second(lambda: called.append("a"), second, end=end)
+    assert over.wait(10)
+    assert called[:6] == ["a", "b"] * 3
 
 
 def test_a_step_that_fails_ends_the_machine() -> None:
     """A thread that ended by itself would leave the keys in memory, and nobody would see it."""
+    ended = threading.Event()
+    said: list[str] = []
+
+    def end(error: MachineEndsError) -> NoReturn:
+        said.append(str(error))
+        ended.set()
+        threading.Event().wait()  # as a process that has ended: nothing goes on
+        raise error
 
     def fail() -> None:
         raise RuntimeError("the key is 1234")
 
-    with pytest.raises(Ended) as caught:
-        forget.run((fail,), sleep=lambda _: None, end=end)
-    assert "RuntimeError" in str(caught.value) and "1234" not in str(caught.value)
-
-
-def test_it_runs_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forget, "FORGET_SECONDS", 0.001)
-    called = threading.Event()
-    forget.forget_each_second(called.set)
-    assert called.wait(10)
+    forget.forget_each_second(fail, end=end)
+    assert ended.wait(10)
+    assert said == ["the forgetting of keys failed: RuntimeError"]

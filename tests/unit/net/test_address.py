@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from confide.errors import ConfigError, UnavailableError
-from confide.net.address import is_port, split_base_url
+from confide.net.address import is_port, source_of, split_base_url
 from confide.net.calls import Caller
 from confide.net.http_client import Upstream
 from confide.net.server import listen_on
@@ -67,3 +67,19 @@ def test_ports() -> None:
     assert all(map(is_port, ("1", "80", "65535")))
     refused = ("", "0", "65536", "-1", "+1", " 1", "1\n", "\u0661", "\u00b2", "9" * 5000)
     assert not any(map(is_port, refused))
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("", ""),
+        ("a socket", "a socket"),
+    ],
+)
+def test_whom_to_count(address: str, source: str) -> None:
+    assert source_of(address) == source

@@ -69,7 +69,9 @@ def forever(
 def test_an_exchange(peer: Peer) -> None:
     peer.says("/a?b=c", b"answer", status=404, content_type="x/y")
     caller = Caller(peer.url + "/")
-    assert caller.call("POST", "/a?b=c", body=b"x", headers={"A": "b"}) == (404, "x/y", b"answer")
+    answer = caller.call("POST", "/a?b=c", body=b"x", headers={"A": "b"})
+    assert answer[:3] == (404, "x/y", b"answer")
+    assert (answer.header("content-type"), answer.header("Other")) == ("x/y", "")
     method, path, headers, body = peer.seen[0]
     assert (method, path, body) == ("POST", "/a?b=c", b"x")
     assert headers["A"] == "b"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from confide.errors import ConfideError
 from confide.net.coordinator_client import CoordinatorClient
 from tests.support.peer import Peer
+
+
+def error_json(**parts: str) -> bytes:
+    words = {"code": "no-code", "message": "m", "expected": "", "seen": "", "next": ""}
+    return json.dumps({"error": words | parts}).encode()
 
 
 @pytest.mark.parametrize("status", [200, 404, 502])
@@ -18,7 +25,7 @@ def test_a_web_page_in_place_of_an_answer(peer: Peer, status: int) -> None:
 
 
 def test_the_peers_own_error(peer: Peer) -> None:
-    error = b'{"error": {"code": "no-manifest", "message": "m", "next": "n"}}'
+    error = error_json(code="no-manifest", next="n")
     peer.says("/v1/manifest", error, status=404, content_type="application/json")
     with pytest.raises(ConfideError) as caught:
         CoordinatorClient(peer.url).mesh()
@@ -29,7 +36,7 @@ def test_the_peers_own_error(peer: Peer) -> None:
 def test_a_code_that_is_no_code(peer: Peer) -> None:
     """It would stand before all other words."""
     for code in (b"verified as of", b"\\u001b[2K", b"", b"x" * 65):
-        error = b'{"error": {"code": "' + code + b'", "message": "m"}}'
+        error = error_json().replace(b"no-code", code)
         peer.says("/v1/manifest", error, status=404, content_type="application/json")
         with pytest.raises(ConfideError) as caught:
             CoordinatorClient(peer.url).mesh()

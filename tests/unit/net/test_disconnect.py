@@ -14,6 +14,7 @@ from struct import pack
 import pytest
 
 from confide.errors import UnavailableError
+from confide.net import loops
 from confide.net.disconnect import DisconnectWatch, DisconnectWatcher
 from confide.net.http_client import STREAMS, Upstream
 from tests.support.peer import Peer
@@ -169,3 +170,31 @@ def test_a_load_of_streams_costs_nothing_while_it_flows() -> None:
 def test_no_socket_no_watch() -> None:
     with DisconnectWatcher().watch(None) as watch:
         assert not watch.gone
+
+
+class OddSelector(selectors.DefaultSelector):
+    """Fails in ways that a selector should not."""
+
+    fails: list[BaseException]
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+        if self.fails:
+            raise self.fails.pop()
+        return found
+
+
+def test_the_watch_of_clients_goes_on(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else every engine would compute to its end for clients that have gone."""
+    monkeypatch.setattr(loops, "FIRST_PAUSE", 0.001)
+    selector = OddSelector()
+    selector.fails = [OSError("odd"), RecursionError(), ValueError("odd")]
+    watcher = DisconnectWatcher(selector)
+    server_end, client = connect()
+    with watcher.watch(server_end) as watch:
+        client.close()
+        assert notices(watch)
+    assert not selector.fails
+    assert capfd.readouterr().err.count("the watch of clients failed: ") == 3

@@ -13,6 +13,7 @@ import email.utils
 import random
 import time
 from collections.abc import Callable
+from http.cookiejar import DefaultCookiePolicy
 
 import requests
 import urllib3
@@ -57,14 +58,25 @@ class _BusyError(Exception):
         self.pause = pause
 
 
+def _without_a_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
 class VendorSession(requests.Session):
-    """A session that never looks at redirects.
+    """A session that never looks at redirects, keeps no cookie and shows no password.
 
     `requests` reads the whole body of a redirect, without a limit, even if it does not follow it.
 
-    The small calls of net/calls.py ignore the environment. Vendors are reached through its proxies
-    where it names some, so they keep a session.
+    The small calls of net/calls.py ignore the environment. Vendors are reached from a company's
+    network through the proxies and by the CAs that the environment names, so they keep a session
+    that looks at it. What vendors send is signed, whoever carries it.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Without an `auth` of its own, a session sends what ~/.netrc has for a host.
+        self.auth = _without_a_password
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """No answer is a redirect."""

@@ -30,6 +30,7 @@ from confide.errors import (
 )
 from confide.net.disconnect import DisconnectWatch
 from confide.net.http_client import StaleConnectionError, Upstream, UpstreamAnswer
+from confide.protocol.error_answer import MAX_ERROR
 from confide.protocol.frames import RESPONSE_TYPE, STREAM, Head
 from confide.protocol.model import Model
 from confide.protocol.opener import ResponseOpener
@@ -42,14 +43,8 @@ from confide.verify.receipt import verify_receipt
 MAX_BODY = 8 << 20
 """Bytes of an app's request at most."""
 
-MAX_REFUSAL = 1 << 16
-"""Bytes of a gateway's error at most."""
-
 MAX_WORKERS = 3
 """To how many workers one request goes at most, and how often it is sent."""
-
-MAX_RETRY_AFTER = 3600
-"""Seconds for which a gateway can put an app off at most."""
 
 _GATEWAY_TROUBLE = (502, 503, 504)
 
@@ -57,14 +52,16 @@ _GATEWAY_TROUBLE = (502, 503, 504)
 class GatewayRefusal(ConfideError):
     """The gateway answered with an HTTP error: `status`, to ask again in `retry_after` seconds."""
 
-    def __init__(self, status: int, error: UnavailableError, *, retry_after: str = "") -> None:
-        """`retry_after` is the gateway's header; what is not a number of seconds is dropped."""
+    def __init__(self, status: int, error: UnavailableError) -> None:
         super().__init__(
-            error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
+            error.code,
+            error.message,
+            expected=error.expected,
+            seen=error.seen,
+            next=error.next,
+            retry_after=error.retry_after,
         )
         self.status = status
-        is_number = retry_after.isascii() and retry_after.isdigit()
-        self.retry_after = min(int(retry_after[:9]), MAX_RETRY_AFTER) if is_number else 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -318,9 +315,9 @@ def _allowed(established: Established, prompt: Prompt) -> Model:
 
 def _refusal(answer: UpstreamAnswer, what: str) -> GatewayRefusal:
     try:
-        body = answer.read(MAX_REFUSAL)
+        body = answer.read(MAX_ERROR)
     except FormatError:
         body = b""
     status = answer.status if 400 <= answer.status < 600 else 502
-    reason = gateway_error(answer.status, body, what)
-    return GatewayRefusal(status, reason, retry_after=answer.header("Retry-After"))
+    wait = answer.header("Retry-After")
+    return GatewayRefusal(status, gateway_error(answer.status, body, what, wait))

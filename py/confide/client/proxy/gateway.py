@@ -5,11 +5,12 @@ Requests of apps take another way (completions.py), because their answers are st
 
 from __future__ import annotations
 
-import json
 import time
 
-from confide.errors import UnavailableError
+from confide.errors import FormatError, UnavailableError
 from confide.net.calls import Caller
+from confide.net.refusals import seconds_to_wait
+from confide.protocol.error_answer import read_error
 
 _CBOR = "application/cbor"
 
@@ -45,7 +46,7 @@ class Gateway:
 
         Raises UnavailableError, FormatError.
         """
-        status, _, answer = self._caller.call(
+        answer = self._caller.call(
             method,
             path,
             body=body,
@@ -53,21 +54,26 @@ class Gateway:
             limit=limit,
             seconds=(setup_ends() if until is None else until) - time.monotonic(),
         )
-        if status != 200:
-            raise gateway_error(status, answer, f"{method} {path}")
-        return answer
+        if answer.status != 200:
+            wait = answer.header("Retry-After")
+            raise gateway_error(answer.status, answer.body, f"{method} {path}", wait)
+        return answer.body
 
 
-def gateway_error(status: int, body: bytes, what: str) -> UnavailableError:
-    """The error for a gateway that refuses. Its reason is not authenticated, so it is cut short."""
+def gateway_error(status: int, body: bytes, what: str, wait: str) -> UnavailableError:
+    """The error for a gateway that refuses, with its `Retry-After`.
+
+    Its reason is not authenticated, so it is cut short.
+    """
     try:
-        error = json.loads(body)["error"]
-        said = f"{error['code']}: {error['message']}"
-    except (ValueError, KeyError, TypeError, RecursionError):
+        error = read_error(body)
+        said = f"{error.code}: {error.message}"
+    except FormatError:
         said = "no reason"
     return UnavailableError(
         "gateway-refused",
         f"the gateway answered {what} with HTTP {status}",
         seen=ascii(said)[:300],
         next="ask the operator of the gateway",
+        retry_after=seconds_to_wait(wait),
     )

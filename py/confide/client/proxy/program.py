@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from confide.client.service_verdict import ServiceVerdict
 from confide.client.verdict_table import parties_table, verdict_table
 from confide.net.calls import Caller
 from confide.net.http_client import STREAMS, Upstream
+from confide.net.loops import every, start_loop
 from confide.net.server import Capacity, Service, listen_on, serve
 from confide.protocol.frames import CLIENT_SILENCE
 from confide.protocol.manifest import Manifest
@@ -108,7 +108,8 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
             reserve_receipt=reserve,
             min_workers=settings.min_workers,
         )
-        threading.Thread(target=_forget, args=(completions,), name="forget", daemon=True).start()
+        # A proxy that nobody uses keeps no key that opens what somebody has recorded.
+        start_loop("the forgetting of keys", every(FORGET_SECONDS, completions.forget))
         service = Service(
             create_app(
                 completions,
@@ -125,10 +126,3 @@ def run(settings: Settings, find_collateral: FindCollateral, console: Screen) ->
         return service
 
     serve(factory, listen=listener, capacity=Capacity(STREAMS, measured=True))
-
-
-def _forget(completions: Completions) -> None:
-    """A proxy that nobody uses keeps no key that opens what somebody has recorded."""
-    while True:
-        time.sleep(FORGET_SECONDS)
-        completions.forget()

@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from confide.client.proxy.handshake import Established
 from confide.errors import ConfideError, UnavailableError
 from confide.net.boot_clock import boot_seconds
+from confide.net.loops import every, start_loop
 from confide.protocol.keyexchange import KEY_LIFETIME, KEY_REPLACE_AFTER
 
 LIFETIME_SECONDS = KEY_LIFETIME
@@ -90,7 +91,8 @@ class Session:
 
     def keep_fresh(self) -> None:
         """Start the thread that renews in time."""
-        threading.Thread(target=self._renew, name="verification", daemon=True).start()
+        renew = every(_LOOK_SECONDS, self.renew_if_due)
+        start_loop("the renewal of the verification", renew, stop=self._stop)
 
     def stop(self) -> None:
         """End that thread."""
@@ -103,10 +105,6 @@ class Session:
         # self._failure keeps a failure, and it was reported.
         with contextlib.suppress(ConfideError):
             self._run_again(renew=True)
-
-    def _renew(self) -> None:
-        while not self._stop.wait(_LOOK_SECONDS):
-            self.renew_if_due()
 
     def _lifetime(self) -> float:
         established = self._established

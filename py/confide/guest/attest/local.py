@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 from confide.encoding.canonical import cbor_decode, cbor_encode
+from confide.encoding.console import say
 from confide.encoding.messages import CborMessage, read_value, to_map
-from confide.errors import ConfideError, FormatError, UnavailableError, error_from_dict
+from confide.errors import ConfideError, FormatError, UnavailableError
+from confide.protocol.error_answer import ErrorWords
 from confide.protocol.evidence import MAX_EVIDENCE
-from measure.declare import Either
+from measure.declare import Either, Nested
 from measure.kinds import Anything, Blob, Converted, ListOf, Text
 
 Operation = Callable[[bytes], Sequence[bytes]]
@@ -54,17 +56,8 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class _Error:
-    code: Annotated[str, Text()]
-    message: Annotated[str, Text()]
-    expected: Annotated[str, Text()]
-    seen: Annotated[str, Text()]
-    next: Annotated[str, Text()]
-
-
-@dataclass(frozen=True)
 class _Refusal:
-    error: _Error
+    error: Annotated[ErrorWords, Nested(ErrorWords)]
 
 
 _ANSWER = Either(_Refusal, _Answer)
@@ -138,14 +131,26 @@ def _answer(operations: Mapping[str, Operation], request: bytes) -> bytes:
             )
         return cbor_encode(to_map(_Answer(tuple(operations[asked.operation](asked.data)))))
     except ConfideError as error:
-        return cbor_encode(to_map(_Refusal(_Error(**error.to_dict()))))
+        return _refused(error)
+    except Exception as error:
+        # A device or a kernel that answers oddly must not end the service. Only the type, because
+        # a message may quote anything.
+        say(f"unexpected {type(error).__name__} in a service of this machine")
+        return _refused(ConfideError("internal", "the service has a defect"))
+
+
+def _refused(error: ConfideError) -> bytes:
+    return cbor_encode(to_map(_Refusal(ErrorWords(**error.to_dict()))))
 
 
 def _read_answer(answer: bytes) -> tuple[bytes, ...]:
     value = cbor_decode(answer, what="the answer", limit=MAX_ANSWER)
     message: _Refusal | _Answer = read_value(_ANSWER, value, "the answer")
     if isinstance(message, _Refusal):
-        raise error_from_dict(to_map(message.error), UnavailableError)
+        error = message.error
+        raise UnavailableError(
+            error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
+        )
     return message.items
 
 

@@ -19,7 +19,6 @@ Rules of this module:
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,11 +32,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from confide.encoding.console import say
 from confide.errors import ConfideError, UnavailableError, VerificationError
 from confide.guest.codes import CODES
-from confide.guest.ending import MachineEndsError, end_machine
+from confide.guest.ending import MachineEndsError, end_machine, without
 from confide.guest.mesh.coordinator import VerifiedMesh, VerifierClient, verify_mesh
 from confide.guest.mesh.kem import KemKeys
 from confide.guest.mesh.one_mesh import OneMesh
 from confide.net.codes import SHARED
+from confide.net.loops import describe, every, start_loop
 from confide.protocol.binding import join_report_data
 from confide.protocol.certificates import LEAF_LIFETIME
 from confide.protocol.coordinator import JoinReply, JoinRequest
@@ -62,9 +62,6 @@ LOOK_AFTER = 20.0
 
 PEER_ERROR = "peer-error"
 """The reason if the coordinator's error has a code that no program of ours has."""
-
-_MAX_SAID = 400
-"""Characters of an error on the console."""
 
 _LEAF_POLL = 1.0
 
@@ -183,9 +180,11 @@ class Node:
 
     def start(self) -> None:
         """Join and stay joined, in background threads. They end the program by the rules above."""
-        threading.Thread(target=self._stay_joined, name="mesh", daemon=True).start()
+        start_loop("staying in the mesh", self._stay_joined)
         # A thread of its own: a coordinator that answers slowly must not keep the machine up.
-        threading.Thread(target=self._end_with_leaf, name="leaf", daemon=True).start()
+        name = "the watch of its certificate"
+        watch = every(_LEAF_POLL, self.kem.forget, self._require_leaf)
+        start_loop(name, watch, end=without(name))
 
     def join(self) -> Membership:
         """One attempt to join, or to renew the certificate.
@@ -340,21 +339,11 @@ class Node:
             reason = PEER_ERROR
         if reason != self._reason:
             # Once per kind of error. The words may be the coordinator's.
-            say(f"{what} failed: {str(error)[:_MAX_SAID]}")
+            say(f"{what} failed: {describe(error)}")
         self._reason = reason
 
-    def _stay_joined(self) -> None:
+    def _stay_joined(self) -> float:
         try:
-            while True:
-                time.sleep(self.step())
-        except MachineEndsError as error:
-            end_machine(error)
-
-    def _end_with_leaf(self) -> None:
-        try:
-            while True:
-                time.sleep(_LEAF_POLL)
-                self.kem.forget()
-                self._require_leaf()
+            return self.step()
         except MachineEndsError as error:
             end_machine(error)

@@ -9,6 +9,7 @@ from confide.guest.codes import CODES
 from confide.guest.mesh.join import Node
 from confide.guest.mesh.tls import peer_identity
 from confide.guest.secret_service.domain import SecretService
+from confide.net.address import source_of
 from confide.net.server import cbor_response, flask_app
 from confide.protocol.keyexchange import KEY_ID_SIZE, MAX_MESSAGE
 from confide.protocol.roles import WORKERS
@@ -30,7 +31,11 @@ def create_public_app(service: SecretService, node: Node) -> Flask:
 
     @app.post("/v1/keys")
     def put_key() -> Response:
-        accepted = service.put(request.get_data(cache=False), node.membership().manifest)
+        accepted = service.put(
+            request.get_data(cache=False),
+            node.membership().manifest,
+            source=source_of(request.remote_addr or ""),
+        )
         return cbor_response(accepted.encode())
 
     return app

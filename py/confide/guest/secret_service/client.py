@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 
-from confide.errors import ConfideError, UnavailableError
+from confide.errors import ConfideError, PolicyError, UnavailableError
 from confide.guest.mesh.join import Membership
 from confide.guest.mesh.tls import client_context, peer_identity
 from confide.net.calls import Caller
-from confide.net.coordinator_client import peer_error
+from confide.net.refusals import peer_error
 from confide.protocol.roles import Role
 from confide.protocol.secret_service import MAX_OFFER, ReleasedKey
 
@@ -25,6 +25,10 @@ TIMEOUT = 30.0
 
 DOWN_SECONDS = 30.0
 """How long a secret service that did not answer is asked last."""
+
+
+class DeniedError(PolicyError):
+    """Each secret service of this worker has answered, and none releases a key under this id."""
 
 
 class SecretServices:
@@ -48,7 +52,8 @@ class SecretServices:
         """This worker's key for the key with this id (32 bytes), from the first that has it.
 
         Raises UnavailableError "secret-service-unreachable" if none answered, PolicyError
-        "unknown-key" if each one that answered says so, or "model-not-allowed".
+        "unknown-key" if each one that answered says so, or "model-not-allowed"; as DeniedError if
+        all of them answered, or the key is there and not for this worker.
         """
         membership = self._membership()
         unknown: ConfideError | None = None
@@ -63,7 +68,7 @@ class SecretServices:
                 if error.code in ("model-not-allowed", "unknown-key"):
                     self._answered(url)
                     if error.code == "model-not-allowed":
-                        raise
+                        raise _denied(error) from error
                     unknown = error
                     continue
                 # Unreachable, or not a secret service of this mesh.
@@ -71,7 +76,7 @@ class SecretServices:
                 with self._lock:
                     self._down[url] = self._monotonic() + DOWN_SECONDS
         if unknown is not None:
-            raise unknown
+            raise unknown if failed is not None else _denied(unknown)
         if failed is not None:
             raise failed
         raise UnavailableError(
@@ -100,6 +105,12 @@ class SecretServices:
         return sorted(ranked, key=down.__contains__)
 
 
+def _denied(error: ConfideError) -> DeniedError:
+    return DeniedError(
+        error.code, error.message, expected=error.expected, seen=error.seen, next=error.next
+    )
+
+
 def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
     """Fetch this worker's key for the key with this id from the secret service at `url`.
 
@@ -115,7 +126,7 @@ def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
         check_peer=partial(peer_identity, membership=membership, role=Role.SECRET_SERVICE),
     )
     try:
-        status, _, body = caller.call("GET", f"/v1/keys/{key_id.hex()}", limit=MAX_OFFER)
+        answer = caller.call("GET", f"/v1/keys/{key_id.hex()}", limit=MAX_OFFER)
     except UnavailableError as error:
         raise UnavailableError(
             "secret-service-unreachable",
@@ -124,6 +135,6 @@ def fetch_key(url: str, membership: Membership, key_id: bytes) -> ReleasedKey:
             seen=error.seen,
             next="check that it runs and is a member of the same mesh",
         ) from error
-    if status != 200:
-        raise peer_error(status, body, url)
-    return ReleasedKey.parse(body)
+    if answer.status != 200:
+        raise peer_error(answer, url)
+    return ReleasedKey.parse(answer.body)

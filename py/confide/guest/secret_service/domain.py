@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -36,12 +37,21 @@ from confide.protocol.secret_service import KeyAccepted, ReleasedKey
 MAX_KEYS = 65_536
 """Anyone can send keys, so there is a limit: about 40 MB of RAM."""
 
+SHARES = 4
+"""One source has a quarter of the keys at most.
+
+A source is an address as TCP sees it (`net.address.source_of`). Clients come through gateways, so
+it is a gateway with all its clients, of which the gateway limits each. A host that forges addresses
+can fill the store. It can also cut the cable.
+"""
+
 
 @dataclass(frozen=True)
 class _Stored:
     """A key, or, once it has ended, only the fact that its id is taken: `key` is then empty."""
 
     key: bytes = field(repr=False)
+    source: str
     model: str
     billing: bytes
     ends: float
@@ -65,15 +75,18 @@ class SecretService:
         self._monotonic = monotonic
         self._max_keys = max_keys
         self._keys: dict[bytes, _Stored] = {}
+        self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def put(self, message: bytes, manifest: Manifest) -> KeyAccepted:
-        """Store the key in a sealed key message, made under `manifest`.
+    def put(self, message: bytes, manifest: Manifest, *, source: str) -> KeyAccepted:
+        """Store the key in a sealed key message, made under `manifest`, that came from `source`.
 
         Raises FormatError or VerificationError if it does not open or is stale, PolicyError if its
         KEM key is gone, its model is not in the manifest or its id is taken, UnavailableError if
-        the store is full.
+        the store, or the share of its source, is full.
         """
+        with self._lock:
+            self._require_room(source)  # before anything that costs time
         sealed = SealedKeyMessage.parse(message)
         kem = self._kem.find(sealed.kem_sha256)
         if kem is None:
@@ -92,17 +105,13 @@ class SecretService:
                 raise PolicyError(
                     "key-exists", "there is a key with this id", next="make a new key"
                 )
-            if len(self._keys) >= self._max_keys:
-                raise UnavailableError(
-                    "too-many-keys",
-                    "the secret service holds as many keys as it can",
-                    expected=f"fewer than {self._max_keys}",
-                    next="try again later",
-                )
+            self._require_room(source)
             ends = arrived + expires_in
+            self._drop(opened.key_id)
             self._keys[opened.key_id] = _Stored(
-                opened.key, opened.model, opened.billing, ends, max(ends, kem.dies)
+                opened.key, source, opened.model, opened.billing, ends, max(ends, kem.dies)
             )
+            self._held[source] += 1
         return KeyAccepted(opened.key_id, expires_in)
 
     def get(self, key_id: bytes, worker: MeshIdentity) -> ReleasedKey:
@@ -143,9 +152,30 @@ class SecretService:
             for key_id in ended:
                 stored = self._keys[key_id]
                 if stored.free <= now:
-                    del self._keys[key_id]
+                    self._drop(key_id)
                 elif stored.key:
                     self._keys[key_id] = replace(stored, key=b"", billing=b"")
+
+    def _require_room(self, source: str) -> None:
+        """Raise UnavailableError if no more keys of this source fit. Needs the lock."""
+        share = max(1, self._max_keys // SHARES)
+        if len(self._keys) >= self._max_keys:
+            what, most = "the secret service holds as many keys as it can", self._max_keys
+        elif self._held[source] >= share:
+            what, most = "the secret service holds as many keys of this sender as it may", share
+        else:
+            return
+        raise UnavailableError(
+            "too-many-keys", what, expected=f"fewer than {most}", next="try again later"
+        )
+
+    def _drop(self, key_id: bytes) -> None:
+        """Forget a key, if there is one with this id. Needs the lock."""
+        stored = self._keys.pop(key_id, None)
+        if stored is not None:
+            self._held[stored.source] -= 1
+            if not self._held[stored.source]:
+                del self._held[stored.source]
 
 
 def _gone(kem_sha256: bytes) -> PolicyError:

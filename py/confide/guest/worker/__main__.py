@@ -7,7 +7,6 @@ engines start. Both run in other units: this program only reads how far they are
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 
 from confide.errors import UnavailableError
@@ -29,6 +28,7 @@ from confide.guest.worker.keys import Keys
 from confide.guest.worker.role import read_role
 from confide.net.coordinator_client import CoordinatorClient
 from confide.net.http_client import STREAMS
+from confide.net.loops import start_loop
 from confide.net.server import Capacity, Service, serve
 
 POLL_SECONDS = 0.2
@@ -51,7 +51,7 @@ def create_service() -> Service:
         now=clock,
     )
     node.start()
-    threading.Thread(target=_hand_over_once_joined, args=(node,), daemon=True).start()
+    _hand_over_once_joined(node)
     engines = Engines(models)
 
     def states() -> Mapping[str, str]:
@@ -69,11 +69,17 @@ def create_service() -> Service:
 
 
 def _hand_over_once_joined(node: Node) -> None:
-    while True:
+    done = threading.Event()
+
+    def step() -> float:
         try:
-            return hand_over(node.membership().manifest)
+            hand_over(node.membership().manifest)
         except UnavailableError:
-            time.sleep(POLL_SECONDS)
+            return POLL_SECONDS
+        done.set()
+        return 0.0
+
+    start_loop("handing the manifest over", step, stop=done)
 
 
 def _attested_gpus(role: str, clock: WallClock) -> Gpus:

@@ -20,15 +20,13 @@ from hashlib import sha256
 
 from confide.errors import PolicyError, UnavailableError
 from confide.guest.mesh.kem import KemKeys, LivingKey
+from confide.guest.worker.look_ups import LookUps
 from confide.guest.worker.replay import ReplayWindow
 from confide.protocol.sealed import OpenedRequest, RequestHeaders, SealedRequest
 from confide.protocol.secret_service import ReleasedKey
 from confide.protocol.share import open_share
 
 MAX_KEYS = 10_000
-
-FETCHES = 64
-"""Keys that are fetched at once. One secret service that hangs must not hold up all new keys."""
 
 MAX_SHARES = 4
 """Shares that are remembered per key. A client has one, and two when a leaf is renewed."""
@@ -94,7 +92,7 @@ class Keys:
         self._clock = clock
         self._keys: dict[bytes, _Key] = {}
         self._lock = threading.Lock()
-        self._fetching = tuple(threading.Lock() for _ in range(FETCHES))
+        self._look_ups = LookUps(self._look_up, clock)
 
     def open(
         self, body: bytes, headers: RequestHeaders, *, method: str, path: str
@@ -103,7 +101,7 @@ class Keys:
 
         Raises PolicyError "unknown-key" or "kem-key-gone" (the client must seal anew),
         "model-not-allowed", "replay"; VerificationError "bad-key-seal", "bad-seal"; FormatError;
-        and what `fetch` raises.
+        UnavailableError "too-many-look-ups"; and what `fetch` raises.
         """
         sealed = SealedRequest.cut(body)
         living = self._living(sealed.kem_sha256)
@@ -161,17 +159,18 @@ class Keys:
         return living
 
     def _get(self, key_id: bytes) -> _Key:
-        key = self._known(key_id)
-        if key is None:
-            # One key once: several requests usually bring the same new key at once.
-            with self._fetching[key_id[0] % FETCHES]:
-                key = self._known(key_id)
-                if key is None:
-                    # Before, because the host may hold up the answer.
-                    asked = self._clock()
-                    key = _Key(self._fetch(key_id), asked)
-                    self._remember(key_id, key)
+        # Several requests usually bring the same new key at once.
+        key = self._known(key_id) or self._look_ups.get(key_id)
         key.secret(self._clock())
+        return key
+
+    def _look_up(self, key_id: bytes) -> _Key:
+        key = self._known(key_id)  # an earlier look-up may have brought it a moment ago
+        if key is None:
+            # Before, because the host may hold up the answer.
+            asked = self._clock()
+            key = _Key(self._fetch(key_id), asked)
+            self._remember(key_id, key)
         return key
 
     def _known(self, key_id: bytes) -> _Key | None:

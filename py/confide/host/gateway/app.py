@@ -11,11 +11,12 @@ from flask import Flask, Response, jsonify, request
 from confide.encoding.texts import check_name
 from confide.errors import UnavailableError
 from confide.host.codes import CODES
-from confide.host.gateway.access import Access
+from confide.host.gateway.access import Doorkeeper, Everybody, Use
 from confide.host.gateway.routing import Workers
 from confide.host.gateway.secret_services import SecretServices
 from confide.net.disconnect import DisconnectWatcher
 from confide.net.http_client import Upstream, UpstreamAnswer
+from confide.net.refusals import seconds_to_wait
 from confide.net.server import STREAM_HEADERS, cbor_response, flask_app
 from confide.protocol.collateral import MAX_BUNDLE
 from confide.protocol.coordinator import MAX_ATTESTATION
@@ -35,13 +36,23 @@ _FORWARDED = (
     "Confide-Worker",
 )
 
+_USES = {
+    "attest": Use.ATTESTATION,
+    "collateral": Use.ATTESTATION,
+    "models": Use.LISTS,
+    "listed": Use.LISTS,
+    "key_exchange": Use.OFFERS,
+    "keys": Use.KEYS,
+}
+"""What each endpoint counts as. All others are requests."""
+
 
 def create_app(
     *,
     coordinator: Upstream,
     secret_services: SecretServices,
     workers: Workers,
-    access: Access | None,
+    access: Doorkeeper | None,
     clock_skew: Callable[[], Mapping[str, int]] = dict,
 ) -> Flask:
     """The WSGI application; `access` None admits everybody. Starts a thread: fork before.
@@ -51,10 +62,16 @@ def create_app(
     app = flask_app(__name__, codes=CODES, max_body=MAX_REQUEST)
     watcher = DisconnectWatcher()
 
+    doorkeeper = access or Everybody()
+
     @app.before_request
     def admit() -> None:
-        if access is not None and request.endpoint != "health":
-            access.admit(request.headers.get("Authorization", ""))
+        if request.endpoint != "health":
+            doorkeeper.admit(
+                _USES.get(request.endpoint or "", Use.REQUESTS),
+                authorization=request.headers.get("Authorization", ""),
+                address=request.remote_addr or "",
+            )
 
     @app.get("/healthz")
     def health() -> Response:
@@ -72,16 +89,19 @@ def create_app(
 
     def relay(upstream: Upstream, path: str, limit: int = MAX_ATTESTATION) -> Response:
         body = request.get_data(cache=False) if request.method == "POST" else None
-        with watcher.watch(request.environ.get("gunicorn.socket")) as watch:
-            status, content_type, answer = upstream.call(
+        with (
+            watcher.watch(request.environ.get("gunicorn.socket")) as watch,
+            upstream.open(
                 request.method,
                 path,
                 body=body,
                 headers={"Content-Type": request.headers.get("Content-Type", "")},
                 watch=watch,
-                limit=limit,
-            )
-        return Response(answer, status, content_type=content_type)
+            ) as answer,
+        ):
+            relayed = Response(answer.read(limit), answer.status, _passed_on(answer))
+        relayed.content_type = answer.content_type
+        return relayed
 
     @app.post("/confide/v1/attest")
     def attest() -> Response:
@@ -132,14 +152,13 @@ def create_app(
                 workers.lost(worker)
                 return wrong_worker(model)
             stack.callback(answer.close)
-            response = Response(_pieces(answer), answer.status, content_type=answer.content_type)
+            response = Response(_pieces(answer), answer.status, _passed_on(answer))
+            response.content_type = answer.content_type
             response.headers[LIST_HEADER] = workers.list_for([model])[1]
             if answer.length is None:
                 response.headers.update(STREAM_HEADERS)
             else:
                 response.content_length = answer.length
-            if retry_after := answer.header("Retry-After"):
-                response.headers["Retry-After"] = retry_after
             # From here on, the end of the response also ends the watch and the call.
             response.call_on_close(stack.pop_all().close)
             return response
@@ -147,6 +166,12 @@ def create_app(
     for route in SEALED.values():
         app.add_url_rule(route.path, endpoint=route.path, view_func=sealed, methods=[route.method])
     return app
+
+
+def _passed_on(answer: UpstreamAnswer) -> dict[str, str]:
+    """The headers that a peer's answer keeps, beside its type."""
+    seconds = seconds_to_wait(answer.header("Retry-After"))
+    return {"Retry-After": str(seconds)} if seconds else {}
 
 
 def _pieces(answer: UpstreamAnswer) -> Iterator[bytes]:

@@ -14,12 +14,16 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from confide.encoding.console import say
-from confide.errors import UnavailableError
-from confide.net.http_client import Upstream
+from confide.errors import ConfideError
+from confide.net.calls import Caller
+from confide.net.loops import every, start_loop
 from confide.protocol.validity import CLOCK_TOLERANCE
 
 LOOK_SECONDS = 60.0
 """Between two looks at all clocks. Drift takes days."""
+
+MAX_HEALTH = 1 << 16
+"""Bytes of an answer."""
 
 WARN_SECONDS = 60
 """From here on the operator is told. A clock that is 50 ppm fast takes 14 days to get here."""
@@ -30,7 +34,7 @@ class Clocks:
 
     def __init__(self, urls: Mapping[str, str], *, now: Callable[[], float] = time.time) -> None:
         self._machines = {
-            name: Upstream(url, connect_seconds=5.0, read_seconds=10.0)
+            name: Caller(url, connect_seconds=5.0, read_seconds=10.0, total_seconds=20.0)
             for name, url in urls.items()
         }
         self._now = now
@@ -39,7 +43,7 @@ class Clocks:
 
     def start(self) -> None:
         """Look now, and then every LOOK_SECONDS, in a thread."""
-        threading.Thread(target=self._watch, name="clocks", daemon=True).start()
+        start_loop("the watch of clocks", every(LOOK_SECONDS, self.look), stop=self._stop)
 
     def stop(self) -> None:
         """End that thread."""
@@ -53,11 +57,10 @@ class Clocks:
         """Look at each clock once. A machine that does not answer keeps what was seen last."""
         for name, machine in self._machines.items():
             try:
-                with machine.open("GET", "/healthz") as answer:
-                    stated = answer.date
-            except UnavailableError:
+                answer = machine.call("GET", "/healthz", limit=MAX_HEALTH)
+            except ConfideError:
                 continue
-            if (seen := _seconds(stated)) is not None:
+            if (seen := _seconds(answer.header("Date"))) is not None:
                 self._note(name, machine.url, round(seen - self._now()))
 
     def _note(self, name: str, url: str, skew: int) -> None:
@@ -70,11 +73,6 @@ class Clocks:
         if abs(skew) >= WARN_SECONDS:
             said += f"; at {CLOCK_TOLERANCE} s it is refused: start that machine anew before then"
         say(said, program="gateway")
-
-    def _watch(self) -> None:
-        self.look()
-        while not self._stop.wait(LOOK_SECONDS):
-            self.look()
 
 
 def _seconds(stated: str) -> float | None:

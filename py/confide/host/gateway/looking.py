@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
+
+from confide.encoding.console import say
+from confide.net.loops import describe, start_loop
 
 HEALTH_SECONDS = 2.0
 """Between two looks at a peer."""
@@ -16,8 +20,10 @@ PATIENCE_SECONDS = 10.0
 class Peer(Protocol):
     """What can be looked at."""
 
+    url: str
+
     def look(self) -> None:
-        """Find out how the peer is. Raises nothing."""
+        """Find out how the peer is. Whatever it answers or raises, nothing older counts then."""
 
 
 P = TypeVar("P", bound=Peer)
@@ -33,9 +39,12 @@ class Looking(Generic[P]):
     def start(self) -> None:
         """Look at every peer now, and then every HEALTH_SECONDS."""
         for peer in self.peers:
-            peer.look()
-            self.looked()
-            threading.Thread(target=self._watch, args=(peer,), daemon=True).start()
+            try:
+                self._look(peer)
+            except Exception as error:  # one odd answer must not keep the gateway from its start
+                say(f"the first look at {peer.url} failed: {describe(error)}", program="gateway")
+            look = partial(self._look, peer)
+            start_loop(f"the look at {peer.url}", look, delay=HEALTH_SECONDS, stop=self._stop)
 
     def stop(self) -> None:
         """End the threads of `start`."""
@@ -44,7 +53,9 @@ class Looking(Generic[P]):
     def looked(self) -> None:
         """Called after each look."""
 
-    def _watch(self, peer: P) -> None:
-        while not self._stop.wait(HEALTH_SECONDS):
+    def _look(self, peer: P) -> float:
+        try:
             peer.look()
+        finally:
             self.looked()
+        return HEALTH_SECONDS

@@ -6,11 +6,11 @@ certificates and seals to the worker that it has chosen.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from hashlib import sha256
 
+from confide.encoding.canonical import foreign_json
 from confide.encoding.fields import Fields
 from confide.encoding.texts import check_name
 from confide.encoding.x509 import load_certificate
@@ -23,6 +23,9 @@ from confide.protocol.frames import RELAY_SILENCE
 from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.roles import WORKERS
 from confide.protocol.workers import MAX_WORKERS, ListedWorker, WorkerList, WorkerOffer
+
+MAX_HEALTH = 1 << 16
+"""Bytes of what a worker says about itself."""
 
 MAX_TIMEOUTS = 3
 """After so many looks in a row that timed out, a worker that was ready counts as gone."""
@@ -50,17 +53,20 @@ class Worker:
 
     def look(self) -> None:
         """Ask the worker for its health and its offer; one that is not ready serves no model."""
+        models: frozenset[str] = frozenset()
         try:
-            status, _, body = self._caller.call("GET", "/healthz", limit=1 << 16)
-            models = _served(body) if status == 200 else frozenset()
-            if models:
+            health = self._caller.call("GET", "/healthz", limit=MAX_HEALTH)
+            served = _served(health.body) if health.status == 200 else models
+            if served:
                 self._take_offer()
-            self.models = models
+            models = served
             self._timeouts = 0
         except ConfideError as error:
             self._timeouts += error.code == "peer-timeout"
-            if error.code != "peer-timeout" or self._timeouts >= MAX_TIMEOUTS:
-                self.models = frozenset()
+            if error.code == "peer-timeout" and self._timeouts < MAX_TIMEOUTS:
+                models = self.models
+        finally:
+            self.models = models
 
     def listed(self, models: Sequence[str]) -> ListedWorker | None:
         """This worker in a list for some models, None if it serves none of them."""
@@ -71,10 +77,11 @@ class Worker:
         return ListedWorker(self.id, offer.certificate, offer.kem_public_key, ready, offer.load)
 
     def _take_offer(self) -> None:
-        status, _, body = self._caller.call("GET", "/v1/worker", limit=1 << 16)
-        if status != 200:
-            raise FormatError("bad-answer", "a worker gives no certificate", seen=f"HTTP {status}")
-        offer = WorkerOffer.parse(body)
+        answer = self._caller.call("GET", "/v1/worker", limit=MAX_HEALTH)
+        if answer.status != 200:
+            seen = f"HTTP {answer.status}"
+            raise FormatError("bad-answer", "a worker gives no certificate", seen=seen)
+        offer = WorkerOffer.parse(answer.body)
         if self.offer is None or offer.certificate != self.offer.certificate:
             certificate = load_certificate(offer.certificate, "worker's")
             self.id = worker_id_of(public_key_of(certificate, "worker's"))
@@ -82,10 +89,7 @@ class Worker:
 
 
 def _served(body: bytes) -> frozenset[str]:
-    try:
-        fields = Fields(json.loads(body), "a worker's health")
-    except ValueError as error:
-        raise FormatError("bad-json", "a worker's health is not JSON") from error
+    fields = Fields(foreign_json(body, "a worker's health"), "a worker's health")
     if fields.text("role") not in WORKERS:
         return frozenset()
     # Not the worker's own state, which is ready only when all of its models are.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from confide.errors import ConfideError, FormatError, PolicyError
+from confide.errors import ConfideError, PolicyError
 from confide.host.gateway.looking import PATIENCE_SECONDS, Looking
 from confide.net.calls import Caller
 from confide.net.http_client import Upstream
@@ -27,24 +27,25 @@ class SecretService:
             read_seconds=PATIENCE_SECONDS,
             total_seconds=2 * PATIENCE_SECONDS,
         )
+        self.url = self.upstream.url
         self.offer: KeyOffer | None = None
         # Of the two KEM keys that it may have: a client may still hold the older offer.
         self.kem_hashes: tuple[bytes, ...] = ()
 
     def look(self) -> None:
         """Ask for its offer."""
+        offer = None
         try:
-            status, _, body = self._caller.call("GET", "/v1/key-exchange", limit=MAX_OFFER)
-            if status != 200:
-                raise FormatError("bad-answer", "no offer", seen=f"HTTP {status}")
-            offer = KeyOffer.parse(body)
+            answer = self._caller.call("GET", "/v1/key-exchange", limit=MAX_OFFER)
+            if answer.status == 200:
+                offer = KeyOffer.parse(answer.body)
+                newest = sha256(offer.kem_public_key).digest()
+                if newest not in self.kem_hashes[-1:]:
+                    self.kem_hashes = (*self.kem_hashes[-1:], newest)
         except ConfideError:
-            self.offer = None
-            return
-        newest = sha256(offer.kem_public_key).digest()
-        if newest not in self.kem_hashes[-1:]:
-            self.kem_hashes = (*self.kem_hashes[-1:], newest)
-        self.offer = offer
+            offer = None
+        finally:
+            self.offer = offer
 
 
 class SecretServices(Looking[SecretService]):

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,22 @@ def test_an_answer(vendors: SimulatedVendors) -> None:
     assert (answer.body, answer.headers["x-chain"], answer.fetched) == (b"an item", "a chain", NOW)
     assert vendors.headers[0]["User-Agent"] == "confide"
     assert vendors.slept == []
+
+
+def test_no_password_and_no_cookie(
+    vendors: SimulatedVendors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers for a vendor gets nothing of this user."""
+    (tmp_path / "netrc").write_text(f"machine {HOST} login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    vendors.pages[f"{HOST}/item"] = lambda _: Reply(body=b"x", headers={"Set-Cookie": "a=b"})
+    fetcher = vendors.fetcher(NOW)
+    fetcher._session.trust_env = True
+    monkeypatch.setenv("NO_PROXY", "*")
+    for _ in range(2):
+        assert fetcher.get(QUESTION).body == b"x"
+    for headers in vendors.headers:
+        assert not {"Authorization", "Cookie"} & set(headers)
 
 
 def test_a_question_with_a_body(vendors: SimulatedVendors) -> None:

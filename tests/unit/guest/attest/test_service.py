@@ -172,3 +172,26 @@ def test_program_serves_the_socket_it_was_given(
     threading.Thread(target=program.main, daemon=True).start()
     client = SocketAttester(Path(listener.getsockname()))
     assert client.evidence(REPORT_DATA).report[0x50:0x90] == REPORT_DATA
+
+
+@pytest.mark.parametrize("kind", [RecursionError, UnicodeDecodeError, KeyError, MemoryError])
+def test_a_device_that_answers_oddly_does_not_end_the_service(
+    listener: socket.socket, capfd: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    """Each certificate, each renewal and the GPUs hang on it."""
+    odd = [kind("x", b"", 0, 1, "y") if kind is UnicodeDecodeError else kind("report 1234")]
+    genuine = SnpAttester(TsmReports(SimulatedTsm(CHIP.report)))
+
+    class Odd:
+        def evidence(self, report_data: bytes) -> Evidence:
+            if odd:
+                raise odd.pop()
+            return genuine.evidence(report_data)
+
+    attester = started(listener, Odd())
+    with pytest.raises(UnavailableError) as caught:
+        attester.evidence(REPORT_DATA)
+    assert caught.value.code == "internal"
+    assert attester.evidence(REPORT_DATA).platform == "sev-snp", "and it serves on"
+    said = capfd.readouterr().err
+    assert said == f"confide: unexpected {kind.__name__} in a service of this machine\n"

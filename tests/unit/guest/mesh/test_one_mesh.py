@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
 
 from confide.errors import UnavailableError, VerificationError
+from confide.guest import ending
 from confide.guest.ending import MachineEndsError, end_machine
 from confide.guest.mesh import join as join_module
 from confide.guest.mesh.join import LOOK_AFTER, RENEW_AFTER, Node
@@ -220,24 +222,68 @@ def test_a_clock_that_was_turned_back_keeps_no_certificate(
         member.step()
 
 
-@pytest.mark.parametrize("thread", ["_stay_joined", "_end_with_leaf"])
-def test_both_threads_end_the_process(
-    node: Node, monkeypatch: pytest.MonkeyPatch, thread: str
-) -> None:
+class Ended(Exception):
+    pass
+
+
+def end(error: MachineEndsError) -> NoReturn:
+    raise Ended(str(error))
+
+
+class Loops(dict[str, tuple[Callable[[], float], Callable[[BaseException], object] | None]]):
+    """The loops that a node starts, by name, which nobody runs."""
+
+    def start(self, name: str, step: Callable[[], float], **options: Any) -> None:
+        self[name] = step, options.get("end")
+
+    def run(self, name: str) -> None:
+        """One round."""
+        step, end = self[name]
+        try:
+            step()
+        except Ended:
+            raise
+        except BaseException as error:
+            assert end is not None
+            end(error)
+
+
+@pytest.fixture
+def loops(member: Node, monkeypatch: pytest.MonkeyPatch) -> Loops:
+    loops = Loops()
+    monkeypatch.setattr(join_module, "start_loop", loops.start)
+    monkeypatch.setattr(join_module, "end_machine", end)
+    monkeypatch.setattr(ending, "end_machine", end)
+    member.start()
+    return loops
+
+
+LEAF_WATCH = "the watch of its certificate"
+
+
+@pytest.mark.parametrize("name", ["staying in the mesh", LEAF_WATCH])
+def test_both_threads_end_the_process(loops: Loops, monotonic: Clock, name: str) -> None:
     """One of them may wait for a slow coordinator."""
-    ended: list[str] = []
-    monkeypatch.setattr(join_module, "end_machine", lambda error: ended.append(str(error)))
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(type(node), "state", "expired")
-    run: Callable[[], None] = getattr(node, thread)
-    run()
-    assert ended == ["its certificate has ended, last error: starting"]
+    assert len(loops) == 2
+    loops.run(name)
+    monotonic.now += LEAF_LIFETIME
+    with pytest.raises(Ended, match="its certificate has ended"):
+        loops.run(name)
+
+
+def test_a_certificate_that_nobody_watches_ends_the_machine(loops: Loops) -> None:
+    """It would stay a member for ever, with keys that nobody forgets."""
+    end = loops[LEAF_WATCH][1]
+    assert end is not None
+    with pytest.raises(Ended, match=f"^{LEAF_WATCH} failed: RecursionError$"):
+        end(RecursionError("the key is 1234"))
 
 
 def test_ending_is_said_and_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(signal, "alarm", lambda _: None)
     with pytest.raises(SystemExit, match="1"):
         end_machine(MachineEndsError("the mesh is gone"))
     assert capsys.readouterr().err == "confide: this machine ends: the mesh is gone\n"

@@ -12,7 +12,7 @@ import pytest
 
 from confide.errors import ConfideError, PolicyError, UnavailableError, VerificationError
 from confide.guest.secret_service import client
-from confide.guest.secret_service.client import DOWN_SECONDS, SecretServices
+from confide.guest.secret_service.client import DOWN_SECONDS, DeniedError, SecretServices
 from confide.protocol.secret_service import ReleasedKey
 from tests.support.simulated_machine import Clock
 
@@ -70,6 +70,21 @@ def test_unknown_only_if_each_one_that_answered_says_so(mesh: Mesh) -> None:
     for url in URLS:
         mesh.answers = dict.fromkeys(URLS, UNKNOWN) | {url: AWAY}
         assert mesh.fetch() == "unknown-key"
+
+
+def test_denied_only_if_each_one_has_answered(mesh: Mesh) -> None:
+    """A worker remembers that, so it must not count before the one that has the key was asked."""
+    Answers = dict[str, ReleasedKey | ConfideError]
+    unknown: Answers = dict.fromkeys(URLS, UNKNOWN)
+    refused: Answers = dict.fromkeys(URLS, REFUSED)
+    cases = [(unknown, True), (refused, True)]
+    for url in URLS:
+        cases += [(unknown | {url: AWAY}, False), (unknown | {url: LIAR}, False)]
+    for answers, denied in cases:
+        mesh.answers = answers
+        with pytest.raises(PolicyError) as caught:
+            mesh.services.fetch(bytes(32))
+        assert isinstance(caught.value, DeniedError) == denied
 
 
 @pytest.mark.parametrize("trouble", [AWAY, LIAR, NOT_READY], ids=lambda e: e.code)

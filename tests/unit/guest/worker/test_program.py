@@ -15,7 +15,9 @@ from confide.guest.mesh.kem import KemKeys
 from confide.guest.worker import __main__ as program
 from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.states import EngineState, EngineStates
+from confide.net import loops
 from confide.protocol.configdisk import ConfigDisk
+from confide.protocol.manifest import Manifest
 from confide.protocol.roles import Role
 
 
@@ -129,3 +131,21 @@ def test_engines_that_claim_to_be_ready_before_the_disks_are_open_get_no_request
     made.join(membership)
     EngineStates(["second", "tiny"], EngineState.READY, made.states_file)
     assert set(made.health()["models"].values()) == {EngineState.NOT_OPEN}
+
+
+def test_a_manifest_that_cannot_be_handed_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: Membership
+) -> None:
+    """A full file system, say. Else the worker would wait for its models for ever."""
+    monkeypatch.setattr(loops, "FIRST_PAUSE", 0.001)
+    made = Program(tmp_path, monkeypatch, Role.WORKER_CPU)
+    failures = [OSError("no space"), RecursionError()]
+
+    def hand_over(manifest: Manifest) -> None:
+        if failures:
+            raise failures.pop()
+        made.handed_over.append(manifest.encode())
+
+    monkeypatch.setattr(program, "hand_over", hand_over)
+    made.join(membership)
+    assert not failures

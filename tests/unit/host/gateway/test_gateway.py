@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from confide.host.gateway.access import Access
+from confide.host.gateway.access import Access, Doorkeeper, Everybody
 from confide.host.gateway.app import create_app
 from confide.host.gateway.routing import Workers
 from confide.host.gateway.secret_services import SecretServices
@@ -26,6 +26,7 @@ from confide.protocol.secret_service import KeyExchangeReply
 from confide.protocol.workers import WorkerList
 from tests.support.peer import Peer
 from tests.support.programs import free_port
+from tests.support.simulated_machine import Clock
 from tests.support.unread import unread_body
 
 CHAT = "/v1/chat/completions"
@@ -53,7 +54,7 @@ class Lab:
     def post(self, changes: Mapping[str, str] = MappingProxyType({})) -> TestResponse:
         return self.http().post(CHAT, data=b"x", headers=self.headers() | dict(changes))
 
-    def http(self, access: Access | None = None) -> FlaskClient:
+    def http(self, access: Doorkeeper | None = None) -> FlaskClient:
         app = create_app(
             coordinator=Upstream(self.coordinator.url),
             secret_services=self.services,
@@ -224,13 +225,6 @@ def test_a_stream_asks_not_to_be_held_back(lab: Lab) -> None:
     assert answer.headers["Cache-Control"] == "no-cache, no-transform"
 
 
-def test_when_to_come_again_is_passed_on(lab: Lab) -> None:
-    full = b"HTTP/1.1 503 Full\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
-    lab.workers[0].sends(CHAT, full)
-    answer = lab.post()
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
-
-
 def test_421_does_not_wait_for_the_body(lab: Lab) -> None:
     """The client stops sending a body of which the gateway has read nothing."""
     with served(lab) as url:
@@ -310,6 +304,8 @@ def test_api_keys(lab: Lab) -> None:
     assert http.post(CHAT, data=b"x", headers=lab.headers() | key).status_code == 200
     assert http.get("/v1/models", headers=key).status_code == 200
     limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
+    assert limited.status_code == 200, "a list is no request"
+    limited = http.post(CHAT, data=b"x", headers=lab.headers() | key)
     assert (limited.status_code, limited.get_json()["error"]["code"]) == (429, "rate-limited")
     assert 25 <= int(limited.headers["Retry-After"]) <= 30
 
@@ -338,13 +334,6 @@ def test_what_headers_refuse_costs_no_body(
     assert answer.status_code == status
 
 
-def test_a_worker_that_is_busy_says_when_to_come_again(lab: Lab) -> None:
-    wire = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
-    lab.workers[0].sends(CHAT, wire)
-    answer = lab.post()
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
-
-
 def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
     wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     for worker in lab.workers:
@@ -355,3 +344,52 @@ def test_a_stream_that_breaks_breaks(lab: Lab) -> None:
     with pytest.raises(ConnectionResetError):
         next(pieces)
     response.close()
+
+
+def test_when_to_ask_again_is_passed_on(lab: Lab) -> None:
+    """A coordinator's, a secret service's and a worker's `Retry-After`, or else the usual one."""
+    said = {b"2": "2", b"99999999": "3600", b"0": "5", b"soon": "5", b"-1": "5", b"": "5"}
+    for wire, expected in said.items():
+        answer = b"HTTP/1.1 429 x\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % wire
+        lab.coordinator.sends("/v1/attest", answer)
+        lab.secret_service.sends("/v1/keys", answer)
+        lab.workers[0].sends(CHAT, answer)
+        http = lab.http()
+        for relayed in (
+            http.post("/confide/v1/attest", data=b"nonce"),
+            http.post("/confide/v1/keys", data=key_message(lab.secret_service)),
+            lab.post(),
+        ):
+            assert relayed.status_code == 429
+            assert relayed.headers.get("Retry-After") == expected
+
+
+def test_attestation_and_key_messages_use_up_no_requests(lab: Lab) -> None:
+    """A client that attests in a loop is refused that, and still gets its answers."""
+    lab.coordinator.says("/v1/attest", b"evidence")
+    lab.secret_service.says("/v1/keys", b"accepted")
+    http = lab.http(Access({hashlib.sha256(b"k").digest(): 2}, clock=Clock(0.0)))
+    key = {"Authorization": "Bearer k"}
+    message = key_message(lab.secret_service)
+    calls: list[tuple[int, Callable[[], TestResponse]]] = [
+        (30, lambda: http.post("/confide/v1/attest", data=b"", headers=key)),
+        (256, lambda: http.post("/confide/v1/keys", data=message, headers=key)),
+        (120, lambda: http.get("/confide/v1/key-exchange", headers=key)),
+        (62, lambda: http.get("/confide/v1/workers?model=tiny", headers=key)),
+    ]
+    for most, call in calls:
+        assert [call().status_code for _ in range(most + 2)] == [200] * most + [429] * 2
+        assert int(call().headers["Retry-After"]) >= 1
+    assert http.post(CHAT, data=b"x", headers=lab.headers() | key).status_code == 200
+
+
+def test_without_api_keys_an_address_sends_few_key_messages(lab: Lab) -> None:
+    lab.secret_service.says("/v1/keys", b"accepted")
+    http, message = lab.http(Everybody(clock=Clock(0.0))), key_message(lab.secret_service)
+    statuses = [http.post("/confide/v1/keys", data=message).status_code for _ in range(260)]
+    assert statuses.count(200) == 256
+    other = {"REMOTE_ADDR": "192.0.2.7"}
+    answer = http.post("/confide/v1/keys", data=message, environ_overrides=other)
+    assert answer.status_code == 200
+    forged = {"X-Forwarded-For": "192.0.2.8"}
+    assert http.post("/confide/v1/keys", data=message, headers=forged).status_code == 429

@@ -13,20 +13,19 @@ The unit's standard error is a connection to the socket `stderr/N`.
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from confide.guest.worker.engine.launch import Launch
 from confide.guest.worker.engine.place import Place
+from confide.net.loops import start_loop
 
 MAX_LINE = 500
 """Most bytes of a printed line; a longer one is cut in two."""
 
 MAX_LINES = 200
 """Most lines of one start that are shown; vLLM's longest traceback has about 100."""
-
 
 READ_SIZE = 1 << 16
 """Most bytes of one read of what nobody sees. It has to be read: else the engine would wait."""
@@ -57,7 +56,7 @@ class EngineUnit:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(address))
         self._listener.listen()
-        threading.Thread(target=self._hear, daemon=True).start()
+        start_loop(f"listening to engine {number}", self._hear)
 
     @property
     def running(self) -> bool:
@@ -82,15 +81,15 @@ class EngineUnit:
         """Pass on nothing that the engine prints from now on, in this boot."""
         self._quiet.touch()
 
-    def _hear(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            with suppress(OSError), connection, connection.makefile("rb") as stderr:
-                for _ in range(MAX_LINES):
-                    line = stderr.readline(MAX_LINE)
-                    # What came before `silence` came before the first request.
-                    if not line or self._quiet.exists():
-                        break
-                    self._say(line.decode(errors="replace").rstrip())
-                while stderr.read1(READ_SIZE):
-                    pass
+    def _hear(self) -> float:
+        connection, _ = self._listener.accept()
+        with suppress(OSError), connection, connection.makefile("rb") as stderr:
+            for _ in range(MAX_LINES):
+                line = stderr.readline(MAX_LINE)
+                # What came before `silence` came before the first request.
+                if not line or self._quiet.exists():
+                    break
+                self._say(line.decode(errors="replace").rstrip())
+            while stderr.read1(READ_SIZE):
+                pass
+        return 0.0
