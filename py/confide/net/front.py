@@ -58,11 +58,15 @@ Places = Mapping[Lane, tuple[int, Admission]]
 
 
 class Conn(Protocol):
-    """What is used of gunicorn's connection: its socket and listener, and that data is there."""
+    """What is used of gunicorn's connection: socket, listener, that data is there, and its reader.
+
+    `parser.unreader.take_buffered()` returns what was read and belongs to no request yet.
+    """
 
     sock: socket.socket
     server: object
     data_ready: bool
+    parser: Any
 
 
 @dataclass(eq=False)
@@ -237,7 +241,11 @@ class Front(Executor):
 
     def _after(self, turn: _Turn) -> None:
         sock = turn.conn.sock
-        if not isinstance(sock, Connection) or not sock.early:
+        if not isinstance(sock, Connection):
+            return turn.future.set_result(True)
+        # A body whose end nobody knew before may have been read too far.
+        sock.early[:0] = turn.conn.parser.unreader.take_buffered()
+        if not sock.early:
             return turn.future.set_result(True)
         # The next request has come along: no event of the socket will tell.
         turn.head, turn.since = None, time.monotonic()
