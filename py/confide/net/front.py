@@ -303,8 +303,7 @@ class Front(Executor):
                     self._wakes.recv(4096)
                 while self._inbox:
                     self._guard(self._register, self._inbox.popleft())
-            else:
-                self._forget(key.data)
+            elif self._forget(key.data):
                 self._guard(key.data.step, key.data)
         now = time.monotonic()
         everybody = self._waiting[False] | self._waiting[True]
@@ -322,9 +321,13 @@ class Front(Executor):
             self._forget(oldest)
             self._drop(oldest)
 
-    def _forget(self, turn: _Turn) -> None:
-        self._waiting[turn.closing].discard(turn)
+    def _forget(self, turn: _Turn) -> bool:
+        """Watch it no more. False if it went earlier in this round, for another one."""
+        if turn not in self._waiting[turn.closing]:
+            return False
+        self._waiting[turn.closing].remove(turn)
         self._selector.unregister(turn.conn.sock)
+        return True
 
     def _guard(self, step: Callable[[_Turn], None], turn: _Turn) -> None:
         """A step that fails ends its connection, and nothing else."""

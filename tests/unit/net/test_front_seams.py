@@ -24,7 +24,7 @@ EXPECTED = (
 
 @pytest.mark.parametrize("first", [CHUNKED, EXPECTED], ids=["chunked", "expect"])
 def test_the_next_request_comes_with_a_body_of_unknown_end(server: Server, first: bytes) -> None:
-    """gunicorn reads as much as it gets, and so a part of what follows."""
+    """The server reads as much as it gets, and so a part of what follows."""
     with server.connect(first + GET + first[:70]) as sock:
         sock.settimeout(SOON)
         said = read_until(sock, b"a list")
