@@ -30,7 +30,7 @@ from confide.net.admission import Admission, busy
 from confide.net.connection import Connection, TlsConnection, incomplete_body
 from confide.net.loops import start_loop
 from confide.net.request_head import MAX_HEAD, Lane, RequestHead, read_head
-from confide.net.sockets import notice_death
+from confide.net.sockets import notice_death, writable
 
 HEAD_SECONDS = 10.0
 """Seconds for the head of a request, from its connection or its first byte on, and for a
@@ -178,6 +178,9 @@ class Front(Executor):
     def _start_plain(self, turn: _Turn, refused: ConfideError | None = None) -> None:
         sock, head = turn.conn.sock, turn.head
         assert isinstance(sock, Connection) and head is not None
+        if not writable(sock):
+            # It asks on and takes no answer. The next one would hold a thread.
+            return self._drop(turn)
         sock.left = head.size
         # All that was awaited is there, or came too late. Only a large body has time to come.
         sock.until = 0.0
