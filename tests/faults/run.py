@@ -70,7 +70,7 @@ class Run:
     def _recover(self) -> None:
         repaired = time.monotonic()
         waiting = self._clients.wait_for_everyone(repaired, RECOVERY_SECONDS)
-        self._say(f"everyone is served {time.monotonic() - repaired:.1f} s after the last repair")
+        self._say(f"waited {time.monotonic() - repaired:.1f} s until everyone is served again")
         if waiting:
             self.violations.append(f"clients are not served after the last repair: {waiting}")
 

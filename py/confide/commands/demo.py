@@ -119,7 +119,8 @@ def run(
         with steps.step("verify", "starting the proxy: it verifies the service"):
             options = ["--verbose"] if verbose else []
             proxy = system.start_proxy(gateway.url, listen=listen, options=options)
-        show(*proxy.log.read_text(errors="replace").rstrip().split("\n"))
+        # The first line says that the proxy connects, which is past by now.
+        show(*proxy.log.read_text(errors="replace").rstrip().split("\n")[1:])
         with steps.step("answer", "asking a question through the package openai"):
             answer = ask(proxy.url, build.model_name, console)
         console.print(steps.summary(), highlight=False)
