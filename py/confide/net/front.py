@@ -30,7 +30,7 @@ from confide.net.admission import Admission, busy
 from confide.net.connection import Connection, TlsConnection, incomplete_body
 from confide.net.loops import start_loop
 from confide.net.request_head import MAX_HEAD, Lane, RequestHead, read_head
-from confide.net.sockets import notice_death
+from confide.net.sockets import notice_death, writable
 
 HEAD_SECONDS = 10.0
 """Seconds for the head of a request, from its connection or its first byte on, and for a
@@ -58,11 +58,15 @@ Places = Mapping[Lane, tuple[int, Admission]]
 
 
 class Conn(Protocol):
-    """What is used of gunicorn's connection: its socket and listener, and that data is there."""
+    """What is used of gunicorn's connection: socket, listener, that data is there, and its reader.
+
+    `parser.unreader.take_buffered()` returns what was read and belongs to no request yet.
+    """
 
     sock: socket.socket
     server: object
     data_ready: bool
+    parser: Any
 
 
 @dataclass(eq=False)
@@ -174,6 +178,9 @@ class Front(Executor):
     def _start_plain(self, turn: _Turn, refused: ConfideError | None = None) -> None:
         sock, head = turn.conn.sock, turn.head
         assert isinstance(sock, Connection) and head is not None
+        if not writable(sock):
+            # It asks on and takes no answer. The next one would hold a thread.
+            return self._drop(turn)
         sock.left = head.size
         # All that was awaited is there, or came too late. Only a large body has time to come.
         sock.until = 0.0
@@ -237,7 +244,11 @@ class Front(Executor):
 
     def _after(self, turn: _Turn) -> None:
         sock = turn.conn.sock
-        if not isinstance(sock, Connection) or not sock.early:
+        if not isinstance(sock, Connection):
+            return turn.future.set_result(True)
+        # A body whose end nobody knew before may have been read too far.
+        sock.early[:0] = turn.conn.parser.unreader.take_buffered()
+        if not sock.early:
             return turn.future.set_result(True)
         # The next request has come along: no event of the socket will tell.
         turn.head, turn.since = None, time.monotonic()
@@ -295,8 +306,7 @@ class Front(Executor):
                     self._wakes.recv(4096)
                 while self._inbox:
                     self._guard(self._register, self._inbox.popleft())
-            else:
-                self._forget(key.data)
+            elif self._forget(key.data):
                 self._guard(key.data.step, key.data)
         now = time.monotonic()
         everybody = self._waiting[False] | self._waiting[True]
@@ -314,9 +324,13 @@ class Front(Executor):
             self._forget(oldest)
             self._drop(oldest)
 
-    def _forget(self, turn: _Turn) -> None:
-        self._waiting[turn.closing].discard(turn)
+    def _forget(self, turn: _Turn) -> bool:
+        """Watch it no more. False if it went earlier in this round, for another one."""
+        if turn not in self._waiting[turn.closing]:
+            return False
+        self._waiting[turn.closing].remove(turn)
         self._selector.unregister(turn.conn.sock)
+        return True
 
     def _guard(self, step: Callable[[_Turn], None], turn: _Turn) -> None:
         """A step that fails ends its connection, and nothing else."""

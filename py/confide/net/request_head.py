@@ -53,7 +53,8 @@ class RequestHead:
 def read_head(data: bytes | bytearray, apart: Collection[str]) -> RequestHead | None:
     """The head of the request that these bytes begin with, None while it is incomplete.
 
-    `apart` are requests of the lane of that name, as "POST /path". GET is always apart.
+    `apart` are requests of the lane of that name, as "POST /path", and all GET, if their body is
+    small and its size known.
     """
     end = data.find(_END)
     if end < 0:
@@ -65,7 +66,10 @@ def read_head(data: bytes | bytearray, apart: Collection[str]) -> RequestHead | 
     if not _SURPRISE.search(small) and len(found) <= 1:
         announced = int(found[0]) if found else 0
         size = len(head) + announced
-    return RequestHead(_lane(head, apart), size, len(head), announced)
+    # A thread that waits for a body is none of those that are reserved.
+    is_awaited = size < math.inf and announced <= SMALL_BODY
+    lane = _lane(head, apart) if is_awaited else Lane.MAIN
+    return RequestHead(lane, size, len(head), announced)
 
 
 def _lane(head: bytes, apart: Collection[str]) -> Lane:

@@ -45,3 +45,10 @@ def readable(sock: socket.socket | None, seconds: float = 0) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(None if seconds == math.inf else max(0, math.ceil(seconds * 1000))))
+
+
+def writable(sock: socket.socket) -> bool:
+    """Whether there is room for a small answer, or the connection has ended (poll(2))."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    return bool(poll.poll(0))

@@ -274,6 +274,21 @@ def test_a_key_serves_on_while_no_secret_service_takes_another(
         get(keys, service)
 
 
+@pytest.mark.parametrize("shown", ["none", "strangers"])
+def test_a_key_serves_on_while_no_secret_service_passes(
+    keys: ModelKeys, service: SmallService, monotonic: Clock, shown: str
+) -> None:
+    """A gateway shows an empty list while it reaches none of them."""
+    first = get(keys, service)
+    monotonic.now += KEY_REPLACE_AFTER
+    others = SmallService(manifest=TWO_MODELS).offers() if shown == "strangers" else ()
+    service.lies["/confide/v1/key-exchange"] = lambda reply: replace(reply, services=others)
+    assert get(keys, service) is first
+    del service.lies["/confide/v1/key-exchange"]
+    monotonic.now += REPLACE_SECONDS
+    assert get(keys, service) is not first
+
+
 def test_a_client_that_nobody_asks_forgets_its_keys(
     keys: ModelKeys, service: SmallService, monotonic: Clock
 ) -> None:
