@@ -8,11 +8,7 @@ from confide.errors import FormatError
 from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused, Tagged
 from confide.protocol.routes.json_text import require_small
 from confide.protocol.routes.kinds import Either, Flag, Kind, ListOf, MapOf, Text, Whole, Word, bad
-from confide.protocol.routes.sampling import (
-    MAX_TOKENS,
-    SHARED,
-    stream_options_belong_to_a_stream,
-)
+from confide.protocol.routes.sampling import MAX_TOKENS, RULES, SHARED
 from confide.protocol.routes.schemas import JsonSchema
 
 MAX_MESSAGES = 8192
@@ -255,5 +251,5 @@ _CHAT: Fields = {
     "web_search_options": Refused("the engine calls nobody"),
 }
 
-CHAT = Object({**_CHAT, **SHARED}, rules=(stream_options_belong_to_a_stream, _arguments_are_few))
+CHAT = Object({**_CHAT, **SHARED}, rules=(*RULES, _arguments_are_few))
 """The body of a chat request."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused
 from confide.protocol.routes.kinds import Kind, ListOf, Text, Whole
-from confide.protocol.routes.sampling import SHARED, stream_options_belong_to_a_stream
+from confide.protocol.routes.sampling import RULES, SHARED
 
 MAX_PROMPTS = 1024
 """Prompts of one request: vLLM's own limit."""
@@ -43,5 +43,5 @@ _COMPLETION: Fields = {
     "thinking_token_budget": Refused("only one of the engines knows it"),
 }
 
-COMPLETION = Object({**_COMPLETION, **SHARED}, rules=(stream_options_belong_to_a_stream,))
+COMPLETION = Object({**_COMPLETION, **SHARED}, rules=RULES)
 """The body of a completion request."""

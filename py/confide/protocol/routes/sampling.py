@@ -49,10 +49,22 @@ def _choices_are_short(made: dict[str, Any]) -> None:
         raise bad(f"at most {MAX_CHOICES} characters in all", "more").within("choice")
 
 
-def stream_options_belong_to_a_stream(made: dict[str, Any]) -> None:
-    """As the engines do. Raises RequestFieldError."""
+def _stream_options_belong_to_a_stream(made: dict[str, Any]) -> None:
+    """As the engines do."""
     if "stream_options" in made and made.get("stream") is not True:
         raise bad("stream true beside it", "no stream").within("stream_options")
+
+
+def _no_stop_token_ids_below_min_tokens(made: dict[str, Any]) -> None:
+    """vLLM 0.19.1 uses them as indexes without a look at the model's vocabulary: one that is too
+    large ends the engine for all (vllm-project/vllm#44968), or changes another request's answer.
+    """
+    if made.get("min_tokens") and made.get("stop_token_ids"):
+        raise bad("no min_tokens beside it", "both").within("stop_token_ids")
+
+
+RULES = (_stream_options_belong_to_a_stream, _no_stop_token_ids_below_min_tokens)
+"""What both routes check of a request as a whole."""
 
 
 _JSON_SCHEMA = Object(
