@@ -8,7 +8,7 @@ from confide.errors import FormatError
 from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused, Tagged
 from confide.protocol.routes.json_text import require_small
 from confide.protocol.routes.kinds import Either, Flag, Kind, ListOf, MapOf, Text, Whole, Word, bad
-from confide.protocol.routes.sampling import MAX_TOKENS, RULES, SHARED
+from confide.protocol.routes.sampling import MAX_TOKENS, PROMPT_LOGPROBS, RULES, SHARED
 from confide.protocol.routes.schemas import JsonSchema
 
 MAX_MESSAGES = 8192
@@ -243,6 +243,8 @@ _CHAT: Fields = {
     "modalities": Dropped(ListOf(Word("text"), 1)),
     "prediction": Dropped(),
     "verbosity": Dropped(),
+    # With it the engine makes them, because top_logprobs is 0 and not absent.
+    "echo": Refused(PROMPT_LOGPROBS),
     "chat_template": Refused("a template is a program that the engine runs"),
     "audio": _TEXT_ONLY,
     "functions": Refused("use tools"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused
-from confide.protocol.routes.kinds import Kind, ListOf, Text, Whole
+from confide.protocol.routes.kinds import Flag, Kind, ListOf, Text, Whole, bad
 from confide.protocol.routes.sampling import RULES, SHARED
 
 MAX_PROMPTS = 1024
@@ -34,8 +34,15 @@ class _Prompts(Kind):
         return f"a text, a list of 1 to {MAX_PROMPTS} texts, or token ids in one list or in several"
 
 
+def _no_logprobs_of_an_echo(made: dict[str, Any]) -> None:
+    """They would be those of the prompt, see PROMPT_LOGPROBS."""
+    if made.get("echo") and "logprobs" in made:
+        raise bad("no logprobs beside it", "both").within("echo")
+
+
 _COMPLETION: Fields = {
     "prompt": Passed(_Prompts(), required=True),
+    "echo": Passed(Flag()),
     "logprobs": Passed(Whole(0, 20)),
     "best_of": Dropped(Whole(1, 1)),
     "suffix": Refused("the engines cannot fill in"),
@@ -43,5 +50,5 @@ _COMPLETION: Fields = {
     "thinking_token_budget": Refused("only one of the engines knows it"),
 }
 
-COMPLETION = Object({**_COMPLETION, **SHARED}, rules=RULES)
+COMPLETION = Object({**_COMPLETION, **SHARED}, rules=(*RULES, _no_logprobs_of_an_echo))
 """The body of a completion request."""

@@ -31,6 +31,7 @@ MAX_CHOICES = 16_384
 _TOKEN_ID = Whole(0, 2**31 - 1)
 _TOKENS = Passed(Whole(0, MAX_TOKENS))
 _FLAG = Passed(Flag())
+PROMPT_LOGPROBS = "a long prompt's would take all of the GPU's memory, and end the engine"
 _ONE_ENGINE = Refused("only one of the engines knows it")
 _NO_MEDIA = Refused("the engines take text only")
 _OTHER_MACHINES = Refused("it is for engines that share their caches with other machines")
@@ -152,8 +153,6 @@ SHARED: Fields = {
     # What the answer looks like.
     "response_format": Passed(_RESPONSE_FORMAT),
     "structured_outputs": Passed(STRUCTURED_OUTPUTS),
-    "echo": _FLAG,
-    "prompt_logprobs": Passed(Whole(0, 20)),
     "return_tokens_as_token_ids": _FLAG,
     "return_token_ids": _FLAG,
     "skip_special_tokens": _FLAG,
@@ -171,6 +170,7 @@ SHARED: Fields = {
     "prompt_cache_retention": Dropped(),
     "store": Dropped(Flag(only=False)),
     # Refused.
+    "prompt_logprobs": Refused(PROMPT_LOGPROBS),
     "use_beam_search": Refused("one request could take an engine from all others"),
     "length_penalty": Refused("it is for beam search"),
     "early_stopping": Refused("it is for beam search"),
