@@ -6,10 +6,7 @@ from typing import Any
 
 from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused
 from confide.protocol.routes.kinds import Flag, Kind, ListOf, Text, Whole, bad
-from confide.protocol.routes.sampling import RULES, SHARED
-
-MAX_PROMPTS = 1024
-"""Prompts of one request: vLLM's own limit."""
+from confide.protocol.routes.sampling import MAX_ANSWERS, RULES, SHARED
 
 _TOKEN_IDS = ListOf(Whole(0, 2**31 - 1), 1 << 16, minimum=1)
 
@@ -25,13 +22,13 @@ class _Prompts(Kind):
             case str(), _:
                 return Text().read(value)
             case _, str():
-                return ListOf(Text(), MAX_PROMPTS).read(value)
+                return ListOf(Text(), MAX_ANSWERS).read(value)
             case _, list():
-                return ListOf(_TOKEN_IDS, MAX_PROMPTS).read(value)
+                return ListOf(_TOKEN_IDS, MAX_ANSWERS).read(value)
         return _TOKEN_IDS.read(value)
 
     def __str__(self) -> str:
-        return f"a text, a list of 1 to {MAX_PROMPTS} texts, or token ids in one list or in several"
+        return f"a text, a list of 1 to {MAX_ANSWERS} texts, or token ids in one list or in several"
 
 
 def _no_logprobs_of_an_echo(made: dict[str, Any]) -> None:

@@ -28,6 +28,13 @@ MAX_TOKENS = 1 << 24
 MAX_CHOICES = 16_384
 """Characters of all choices of a request."""
 
+MAX_ANSWERS = 128
+"""Sequences of one request, `n` for each of its prompts. The engine takes them in their order, before
+those of later requests."""
+
+MAX_BAD_WORDS = 128
+"""Words that one request forbids, in all its sequences: the engine looks at each for each token."""
+
 _TOKEN_ID = Whole(0, 2**31 - 1)
 _TOKENS = Passed(Whole(0, MAX_TOKENS))
 _FLAG = Passed(Flag())
@@ -64,7 +71,22 @@ def _no_stop_token_ids_below_min_tokens(made: dict[str, Any]) -> None:
         raise bad("no min_tokens beside it", "both").within("stop_token_ids")
 
 
-RULES = (_stream_options_belong_to_a_stream, _no_stop_token_ids_below_min_tokens)
+def _answers_are_few(made: dict[str, Any]) -> None:
+    prompts = made.get("prompt", "")
+    many = isinstance(prompts, list) and not isinstance(prompts[0], int)
+    answers = made.get("n", 1) * (len(prompts) if many else 1)
+    if answers > MAX_ANSWERS:
+        raise bad(f"at most {MAX_ANSWERS} answers, n for each prompt", str(answers)).within("n")
+    if (words := answers * len(made.get("bad_words", ()))) > MAX_BAD_WORDS:
+        expected = f"at most {MAX_BAD_WORDS} words, as many for each answer"
+        raise bad(expected, str(words)).within("bad_words")
+
+
+RULES = (
+    _stream_options_belong_to_a_stream,
+    _no_stop_token_ids_below_min_tokens,
+    _answers_are_few,
+)
 """What both routes check of a request as a whole."""
 
 
@@ -132,8 +154,8 @@ SHARED: Fields = {
     "seed": Passed(Whole(-(2**63), 2**63 - 1)),
     "logit_bias": Passed(MapOf(Text(10, "[0-9]*", minimum=1), Number(-100, 100), 1024)),
     "allowed_token_ids": Passed(ListOf(_TOKEN_ID, 4096, minimum=1)),
-    "bad_words": Passed(ListOf(Text(256, minimum=1), 128)),
-    "n": Passed(Whole(1, 128)),
+    "bad_words": Passed(ListOf(Text(256, minimum=1), MAX_BAD_WORDS)),
+    "n": Passed(Whole(1, MAX_ANSWERS)),
     # Where the answer ends.
     "max_tokens": _TOKENS,
     "min_tokens": _TOKENS,
