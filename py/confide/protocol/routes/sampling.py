@@ -64,8 +64,8 @@ def _stream_options_belong_to_a_stream(made: dict[str, Any]) -> None:
 
 
 def _no_stop_token_ids_below_min_tokens(made: dict[str, Any]) -> None:
-    """vLLM 0.19.1 uses them as indexes without a look at the model's vocabulary: one that is too
-    large ends the engine for all (vllm-project/vllm#44968), or changes another request's answer.
+    """The engine for GPUs does not compare them with the vocabulary before it writes there: one too
+    large ends it for all (vllm-project/vllm#44968), or changes another request's answer.
     """
     if made.get("min_tokens") and made.get("stop_token_ids"):
         raise bad("no min_tokens beside it", "both").within("stop_token_ids")

@@ -184,7 +184,9 @@ def test_rules_of_both_routes(route: Route, fields: dict[str, Any], expected: st
 @BOTH
 def test_each_refused_field_is_refused_by_name(route: Route) -> None:
     names = [name for name, known in fields_of(route).items() if isinstance(known, Refused)]
-    assert {"prompt_logprobs", "priority", "request_id", "kv_transfer_params", "vllm_xargs"} < set(names)
+    assert {"prompt_logprobs", "priority", "request_id", "kv_transfer_params", "vllm_xargs"} < set(
+        names
+    )
     for name in names:
         assert refusal(route, **{name: 0}) == f"refused-field /{name}"
         assert refusal(route, **{name: None}) == "", "null counts as absent"
