@@ -29,7 +29,7 @@ MAX_CHOICES = 16_384
 """Characters of all choices of a request."""
 
 MAX_ANSWERS = 128
-"""Sequences of one request, `n` for each of its prompts. The engine takes them in their order, before
+"""Sequences of one request, `n` for each of its prompts. The engine takes them before
 those of later requests."""
 
 MAX_BAD_WORDS = 128
