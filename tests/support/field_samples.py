@@ -50,7 +50,7 @@ SHARED: list[Sample] = [
     {"repetition_detection": {"max_pattern_size": 8, "min_pattern_size": 1, "min_count": 4}},
     {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}},
     {"cache_salt": "0123456789abcdef0123456789abcdef"},
-    {"prompt_logprobs": 1, "echo": True, "return_token_ids": True},
+    {"return_token_ids": True},
     {"add_special_tokens": True, "truncate_prompt_tokens": 8, "skip_special_tokens": False},
     {"spaces_between_special_tokens": False, "max_tokens": 2},
     {"response_format": {"type": "text"}},
@@ -118,7 +118,7 @@ CHATS: list[Sample] = [
 
 COMPLETIONS: list[Sample] = [
     {"logprobs": 2, "return_tokens_as_token_ids": True},
-    {"prompt": ["one", "two"]},
+    {"prompt": ["one", "two"], "echo": True},
     {"prompt": [65, 66]},
     {"prompt": [[65, 66], [67]]},
 ]

@@ -196,6 +196,7 @@ def test_an_engine_has_what_is_its_own_and_no_more() -> None:
         "BindPaths": ["/run/confide-engine/%i/run"],
         "BindReadOnlyPaths": ["/run/confide/models/%i /run/confide-engines/launch/%i.json"],
         "Group": [],
+        "CPUWeight": ["100"],
         "MemoryMax": ["80%"],
         "PrivateIPC": ["yes"],
         "PrivateNetwork": ["yes"],

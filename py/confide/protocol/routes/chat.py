@@ -7,13 +7,20 @@ from typing import Any
 from confide.errors import FormatError
 from confide.protocol.routes.fields import Dropped, Fields, Object, Passed, Refused, Tagged
 from confide.protocol.routes.json_text import require_small
-from confide.protocol.routes.kinds import Either, Flag, Kind, ListOf, MapOf, Text, Whole, Word, bad
-from confide.protocol.routes.sampling import (
-    MAX_TOKENS,
-    SHARED,
-    stream_options_belong_to_a_stream,
+from confide.protocol.routes.kinds import (
+    Either,
+    Flag,
+    Kind,
+    ListOf,
+    MapOf,
+    RequestFieldError,
+    Text,
+    Whole,
+    Word,
+    bad,
 )
-from confide.protocol.routes.schemas import JsonSchema
+from confide.protocol.routes.sampling import MAX_TOKENS, PROMPT_LOGPROBS, RULES, SHARED
+from confide.protocol.routes.schemas import JsonSchema, require_one_automaton
 
 MAX_MESSAGES = 8192
 MAX_TOOLS = 512
@@ -166,7 +173,7 @@ _TOOL = Tagged(
                         {
                             "name": Passed(_NAME, required=True),
                             "description": Passed(Text()),
-                            "parameters": Passed(JsonSchema()),
+                            "parameters": Passed(JsonSchema(for_answers=False)),
                             "strict": _FLAG,
                             "defer_loading": Refused("tools are not loaded later"),
                         }
@@ -227,6 +234,23 @@ def _arguments_are_few(made: dict[str, Any]) -> None:
         raise bad(f"{error.expected} in all arguments", "more").within("messages") from None
 
 
+def _called_tools_are_few(made: dict[str, Any]) -> None:
+    """Of the tools that the model has to call as they say, the engine makes one automaton."""
+    choice = made.get("tool_choice", "auto")
+    named = choice["function"]["name"] if isinstance(choice, dict) else ""
+    tools = [tool["function"] for tool in made.get("tools", ())]
+    forced = [
+        tool.get("parameters", {})
+        for tool in tools
+        if choice == "required" or tool["name"] == named or tool.get("strict")
+    ]
+    try:
+        require_one_automaton(forced)
+    except RequestFieldError as error:
+        expected = f"{error.expected} in all tools that are required, chosen or strict"
+        raise bad(expected, error.seen).within("tools") from None
+
+
 _CHAT: Fields = {
     "messages": Passed(ListOf(_MESSAGES, MAX_MESSAGES, minimum=1), required=True),
     "max_completion_tokens": Passed(Whole(0, MAX_TOKENS)),
@@ -247,6 +271,8 @@ _CHAT: Fields = {
     "modalities": Dropped(ListOf(Word("text"), 1)),
     "prediction": Dropped(),
     "verbosity": Dropped(),
+    # With it the engine makes them, because top_logprobs is 0 and not absent.
+    "echo": Refused(PROMPT_LOGPROBS),
     "chat_template": Refused("a template is a program that the engine runs"),
     "audio": _TEXT_ONLY,
     "functions": Refused("use tools"),
@@ -255,5 +281,5 @@ _CHAT: Fields = {
     "web_search_options": Refused("the engine calls nobody"),
 }
 
-CHAT = Object({**_CHAT, **SHARED}, rules=(stream_options_belong_to_a_stream, _arguments_are_few))
+CHAT = Object({**_CHAT, **SHARED}, rules=(*RULES, _arguments_are_few, _called_tools_are_few))
 """The body of a chat request."""

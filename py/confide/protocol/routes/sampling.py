@@ -28,9 +28,17 @@ MAX_TOKENS = 1 << 24
 MAX_CHOICES = 16_384
 """Characters of all choices of a request."""
 
+MAX_ANSWERS = 128
+"""Sequences of one request, `n` for each of its prompts. The engine takes them before
+those of later requests."""
+
+MAX_BAD_WORDS = 128
+"""Words that one request forbids, in all its sequences: the engine looks at each for each token."""
+
 _TOKEN_ID = Whole(0, 2**31 - 1)
 _TOKENS = Passed(Whole(0, MAX_TOKENS))
 _FLAG = Passed(Flag())
+PROMPT_LOGPROBS = "a long prompt's would take all of the GPU's memory, and end the engine"
 _ONE_ENGINE = Refused("only one of the engines knows it")
 _NO_MEDIA = Refused("the engines take text only")
 _OTHER_MACHINES = Refused("it is for engines that share their caches with other machines")
@@ -49,10 +57,37 @@ def _choices_are_short(made: dict[str, Any]) -> None:
         raise bad(f"at most {MAX_CHOICES} characters in all", "more").within("choice")
 
 
-def stream_options_belong_to_a_stream(made: dict[str, Any]) -> None:
-    """As the engines do. Raises RequestFieldError."""
+def _stream_options_belong_to_a_stream(made: dict[str, Any]) -> None:
+    """As the engines do."""
     if "stream_options" in made and made.get("stream") is not True:
         raise bad("stream true beside it", "no stream").within("stream_options")
+
+
+def _no_stop_token_ids_below_min_tokens(made: dict[str, Any]) -> None:
+    """The engine for GPUs does not compare them with the vocabulary before it writes there: one too
+    large ends it for all (vllm-project/vllm#44968), or changes another request's answer.
+    """
+    if made.get("min_tokens") and made.get("stop_token_ids"):
+        raise bad("no min_tokens beside it", "both").within("stop_token_ids")
+
+
+def _answers_are_few(made: dict[str, Any]) -> None:
+    prompts = made.get("prompt", "")
+    many = isinstance(prompts, list) and not isinstance(prompts[0], int)
+    answers = made.get("n", 1) * (len(prompts) if many else 1)
+    if answers > MAX_ANSWERS:
+        raise bad(f"at most {MAX_ANSWERS} answers, n for each prompt", str(answers)).within("n")
+    if (words := answers * len(made.get("bad_words", ()))) > MAX_BAD_WORDS:
+        expected = f"at most {MAX_BAD_WORDS} words, as many for each answer"
+        raise bad(expected, str(words)).within("bad_words")
+
+
+RULES = (
+    _stream_options_belong_to_a_stream,
+    _no_stop_token_ids_below_min_tokens,
+    _answers_are_few,
+)
+"""What both routes check of a request as a whole."""
 
 
 _JSON_SCHEMA = Object(
@@ -119,8 +154,8 @@ SHARED: Fields = {
     "seed": Passed(Whole(-(2**63), 2**63 - 1)),
     "logit_bias": Passed(MapOf(Text(10, "[0-9]*", minimum=1), Number(-100, 100), 1024)),
     "allowed_token_ids": Passed(ListOf(_TOKEN_ID, 4096, minimum=1)),
-    "bad_words": Passed(ListOf(Text(256, minimum=1), 128)),
-    "n": Passed(Whole(1, 128)),
+    "bad_words": Passed(ListOf(Text(256, minimum=1), MAX_BAD_WORDS)),
+    "n": Passed(Whole(1, MAX_ANSWERS)),
     # Where the answer ends.
     "max_tokens": _TOKENS,
     "min_tokens": _TOKENS,
@@ -140,8 +175,6 @@ SHARED: Fields = {
     # What the answer looks like.
     "response_format": Passed(_RESPONSE_FORMAT),
     "structured_outputs": Passed(STRUCTURED_OUTPUTS),
-    "echo": _FLAG,
-    "prompt_logprobs": Passed(Whole(0, 20)),
     "return_tokens_as_token_ids": _FLAG,
     "return_token_ids": _FLAG,
     "skip_special_tokens": _FLAG,
@@ -159,6 +192,7 @@ SHARED: Fields = {
     "prompt_cache_retention": Dropped(),
     "store": Dropped(Flag(only=False)),
     # Refused.
+    "prompt_logprobs": Refused(PROMPT_LOGPROBS),
     "use_beam_search": Refused("one request could take an engine from all others"),
     "length_penalty": Refused("it is for beam search"),
     "early_stopping": Refused("it is for beam search"),

@@ -8,7 +8,7 @@ part of the same schema, and not back to themselves without consuming anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -25,7 +25,7 @@ from confide.protocol.routes.kinds import (
 MAX_REGEX = 1024
 """Characters of a regular expression."""
 
-MAX_EXPANDED = 10_000
+MAX_EXPANDED = 2048
 """Characters of a regular expression with each repetition written out."""
 
 MAX_NODES = 4096
@@ -42,6 +42,13 @@ MAX_REFERENCES = 512
 
 MAX_COUNT = 65_536
 """Items, characters or properties that a schema may ask for."""
+
+MAX_REPEATED = 2048
+"""All repetitions of a schema for answers: counts, and patterns with each repetition written out.
+xgrammar 0.1.33 takes some 10 ms of processor time for each, with 32,000 tokens to choose from."""
+
+MAX_COUNTED = 256
+"""What one count adds to that at most: above some 200 it takes no longer."""
 
 _FOR_PEOPLE = ("description", "title", "$comment")
 _COUNTS = (
@@ -119,12 +126,16 @@ def _atom(pattern: str, at: int) -> int:
 
 @dataclass(frozen=True)
 class JsonSchema(Kind):
-    """A JSON Schema of bounded size, with references to its own parts only."""
+    """A JSON Schema of bounded size, with references to its own parts only.
+
+    One `for_answers` becomes an automaton of the engine. Others are shown to the model.
+    """
 
     types = (dict,)
+    for_answers: bool = True
 
     def _read(self, value: dict[str, Any]) -> dict[str, Any]:
-        _Reading(value).check()
+        _Reading(value, for_answers=self.for_answers).check()
         return value
 
     def __str__(self) -> str:
@@ -134,18 +145,29 @@ class JsonSchema(Kind):
         )
 
 
+def require_one_automaton(schemas: Iterable[dict[str, Any]]) -> None:
+    """Raise RequestFieldError unless the engine can make one automaton of all these schemas.
+
+    Each was read as a JsonSchema.
+    """
+    reading = _Reading({}, for_answers=True)
+    for schema in schemas:
+        reading.walk(schema)
+
+
 class _Reading:
     """One walk over a schema. It is plain data of JSON's own types, so it needs no copy."""
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: dict[str, Any], *, for_answers: bool) -> None:
         self._schema = schema
-        self._nodes = self._characters = 0
+        self._for_answers = for_answers
+        self._nodes = self._characters = self._repeated = 0
         self._path: list[str] = []
         self._references: list[tuple[dict[str, Any], list[str]]] = []
 
     def check(self) -> None:
         """Raise RequestFieldError."""
-        self._walk(self._schema)
+        self.walk(self._schema)
         if len(self._references) > MAX_REFERENCES:
             raise bad(f"at most {MAX_REFERENCES} references", str(len(self._references)))
         done: set[int] = set()
@@ -153,7 +175,8 @@ class _Reading:
             self._path = path
             self._follow(node, done)
 
-    def _walk(self, value: object) -> None:
+    def walk(self, value: object) -> None:
+        """Count a part and all within it. Raises RequestFieldError."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise self._bad(f"at most {MAX_NODES} parts", "more")
@@ -188,16 +211,29 @@ class _Reading:
                 self._pattern(pattern)
         elif name in _ELSEWHERE and isinstance(value, str):
             raise self._bad("$ref", "another kind of reference")
-        elif name in _COUNTS and isinstance(value, (int, float)) and value > MAX_COUNT:
-            raise self._bad(f"at most {MAX_COUNT}", "more")
+        elif name in _COUNTS and isinstance(value, (int, float)):
+            if value > MAX_COUNT:
+                raise self._bad(f"at most {MAX_COUNT}", "more")
+            self._repeat(int(max(min(value, MAX_COUNTED), 0)))
+        if name == "patternProperties" and self._for_answers:
+            # vLLM takes outlines for it, whose automata double with each character of a pattern.
+            raise self._bad("properties by name", "patternProperties")
         if self._characters > MAX_CHARACTERS:
             raise self._bad(f"at most {MAX_CHARACTERS} characters in the schema", "more")
-        self._walk(value)
+        self.walk(value)
         self._path.pop()
 
     def _pattern(self, pattern: str) -> None:
         self._read(Regex().read, pattern)
-        self._characters += expanded_size(pattern)
+        size = expanded_size(pattern)
+        self._characters += size
+        self._repeat(max(size - len(pattern), 0))
+
+    def _repeat(self, times: int) -> None:
+        self._repeated += times
+        if self._for_answers and self._repeated > MAX_REPEATED:
+            expected = f"at most {MAX_REPEATED} repetitions, {MAX_COUNTED} for each count"
+            raise self._bad(expected, "more")
 
     def _follow(self, start: dict[str, Any], done: set[int]) -> None:
         """Refuse a circle of references in which nothing is consumed. `done` are ids of objects."""

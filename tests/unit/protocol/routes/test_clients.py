@@ -106,7 +106,7 @@ def test_everything_that_a_chat_of_openai_s_sdk_can_ask(recorded: Recorded) -> N
 
 def test_everything_that_a_completion_of_openai_s_sdk_can_ask(recorded: Recorded) -> None:
     passed: dict[str, Any] = {
-        "echo": True,
+        "echo": False,
         "frequency_penalty": 0.5,
         "logit_bias": {"50256": -100},
         "logprobs": 5,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from confide.protocol.routes.schemas import expanded_size
-from tests.support.route_requests import CHAT, COMPLETION, read, refusal
+from tests.support.route_requests import CHAT, COMPLETION, read, refusal, refusal_of
 
 TREE = {
     "$defs": {
@@ -49,6 +49,7 @@ def nested(depth: int) -> dict[str, Any]:
         {"maxItems": 65_536},
         {"description": "x" * 50_000},
         {"pattern": "[a-z]{3,8}"},
+        {"items": [{"maxLength": 1000}] * 8},
     ],
 )
 def test_schemas_that_engines_get(value: dict[str, Any]) -> None:
@@ -74,7 +75,11 @@ def test_schemas_that_engines_get(value: dict[str, Any]) -> None:
         ({"enum": ["x" * 1000] * 33}, "bad-field /enum/32"),
         ({"properties": {f"{at:0100d}": {} for at in range(328)}},
          f"bad-field /properties/{'0' * 80}..."),
-        ({"items": [{"pattern": "a{9000}"}] * 4}, "bad-field /items/3/pattern"),
+        ({"items": [{"pattern": "a{600}"}] * 4}, "bad-field /items/3/pattern"),
+        ({"items": [{"maxLength": 1000}] * 9}, "bad-field /items/8/maxLength"),
+        ({"items": [{"minItems": 10}] * 205}, "bad-field /items/204/minItems"),
+        ({"patternProperties": {"^a$": {}}}, "bad-field /patternProperties"),
+        ({"properties": {"patternProperties": {}}}, "bad-field /properties/patternProperties"),
         ({"allOf": [{"maxLength": 65_537}]}, "bad-field /allOf/0/maxLength"),
         ({"minItems": 1e9}, "bad-field /minItems"),
         ({"maximum": 2**63}, "bad-field /maximum"),
@@ -82,7 +87,8 @@ def test_schemas_that_engines_get(value: dict[str, Any]) -> None:
         ({"const": "\ud800"}, "bad-field /const"),
         ({"\ud800": 1}, "bad-field /\\ud800"),
         ({"pattern": "(a{100}){101}"}, "bad-field /pattern"),
-        ({"patternProperties": {"(a{100}){101}": {}}}, "bad-field /patternProperties"),
+        ({"properties": {"x": {"patternProperties": {"(a{100}){101}": {}}}}},
+         "bad-field /properties/x/patternProperties"),
         ({"$ref": "#"}, "bad-field /$ref"),
         ({"$ref": "https://example.com/s"}, "bad-field /$ref"),
         ({"$ref": "other.json#/a"}, "bad-field /$ref"),
@@ -112,6 +118,43 @@ def test_a_long_chain_of_references_is_followed_without_recursion() -> None:
 def test_schemas_of_tools_are_bounded_alike() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"$ref": "#"}}}
     assert refusal(tools=[tool]) == "bad-field /tools/0/function/parameters/$ref"
+
+
+LARGE: dict[str, Any] = {"enum": ["x" * 1000] * 20}
+PATTERNED: dict[str, Any] = {"patternProperties": {"^x-": {"type": "string"}}}
+NAMED = {"type": "function", "function": {"name": "f1"}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "strict", "fields", "expected"),
+    [
+        (LARGE, False, {}, ""),
+        (LARGE, False, {"tool_choice": "auto"}, ""),
+        (LARGE, False, {"tool_choice": "none"}, ""),
+        (LARGE, False, {"tool_choice": "required"}, "bad-field /tools"),
+        (LARGE, False, {"tool_choice": NAMED}, ""),
+        (LARGE, True, {}, "bad-field /tools"),
+        (PATTERNED, False, {}, ""),
+        (PATTERNED, False, {"tool_choice": "required"}, "bad-field /tools"),
+        (PATTERNED, False, {"tool_choice": NAMED}, "bad-field /tools"),
+        (PATTERNED, True, {}, "bad-field /tools"),
+        ({"items": [{"maxLength": 9999}] * 100}, False, {}, ""),
+        ({"items": [{"maxLength": 256}] * 5}, False, {"tool_choice": "required"},
+         "bad-field /tools"),
+        ({"items": [{"maxLength": 256}] * 4}, False, {"tool_choice": "required"}, ""),
+    ],
+)  # fmt: skip
+def test_tools_that_have_to_be_called_are_one_automaton(
+    parameters: dict[str, Any], strict: bool, fields: dict[str, Any], expected: str
+) -> None:
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": f"f{at}", "parameters": parameters, "strict": strict},
+        }
+        for at in range(2)
+    ]
+    assert refusal(tools=tools, **fields) == expected
 
 
 @pytest.mark.parametrize(
@@ -146,8 +189,8 @@ def test_repetition_is_written_out(pattern: str, size: int) -> None:
     ("fields", "expected"),
     [
         ({"regex": "(yes|no){1,3}"}, ""),
-        ({"regex": "a{10000}"}, ""),
-        ({"regex": "a{10001}"}, "bad-field /structured_outputs/regex"),
+        ({"regex": "a{2048}"}, ""),
+        ({"regex": "a{2049}"}, "bad-field /structured_outputs/regex"),
         ({"regex": "(a{1000}){1000}"}, "bad-field /structured_outputs/regex"),
         ({"regex": "a" * 1025}, "bad-field /structured_outputs/regex"),
         ({"regex": ""}, "bad-field /structured_outputs/regex"),
@@ -177,3 +220,8 @@ def test_repetition_is_written_out(pattern: str, size: int) -> None:
 @pytest.mark.parametrize("route", [CHAT, COMPLETION], ids=["chat", "completion"])
 def test_structured_outputs(route: Any, fields: dict[str, Any], expected: str) -> None:
     assert refusal(route, structured_outputs=fields) == expected
+
+
+def test_a_count_below_all_numbers_is_refused_by_name() -> None:
+    body = b'{"model":"tiny","prompt":"x","structured_outputs":{"json":{"minLength":-1e400}}}'
+    assert refusal_of(body, COMPLETION) == "bad-field /structured_outputs/json/minLength"

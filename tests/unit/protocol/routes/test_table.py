@@ -15,7 +15,7 @@ from tests.support.route_requests import CHAT, COMPLETION, HELLO, LEAST, read, r
 
 BOTH = pytest.mark.parametrize("route", [CHAT, COMPLETION], ids=["chat", "completion"])
 FLAGS = (
-    "stream", "include_stop_str_in_output", "ignore_eos", "echo", "return_tokens_as_token_ids",
+    "stream", "include_stop_str_in_output", "ignore_eos", "return_tokens_as_token_ids",
     "return_token_ids", "skip_special_tokens", "spaces_between_special_tokens",
     "add_special_tokens",
 )  # fmt: skip
@@ -82,7 +82,6 @@ WHOLE: list[tuple[str, Any, Any]] = [
     ("n", [1, 128], [0, 129, -1]),
     ("max_tokens", [0, 1 << 24], [-1, (1 << 24) + 1]),
     ("min_tokens", [0, 1 << 24], [-1, (1 << 24) + 1]),
-    ("prompt_logprobs", [0, 20], [-1, 21]),
     ("truncate_prompt_tokens", [-1, 1 << 24], [-2, (1 << 24) + 1]),
 ]
 
@@ -119,7 +118,13 @@ SHARED: list[tuple[dict[str, Any], str]] = [
     ({"stop_token_ids": [0, 2**31 - 1]}, ""),
     ({"stop_token_ids": [-1]}, "bad-field /stop_token_ids/0"),
     ({"stop_token_ids": [1] * 257}, "bad-field /stop_token_ids"),
+    ({"stop_token_ids": [2**31 - 1], "min_tokens": 1}, "bad-field /stop_token_ids"),
+    ({"stop_token_ids": [2**31 - 1], "min_tokens": 0}, ""),
+    ({"stop_token_ids": [], "min_tokens": 1}, ""),
     ({"bad_words": ["x"] * 129}, "bad-field /bad_words"),
+    ({"bad_words": ["x"] * 128}, ""),
+    ({"bad_words": ["x"] * 64, "n": 2}, ""),
+    ({"bad_words": ["x"] * 65, "n": 2}, "bad-field /bad_words"),
     ({"allowed_token_ids": [1] * 4097}, "bad-field /allowed_token_ids"),
     ({"allowed_token_ids": []}, "bad-field /allowed_token_ids"),
     ({"logit_bias": {"7": -100, "8": 0.5}}, ""),
@@ -179,7 +184,9 @@ def test_rules_of_both_routes(route: Route, fields: dict[str, Any], expected: st
 @BOTH
 def test_each_refused_field_is_refused_by_name(route: Route) -> None:
     names = [name for name, known in fields_of(route).items() if isinstance(known, Refused)]
-    assert {"priority", "request_id", "kv_transfer_params", "vllm_xargs"} < set(names)
+    assert {"prompt_logprobs", "priority", "request_id", "kv_transfer_params", "vllm_xargs"} < set(
+        names
+    )
     for name in names:
         assert refusal(route, **{name: 0}) == f"refused-field /{name}"
         assert refusal(route, **{name: None}) == "", "null counts as absent"
@@ -192,6 +199,11 @@ def test_what_has_no_effect_does_not_reach_the_engine(route: Route) -> None:
     names = {name for name, known in fields_of(route).items() if isinstance(known, Dropped)}
     assert {*dropped, "prompt_cache_key", "safety_identifier"} <= names
     assert read(route, **dict.fromkeys(names)) == LEAST[route.path]
+
+
+def test_no_chat_asks_for_logprobs_of_its_prompt() -> None:
+    """With echo alone vLLM takes its default of top_logprobs, 0, for those of the prompt."""
+    assert refusal(CHAT, echo=True) == "refused-field /echo"
 
 
 COMPLETIONS: list[tuple[dict[str, Any], str]] = [
@@ -207,7 +219,13 @@ COMPLETIONS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [True]}, "bad-field /prompt/0"),
     ({"prompt": [-1]}, "bad-field /prompt/0"),
     ({"prompt": [[["x"]]]}, "bad-field /prompt/0/0"),
-    ({"prompt": ["x"] * 1025}, "bad-field /prompt"),
+    ({"prompt": ["x"] * 128}, ""),
+    ({"prompt": ["x"] * 129}, "bad-field /prompt"),
+    ({"prompt": ["x"] * 64, "n": 2}, ""),
+    ({"prompt": ["x"] * 65, "n": 2}, "bad-field /n"),
+    ({"prompt": [[1]] * 65, "n": 2}, "bad-field /n"),
+    ({"prompt": [1] * 200, "n": 128}, ""),
+    ({"prompt": ["x"] * 2, "bad_words": ["y"] * 65}, "bad-field /bad_words"),
     ({"prompt": {"text": "x"}}, "bad-field /prompt"),
     ({"prompt": None}, "missing-field /prompt"),
     ({"prompt": "\udc00"}, "bad-field /prompt"),
@@ -218,6 +236,10 @@ COMPLETIONS: list[tuple[dict[str, Any], str]] = [
     ({"logprobs": 5}, ""),
     ({"logprobs": True}, "bad-field /logprobs"),
     ({"logprobs": 21}, "bad-field /logprobs"),
+    ({"echo": True, "max_tokens": 0}, ""),
+    ({"echo": False, "logprobs": 1}, ""),
+    ({"echo": True, "logprobs": 0}, "bad-field /echo"),
+    ({"echo": "true"}, "bad-field /echo"),
     ({"messages": [HELLO]}, "unknown-field /messages"),
 ]
 

@@ -6,6 +6,8 @@ text.
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -36,6 +38,9 @@ class EngineState(StrEnum):
     GPUS_TAKEN = "gpus-taken"
     TOO_LARGE = "model-too-large"
 
+
+MAX_STATES = 1 << 16
+"""Most bytes of the file."""
 
 _STATES = MapOf(Text(), Word(EngineState))
 _WHAT = "the file of engine states"
@@ -71,11 +76,26 @@ class EngineStates:
 
 
 def read_states(models: Iterable[str], file: Path = STATES_FILE) -> Mapping[str, EngineState]:
-    """The state of each of these models, NOT_THERE without a (valid) file of the supervisor."""
+    """The state of each of these models, NOT_THERE without a (valid) file of the supervisor.
+
+    The supervisor may be hostile: it hears engines. So a link is not followed, a pipe does not make
+    this wait, and a large file is not read.
+    """
     names = tuple(models)
     try:
-        value = json_decode(file.read_bytes(), what=_WHAT)
+        value = json_decode(_read_regular(file), what=_WHAT)
         states: dict[str, EngineState] = read_value(_STATES, value, _WHAT)
         return {name: states[name] for name in names}
     except (OSError, ConfideError, KeyError):
         return dict.fromkeys(names, EngineState.NOT_THERE)
+
+
+def _read_regular(file: Path) -> bytes:
+    """The bytes of a regular file, nothing of another or larger one. Raises OSError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        data = os.read(descriptor, MAX_STATES + 1) if is_file else b""
+    finally:
+        os.close(descriptor)
+    return data if len(data) <= MAX_STATES else b""

@@ -21,7 +21,12 @@ from confide.guest.worker.engine import cpu, gpu, program
 from confide.guest.worker.engine.engines import Engines
 from confide.guest.worker.engine.models_file import ServedModel, encode_models
 from confide.guest.worker.engine.place import Place, place_of
-from confide.guest.worker.engine.states import EngineState, EngineStates, read_states
+from confide.guest.worker.engine.states import (
+    MAX_STATES,
+    EngineState,
+    EngineStates,
+    read_states,
+)
 from confide.guest.worker.engine.supervisor import EngineProgram
 from confide.guest.worker.role import read_role
 from confide.protocol.engine_options import EngineOptions
@@ -275,6 +280,17 @@ def test_states_that_are_none(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         file.write_bytes(content)
     assert read_states(["a"], file) == {"a": EngineState.NOT_THERE}
+
+
+def test_a_hostile_file_of_states_neither_waits_nor_fills_the_memory(tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    EngineStates(["a"], EngineState.READY, good)
+    link, pipe, large = (tmp_path / name for name in ("link", "pipe", "large"))
+    link.symlink_to(good)
+    os.mkfifo(pipe)
+    large.write_bytes(good.read_bytes() + b" " * MAX_STATES)
+    for file in (link, pipe, large, tmp_path):
+        assert read_states(["a"], file) == {"a": EngineState.NOT_THERE}
 
 
 def test_only_an_engine_that_is_ready_may_be_asked(tmp_path: Path) -> None:
