@@ -5,8 +5,9 @@ the result. `Front` is that executor. Rules of this module:
 
 * A connection has a thread only from when its request is there: the head, and a small body. Before
   that, and while it is closed, one thread watches all of them. So silence costs nothing.
-* Health, what is asked about the service, mutual TLS and all else have threads of their own
-  (`Lane`). None waits for another. Nothing queues for a place: there is one, or the answer is 503.
+* Health, what is asked about the service, mutual TLS, large bodies and all else have threads of
+  their own (`Lane`). None waits for another. Nothing queues for a place: there is one, or the
+  answer is 503.
 * Each waiting connection has a deadline. If too many wait, the oldest goes.
 """
 

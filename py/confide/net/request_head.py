@@ -30,6 +30,8 @@ class Lane(Enum):
     APART = "apart"
     """What clients and machines ask about the service itself."""
     MAIN = "main"
+    LARGE = "large"
+    """A thread waits for their bodies: so they take none of those that small requests need."""
     TLS = "tls"
 
 
@@ -66,9 +68,8 @@ def read_head(data: bytes | bytearray, apart: Collection[str]) -> RequestHead | 
     if not _SURPRISE.search(small) and len(found) <= 1:
         announced = int(found[0]) if found else 0
         size = len(head) + announced
-    # A thread that waits for a body is none of those that are reserved.
-    is_awaited = size < math.inf and announced <= SMALL_BODY
-    lane = _lane(head, apart) if is_awaited else Lane.MAIN
+    is_small = size < math.inf and announced <= SMALL_BODY
+    lane = _lane(head, apart) if is_small else Lane.LARGE
     return RequestHead(lane, size, len(head), announced)
 
 

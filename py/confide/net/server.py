@@ -181,8 +181,9 @@ class Service:
 class Capacity:
     """How much a program takes on at once.
 
-    `threads` are for the requests that are not apart: all GET, and what `apart` lists as
-    "POST /path". `measured` programs refuse some of them before, while the machine is at its limit.
+    `threads` are for the requests that are not apart, and as many for those with large bodies.
+    Apart are all GET, and what `apart` lists as "POST /path". `measured` programs refuse some of
+    the others before, while the machine is at its limit.
     """
 
     threads: int = THREADS
@@ -191,13 +192,14 @@ class Capacity:
 
     def places(self) -> dict[Lane, tuple[int, Admission]]:
         """Threads and admission of each lane."""
-        pulse = Pulse() if self.measured else None
+        main, large = (Pulse() if self.measured else None for _ in range(2))
         return {
             # Health is never refused, and takes no time.
             Lane.HEALTH: (HEALTH_THREADS, Admission(MAX_CONNECTIONS)),
             Lane.APART: (APART_THREADS, Admission(APART_THREADS)),
             Lane.TLS: (APART_THREADS, Admission(APART_THREADS)),
-            Lane.MAIN: (self.threads, Admission(self.threads, pulse)),
+            Lane.MAIN: (self.threads, Admission(self.threads, main)),
+            Lane.LARGE: (self.threads, Admission(self.threads, large)),
         }
 
 
@@ -270,7 +272,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn is untype
             "pre_fork": _only_once,
             # Front makes the threads. gunicorn keeps idle connections up to what is left beside
             # this number: so those that have or wait for a thread never find it full.
-            "threads": capacity.threads + 2 * APART_THREADS + HEALTH_THREADS + 2 * MAX_WAITING,
+            "threads": sum(threads for threads, _ in capacity.places().values()) + 2 * MAX_WAITING,
             "worker_connections": MAX_CONNECTIONS,
             # State lives in this process: never kill it for being slow, as emulation is.
             "timeout": 0,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from confide.net.server import APART_THREADS
-from tests.unit.net.test_front import SOON, Server, read_until, server
+from tests.unit.net.test_front import SOON, THREADS, Server, read_until, server
 
 __all__ = ["server"]
 
@@ -45,3 +45,20 @@ def test_stalled_bodies_take_no_thread_of_what_is_apart(server: Server, header: 
             status, _, seconds = server.call("GET", path)
             assert status == 200 and seconds < SOON
     server.require_answers()
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 9"],
+    ids=["chunked", "expect"],
+)
+def test_stalled_bodies_of_unknown_end_leave_small_requests_their_threads(
+    server: Server, header: str
+) -> None:
+    head = f"POST /length HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(2 * THREADS):
+            stack.enter_context(server.connect(head))
+        time.sleep(0.3)
+        status, answer, seconds = server.call("POST", "/length", b"1234")
+        assert status == 200 and seconds < SOON, answer

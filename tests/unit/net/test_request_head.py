@@ -35,14 +35,14 @@ def test_lanes(line: str, lane: Lane) -> None:
     assert head is not None and head.lane == lane
 
 
-@pytest.mark.parametrize("line", ["GET /healthz", "GET /list", "POST /keys"])
+@pytest.mark.parametrize("line", ["GET /healthz", "GET /list", "POST /keys", "POST /x"])
 @pytest.mark.parametrize(
     "header",
     ["Transfer-Encoding: chunked", "Expect: 100-continue", f"Content-Length: {SMALL_BODY + 1}"],
 )
-def test_a_body_that_a_thread_awaits_has_no_reserved_thread(line: str, header: str) -> None:
+def test_a_body_that_a_thread_awaits_takes_no_thread_of_small_ones(line: str, header: str) -> None:
     head = read_head(f"{line} HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n".encode(), APART)
-    assert head is not None and head.lane == Lane.MAIN
+    assert head is not None and head.lane == Lane.LARGE
 
 
 @pytest.mark.parametrize(
