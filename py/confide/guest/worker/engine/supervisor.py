@@ -6,8 +6,8 @@ Rules:
   prints, so that one sees why it does not start. After that its output is discarded: a message or a
   traceback may quote a prompt. Then its state becomes READY. The encryption proxy sends requests
   only to engines in that state.
-* An engine that ends is started again, after a delay that grows while it does not become ready. The
-  others go on. The service manager allows a bounded number of starts.
+* An engine that ends is started again, after a delay that grows while it does not serve for long.
+  The others go on. The service manager allows a bounded number of starts.
 * All processes of an engine's unit have ended before the next start. So nothing holds the memory of
   its GPUs, and nothing of one engine is there for the next.
 * An engine that answers no health check for WEDGED_SECONDS is ended.
@@ -40,6 +40,9 @@ POLL_SECONDS = 0.5
 HEALTH_SECONDS = 10.0
 RESTART_SECONDS = 2.0
 MAX_RESTART_SECONDS = 300.0
+STEADY_SECONDS = 600.0
+"""After serving for this time, an engine that ends starts again soon. Requests that end it at once
+thus cost some minutes each, and never use up the starts that the service manager allows."""
 
 START_SECONDS = 120.0
 """After this time without a unit, the service manager has refused to start it (too many starts)."""
@@ -164,6 +167,7 @@ class _Engine:
                 was_ready = self._start()
                 if not was_ready:
                     self._end()  # before another one loads on its GPUs
+            ready_at = time.monotonic()
             recycled = was_ready and self._serve()
             if not recycled:
                 self._set_state(EngineState.ENDED)
@@ -172,7 +176,8 @@ class _Engine:
                 return
             if recycled:
                 continue
-            delay = RESTART_SECONDS if was_ready else min(delay * 2, MAX_RESTART_SECONDS)
+            steady = was_ready and time.monotonic() - ready_at >= STEADY_SECONDS
+            delay = RESTART_SECONDS if steady else min(delay * 2, MAX_RESTART_SECONDS)
             self._say(f"{self._name} has ended; it starts again in {delay:.0f} s")
             self._stopping.wait(delay)
 

@@ -170,9 +170,23 @@ def test_one_that_ends_is_started_again_and_the_other_goes_on(engines: Engines) 
     assert not Path(f"/proc/{first}").exists(), "it was reaped"
 
 
-def test_the_delay_grows_while_it_does_not_get_ready(
-    engines: Engines, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("steps", "steady", "expected"),
+    [
+        (["end=1"], 600.0, [2.0, 4.0, 5.0, 5.0]),
+        # A request that ends the engine does so again and again.
+        (["ready", "wait=go", "end=1"], 600.0, [2.0, 4.0, 5.0, 5.0]),
+        (["ready", "wait=go", "end=1"], 0.0, [1.0]),
+    ],
+)
+def test_the_delay_grows_while_it_does_not_serve_for_long(
+    engines: Engines,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: list[str],
+    steady: float,
+    expected: list[float],
 ) -> None:
+    monkeypatch.setattr(supervisor, "STEADY_SECONDS", steady)
     monkeypatch.setattr(supervisor, "RESTART_SECONDS", 1.0)
     monkeypatch.setattr(supervisor, "MAX_RESTART_SECONDS", 5.0)
     delays: list[float | None] = []
@@ -185,12 +199,15 @@ def test_the_delay_grows_while_it_does_not_get_ready(
             return super().wait(0.01)
 
     engines.stopping = Hasty()
-    engines.add("tiny", "end=1")
+    engines.add("tiny", *steps)
     engines.start()
+    if "ready" in steps:
+        until(lambda: engines.state("tiny") == EngineState.READY)
+        engines.make("go")
     until(lambda: len(engines.starts("tiny")) > 4)
     engines.stop()
     waited = [delay for delay in delays if delay and delay >= 1]
-    assert waited[:4] == [2.0, 4.0, 5.0, 5.0]
+    assert waited[: len(expected)] == expected
 
 
 def test_nothing_of_an_engine_is_left_when_it_ends(engines: Engines) -> None:
