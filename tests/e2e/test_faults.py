@@ -12,12 +12,15 @@ import signal
 import threading
 from dataclasses import dataclass, field
 
+import pytest
 import requests
 
 from confide.commands.system import Program, System
 from confide.host.runner.vm import Machine
 from confide.protocol.roles import Role
 from tests.support.error_codes import declared
+
+pytestmark = pytest.mark.long
 
 SEED = 14
 STEPS = 8

@@ -29,6 +29,8 @@ from tests.support.recorded import (
 )
 from tests.support.sealed_client import SealedClient
 
+pytestmark = pytest.mark.long
+
 SECRET_SERVICES = ("secret-service", "secret-service-2", "secret-service-3")
 WORKERS = ("worker-cpu", "worker-cpu-2")
 MEMORY_MIB = {Role.COORDINATOR: 640, Role.SECRET_SERVICE: 640, Role.WORKER_CPU: 2048}
