@@ -8,10 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from confide.net.server import APART_THREADS
-from tests.unit.net.test_front import SOON, THREADS, Server, read_until, server
-
-__all__ = ["server"]
-
+from tests.support.front_server import SOON, THREADS, Server, read_until
 
 GET = b"GET /list HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = (
