@@ -42,6 +42,7 @@ CODES = {
     ),
     "no-secret-service": Code(
         "No secret service that the gateway shows passes verification. Nothing was sent.",
+        UnavailableError,
         VerificationError,
     ),
     "no-verified-worker": Code(

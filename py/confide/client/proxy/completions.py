@@ -182,7 +182,7 @@ class Completions:
         """Whether the gateway shows machines, and none that the verified coordinator certified."""
         if error.code == "no-verified-worker":
             return self._workers.are_strangers(model)
-        return error.code == "no-secret-service"
+        return error.code == "no-secret-service" and isinstance(error, VerificationError)
 
     def _may_go_on(self, attempt: _Attempt, error: ConfideError, tried: set[bytes]) -> bool:
         """Whether another worker may get the request after this error, and what to change first."""

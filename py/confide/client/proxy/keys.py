@@ -189,6 +189,13 @@ class ModelKeys:
         offers, refused = verified_offers(
             reply, mesh_ca=established.mesh_ca, root_ca=established.root_ca, now=now
         )
+        if not reply.services:
+            raise UnavailableError(
+                "no-secret-service",
+                "the gateway shows no secret service",
+                expected="one at least",
+                next="try again later; nothing was sent",
+            )
         if not offers:
             raise VerificationError(
                 "no-secret-service",

@@ -222,6 +222,16 @@ def test_a_gateway_that_shows_no_worker_causes_no_attestation() -> None:
     assert lab.handshakes == 1
 
 
+def test_a_gateway_that_shows_no_secret_service_causes_no_attestation() -> None:
+    """A failed one would end the verified state, and with it what goes on without new keys."""
+    lab = Lab(SmallService())
+    lab.service.nodes.clear()
+    with pytest.raises(UnavailableError) as caught:
+        lab.ask()
+    assert caught.value.code == "no-secret-service"
+    assert lab.handshakes == 1
+
+
 def test_counters_of_one_worker_go_up(lab: Lab) -> None:
     for _ in range(4):
         lab.ask()
