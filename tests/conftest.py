@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from confide.host.runner.qemu import Tools
+from confide.net import loops
 from tests.support import vectors as recorded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +36,24 @@ def vectors() -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def loops_end_with_their_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Background work that a test starts ends with it: else it works and prints during others."""
+    ended: list[threading.Event] = []
+    run_loop = loops.run_loop
+
+    def noted(
+        name: str, step: loops.Step, stop: threading.Event, *rest: Any, **options: Any
+    ) -> None:
+        ended.append(stop)
+        run_loop(name, step, stop, *rest, **options)
+
+    monkeypatch.setattr(loops, "run_loop", noted)
+    yield
+    for stop in ended:
+        stop.set()
 
 
 @pytest.hookimpl(wrapper=True)
