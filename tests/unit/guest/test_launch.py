@@ -20,6 +20,7 @@ from confide.guest.attest import platform
 from confide.protocol.configdisk import ConfigDisk
 from confide.protocol.launch import UNBOUND
 from confide.vendors.tpm.commands import Exchange
+from tests.support.programs import ROOT
 from tests.support.simulated_amd import SimulatedChip
 from tests.support.simulated_tdreport import SimulatedTdxGuest
 from tests.support.simulated_tsm import SimulatedTsm
@@ -115,7 +116,9 @@ def test_a_vtpm_machine_reads_its_config_disk_and_extends_pcr_15(
 def test_a_vtpm_machine_loads_no_code_of_another_platform() -> None:
     """The whole boot waits for this program."""
     code = "import sys, confide.guest.launch; print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    environment = {"PYTHONPATH": f"{ROOT / 'py'}:{ROOT}"}
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.check_output(command, text=True, env=environment).split()
     assert "confide.vendors.tpm.commands" in loaded
     assert not [name for name in loaded if re.match(r"confide\.(vendors\.(?!tpm)|verify)", name)]
     assert not {"cryptography", "flask", "requests", "confide.protocol.evidence"} & set(loaded)
