@@ -47,10 +47,7 @@ def app_session(system: System, hostile_session: HostileGateway, receipts: Path)
 
 @pytest.fixture
 def hostile(hostile_session: HostileGateway) -> Iterator[HostileGateway]:
-    hostile_session.reset()
-    hostile_session.seen.clear()
-    yield hostile_session
-    hostile_session.reset()
+    yield from hostile_session.fresh()
 
 
 @pytest.fixture

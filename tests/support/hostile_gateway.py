@@ -55,6 +55,13 @@ class HostileGateway:
         self.on_request, self.on_answer = lambda exchange: None, _unchanged
         self.on_message = lambda exchange, message: message
 
+    def fresh(self) -> Iterator[HostileGateway]:
+        """For a fixture: honest and without memories before and after a test."""
+        self.reset()
+        self.seen.clear()
+        yield self
+        self.reset()
+
     def send(self, exchange: Exchange) -> bytes:
         """Send a request to the honest gateway once more."""
         return self.honest.call(

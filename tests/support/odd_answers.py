@@ -15,10 +15,12 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import cbor2
+
+from tests.support.quiet_server import quiet_server
 
 Respond = Callable[[BaseHTTPRequestHandler], None]
 Honest = Callable[[str, bytes], tuple[int, str, bytes]]
@@ -182,28 +184,5 @@ def _plainly(status: int, kind: str, body: bytes) -> Respond:
 def odd_peer(seed: int, answers: Honest) -> Iterator[OddPeer]:
     """Such a peer on loopback."""
     peer = OddPeer(seed, answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            peer.respond(self, body)
-
-        do_GET = do_POST = _answer
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    peer.port = server.server_port
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
+    with quiet_server(peer.respond, protocol_version="HTTP/1.0") as peer.port:
         yield peer
-    finally:
-        server.shutdown()
-        server.server_close()

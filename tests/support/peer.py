@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 from confide.protocol.kem import KemPrivateKey
 from confide.protocol.keyexchange import worker_id_of
 from confide.protocol.secret_service import KeyOffer
 from confide.protocol.workers import WorkerOffer
 from tests.support.mesh import Mesh, make_mesh
+from tests.support.quiet_server import quiet_server
 
 
 @dataclass
@@ -85,43 +84,20 @@ class Peer:
 @contextmanager
 def peers() -> Iterator[Callable[[], Peer]]:
     """A function that starts one more peer. All of them end with the context."""
-    servers: list[ThreadingHTTPServer] = []
+    with ExitStack() as stack:
 
-    def start() -> Peer:
-        peer = Peer()
+        def start() -> Peer:
+            peer = Peer()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
+            def connected() -> None:
                 peer.connections += 1
-                super().setup()
 
-            def _answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                peer.seen.append((self.command, self.path, dict(self.headers.items()), body))
-                peer.answers[self.path](self)
+            def answer(request: BaseHTTPRequestHandler, body: bytes) -> None:
+                headers = dict(request.headers.items())
+                peer.seen.append((request.command, request.path, headers, body))
+                peer.answers[request.path](request)
 
-            do_GET = do_POST = _answer
+            peer.port = stack.enter_context(quiet_server(answer, connected=connected))
+            return peer
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        servers.append(server)
-        peer.port = server.server_port
-        return peer
-
-    try:
         yield start
-    finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()

@@ -56,7 +56,7 @@ def _is_host(text: str) -> bool:
 def source_of(address: str) -> str:
     """Whom to count for an IP address: itself, or of IPv6 its network of 64 bits.
 
-    Whoever has one IPv6 address usually has such a network. Other texts stay as they are.
+    A user with one IPv6 address usually has such a network. Other texts stay as they are.
     """
     try:
         parsed = ipaddress.ip_address(address)

@@ -98,7 +98,7 @@ class Admission:
         self._lock = threading.Lock()
 
     def enter(self) -> str:
-        """Take a place. Returns "" with one, else why there is none."""
+        """Take a place. Returns "" with one, else the reason for the refusal."""
         with self._lock:
             reason = self._reason()
             if not reason:

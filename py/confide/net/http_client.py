@@ -377,6 +377,6 @@ class UpstreamAnswer:
 
 
 def _code_of(error: Exception) -> str:
-    """Silence on a connection that stands is "peer-timeout". The kernel's own ETIMEDOUT is none."""
+    """Silence on a connection that stands is "peer-timeout". The kernel's own ETIMEDOUT is not."""
     silent = isinstance(error, TimeoutError) and error.errno is None
     return "peer-timeout" if silent else "peer-lost"

@@ -79,7 +79,7 @@ class _Body:
             self._begin()
         wanted = self._left if size < 0 else min(size, self._left)
         if self._chunked and (size < 0 or size >= self._left):
-            wanted += 1  # whoever reads up to the limit would not find out that there is more
+            wanted += 1  # a reader that stops at the limit would not see that there is more
         try:
             data = self._input.read(wanted)
         except (TimeoutError, ConnectionError) as error:

@@ -1,7 +1,7 @@
 """HTTP over a Unix socket whose server runs as one user, checked at each connect.
 
-Whoever may write into the socket's folder may put another socket there, or a link to one. So the
-kernel is asked who listens, before anything is sent.
+A program that may write into the socket's folder may put another socket there, or a link to one. So
+the kernel is asked who listens, before anything is sent.
 """
 
 from __future__ import annotations

@@ -70,5 +70,5 @@ def require_within(usage: Usage, bounds: Usage) -> None:
 
 
 def _count(value: object) -> int:
-    """A number of the request, 0 for what is none."""
+    """A number of the request, 0 for anything else."""
     return value if type(value) is int and 0 < value < 2**31 else 0

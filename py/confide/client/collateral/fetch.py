@@ -69,7 +69,7 @@ class VendorSession(requests.Session):
 
     The small calls of net/calls.py ignore the environment. Vendors are reached from a company's
     network through the proxies and by the CAs that the environment names, so they keep a session
-    that looks at it. What vendors send is signed, whoever carries it.
+    that looks at it. What vendors send is signed, so the carrier does not matter.
     """
 
     def __init__(self) -> None:

@@ -56,7 +56,7 @@ def test_an_answer(vendors: SimulatedVendors) -> None:
 def test_no_password_and_no_cookie(
     vendors: SimulatedVendors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever answers for a vendor gets nothing of this user."""
+    """A program that poses as a vendor gets nothing of this user."""
     (tmp_path / "netrc").write_text(f"machine {HOST} login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     vendors.pages[f"{HOST}/item"] = lambda _: Reply(body=b"x", headers={"Set-Cookie": "a=b"})

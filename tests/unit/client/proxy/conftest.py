@@ -33,10 +33,7 @@ def hostile_session(service: NativeService) -> Iterator[HostileGateway]:
 
 @pytest.fixture
 def hostile(hostile_session: HostileGateway) -> Iterator[HostileGateway]:
-    hostile_session.reset()
-    hostile_session.seen.clear()
-    yield hostile_session
-    hostile_session.reset()
+    yield from hostile_session.fresh()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ Rules:
   its GPUs, and nothing of one engine is there for the next.
 * An engine that answers no health check for WEDGED_SECONDS is ended.
 * An engine that has run for about a day gets no more requests, finishes those that it has, and is
-  started anew: whoever took it over has to do so again.
+  started anew: an attacker who had taken it over has to do so again.
 * GPUs have to be ready before each start.
 * Models that share a GPU load one after another, because each would count the other's growing share
   of the memory as its own.
